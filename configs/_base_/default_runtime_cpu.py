@@ -1,0 +1,7 @@
+# mmdet's runtime for a machine without a GPU.
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(max_keep_ckpts=1, save_best='auto'))
+env_cfg = dict(dist_cfg=dict(backend='gloo'))

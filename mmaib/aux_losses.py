@@ -1,0 +1,154 @@
+"""The one road by which a layer's loss reaches its host's loss dict.
+
+A layer deep inside a neck or a head calls :func:`report_loss`; the model at
+the top opens :func:`collect` around the host's ``loss()`` and adds what was
+reported. Nothing is kept on modules, so copies of a model, repeated steps
+and interrupted ones never meet a stale graph.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_active: list[AuxLosses] = []
+
+
+class AuxLosses:
+    """Losses and monitors reported within one :func:`collect`."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, list[Tensor]] = defaultdict(list)
+
+    def add(self, name: str, value: Tensor) -> None:
+        self._reports[name].append(value)
+
+    def mean(self) -> dict[str, Tensor]:
+        """The mean of the reports of each name, as a loss dict."""
+        return {
+            name: torch.stack(values).mean()
+            for name, values in self._reports.items()
+        }
+
+
+@contextmanager
+def collect() -> Iterator[AuxLosses]:
+    """Gather what layers report inside the ``with``.
+
+    Example:
+        >>> with collect() as aux:
+        ...     features = neck(features)
+        >>> losses.update(aux.mean())
+    """
+    losses = AuxLosses()
+    _active.append(losses)
+    try:
+        yield losses
+    finally:
+        _active.remove(losses)
+
+
+def collecting() -> bool:
+    """Whether a :func:`collect` is open, and so a report would be heard."""
+    return bool(_active)
+
+
+def report_loss(name: str, value: Tensor) -> None:
+    """Add a loss to the host's; a no-op outside :func:`collect`.
+
+    Reports of one name within a step are averaged (FPN levels, crops).
+
+    Args:
+        name: key in the host's loss dict. It contains ``loss``, as MMEngine
+            sums just those.
+        value: weighted scalar with its graph.
+
+    Raises:
+        ValueError: if ``name`` would not be summed.
+    """
+    if 'loss' not in name:
+        raise ValueError(f"a loss key must contain 'loss', got {name!r}")
+    if _active:
+        _active[-1].add(name, value)
+
+
+def report_scalar(name: str, value: Tensor) -> None:
+    """Log a monitor beside the losses; a no-op outside :func:`collect`.
+
+    Args:
+        name: key in the log. It must not contain ``loss``, or MMEngine
+            would add it to the total.
+        value: scalar; it is detached.
+
+    Raises:
+        ValueError: if ``name`` would be summed into the loss.
+    """
+    if 'loss' in name:
+        raise ValueError(
+            f"a monitor's key must not contain 'loss', got {name!r}"
+        )
+    if _active:
+        _active[-1].add(name, value.detach().float())
+
+
+def require_collector(plugin: str) -> None:
+    """Refuse a training step whose extra losses nobody would hear.
+
+    Raises:
+        RuntimeError: outside :func:`collect`.
+    """
+    if not _active:
+        raise RuntimeError(
+            f'{plugin} is trained inside a model that does not collect its '
+            'losses, which would vanish silently. Use mmaib.AIBFasterRCNN '
+            "for Faster R-CNN, type='mmaib.WithAuxLosses', "
+            "base='YourModel' for any other model, or "
+            '`with mmaib.aux_losses.collect():` around a bare call.'
+        )
+
+
+class AuxLossMixin:
+    """Collect around a host model's ``loss()``; put it before the host in
+    the bases.
+
+    Raises:
+        KeyError: at the first step, if the host already has a loss of a
+            reported name.
+    """
+
+    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        with collect() as aux:
+            losses = super().loss(*args, **kwargs)  # type: ignore[misc]
+        extra = aux.mean()
+        if clash := sorted(extra.keys() & losses.keys()):
+            raise KeyError(
+                f'{type(self).__name__} and mmaib both report {clash}; '
+                'give the layer another `loss_name`'
+            )
+        losses.update(extra)
+        return losses
+
+
+@lru_cache(maxsize=None)
+def with_aux_losses(cls: type) -> type:
+    """The class ``cls``, collecting the losses of the layers inside it.
+
+    Args:
+        cls: a host's model class, for instance mmdet's ``RetinaNet``.
+
+    Raises:
+        TypeError: if ``cls`` has no ``loss`` method to wrap.
+    """
+    if not (isinstance(cls, type) and callable(getattr(cls, 'loss', None))):
+        raise TypeError(
+            f'with_aux_losses needs a model class with a loss(), got {cls!r}'
+        )
+    if issubclass(cls, AuxLossMixin):
+        return cls
+    return type(f'WithAuxLosses{cls.__name__}', (AuxLossMixin, cls), {})

@@ -1,0 +1,145 @@
+"""Hosts and their versions; the only file that knows distribution names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+
+import mmaib
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that we build on, under the names it is distributed by.
+
+    Attributes:
+        module: import name.
+        distributions: tested ranges ``{distribution: (first, below)}``, the
+            recommended distribution first.
+        plugins: our folder that needs it, if one does.
+    """
+
+    module: str
+    distributions: dict[str, tuple[str, str]]
+    plugins: str | None = None
+
+    def installed(self) -> bool:
+        return find_spec(self.module) is not None
+
+    def distribution(self) -> tuple[str, str] | None:
+        """Name and version of what is installed, or None."""
+        for name in self.distributions:
+            try:
+                return name, metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        return None
+
+    def advice(self) -> str:
+        name, (first, below) = next(iter(self.distributions.items()))
+        return f"pip install '{name}>={first},<{below}'"
+
+    def problem(self) -> str | None:
+        """What is wrong with the installation and what to do, or None."""
+        if not self.installed():
+            return f'{self.module} is not installed: {self.advice()}'
+        found = self.distribution()
+        if found is None:
+            return None
+        name, version = found
+        first, below = self.distributions[name]
+        if _tuple(first) <= _tuple(version) < _tuple(below):
+            return None
+        return (
+            f'{name} {version} is outside the tested range '
+            f'[{first}, {below}): {self.advice()}'
+        )
+
+
+def _tuple(version: str) -> tuple[int, ...]:
+    """Release numbers of a version, local and pre-release parts dropped."""
+    numbers = []
+    for part in version.split('+')[0].split('.'):
+        digits = part[: len(part) - len(part.lstrip('0123456789'))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+    return tuple(numbers)
+
+
+PACKAGES = (
+    Package('torch', {'torch': ('2.1', '2.14')}),
+    Package(
+        'mmengine',
+        {
+            'onedl-mmengine': ('0.10.10', '0.11'),
+            'mmengine': ('0.10.3', '0.11'),
+        },
+    ),
+    Package(
+        'mmcv', {'onedl-mmcv': ('2.3', '2.4'), 'mmcv': ('2.0.1', '2.2')}
+    ),
+    Package(
+        'mmdet',
+        {
+            'onedl-mmdetection': ('3.5', '3.6'),
+            'mmdet': ('3.3', '3.4'),
+        },
+        plugins='mmaib.detection',
+    ),
+    Package(
+        'mmseg',
+        {
+            'onedl-mmsegmentation': ('1.4', '1.5'),
+            'mmsegmentation': ('1.2', '1.3'),
+        },
+    ),
+    Package(
+        'mmpretrain',
+        {'onedl-mmpretrain': ('1.3', '1.4'), 'mmpretrain': ('1.2', '1.3')},
+    ),
+)
+
+
+def package(module: str) -> Package:
+    """The entry of an import name."""
+    return next(p for p in PACKAGES if p.module == module)
+
+
+def plugin_folders() -> list[str]:
+    """Our host folders whose hosts are installed."""
+    return [p.plugins for p in PACKAGES if p.plugins and p.installed()]
+
+
+def missing_plugins() -> list[str]:
+    """One sentence for each host folder whose host is not installed."""
+    return [
+        f'{p.plugins} needs {p.module}, which is not installed: {p.advice()}'
+        for p in PACKAGES
+        if p.plugins and not p.installed()
+    ]
+
+
+def report() -> tuple[str, bool]:
+    """What ``python -m mmaib`` prints, and whether all is well."""
+    lines = [f'mmaib {mmaib.__version__}']
+    problems = []
+    for p in PACKAGES:
+        name, version = p.distribution() or ('-', 'not installed')
+        lines.append(f'{p.module:<11} {version:<16} {name}')
+        if problem := p.problem():
+            problems.append(problem)
+    try:
+        import mmcv.ops  # noqa: F401
+
+        lines.append('mmcv.ops    compiled ops load')
+    except ImportError as error:
+        lines.append(f'mmcv.ops    do not load: {error}')
+        problems.append(
+            'mmcv is there without its compiled ops: '
+            'CFLAGS=-g0 pip install --no-build-isolation --force-reinstall '
+            f'--no-deps {next(iter(package("mmcv").distributions))}'
+        )
+    lines += [f'! {problem}' for problem in problems]
+    return '\n'.join(lines), not problems

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmdet.models import Shared2FCBBoxHead
+from torch import Tensor
+
+from mmaib.aux_losses import require_collector
+from mmaib.layers import GaussianEncoder
+from mmaib.registry import MODELS
+
+
+@MODELS.register_module()
+class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
+    """Two shared FCs, the last one stochastic (Section 4.2.5 of [AIB]).
+
+    ::
+
+        RoI --> fc1 --+--> fc2 ------> mu_cls    --> z_cls --> fc_cls
+                      +--> std ------> sigma_cls -'
+                      +--> fc2 twin -> mu_reg    --> z_reg --> fc_reg
+                      '--> std ------> sigma_reg -'
+
+    mmdet's layers keep their names and their meaning; with the stds at zero
+    this is mmdet's head. The twin starts as a copy of fc2, also when a
+    checkpoint of the host is loaded.
+
+    Reports ``loss_kl_cls``, ``loss_kl_reg`` and the monitor ``kl_nats``.
+
+    Args:
+        beta: weight of the KL, in nats, mean over K and RoIs.
+        std_shift: see :class:`GaussianEncoder`.
+        train_draws: see :class:`GaussianEncoder`.
+        args, kwargs: of mmdet's ``Shared2FCBBoxHead``.
+
+    Shape:
+        RoI features ``(R, in_channels, 7, 7)`` -> scores ``(R, C + 1)`` and
+        deltas ``(R, 4 C)``; ``L_z * R`` rows, draw by draw, if draws are
+        asked for.
+
+    Raises:
+        ValueError: if a field is out of range.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        beta: float = 0.01,
+        std_shift: float = 5.0,
+        train_draws: int | str = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if not (self.with_cls and self.with_reg):
+            raise ValueError(
+                'AIBShared2FCBBoxHead needs with_cls=True and with_reg=True'
+            )
+        latent: dict[str, Any] = dict(
+            in_channels=self.fc_out_channels,
+            latent_channels=self.fc_out_channels,
+            beta=beta,
+            std_shift=std_shift,
+            train_draws=train_draws,
+        )
+        self.cls_encoder = GaussianEncoder(
+            **latent, with_mean=False, loss_name='loss_kl_cls'
+        )
+        self.reg_encoder = GaussianEncoder(**latent, loss_name='loss_kl_reg')
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        self.reg_encoder.mean.load_state_dict(self.shared_fcs[1].state_dict())
+
+    def forward(
+        self,
+        x: Tensor,
+        num_draws: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Scores and deltas of RoI features.
+
+        Args:
+            x: RoI features.
+            num_draws: L_z; None is one draw in training, the mean in
+                evaluation.
+            generator: source of the noise; None is the global one.
+        """
+        if self.training:
+            require_collector('AIBShared2FCBBoxHead')
+        if self.with_avg_pool:
+            x = self.avg_pool(x)
+        x = self.shared_fcs[0](x.flatten(1)).relu()
+        cls_mean = self.shared_fcs[1](x).relu()
+        z_cls = self.cls_encoder(x, cls_mean, num_draws, generator)
+        z_reg = self.reg_encoder(x, None, num_draws, generator)
+        return self.fc_cls(z_cls), self.fc_reg(z_reg)
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: object
+    ) -> None:
+        """Start the twin of fc2 from fc2 where a checkpoint has no twin."""
+        for name in ('weight', 'bias'):
+            host = f'{prefix}shared_fcs.1.{name}'
+            twin = f'{prefix}reg_encoder.mean.{name}'
+            if host in state_dict:
+                state_dict.setdefault(twin, state_dict[host])
+        super()._load_from_state_dict(state_dict, prefix, *args)

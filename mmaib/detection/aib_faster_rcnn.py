@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmdet.models import FasterRCNN
+from torch import Tensor
+
+from mmaib.aux_losses import AuxLossMixin
+from mmaib.checks import at_least, draws
+from mmaib.layers import AIBNeck
+from mmaib.registry import MODELS
+
+from .aib_bbox_head import AIBShared2FCBBoxHead
+from .aib_roi_head import AIBRoIHead, FeatureDraws
+
+
+@MODELS.register_module()
+class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
+    """Faster R-CNN with IB attention (Section 4.2.5 of [AIB]).
+
+    ::
+
+        image -> backbone -> AIBNeck -> RPN -> AIBRoIHead -> detections
+                                |                  |
+                       loss_vq, loss_commit   loss_kl_cls, loss_kl_reg
+
+    Args:
+        test_draws: how to evaluate. ``'mean'``, the mean map and latent,
+            deterministic and as fast as the host; or
+            ``dict(attention=L_a, latent=L_z, seed=0)``, Monte-Carlo: the
+            image passes backbone and neck once, the RPN sees the features
+            of the drawn maps' mean, and the RoI head runs on all draws as
+            one batch. ``latent`` may be ``'mean'``. The noise comes from a
+            generator of its own, seeded anew at each call, so an evaluation
+            repeats exactly and leaves the global generator alone.
+        args, kwargs: of mmdet's ``FasterRCNN``.
+
+    Raises:
+        ValueError: if ``test_draws`` does not fit, or asks for draws from
+            parts that have none to give.
+    """
+
+    def __init__(
+        self, *args: Any, test_draws: str | dict = 'mean', **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.test_draws = None
+        if test_draws != 'mean':
+            self.test_draws = self._parse_draws(test_draws)
+
+    def _parse_draws(self, test_draws: Any) -> dict:
+        known = {'attention', 'latent', 'seed'}
+        if not (
+            isinstance(test_draws, dict)
+            and 'attention' in test_draws
+            and set(test_draws) <= known
+        ):
+            raise ValueError(
+                "test_draws must be 'mean' or dict(attention=L_a, "
+                f'latent=L_z, seed=0), got {test_draws!r}'
+            )
+        parts = {
+            'neck': AIBNeck,
+            'roi_head': AIBRoIHead,
+            'roi_head.bbox_head': AIBShared2FCBBoxHead,
+        }
+        for name, kind in parts.items():
+            if not isinstance(self.get_submodule(name), kind):
+                raise ValueError(
+                    f'test_draws needs an mmaib.{kind.__name__} as {name}, '
+                    f'got {type(self.get_submodule(name)).__name__}'
+                )
+        return dict(
+            attention=at_least(
+                'test_draws.attention', test_draws['attention'], 1
+            ),
+            latent=draws('test_draws.latent', test_draws.get('latent', 1)),
+            seed=at_least('test_draws.seed', test_draws.get('seed', 0), 0),
+        )
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Features of one map a level, with its draws in evaluation if
+        ``test_draws`` asks for them."""
+        if self.training or self.test_draws is None:
+            return super().extract_feat(batch_inputs)
+        num_draws = self.test_draws['attention']
+        generator = torch.Generator(batch_inputs.device)
+        generator.manual_seed(self.test_draws['seed'])
+        x = self.neck.prepare(self.backbone(batch_inputs))
+        maps = self.neck.attend(x, num_draws, generator)
+        mean_maps = [m.unflatten(0, (num_draws, -1)).mean(0) for m in maps]
+        features = FeatureDraws(self.neck.modulate(x, mean_maps))
+        features.draws = self.neck.modulate(x, maps)
+        features.num_draws = num_draws
+        features.latent_draws = self.test_draws['latent']
+        features.generator = generator
+        return features

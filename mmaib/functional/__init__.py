@@ -1,0 +1,12 @@
+"""The papers' equations: tensors in, tensors out, no state."""
+
+from .gaussian import draw_gaussian, gaussian_kl, softplus_std
+from .quantization import nearest_anchor, straight_through
+
+__all__ = [
+    'draw_gaussian',
+    'gaussian_kl',
+    'nearest_anchor',
+    'softplus_std',
+    'straight_through',
+]

@@ -1,0 +1,76 @@
+"""Quantisation of attention scores to learned anchors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .gaussian import at_least_float32
+
+
+def _boundaries(anchors: Tensor) -> Tensor:
+    """Largest number nearer to each sorted anchor than to the next one.
+
+    The midpoint of two float32 is exact in float64; rounding it *down* back
+    to float32 keeps ``x <= boundary`` equivalent to the exact comparison of
+    distances, so that ties go to the lower anchor and never to rounding.
+    """
+    lower, upper = anchors[:-1].double(), anchors[1:].double()
+    middle = lower + (upper - lower) / 2
+    boundary = middle.to(anchors.dtype)
+    below = torch.nextafter(
+        boundary, torch.full_like(boundary, -float('inf'))
+    )
+    return torch.where(boundary.double() > middle, below, boundary)
+
+
+def nearest_anchor(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Replace each score by its nearest anchor, Eq. 15 of [AIB].
+
+    .. math:: a_q = v_k, \quad k = \arg\min_i |a - v_i|
+
+    A binary search over the Q sorted anchors: O(log Q) time a score, and no
+    table of distances.
+
+    Args:
+        x: scores of any shape, on no particular grid.
+        anchors: ``(Q,)``, in any order, duplicates allowed.
+
+    Returns:
+        ``(values, indices)``, both of ``x``'s shape. ``values`` is
+        ``anchors[indices]`` and passes gradient to the anchors only. Of two
+        anchors at equal distance the lower value wins, of two equal anchors
+        the first.
+
+    Raises:
+        ValueError: if ``anchors`` is not a non-empty vector.
+    """
+    if anchors.dim() != 1 or anchors.numel() == 0:
+        raise ValueError(
+            'anchors must be a vector of at least one value, got shape '
+            f'{tuple(anchors.shape)}'
+        )
+    anchors = at_least_float32(anchors)
+    with torch.no_grad():
+        ordered, order = torch.sort(anchors.detach(), stable=True)
+        # Equal anchors answer with the first of them.
+        order = order[torch.searchsorted(ordered, ordered)]
+        bins = torch.bucketize(
+            x.detach().to(anchors.dtype).contiguous(), _boundaries(ordered)
+        )
+        indices = order[bins]
+    return anchors[indices], indices
+
+
+def straight_through(x: Tensor, quantized: Tensor) -> Tensor:
+    """Forward ``quantized``, backward the identity to ``x`` (Section 3.2.1
+    of [AIB]).
+
+    The value is ``quantized`` to the bit. A NaN in ``x`` stays a NaN instead
+    of hiding behind an anchor.
+
+    Args:
+        x: continuous scores.
+        quantized: their quantised values, same shape.
+    """
+    return quantized.detach() + (x - x.detach())

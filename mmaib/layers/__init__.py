@@ -1,0 +1,19 @@
+"""The framework's modules, host-neutral."""
+
+from .aib_neck import AIBNeck
+from .anchor_quantizer import AnchorQuantizer
+from .attentive_bottleneck import AttentiveBottleneck
+from .feature_modulation import FeatureModulation
+from .gaussian_encoder import GaussianEncoder
+from .variational_attention import VariationalAttention
+from .with_aux_losses import build_with_aux_losses
+
+__all__ = [
+    'AIBNeck',
+    'AnchorQuantizer',
+    'AttentiveBottleneck',
+    'FeatureModulation',
+    'GaussianEncoder',
+    'VariationalAttention',
+    'build_with_aux_losses',
+]

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmaib.checks import at_least, one_of
+from mmaib.registry import MODELS
+
+MODES = ('scale', 'scale_residual', 'bias', 'concat')
+
+
+@MODELS.register_module()
+class FeatureModulation(BaseModule):
+    r"""Modulate features by an attention map, Section 3.3.1 of [AIB].
+
+    =================== ============================== ===============
+    ``mode``            :math:`x_{at}`                 out channels
+    =================== ============================== ===============
+    ``scale``           :math:`x \odot a`              C
+    ``scale_residual``  :math:`x + x \odot a`          C
+    ``bias``            :math:`x + U(a)`               C
+    ``concat``          :math:`\mathrm{cat}(x, U(a))`  2 C
+    =================== ============================== ===============
+
+    with :math:`U = \mathrm{sigmoid}(\mathrm{conv}_{3\times3}(a))`.
+
+    Args:
+        in_channels: channels C of the features.
+        mode: one of the table.
+        init: ``'paper'``, the table as it stands, or ``'identity'``: what is
+            added to x passes a learned gate that starts at zero, so that the
+            first forward is the host's. Not for ``scale`` and ``concat``,
+            which add nothing to x.
+        init_cfg: see MMEngine.
+
+    Shape:
+        x ``(N, C, H, W)`` and map ``(L * N, 1, H, W)``, draw by draw ->
+        ``(L * N, out_channels, H, W)``, in x's dtype.
+
+    Raises:
+        ValueError: if a field is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        mode: str = 'scale_residual',
+        init: str = 'paper',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        at_least('in_channels', in_channels, 1)
+        self.mode = one_of('mode', mode, MODES)
+        one_of('init', init, ('paper', 'identity'))
+        if init == 'identity' and mode in ('scale', 'concat'):
+            raise ValueError(
+                "init='identity' needs a mode that adds to x: "
+                f"'scale_residual' or 'bias', got mode={mode!r}"
+            )
+        self.out_channels = in_channels * (2 if mode == 'concat' else 1)
+        if mode in ('bias', 'concat'):
+            self.expand = nn.Sequential(
+                nn.Conv2d(1, in_channels, 3, padding=1), nn.Sigmoid()
+            )
+        if init == 'identity':
+            self.gate = nn.Parameter(torch.zeros(1))
+        else:
+            self.gate = None
+
+    def forward(self, x: Tensor, attention: Tensor) -> Tensor:
+        attention = attention.to(x.dtype)
+        draws = attention.size(0) // x.size(0)
+        if draws > 1:
+            # (L, N, ...) against (1, N, ...): x itself is not copied.
+            attention = attention.unflatten(0, (draws, x.size(0)))
+        if self.mode == 'scale':
+            out = x * attention
+        elif self.mode == 'scale_residual':
+            out = torch.addcmul(x, x, self._gated(attention))
+        else:
+            expanded = self.expand(attention.flatten(0, -4))
+            expanded = expanded.unflatten(0, attention.shape[:-3])
+            if self.mode == 'bias':
+                out = x + self._gated(expanded)
+            else:
+                out = torch.cat(
+                    [x.expand_as(expanded), expanded], dim=-3
+                )
+        return out.flatten(0, 1) if draws > 1 else out
+
+    def _gated(self, added: Tensor) -> Tensor:
+        return added if self.gate is None else self.gate * added

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmaib.aux_losses import collecting, report_loss, report_scalar
+from mmaib.checks import at_least, draws, one_of
+from mmaib.functional import draw_gaussian, gaussian_kl, softplus_std
+from mmaib.registry import MODELS
+
+TRUNKS = ('linear', 'conv1x1', 'conv3x3')
+
+
+def _trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
+    if kind == 'linear':
+        return nn.Linear(in_channels, out_channels)
+    kernel = 1 if kind == 'conv1x1' else 3
+    return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+
+
+@MODELS.register_module()
+class GaussianEncoder(BaseModule):
+    r"""Gaussian latent :math:`p(z|x,a)` of an attended feature, Section
+    3.3.2 of [AIB].
+
+    .. math::
+        z = \mu_z + \sigma_z \odot \epsilon, \quad \epsilon \sim N(0, I),
+        \quad \sigma_z = \mathrm{softplus}(f_\sigma(x_{at}) - 5)
+
+    Put it right before a *linear* predictor: then the prediction at the
+    mean is the mean prediction, and evaluation without noise is honest. The
+    std's layer starts with zero weights, :math:`\sigma_z = 0.007` for
+    features of any scale.
+
+    Reports ``beta`` times the KL of Eq. 19 as ``loss_name``, and the KL
+    itself as the monitor ``kl_nats``.
+
+    Args:
+        in_channels: channels of the attended feature.
+        latent_channels: K.
+        trunk: ``'linear'``, ``'conv1x1'`` or ``'conv3x3'``.
+        with_mean: whether the encoder computes the mean, as
+            ReLU(trunk(x)). If False, the host's own layer gives it.
+        beta: weight of the KL; 0.01 in all of [AIB].
+        std_shift: subtracted before the softplus.
+        train_draws: ``1``, a drawn latent in training, or ``'mean'``, no
+            noise. Evaluation takes the mean unless it asks for draws.
+        loss_name: key of the KL in the loss dict.
+        init_cfg: see MMEngine.
+
+    Shape:
+        x ``(N, in_channels)`` or ``(N, in_channels, H, W)`` -> z of the same
+        rank with K channels. KL in nats, mean over K and positions.
+
+    Raises:
+        ValueError: if a field is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        latent_channels: int,
+        trunk: str = 'linear',
+        with_mean: bool = True,
+        beta: float = 0.01,
+        std_shift: float = 5.0,
+        train_draws: int | str = 1,
+        loss_name: str = 'loss_kl',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        at_least('in_channels', in_channels, 1)
+        at_least('latent_channels', latent_channels, 1)
+        one_of('trunk', trunk, TRUNKS)
+        self.beta = at_least('beta', beta, 0.0)
+        self.std_shift = at_least('std_shift', std_shift, 0.0)
+        self.train_draws = draws('train_draws', train_draws, most=1)
+        self.loss_name = loss_name
+        self.mean = None
+        if with_mean:
+            self.mean = _trunk(trunk, in_channels, latent_channels)
+        self.std = _trunk(trunk, in_channels, latent_channels)
+        nn.init.zeros_(self.std.weight)
+        nn.init.zeros_(self.std.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        mean: Tensor | None = None,
+        num_draws: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw z.
+
+        Args:
+            x: the attended feature.
+            mean: mu_z from the host, if ``with_mean=False``.
+            num_draws: L_z; None takes ``train_draws`` in training and the
+                mean in evaluation.
+            generator: source of the noise; None is the global one.
+
+        Returns:
+            ``(L * N, ...)``, draw by draw.
+        """
+        if mean is None:
+            if self.mean is None:
+                raise ValueError(
+                    'with_mean=False: give forward() the mean of z'
+                )
+            mean = self.mean(x).relu()
+        if num_draws is None and self.training:
+            num_draws = self.train_draws
+        if num_draws is None and not collecting():
+            return mean
+        std = softplus_std(self.std(x), self.std_shift)
+        self._report(mean, std)
+        if num_draws is None:
+            return mean
+        return draw_gaussian(mean, std, num_draws, generator).to(mean.dtype)
+
+    def _report(self, mean: Tensor, std: Tensor) -> None:
+        kl = gaussian_kl(mean, std)
+        # Not mean(): the mean over no RoIs is NaN.
+        kl = kl.sum() / max(kl.numel(), 1)
+        report_loss(self.loss_name, self.beta * kl)
+        report_scalar('kl_nats', kl)

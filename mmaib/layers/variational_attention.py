@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmaib.checks import at_least, one_of
+from mmaib.functional import softplus_std
+from mmaib.functional.gaussian import at_least_float32
+from mmaib.registry import MODELS
+
+
+@MODELS.register_module()
+class VariationalAttention(BaseModule):
+    r"""Gaussian attention map :math:`p(a|x)`, Section 3.3.1 of [AIB].
+
+    .. math::
+        \mu_a = \mathrm{sigmoid}(\mathrm{conv}_{3\times3}(x)), \quad
+        \sigma_a = \mathrm{softplus}(\mathrm{conv}(s) - 5)
+
+    The std's convolution starts at zero, so that the map starts with
+    :math:`\sigma_a = 0.007` whatever the scale of the features.
+
+    Args:
+        in_channels: channels C of the features.
+        std_source: what the std is computed from: ``'feature'``, s = x
+            ([AIB]) or ``'mean'``, s = mu_a (the IJCAI code).
+        std_kernel: kernel of the std's convolution: 1 for dense tasks, 3
+            for classification.
+        std_shift: subtracted before the softplus.
+        init_cfg: see MMEngine.
+
+    Shape:
+        x ``(N, C, H, W)`` -> mean and std, ``(N, 1, H, W)`` each, float32
+        or wider.
+
+    Raises:
+        ValueError: if a field is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        std_source: str = 'feature',
+        std_kernel: int = 1,
+        std_shift: float = 5.0,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        at_least('in_channels', in_channels, 1)
+        self.std_source = one_of(
+            'std_source', std_source, ('feature', 'mean')
+        )
+        self.std_shift = at_least('std_shift', std_shift, 0.0)
+        one_of('std_kernel', std_kernel, (1, 3, 5, 7))
+        self.mean_conv = nn.Conv2d(in_channels, 1, 3, padding=1)
+        self.std_conv = nn.Conv2d(
+            in_channels if std_source == 'feature' else 1,
+            1,
+            std_kernel,
+            padding=std_kernel // 2,
+        )
+        nn.init.zeros_(self.std_conv.weight)
+        nn.init.zeros_(self.std_conv.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = at_least_float32(self.mean_conv(x)).sigmoid()
+        source = x if self.std_source == 'feature' else mean
+        return mean, softplus_std(self.std_conv(source), self.std_shift)

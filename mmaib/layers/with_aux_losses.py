@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from mmaib.aux_losses import with_aux_losses
+from mmaib.registry import MODELS
+
+
+@MODELS.register_module(name='WithAuxLosses')
+def build_with_aux_losses(base: str, **kwargs: Any) -> nn.Module:
+    """Any host model, collecting the losses of the layers inside it.
+
+    In a config: ``type='mmaib.WithAuxLosses', base='RetinaNet'``, and the
+    host model's own fields beside them.
+
+    Args:
+        base: registered name of the host's model class, under the config's
+            ``default_scope`` or with its scope (``'mmdet.RetinaNet'``).
+        kwargs: its arguments.
+
+    Raises:
+        KeyError: if no model of that name is registered.
+    """
+    with MODELS.switch_scope_and_registry(None) as registry:
+        cls = registry.get(base)
+    if cls is None:
+        raise KeyError(
+            f'WithAuxLosses: base={base!r} is not in the '
+            f'{registry.scope}::{registry.name} registry'
+        )
+    return with_aux_losses(cls)(**kwargs)

@@ -1,0 +1,82 @@
+"""What can be known to be wrong before a training or a test starts."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from mmaib.aux_losses import AuxLossMixin
+from mmaib.compat import PACKAGES
+
+
+def check_host(default_scope: str | None) -> None:
+    """Refuse a config whose host is missing or outside the tested range of
+    versions.
+
+    Raises:
+        ModuleNotFoundError: naming what to install.
+    """
+    for package in PACKAGES:
+        if package.module == default_scope and not package.installed():
+            raise ModuleNotFoundError(package.problem())
+
+
+def _datasets(cfg: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Dataset configs with a ``data_root``, wrapped ones included."""
+    if isinstance(cfg, dict):
+        if cfg.get('data_root'):
+            yield path, cfg
+        for key, value in cfg.items():
+            yield from _datasets(value, f'{path}.{key}')
+    elif isinstance(cfg, (list, tuple)):
+        for i, value in enumerate(cfg):
+            yield from _datasets(value, f'{path}[{i}]')
+
+
+def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
+    """Refuse a config whose data are not where it says.
+
+    Args:
+        cfg: the experiment's config.
+        loaders: dataloaders that will be used, for instance
+            ``('train_dataloader', 'val_dataloader')``.
+
+    Raises:
+        FileNotFoundError: naming the field, the folder or file, and how to
+            set it.
+    """
+    for loader in loaders:
+        for path, dataset in _datasets(cfg.get(loader), loader):
+            root = dataset['data_root']
+            if '://' in root:
+                continue
+            ann_file = osp.join(root, dataset.get('ann_file', ''))
+            for field, found in (('data_root', root), ('ann_file', ann_file)):
+                if not osp.exists(found):
+                    raise FileNotFoundError(
+                        f"{path}.{field}: '{found}' does not exist (seen "
+                        f"from '{osp.abspath('.')}'). Set it with "
+                        f'--cfg-options {path}.data_root=DIR, or set '
+                        'MMAIB_DATA where a config of ours names it.'
+                    )
+
+
+def check_collects(model: nn.Module) -> None:
+    """Refuse a model whose extra losses nobody would hear.
+
+    Raises:
+        TypeError: naming the layer and what to use instead.
+    """
+    if isinstance(model, AuxLossMixin):
+        return
+    for name, module in model.named_modules():
+        if type(module).__module__.startswith('mmaib.layers'):
+            raise TypeError(
+                f'{type(model).__name__} does not collect the losses of '
+                f'{name} ({type(module).__name__}), which would vanish '
+                "silently. Set model.type to 'mmaib.AIBFasterRCNN', or to "
+                f"'mmaib.WithAuxLosses' with base='{type(model).__name__}'."
+            )

@@ -1,0 +1,162 @@
+"""Train several configs over several seeds and tabulate them, resumably.
+
+Each run is `tools/train.py` in a process of its own on one thread. Running
+the command again skips finished runs and resumes interrupted ones. The table
+is written from the runs' logs; the first config is the baseline of the
+paired differences.
+
+    python tools/study.py --out work_dirs/studies/bccd --seeds 1 2 3 4 5 \
+        BASELINE.py AIB.py AIB_QT.py
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, median, stdev
+
+TRAIN = Path(__file__).with_name('train.py')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument('configs', nargs='+', type=Path)
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
+    parser.add_argument('--jobs', type=int, default=2)
+    parser.add_argument(
+        '--metrics',
+        nargs='+',
+        default=['coco/bbox_mAP', 'coco/bbox_mAP_50'],
+        help='fields of the last evaluation, as in the log',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], help='passed on to train.py'
+    )
+    parser.add_argument(
+        '--report-only', action='store_true', help='train nothing'
+    )
+    return parser.parse_args()
+
+
+def run_dir(out: Path, config: Path, seed: int) -> Path:
+    return out / config.stem / f'seed_{seed}'
+
+
+def train(config: Path, seed: int, work_dir: Path, options: list) -> None:
+    """One run, resumed where it stopped; a marker tells a finished one."""
+    if (work_dir / 'finished').exists():
+        return
+    work_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(TRAIN), str(config)]
+    command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
+    command += [f'randomness.seed={seed}', *options]
+    print('start ', work_dir, flush=True)
+    with open(work_dir / 'stdout.log', 'a') as log:
+        done = subprocess.run(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        )
+    if done.returncode:
+        print('FAILED', work_dir / 'stdout.log', flush=True)
+    else:
+        (work_dir / 'finished').touch()
+        print('done  ', work_dir, flush=True)
+
+
+def read_log(work_dir: Path) -> dict[str, float] | None:
+    """Last evaluation and median step time of a finished run."""
+    if not (work_dir / 'finished').exists():
+        return None
+    result: dict[str, float] = {}
+    times = []
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            if 'loss' in entry:
+                times.append(entry['time'])
+            else:
+                result.update(entry)
+    result['seconds per step'] = median(times)
+    return result
+
+
+def cell(values: Sequence[float], digits: int = 4) -> str:
+    """Mean, and the standard deviation of more than one."""
+    if not values:
+        return 'not run'
+    text = f'{mean(values):.{digits}f}'
+    if len(values) > 1:
+        text += f' ± {stdev(values):.{digits}f}'
+    return text
+
+
+def table(args: argparse.Namespace) -> str:
+    """Markdown table of what was run so far."""
+    logs = {
+        config: {
+            seed: log
+            for seed in args.seeds
+            if (log := read_log(run_dir(args.out, config, seed)))
+        }
+        for config in args.configs
+    }
+    base = logs[args.configs[0]]
+    head = ['config', 'seeds']
+    for metric in args.metrics:
+        head += [metric, 'paired difference']
+    head.append('seconds per step')
+    rows = [head, ['---'] * len(head)]
+    for config, runs in logs.items():
+        row = [config.stem, ', '.join(map(str, runs)) or 'not run']
+        for metric in args.metrics:
+            row.append(cell([run[metric] for run in runs.values()]))
+            paired = [
+                runs[s][metric] - base[s][metric] for s in runs if s in base
+            ]
+            is_base = config == args.configs[0]
+            row.append('-' if is_base else cell(paired))
+        row.append(
+            cell([run['seconds per step'] for run in runs.values()], 2)
+        )
+        rows.append(row)
+    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
+    command = ' '.join(['python', *sys.argv])
+    return '\n'.join(
+        [
+            *lines,
+            '',
+            'Mean ± standard deviation over seeds, last epoch. '
+            f'Command: `{command}`',
+            '',
+        ]
+    )
+
+
+def main() -> None:
+    args = parse_args()
+    if not args.report_only:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            # Seed by seed, so that an unfinished study is still paired.
+            for seed in args.seeds:
+                for config in args.configs:
+                    work_dir = run_dir(args.out, config, seed)
+                    pool.submit(
+                        train, config, seed, work_dir, args.cfg_options
+                    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    text = table(args)
+    (args.out / 'table.md').write_text(text)
+    print(text)
+
+
+if __name__ == '__main__':
+    main()
