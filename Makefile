@@ -1,0 +1,38 @@
+# `make demo` and `make test` do everything on a fresh machine.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+VENV := $(shell tools/setup_env.sh --path)
+# Two OpenMP threads beside another busy process are slower than one.
+RUN := PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(VENV)/bin/python
+PYTEST := $(RUN) -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-baseline test test-slow lint venv-path
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup:  ## build the environment, once per machine (10 minutes)
+	@tools/setup_env.sh
+
+demo: setup  ## train aib-qt on aerial photographs, evaluate, draw its attention (10 minutes)
+	@$(RUN) tools/demo.py --variant aib-qt --out work_dirs/demo
+
+demo-baseline: setup  ## the same for the plain detector
+	@$(RUN) tools/demo.py --variant baseline --out work_dirs/demo-baseline
+
+test: setup  ## lint, type-check and run the tests (10 minutes)
+	@$(MAKE) --no-print-directory lint
+	@echo 'tests, two processes:'
+	@$(PYTEST) -m 'not slow'
+
+test-slow: setup  ## the tests that take minutes each
+	@$(PYTEST) -m slow
+
+lint: setup  ## ruff and mypy
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+venv-path:  ## print the environment's folder
+	@echo $(VENV)

@@ -1,0 +1,81 @@
+"""Small detectors and inputs for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.registry import init_default_scope
+
+from mmaib.testing import CONFIGS
+
+COCO = CONFIGS / 'detection' / 'faster_rcnn'
+
+
+def plain_config() -> Config:
+    """mmdet's own Faster R-CNN R50-FPN."""
+    return get_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py')
+
+
+def aib_config(name: str = 'aib-qt') -> Config:
+    """Our COCO config of that name, ``'aib'`` or ``'aib-qt'``."""
+    return Config.fromfile(COCO / f'{name}_faster-rcnn_r50_fpn_1x_coco.py')
+
+
+def shrink(cfg: Config) -> Config:
+    """ResNet-18, 32 channels, a few proposals: seconds instead of minutes."""
+    model = cfg.model
+    model.backbone.update(depth=18, init_cfg=None, frozen_stages=-1)
+    fpn = model.neck.get('neck', model.neck)
+    fpn.update(in_channels=[64, 128, 256, 512], out_channels=32)
+    model.rpn_head.update(in_channels=32, feat_channels=32)
+    model.roi_head.bbox_roi_extractor.out_channels = 32
+    model.roi_head.bbox_head.update(
+        in_channels=32, fc_out_channels=64, num_classes=5
+    )
+    for proposals in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
+        proposals.update(nms_pre=100, max_per_img=50)
+    model.train_cfg.rcnn.sampler.num = 32
+    # Untrained scores are low; keep some detections to compare.
+    model.test_cfg.rcnn.score_thr = 0.0
+    return cfg
+
+
+def build(cfg: Config) -> Any:
+    """The config's detector, initialised."""
+    init_default_scope('mmdet')
+    detector = MODELS.build(cfg.model)
+    detector.init_weights()
+    return detector
+
+
+def loss(detector: Any, data: dict) -> dict[str, Any]:
+    """The loss dict of a training step's forward."""
+    detector.train()
+    return detector(
+        **detector.data_preprocessor(data, training=True), mode='loss'
+    )
+
+
+def predict(detector: Any, data: dict) -> list:
+    """Detections of a batch."""
+    detector.eval()
+    with torch.no_grad():
+        return detector.test_step(data)
+
+
+def inputs(
+    sizes: tuple[tuple[int, int], ...] = ((128, 160), (96, 120)),
+    num_boxes: int | None = None,
+) -> dict:
+    """A batch of random images with random boxes."""
+    return demo_mm_inputs(
+        len(sizes),
+        [(3, *size) for size in sizes],
+        num_classes=5,
+        num_items=None if num_boxes is None else [num_boxes] * len(sizes),
+    )

@@ -1,0 +1,23 @@
+import os
+
+import pytest
+import torch
+
+from mmaib.testing import shared_data
+
+torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    if not shared_data().is_dir():
+        skip = pytest.mark.skip(
+            reason=f'no real images in {shared_data()} (MMAIB_SHARED_DATA)'
+        )
+        for item in items:
+            if item.get_closest_marker('shared_data'):
+                item.add_marker(skip)

@@ -1,0 +1,95 @@
+"""The arrows of the house point down: hosts -> layers -> functional."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmaib
+from mmaib.testing import REPOSITORY
+
+ROOT = Path(mmaib.__file__).parent
+HOSTS = {'mmdet', 'mmseg', 'mmpretrain', 'mmcv'}
+HOST_FOLDERS = {'detection', 'segmentation', 'classification'}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Absolute names of what a file imports, wherever in the file."""
+    package = ['mmaib', *path.relative_to(ROOT).parts[:-1]]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            prefix = '.'.join(base) + '.' if node.level else ''
+            names |= {
+                f'{prefix}{node.module or ""}.{alias.name}'.strip('.')
+                for alias in node.names
+            }
+    return names
+
+
+def folder_imports(folder: str) -> set[str]:
+    files = list((ROOT / folder).rglob('*.py'))
+    assert files, f'{folder} is empty'
+    return set().union(*map(imported_modules, files))
+
+
+def starting_with(names: set[str], prefixes: set[str]) -> set[str]:
+    return {
+        n for n in names for p in prefixes if n == p or n.startswith(p + '.')
+    }
+
+
+def test_functional_imports_torch_alone():
+    names = folder_imports('functional')
+    allowed = starting_with(
+        names, {'torch', '__future__', 'mmaib.functional'}
+    )
+    assert names == allowed
+
+
+def test_layers_never_import_a_host():
+    names = folder_imports('layers')
+    ours = {f'mmaib.{folder}' for folder in HOST_FOLDERS}
+    assert not starting_with(names, HOSTS | ours)
+
+
+@pytest.mark.parametrize(
+    'folder', sorted(f for f in HOST_FOLDERS if (ROOT / f).is_dir())
+)
+def test_host_folders_do_not_import_each_other(folder):
+    others = {f'mmaib.{other}' for other in HOST_FOLDERS - {folder}}
+    assert not starting_with(folder_imports(folder), others)
+
+
+def test_a_host_class_contains_no_formula():
+    names = folder_imports('detection')
+    assert not starting_with(names, {'mmaib.functional'})
+
+
+def test_importing_mmaib_loads_neither_torch_nor_a_host():
+    code = (
+        'import sys, mmaib; '
+        'print(sorted({"torch", "mmengine", "mmdet"} & set(sys.modules)))'
+    )
+    out = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=True,
+    )
+    assert out.stdout.strip() == '[]'
+
+
+def test_only_compat_knows_distribution_names():
+    known = [
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.rglob('*.py')
+        if 'onedl' in path.read_text().lower()
+    ]
+    assert known == ['compat.py']

@@ -1,0 +1,109 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mmaib.aux_losses import (
+    AuxLossMixin,
+    collect,
+    collecting,
+    report_loss,
+    report_scalar,
+    require_collector,
+    with_aux_losses,
+)
+
+
+class Host(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def loss(self, x):
+        report_loss('loss_kl', self.weight * x)
+        report_loss('loss_kl', self.weight * 3 * x)
+        report_scalar('kl_nats', self.weight * x)
+        return {'loss_cls': self.weight * 2}
+
+
+def test_reports_reach_the_hosts_loss_dict_as_means():
+    losses = with_aux_losses(Host)().loss(torch.tensor(5.0))
+    assert {k: float(v) for k, v in losses.items()} == {
+        'loss_cls': 2,
+        'loss_kl': 10,
+        'kl_nats': 5,
+    }
+    assert losses['loss_kl'].requires_grad
+    assert not losses['kl_nats'].requires_grad
+
+
+def test_outside_a_collector_a_report_is_lost_and_nothing_is_kept():
+    assert not collecting()
+    assert set(Host().loss(torch.tensor(1.0))) == {'loss_cls'}
+    with collect() as aux:
+        pass
+    assert aux.mean() == {}
+
+
+def test_consecutive_steps_do_not_share_reports():
+    model = with_aux_losses(Host)()
+    first = model.loss(torch.tensor(1.0))
+    sum(v for k, v in first.items() if 'loss' in k).backward()
+    second = copy.deepcopy(model).loss(torch.tensor(2.0))
+    assert float(second['loss_kl']) == 4
+    sum(v for k, v in second.items() if 'loss' in k).backward()
+
+
+def test_a_crash_inside_leaves_no_collector_open():
+    class Crashes(Host):
+        def loss(self, x):
+            super().loss(x)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        with_aux_losses(Crashes)().loss(torch.tensor(1.0))
+    assert not collecting()
+
+
+def test_the_innermost_collector_hears():
+    with collect() as outer, collect() as inner:
+        report_loss('loss_a', torch.tensor(1.0))
+    assert set(inner.mean()) == {'loss_a'}
+    assert outer.mean() == {}
+
+
+def test_names_that_mmengine_would_treat_wrongly():
+    with pytest.raises(ValueError, match="'kl'"):
+        report_loss('kl', torch.zeros(()))
+    with pytest.raises(ValueError, match="'loss_kl'"):
+        report_scalar('loss_kl', torch.zeros(()))
+
+
+def test_a_name_the_host_uses_already():
+    class Clash(Host):
+        def loss(self, x):
+            return {**super().loss(x), 'loss_kl': x}
+
+    with pytest.raises(KeyError, match='loss_kl'):
+        with_aux_losses(Clash)().loss(torch.tensor(1.0))
+
+
+def test_with_aux_losses_is_the_same_class_each_time_and_wraps_once():
+    wrapped = with_aux_losses(Host)
+    assert with_aux_losses(Host) is wrapped
+    assert with_aux_losses(wrapped) is wrapped
+    assert issubclass(wrapped, AuxLossMixin)
+    assert wrapped.__name__ == 'WithAuxLossesHost'
+
+
+def test_with_aux_losses_refuses_what_has_no_loss():
+    with pytest.raises(TypeError, match='loss'):
+        with_aux_losses(nn.Linear)
+
+
+def test_training_without_a_collector_is_refused():
+    with pytest.raises(RuntimeError, match='mmaib.WithAuxLosses'):
+        require_collector('AIBNeck')
+    with collect():
+        require_collector('AIBNeck')

@@ -1,0 +1,111 @@
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from mmaib.aux_losses import collect
+from mmaib.layers import GaussianEncoder
+
+SHAPES = {'linear': (7, 6), 'conv1x1': (2, 6, 5, 4), 'conv3x3': (2, 6, 5, 4)}
+
+
+def randomised(**kwargs):
+    encoder = GaussianEncoder(6, 3, **kwargs)
+    torch.nn.init.normal_(encoder.std.weight)
+    return encoder
+
+
+@pytest.mark.parametrize('trunk', SHAPES)
+def test_draws_follow_the_stated_distribution(trunk):
+    encoder = randomised(trunk=trunk).eval()
+    x = torch.randn(SHAPES[trunk])
+    with torch.no_grad():
+        mean = encoder(x)
+        assert torch.equal(mean, encoder.mean(x).relu())
+        draws = encoder(x, num_draws=4000).unflatten(0, (4000, -1))
+        std = torch.nn.functional.softplus(encoder.std(x) - 5) + 1e-4
+    error = std / 4000**0.5
+    assert ((draws.mean(0) - mean).abs() < 5 * error + 1e-6).all()
+    assert torch.allclose(draws.std(0), std, rtol=0.1)
+    assert draws.shape[1:] == (x.size(0), 3, *x.shape[2:])
+
+
+@pytest.mark.parametrize('trunk', SHAPES)
+def test_reports_the_mean_kl(trunk):
+    encoder = randomised(trunk=trunk, beta=0.5, loss_name='loss_kl_x')
+    x = torch.randn(SHAPES[trunk])
+    with collect() as aux:
+        encoder(x)
+    std = torch.nn.functional.softplus(encoder.std(x) - 5) + 1e-4
+    posterior = Normal(encoder.mean(x).relu(), std)
+    kl = kl_divergence(posterior, Normal(0.0, 1.0)).mean()
+    reports = aux.mean()
+    assert torch.allclose(reports['kl_nats'], kl)
+    assert torch.allclose(reports['loss_kl_x'], 0.5 * kl)
+
+
+def test_a_mean_given_by_the_host():
+    encoder = GaussianEncoder(6, 3, with_mean=False).eval()
+    mean = torch.randn(7, 3)
+    assert torch.equal(encoder(torch.randn(7, 6), mean), mean)
+    assert {n for n, _ in encoder.named_parameters()} == {
+        'std.weight',
+        'std.bias',
+    }
+    with pytest.raises(ValueError, match='with_mean=False'):
+        encoder(torch.randn(7, 6))
+
+
+def test_no_rois_give_a_zero_that_stays_in_the_graph():
+    encoder = GaussianEncoder(6, 3)
+    with collect() as aux:
+        z = encoder(torch.empty(0, 6))
+    loss = aux.mean()['loss_kl']
+    (loss + z.sum()).backward()
+    assert float(loss) == 0
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
+@pytest.mark.parametrize('raw', [-1e4, 1e4])
+def test_extreme_statistics_stay_finite(raw):
+    encoder = GaussianEncoder(6, 3)
+    torch.nn.init.constant_(encoder.std.bias, raw)
+    with collect() as aux:
+        z = encoder(torch.randn(7, 6))
+    (z.sum() + aux.mean()['loss_kl']).backward()
+    assert z.isfinite().all()
+    assert aux.mean()['loss_kl'].isfinite()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_train_draws_mean_has_no_noise():
+    encoder = GaussianEncoder(6, 3, train_draws='mean').train()
+    x = torch.randn(7, 6)
+    with collect() as aux:
+        assert torch.equal(encoder(x), encoder(x))
+    assert 'loss_kl' in aux.mean()
+
+
+def test_kl_in_float32_under_autocast():
+    encoder = GaussianEncoder(6, 3)
+    with torch.autocast('cpu', torch.bfloat16), collect() as aux:
+        z = encoder(torch.randn(7, 6))
+    assert aux.mean()['loss_kl'].dtype == torch.float32
+    assert z.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('beta', -0.01),
+        ('trunk', 'mlp'),
+        ('latent_channels', 0),
+        ('std_shift', -5.0),
+        ('train_draws', 0),
+        ('train_draws', 'none'),
+    ],
+)
+def test_bad_fields(field, value):
+    with pytest.raises(ValueError, match=field):
+        GaussianEncoder(
+            **{'in_channels': 4, 'latent_channels': 4, field: value}
+        )

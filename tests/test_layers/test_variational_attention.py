@@ -1,0 +1,50 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmaib.layers import VariationalAttention
+
+
+@pytest.mark.parametrize('std_source', ['feature', 'mean'])
+@pytest.mark.parametrize('std_kernel', [1, 3])
+def test_equals_the_papers_formula(std_source, std_kernel):
+    attention = VariationalAttention(6, std_source, std_kernel)
+    torch.nn.init.normal_(attention.std_conv.weight)
+    x = torch.randn(2, 6, 9, 7)
+    mean, std = attention(x)
+    conv = attention.mean_conv
+    expected = 1 / (1 + (-F.conv2d(x, conv.weight, conv.bias, padding=1)).exp())
+    assert torch.allclose(mean, expected, atol=1e-6)
+    source = x if std_source == 'feature' else mean
+    conv = attention.std_conv
+    raw = F.conv2d(source, conv.weight, conv.bias, padding=std_kernel // 2)
+    assert torch.allclose(std, (1 + (raw - 5).exp()).log() + 1e-4, atol=1e-6)
+    assert mean.shape == std.shape == (2, 1, 9, 7)
+
+
+def test_std_starts_small_whatever_the_features_scale():
+    attention = VariationalAttention(4)
+    for scale in (1e-6, 1.0, 1e4):
+        _, std = attention(torch.randn(1, 4, 5, 5) * scale)
+        assert torch.allclose(std, torch.tensor(0.0068153), atol=1e-6)
+
+
+def test_float32_under_autocast():
+    attention = VariationalAttention(4)
+    with torch.autocast('cpu', torch.bfloat16):
+        mean, std = attention(torch.randn(1, 4, 5, 5))
+    assert mean.dtype == std.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('in_channels', 0),
+        ('std_source', 'map'),
+        ('std_kernel', 2),
+        ('std_shift', -1.0),
+    ],
+)
+def test_bad_fields(field, value):
+    with pytest.raises(ValueError, match=field):
+        VariationalAttention(**{'in_channels': 4, field: value})
