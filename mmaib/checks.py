@@ -40,7 +40,7 @@ def at_least(field: str, value: Any, minimum: float) -> Any:
 
 
 def draws(field: str, value: Any, most: int | None = None) -> int | None:
-    """Number of draws, None for ``'mean'``.
+    """Number of draws (at ``most`` so many), None for ``'mean'``.
 
     Raises:
         ValueError: if ``value`` is neither ``'mean'`` nor a count in reach.
@@ -49,7 +49,9 @@ def draws(field: str, value: Any, most: int | None = None) -> int | None:
         return None
     fits = isinstance(value, int) and not isinstance(value, bool)
     if not fits or value < 1 or (most is not None and value > most):
-        counts = 'an integer >= 1' if most is None else f'1 to {most}'
+        counts = 'an integer >= 1'
+        if most is not None:
+            counts += f' and <= {most}'
         raise ValueError(
             f"{field} must be 'mean' or {counts}, got {value!r}"
         )

@@ -1,11 +1,16 @@
+import logging
 import os
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from mmaib.testing import shared_data
 
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
+
+# One line a parameter at each initialisation would bury a failure's report.
+MMLogger.get_instance('mmengine', log_level=logging.WARNING)
 
 
 @pytest.fixture(autouse=True)

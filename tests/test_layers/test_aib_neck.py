@@ -1,0 +1,210 @@
+import copy
+
+import pytest
+import torch
+from mmdet.models import FPN
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_state_dict
+
+from mmaib.aux_losses import collect
+from mmaib.layers import AIBNeck
+from mmaib.registry import MODELS
+
+FPN_CONFIG = dict(
+    type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3
+)
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope():
+    init_default_scope('mmdet')
+
+
+def make_neck(**kwargs):
+    kwargs.setdefault('neck', FPN_CONFIG)
+    kwargs.setdefault('bottleneck', dict(quantizer=dict(num_anchors=5)))
+    return AIBNeck(**copy.deepcopy(kwargs))
+
+
+def features(batch=2):
+    return torch.randn(batch, 4, 9, 7), torch.randn(batch, 8, 5, 4)
+
+
+def switch_off(neck):
+    """An attention map that is zero everywhere."""
+    neck.bottleneck.quantizer = None
+    torch.nn.init.zeros_(neck.bottleneck.attention.mean_conv.weight)
+    torch.nn.init.constant_(neck.bottleneck.attention.mean_conv.bias, -1e4)
+
+
+def test_forward_follows_the_data_flow():
+    neck = make_neck().eval()
+    x = features()
+    bottleneck = neck.bottleneck
+    for out, level in zip(neck(x), neck.neck(x)):
+        mean, _ = bottleneck.attention(level)
+        a_q = bottleneck.quantizer.anchors[
+            (mean[..., None] - bottleneck.quantizer.anchors).abs().argmin(-1)
+        ]
+        assert torch.allclose(out, level + level * a_q, atol=1e-6)
+
+
+@pytest.mark.parametrize('where', ['after', 'before'])
+def test_off_is_the_host_to_the_bit(where):
+    kwargs = dict(where=where)
+    if where == 'before':  # one bottleneck needs equal channels
+        kwargs['neck'] = {**FPN_CONFIG, 'in_channels': [4, 4]}
+        kwargs['bottleneck'] = dict(in_channels=4)
+    neck = make_neck(**kwargs).eval()
+    switch_off(neck)
+    x = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 4, 4)
+    x = x if where == 'before' else features()
+    for out, expected in zip(neck(x), neck.neck(x)):
+        assert torch.equal(out, expected)
+
+
+def test_draws_as_a_batch_equal_a_loop_with_the_same_noise():
+    neck = make_neck().eval()
+    torch.nn.init.constant_(neck.bottleneck.attention.std_conv.bias, 3.0)
+    x, generator = features(), torch.Generator().manual_seed(3)
+    batched = neck.draws(x, 4, generator)
+    # The batch draws (L, N, ...) noise a level, so the loop must take the
+    # l-th slice of each level's.
+    generator.manual_seed(3)
+    prepared = neck.prepare(x)
+    noises = [
+        torch.randn(4, 2, 1, *p.shape[2:], generator=generator)
+        for p in prepared
+    ]
+    for draw in range(4):
+        maps = []
+        for p, noise in zip(prepared, noises):
+            mean, std = neck.bottleneck.attention(p)
+            maps.append(neck.bottleneck.quantizer(mean + std * noise[draw]))
+        for out, expected in zip(batched, neck.modulate(prepared, maps)):
+            got = out.unflatten(0, (4, 2))[draw]
+            assert torch.allclose(got, expected, atol=1e-6)
+
+
+def test_evaluation_is_deterministic_and_training_is_not():
+    neck, x = make_neck(), features()
+    neck.eval()
+    assert all(map(torch.equal, neck(x), neck(x)))
+    neck.train()
+    with collect():
+        assert not all(map(torch.equal, neck(x), neck(x)))
+
+
+def test_without_a_host_neck():
+    neck = make_neck(neck=None, bottleneck=dict(in_channels=4)).eval()
+    x = [torch.randn(1, 4, 5, 5)]
+    assert neck(x)[0].shape == x[0].shape
+
+
+def test_reports_and_gradients():
+    neck = make_neck().train()
+    with collect() as aux:
+        out = neck(features())
+    reports = aux.mean()
+    assert set(reports) == {
+        'loss_vq',
+        'loss_commit',
+        'attention_mean',
+        'attention_std',
+        'anchor_perplexity',
+        'anchors_used',
+    }
+    total = sum(o.square().sum() for o in out)
+    (total + reports['loss_vq'] + reports['loss_commit']).backward()
+    for name, parameter in neck.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize('raw', [-1e4, 1e4])
+def test_extreme_statistics_stay_finite(raw):
+    neck = make_neck().train()
+    torch.nn.init.constant_(neck.bottleneck.attention.std_conv.bias, raw)
+    with collect() as aux:
+        out = neck(features())
+    losses = [o.sum() for o in out]
+    losses += [v for k, v in aux.mean().items() if 'loss' in k]
+    sum(losses).backward()
+    assert all(loss.isfinite() for loss in losses)
+    assert all(p.grad.isfinite().all() for p in neck.parameters())
+
+
+@pytest.mark.parametrize('loader', ['torch', 'mmengine'])
+def test_a_host_checkpoint_loads_onto_the_wrapped_neck(loader):
+    host = FPN(in_channels=[4, 8], out_channels=6, num_outs=3)
+    holder = torch.nn.Module()
+    holder.neck = make_neck()
+    state = {f'neck.{k}': v for k, v in host.state_dict().items()}
+    keys = set(state)
+    if loader == 'torch':
+        result = holder.load_state_dict(state, strict=False)
+        assert result.unexpected_keys == []
+        assert all('bottleneck' in key for key in result.missing_keys)
+    else:
+        load_state_dict(holder, state, strict=False)
+    assert loader == 'mmengine' or set(state) == keys
+    for name, value in host.state_dict().items():
+        assert torch.equal(holder.neck.neck.state_dict()[name], value)
+
+
+def test_our_own_checkpoint_loads_strictly():
+    neck, other = make_neck(), make_neck()
+    other.load_state_dict(neck.state_dict(), strict=True)
+    for a, b in zip(neck.parameters(), other.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_levels_that_differ_in_channels():
+    neck = make_neck(neck=None, bottleneck=dict(in_channels=4)).eval()
+    with pytest.raises(ValueError, match='in_channels=4.*8 channels'):
+        neck(features())
+
+
+def test_a_neck_that_tells_of_different_channels():
+    @MODELS.register_module(force=True)
+    class UnevenNeck(torch.nn.Module):
+        out_channels = (4, 8)
+
+    with pytest.raises(ValueError, match=r'UnevenNeck.*\[4, 8\]'):
+        make_neck(neck=dict(type='mmaib.UnevenNeck'))
+
+
+def test_channels_that_cannot_be_told():
+    with pytest.raises(ValueError, match=r'bottleneck\.in_channels'):
+        make_neck(where='before', bottleneck={})
+
+
+def test_vq_weights_without_a_quantizer():
+    with pytest.raises(ValueError, match='num_anchors.*quantizer=None'):
+        make_neck(bottleneck=dict(quantizer=dict(vq_weight=0.4)))
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'match'),
+    [
+        (dict(where='inside'), 'where must be one of'),
+        (dict(bottleneck=dict(modulation=dict(mode='add'))), 'mode'),
+        (dict(bottleneck=dict(quantizer=dict(num_anchors=0))), 'num_anchors'),
+        (dict(bottleneck=dict(train_draws=0)), 'train_draws'),
+    ],
+)
+def test_bad_fields(kwargs, match):
+    with pytest.raises(ValueError, match=match):
+        make_neck(**kwargs)
+
+
+def test_training_without_a_collector_is_refused():
+    with pytest.raises(RuntimeError, match='WithAuxLosses'):
+        make_neck().train()(features())
+
+
+def test_train_draws_mean_has_no_noise():
+    neck = make_neck(bottleneck=dict(train_draws='mean')).train()
+    x = features()
+    with collect():
+        assert all(map(torch.equal, neck(x), neck(x)))
