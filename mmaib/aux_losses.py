@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -135,7 +135,7 @@ class AuxLossMixin:
         return losses
 
 
-@lru_cache(maxsize=None)
+@cache
 def with_aux_losses(cls: type) -> type:
     """The class ``cls``, collecting the losses of the layers inside it.
 

@@ -14,8 +14,7 @@ def one_of(field: str, value: Any, choices: Collection[Any]) -> Any:
     """
     if value not in choices:
         raise ValueError(
-            f'{field} must be one of {sorted(choices, key=str)}, '
-            f'got {value!r}'
+            f'{field} must be one of {sorted(choices, key=str)}, got {value!r}'
         )
     return value
 
@@ -52,7 +51,5 @@ def draws(field: str, value: Any, most: int | None = None) -> int | None:
         counts = 'an integer >= 1'
         if most is not None:
             counts += f' and <= {most}'
-        raise ValueError(
-            f"{field} must be 'mean' or {counts}, got {value!r}"
-        )
+        raise ValueError(f"{field} must be 'mean' or {counts}, got {value!r}")
     return value

@@ -77,9 +77,7 @@ PACKAGES = (
             'mmengine': ('0.10.3', '0.11'),
         },
     ),
-    Package(
-        'mmcv', {'onedl-mmcv': ('2.3', '2.4'), 'mmcv': ('2.0.1', '2.2')}
-    ),
+    Package('mmcv', {'onedl-mmcv': ('2.3', '2.4'), 'mmcv': ('2.0.1', '2.2')}),
     Package(
         'mmdet',
         {

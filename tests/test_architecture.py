@@ -46,9 +46,7 @@ def starting_with(names: set[str], prefixes: set[str]) -> set[str]:
 
 def test_functional_imports_torch_alone():
     names = folder_imports('functional')
-    allowed = starting_with(
-        names, {'torch', '__future__', 'mmaib.functional'}
-    )
+    allowed = starting_with(names, {'torch', '__future__', 'mmaib.functional'})
     assert names == allowed
 
 

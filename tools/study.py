@@ -124,9 +124,7 @@ def table(args: argparse.Namespace) -> str:
             ]
             is_base = config == args.configs[0]
             row.append('-' if is_base else cell(paired))
-        row.append(
-            cell([run['seconds per step'] for run in runs.values()], 2)
-        )
+        row.append(cell([run['seconds per step'] for run in runs.values()], 2))
         rows.append(row)
     lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
     command = ' '.join(['python', *sys.argv])

@@ -127,7 +127,8 @@ def tiles(photo: Photograph) -> Iterator[tuple[str, bytes, list]]:
 
 def to_coco(named_boxes: list[tuple[str, list]]) -> dict:
     """COCO json of one split."""
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for name, boxes in named_boxes:
         image_id = len(images) + 1
         images.append(
@@ -203,7 +204,9 @@ def main() -> None:
     except (ModuleNotFoundError, ValueError) as error:
         sys.exit(f'mmaib.datasets.trees: {error}')
     for photo in PHOTOGRAPHS:
-        coco = json.loads((out / f'annotations/{photo.split}.json').read_text())
+        coco = json.loads(
+            (out / f'annotations/{photo.split}.json').read_text()
+        )
         print(
             f'{out}/{photo.split}: {len(coco["images"])} tiles, '
             f'{len(coco["annotations"])} trees'

@@ -70,7 +70,8 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
 
     def init_weights(self) -> None:
         super().init_weights()
-        self.reg_encoder.mean.load_state_dict(self.shared_fcs[1].state_dict())
+        twin, fc2 = self.reg_encoder.mean, self.shared_fcs[1]
+        twin.load_state_dict(fc2.state_dict())  # type: ignore[union-attr]
 
     def forward(
         self,

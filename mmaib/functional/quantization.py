@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .gaussian import at_least_float32
@@ -18,10 +19,28 @@ def _boundaries(anchors: Tensor) -> Tensor:
     lower, upper = anchors[:-1].double(), anchors[1:].double()
     middle = lower + (upper - lower) / 2
     boundary = middle.to(anchors.dtype)
-    below = torch.nextafter(
-        boundary, torch.full_like(boundary, -float('inf'))
-    )
+    below = torch.nextafter(boundary, torch.full_like(boundary, -float('inf')))
     return torch.where(boundary.double() > middle, below, boundary)
+
+
+def _bisect(x: Tensor, boundaries: Tensor) -> Tensor:
+    """How many of the sorted boundaries lie below each score.
+
+    `torch.bucketize`, five times as fast on a CPU: its search branches on
+    every score, these log2(Q) steps are vectorised.
+
+    Args:
+        x: flat scores.
+        boundaries: sorted vector.
+    """
+    steps = len(boundaries).bit_length()
+    padding = 2**steps - 1 - len(boundaries)
+    boundaries = F.pad(boundaries, (0, padding), value=float('inf'))
+    below = torch.zeros_like(x, dtype=torch.int32)
+    for step in (2**k for k in reversed(range(steps))):
+        probed = boundaries[step - 1 :].index_select(0, below)
+        below.add_(x > probed, alpha=step)
+    return below
 
 
 def nearest_anchor(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,11 +74,11 @@ def nearest_anchor(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
         ordered, order = torch.sort(anchors.detach(), stable=True)
         # Equal anchors answer with the first of them.
         order = order[torch.searchsorted(ordered, ordered)]
-        bins = torch.bucketize(
-            x.detach().to(anchors.dtype).contiguous(), _boundaries(ordered)
-        )
-        indices = order[bins]
-    return anchors[indices], indices
+        scores = x.detach().to(anchors.dtype).flatten()
+        indices = order.index_select(0, _bisect(scores, _boundaries(ordered)))
+    # index_select: advanced indexing is several times slower, both ways.
+    values = anchors.index_select(0, indices)
+    return values.view(x.shape), indices.view(x.shape)
 
 
 def straight_through(x: Tensor, quantized: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from .aib_neck import AIBNeck
 from .anchor_quantizer import AnchorQuantizer
 from .attentive_bottleneck import AttentiveBottleneck
+from .capture import CapturedMap, capture_attention
 from .feature_modulation import FeatureModulation
 from .gaussian_encoder import GaussianEncoder
 from .variational_attention import VariationalAttention
@@ -12,8 +13,10 @@ __all__ = [
     'AIBNeck',
     'AnchorQuantizer',
     'AttentiveBottleneck',
+    'CapturedMap',
     'FeatureModulation',
     'GaussianEncoder',
     'VariationalAttention',
     'build_with_aux_losses',
+    'capture_attention',
 ]

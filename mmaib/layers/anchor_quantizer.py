@@ -68,9 +68,7 @@ class AnchorQuantizer(BaseModule):
             self._report(scores, values, indices)
         return straight_through(scores, values)
 
-    def _report(
-        self, scores: Tensor, values: Tensor, indices: Tensor
-    ) -> None:
+    def _report(self, scores: Tensor, values: Tensor, indices: Tensor) -> None:
         vq = F.mse_loss(values, scores.detach())
         commit = F.mse_loss(scores, values.detach())
         report_loss('loss_vq', self.vq_weight * vq)

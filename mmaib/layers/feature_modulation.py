@@ -63,10 +63,9 @@ class FeatureModulation(BaseModule):
             self.expand = nn.Sequential(
                 nn.Conv2d(1, in_channels, 3, padding=1), nn.Sigmoid()
             )
+        self.gate: nn.Parameter | None = None
         if init == 'identity':
             self.gate = nn.Parameter(torch.zeros(1))
-        else:
-            self.gate = None
 
     def forward(self, x: Tensor, attention: Tensor) -> Tensor:
         attention = attention.to(x.dtype)
@@ -84,9 +83,7 @@ class FeatureModulation(BaseModule):
             if self.mode == 'bias':
                 out = x + self._gated(expanded)
             else:
-                out = torch.cat(
-                    [x.expand_as(expanded), expanded], dim=-3
-                )
+                out = torch.cat([x.expand_as(expanded), expanded], dim=-3)
         return out.flatten(0, 1) if draws > 1 else out
 
     def _gated(self, added: Tensor) -> Tensor:

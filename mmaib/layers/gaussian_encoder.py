@@ -77,12 +77,12 @@ class GaussianEncoder(BaseModule):
         self.std_shift = at_least('std_shift', std_shift, 0.0)
         self.train_draws = draws('train_draws', train_draws, most=1)
         self.loss_name = loss_name
-        self.mean = None
+        self.mean: nn.Module | None = None
         if with_mean:
             self.mean = _trunk(trunk, in_channels, latent_channels)
         self.std = _trunk(trunk, in_channels, latent_channels)
-        nn.init.zeros_(self.std.weight)
-        nn.init.zeros_(self.std.bias)
+        for parameter in self.std.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self,

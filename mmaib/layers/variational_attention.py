@@ -47,9 +47,7 @@ class VariationalAttention(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         at_least('in_channels', in_channels, 1)
-        self.std_source = one_of(
-            'std_source', std_source, ('feature', 'mean')
-        )
+        self.std_source = one_of('std_source', std_source, ('feature', 'mean'))
         self.std_shift = at_least('std_shift', std_shift, 0.0)
         one_of('std_kernel', std_kernel, (1, 3, 5, 7))
         self.mean_conv = nn.Conv2d(in_channels, 1, 3, padding=1)
@@ -59,8 +57,8 @@ class VariationalAttention(BaseModule):
             std_kernel,
             padding=std_kernel // 2,
         )
-        nn.init.zeros_(self.std_conv.weight)
-        nn.init.zeros_(self.std_conv.bias)
+        for parameter in self.std_conv.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = at_least_float32(self.mean_conv(x)).sigmoid()

@@ -95,7 +95,9 @@ def test_a_plain_checkpoint_leaves_only_our_keys_missing():
         assert any(part in key for part in own), key
     head = ours.roi_head.bbox_head
     twin = head.reg_encoder.mean
-    assert torch.equal(twin.weight, plain.roi_head.bbox_head.shared_fcs[1].weight)
+    assert torch.equal(
+        twin.weight, plain.roi_head.bbox_head.shared_fcs[1].weight
+    )
     assert torch.equal(head.shared_fcs[1].weight, twin.weight)
 
 

@@ -19,7 +19,7 @@ CONFIGS = {
 
 def config(name):
     """mmdet's config on ResNet-18, with five lines of ours."""
-    model = get_config(f"mmdet::{CONFIGS[name]}").model
+    model = get_config(f'mmdet::{CONFIGS[name]}').model
     model.backbone.update(depth=18, init_cfg=None)
     model.neck.in_channels = [64, 128, 256, 512]
     if name == 'FCOS':

@@ -68,9 +68,7 @@ def test_draws_are_reparameterised():
     std = torch.rand(4, 3, requires_grad=True)
     generator = torch.Generator().manual_seed(7)
     draw = draw_gaussian(mean, std, 1, generator)
-    noise = torch.randn(
-        1, 4, 3, generator=torch.Generator().manual_seed(7)
-    )[0]
+    noise = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(7))[0]
     grads = torch.autograd.grad(draw.sum(), (mean, std))
     assert torch.equal(grads[0], torch.ones(4, 3))
     assert torch.equal(grads[1], noise)

@@ -10,9 +10,7 @@ from mmaib.aux_losses import collect
 from mmaib.layers import AIBNeck
 from mmaib.registry import MODELS
 
-FPN_CONFIG = dict(
-    type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3
-)
+FPN_CONFIG = dict(type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,9 @@ def test_equals_the_papers_formula(std_source, std_kernel):
     x = torch.randn(2, 6, 9, 7)
     mean, std = attention(x)
     conv = attention.mean_conv
-    expected = 1 / (1 + (-F.conv2d(x, conv.weight, conv.bias, padding=1)).exp())
+    expected = 1 / (
+        1 + (-F.conv2d(x, conv.weight, conv.bias, padding=1)).exp()
+    )
     assert torch.allclose(mean, expected, atol=1e-6)
     source = x if std_source == 'feature' else mean
     conv = attention.std_conv

@@ -1,6 +1,0 @@
-_base_ = [
-    '../_base_/models/aib-qt_faster-rcnn_lite0_fpn.py',
-    '../_base_/datasets/trees_detection.py',
-    '../_base_/schedules/adamw_cosine_12e.py',
-    '../_base_/default_runtime_cpu.py',
-]

@@ -1,3 +1,0 @@
-_base_ = './aib-qt_faster-rcnn_lite0_fpn_12e_trees-256.py'
-
-model = dict(neck=dict(bottleneck=dict(quantizer=None)))

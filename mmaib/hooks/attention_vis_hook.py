@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import mmcv
+import mmengine
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+from mmaib.checks import at_least
+from mmaib.layers import CapturedMap, capture_attention
+from mmaib.registry import HOOKS
+
+
+@HOOKS.register_module()
+class AttentionVisHook(Hook):
+    """Draw attention maps during validation and testing.
+
+    Every ``interval`` iterations the first image of the batch goes, beside
+    its maps and its predictions, to the Visualizer's back ends (files,
+    TensorBoard, W&B) as ``attention/NAME``.
+
+    Args:
+        interval: iterations between two pictures.
+        score_thr: detections below are not drawn.
+        backend_args: how to read images, see MMEngine.
+
+    Raises:
+        ValueError: if ``interval`` is below 1.
+    """
+
+    def __init__(
+        self,
+        interval: int = 50,
+        score_thr: float = 0.3,
+        backend_args: dict | None = None,
+    ) -> None:
+        self.interval = at_least('interval', interval, 1)
+        self.score_thr = score_thr
+        self.backend_args = backend_args
+        self._capture: ExitStack | None = None
+        self._maps: list[CapturedMap] = []
+
+    def _before_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        mode: str = 'train',
+    ) -> None:
+        if mode != 'train' and batch_idx % self.interval == 0:
+            self._capture = ExitStack()
+            self._maps = self._capture.enter_context(
+                capture_attention(runner.model)
+            )
+
+    def _after_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence | dict | None = None,
+        mode: str = 'train',
+    ) -> None:
+        if self._capture is None:
+            return
+        self._capture.close()
+        self._capture = None
+        if not self._maps or not outputs:
+            return
+        from mmaib.visualization import picture
+
+        sample = outputs[0]
+        content = mmengine.fileio.get(sample.img_path, self.backend_args)
+        image = mmcv.imfrombytes(content, channel_order='rgb')
+        visualizer = Visualizer.get_current_instance()
+        drawn = picture(
+            visualizer, self._maps, image, sample, score_thr=self.score_thr
+        )
+        name = osp.splitext(osp.basename(sample.img_path))[0]
+        visualizer.add_image(f'attention/{name}', drawn, step=runner.iter)

@@ -1,0 +1,165 @@
+"""Pictures of attention beside what the model detected."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mmengine.visualization import Visualizer
+from torch import Tensor
+
+from mmaib.layers import CapturedMap
+
+
+def map_on_image(
+    attention: Tensor, metainfo: dict, mode: str = 'bilinear'
+) -> Tensor:
+    """Resize a map to the original image.
+
+    The map covers the padded batch; the padding is cut off before the image
+    is scaled back.
+
+    Args:
+        attention: ``(H, W)``.
+        metainfo: of the data sample: ``ori_shape``, ``img_shape`` and, if
+            the batch was padded, ``batch_input_shape``.
+        mode: of ``torch.nn.functional.interpolate``.
+
+    Returns:
+        ``ori_shape``, on the CPU.
+    """
+    align = {} if mode == 'nearest' else {'align_corners': False}
+    height, width = metainfo['img_shape'][:2]
+    padded = metainfo.get('batch_input_shape', (height, width))
+    full = attention[None, None].float().cpu()
+    full = F.interpolate(full, size=tuple(padded), mode=mode, **align)
+    full = full[..., :height, :width]
+    original = tuple(metainfo['ori_shape'][:2])
+    return F.interpolate(full, size=original, mode=mode, **align)[0, 0]
+
+
+def mean_over_levels(
+    maps: Sequence[CapturedMap], index: int, metainfo: dict, field: str
+) -> np.ndarray | None:
+    """One map on the image: the mean over levels, None if a level has none.
+
+    Args:
+        maps: of one batch.
+        index: of the image in the batch.
+        metainfo: of its data sample.
+        field: ``'mean'`` or ``'quantized'``.
+    """
+    mode = 'bilinear' if field == 'mean' else 'nearest'
+    levels = [getattr(m, field) for m in maps]
+    if not levels or any(level is None for level in levels):
+        return None
+    return (
+        torch.stack(
+            [map_on_image(level[index, 0], metainfo, mode) for level in levels]
+        )
+        .mean(0)
+        .numpy()
+    )
+
+
+def draw_predictions(
+    visualizer: Visualizer, image: np.ndarray, sample: Any, score_thr: float
+) -> np.ndarray:
+    """The host's own drawing of a data sample, RGB."""
+    with tempfile.TemporaryDirectory() as folder:
+        options: dict[str, Any] = {}
+        if 'pred_instances' in sample:
+            options['pred_score_thr'] = score_thr
+        # An out_file keeps the host from sending it to the back ends.
+        visualizer.add_datasample(
+            'prediction',
+            image,
+            data_sample=sample,
+            draw_gt=False,
+            out_file=str(Path(folder) / 'prediction.png'),
+            **options,
+        )
+    return visualizer.get_image()
+
+
+def attention_figure(
+    image: np.ndarray,
+    attention: np.ndarray,
+    quantized: np.ndarray | None,
+    predictions: np.ndarray,
+) -> np.ndarray:
+    """Image, attention, quantised attention and predictions side by side.
+
+    Args:
+        image: ``(H, W, 3)`` RGB.
+        attention: ``(H, W)``, the mean map.
+        quantized: ``(H, W)``, or None.
+        predictions: ``(H, W, 3)`` RGB, the image with what was found.
+
+    Returns:
+        RGB picture; colour bars span each map's true range, which the
+        titles print.
+    """
+    panels = [('image', image), ('attention', attention)]
+    if quantized is not None:
+        panels.append(('quantised', quantized))
+    panels.append(('predictions', predictions))
+    height = 3.2 * image.shape[0] / image.shape[1]
+    size = (3.6 * len(panels), height + 0.5)
+    figure = Figure(figsize=size, dpi=110, layout='constrained')
+    canvas = FigureCanvasAgg(figure)
+    for axis, (title, content) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels
+    ):
+        axis.set_axis_off()
+        if content.ndim == 3:
+            axis.imshow(content)
+            axis.set_title(title, fontsize=10)
+            continue
+        drawn = axis.imshow(content, cmap='viridis')
+        low, high = float(content.min()), float(content.max())
+        axis.set_title(f'{title} [{low:.4f}, {high:.4f}]', fontsize=10)
+        figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def picture(
+    visualizer: Visualizer,
+    maps: Sequence[CapturedMap],
+    image: np.ndarray,
+    sample: Any,
+    index: int = 0,
+    score_thr: float = 0.3,
+) -> np.ndarray:
+    """:func:`attention_figure` of one image of a batch that just ran.
+
+    Args:
+        visualizer: the host's.
+        maps: what :func:`capture_attention` recorded.
+        image: ``(H, W, 3)`` RGB, as loaded.
+        sample: its data sample with predictions.
+        index: its place in the batch.
+        score_thr: detections below are not drawn.
+
+    Raises:
+        ValueError: if the model has no attention.
+    """
+    attention = mean_over_levels(maps, index, sample.metainfo, 'mean')
+    if attention is None:
+        raise ValueError(
+            'the model has no AttentiveBottleneck, so there is no map to draw'
+        )
+    return attention_figure(
+        image,
+        attention,
+        mean_over_levels(maps, index, sample.metainfo, 'quantized'),
+        draw_predictions(visualizer, image, sample, score_thr),
+    )

@@ -1,0 +1,120 @@
+"""Draw the attention maps of images.
+
+    python tools/analysis_tools/attention.py CONFIG CHECKPOINT IMAGES --out DIR
+
+For each image DIR gets NAME.png (image, attention, quantised attention,
+predictions), NAME.level0.npy ... with the raw mean map of each level and,
+behind a quantiser, NAME.level0.quantized.npy.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import (
+    MODELS,
+    VISUALIZERS,
+    init_default_scope,
+)
+from mmengine.runner import load_checkpoint
+from mmengine.utils import track_iter_progress
+from mmengine.visualization import Visualizer
+
+from mmaib.layers import capture_attention
+from mmaib.visualization import picture
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
+
+
+def load(cfg: Config, checkpoint: str) -> tuple[Any, Visualizer]:
+    """Model in evaluation mode, and the host's visualizer."""
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    loaded = load_checkpoint(model, checkpoint, map_location='cpu')
+    visualizer = cfg.get('visualizer', dict(type='Visualizer'))
+    visualizer = VISUALIZERS.build(
+        {**visualizer, 'name': 'attention', 'vis_backends': None}
+    )
+    visualizer.dataset_meta = loaded.get('meta', {}).get('dataset_meta', {})
+    return model.eval(), visualizer
+
+
+def test_pipeline(cfg: Config) -> Compose:
+    """The config's test pipeline without annotations."""
+    transforms = cfg.test_dataloader.dataset.pipeline
+    return Compose([t for t in transforms if 'Annotation' not in t['type']])
+
+
+def images(source: Path) -> list[Path]:
+    """An image, or the images of a folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if source.is_file():
+        return [source]
+    found = sorted(p for p in source.glob('*') if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise FileNotFoundError(f'{source}: neither an image nor a folder of')
+    return found
+
+
+@torch.no_grad()
+def draw(
+    model: Any,
+    visualizer: Visualizer,
+    pipeline: Compose,
+    path: Path,
+    out: Path,
+    score_thr: float,
+) -> None:
+    """Write the picture and the raw maps of one image."""
+    data: Any = pseudo_collate([pipeline(dict(img_path=str(path), img_id=0))])
+    with capture_attention(model) as maps:
+        (sample,) = model.test_step(data)
+    image = mmcv.imread(str(path), channel_order='rgb')
+    drawn = picture(visualizer, maps, image, sample, score_thr=score_thr)
+    mmcv.imwrite(drawn[..., ::-1], str(out / f'{path.stem}.png'))
+    for captured in maps:
+        stem = f'{path.stem}.level{captured.level}'
+        np.save(out / f'{stem}.npy', captured.mean[0, 0].numpy())
+        if captured.quantized is not None:
+            quantized = captured.quantized[0, 0].numpy()
+            np.save(out / f'{stem}.quantized.npy', quantized)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('images', type=Path, help='an image or a folder')
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--score-thr', type=float, default=0.3)
+    parser.add_argument('--max-images', type=int, help='the first so many')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    args = parser.parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    try:
+        paths = images(args.images)[: args.max_images]
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    model, visualizer = load(cfg, args.checkpoint)
+    args.out.mkdir(parents=True, exist_ok=True)
+    pipeline = test_pipeline(cfg)
+    for path in track_iter_progress(paths):
+        draw(model, visualizer, pipeline, path, args.out, args.score_thr)
+    print(f'\n{len(paths)} pictures in {args.out}')
+
+
+if __name__ == '__main__':
+    main()
