@@ -119,6 +119,22 @@ def missing_plugins() -> list[str]:
     ]
 
 
+def register_config_sources() -> None:
+    """Let ``_base_ = 'mmaib::...'``, and ``'mmseg::...'`` under any of its
+    distributions, resolve. Call it before ``Config.fromfile``; our tools do.
+
+    MMEngine finds a package's configs by a table of distribution names that
+    knows neither us nor the maintained hosts.
+    """
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    MODULE2PACKAGE['mmaib'] = 'mmaib'
+    for p in PACKAGES:
+        found = p.distribution()
+        if found and p.module in MODULE2PACKAGE:
+            MODULE2PACKAGE[p.module] = found[0]
+
+
 def report() -> tuple[str, bool]:
     """What ``python -m mmaib`` prints, and whether all is well."""
     lines = [f'mmaib {mmaib.__version__}']

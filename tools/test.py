@@ -9,7 +9,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmaib import preflight
+from mmaib import compat, preflight
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,6 +43,7 @@ def parse_args() -> argparse.Namespace:
 
 def load_config(args: argparse.Namespace) -> Config:
     """The config with the command line's wishes merged in."""
+    compat.register_config_sources()
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint

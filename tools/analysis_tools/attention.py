@@ -26,6 +26,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
+from mmaib import compat
 from mmaib.layers import capture_attention
 from mmaib.visualization import picture
 
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument('--max-images', type=int, help='the first so many')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
+    compat.register_config_sources()
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)

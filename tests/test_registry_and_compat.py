@@ -1,0 +1,108 @@
+import subprocess
+import sys
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import init_default_scope
+
+import mmaib
+from mmaib import compat
+from mmaib.compat import Package
+from mmaib.registry import MODELS
+from mmaib.testing import REPOSITORY
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg', 'mmpretrain', 'mmengine'])
+def test_our_names_resolve_under_any_hosts_scope(scope):
+    init_default_scope(scope)
+    layer = ROOT_MODELS.build(
+        dict(type='mmaib.AnchorQuantizer', num_anchors=3)
+    )
+    assert type(layer).__name__ == 'AnchorQuantizer'
+
+
+def test_an_unknown_name_lists_what_is_there():
+    with pytest.raises(KeyError, match='AIBNekc is not registered.*AIBNeck'):
+        MODELS.get('mmaib.AIBNekc')
+
+
+def test_a_missing_host_is_named_with_what_to_install(monkeypatch):
+    absent = Package(
+        'no_such_host', {'onedl-x': ('1.0', '2.0')}, 'mmaib.no_such_folder'
+    )
+    monkeypatch.setattr(compat, 'PACKAGES', (absent,))
+    assert compat.plugin_folders() == []
+    with pytest.raises(
+        KeyError, match=r"no_such_host.*pip install 'onedl-x>=1.0,<2.0'"
+    ):
+        MODELS.get('mmaib.AIBSomething')
+
+
+def test_mmdet_missing_altogether():
+    """Our layers work, our detectors say what to install."""
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'mmdet':
+            raise ModuleNotFoundError(name)
+import importlib.util as u
+real = u.find_spec
+u.find_spec = lambda name, *a: None if name == 'mmdet' else real(name, *a)
+sys.meta_path.insert(0, Absent())
+from mmaib.registry import MODELS
+MODELS.build(dict(type='mmaib.AnchorQuantizer', num_anchors=3))
+try:
+    MODELS.build(dict(type='mmaib.AIBFasterRCNN'))
+except KeyError as error:
+    print(error)
+"""
+    out = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    assert 'mmaib.detection needs mmdet' in out.stdout, out.stderr
+    assert 'pip install' in out.stdout
+
+
+@pytest.mark.parametrize(
+    ('version', 'fits'),
+    [
+        ('0.9', False),
+        ('1.0', True),
+        ('1.4.2', True),
+        ('1.10.0rc1', True),
+        ('2.0', False),
+        ('2.0.1+cpu', False),
+    ],
+)
+def test_versions_outside_the_tested_range(monkeypatch, version, fits):
+    package = Package('torch', {'x': ('1.0', '2.0')})
+    monkeypatch.setattr(compat.metadata, 'version', lambda name: version)
+    problem = package.problem()
+    assert (problem is None) == fits
+    assert fits or f'x {version} is outside' in problem
+
+
+def test_python_m_mmaib_tells_versions_and_compiled_ops():
+    out = subprocess.run(
+        [sys.executable, '-m', 'mmaib'],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    assert out.returncode == 0, out.stdout
+    assert f'mmaib {mmaib.__version__}' in out.stdout
+    assert 'compiled ops load' in out.stdout
+    for package in compat.PACKAGES:
+        assert package.module in out.stdout
+
+
+def test_a_hosts_config_resolves_under_the_installed_distribution(tmp_path):
+    compat.register_config_sources()
+    child = tmp_path / 'child.py'
+    child.write_text("_base_ = 'mmseg::_base_/default_runtime.py'\n")
+    assert Config.fromfile(child).default_scope == 'mmseg'

@@ -1,0 +1,45 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mmdet
+import pytest
+
+from mmaib.datasets import trees
+from mmaib.testing import REPOSITORY
+
+SAMPLE = REPOSITORY / 'configs' / 'sample'
+OUR_TOOLS = REPOSITORY / 'tools'
+MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
+
+
+@pytest.fixture(scope='session')
+def data(tmp_path_factory):
+    """Folder with the tree data set."""
+    folder = tmp_path_factory.mktemp('data')
+    trees.build(folder / 'trees')
+    return folder
+
+
+@pytest.fixture
+def run(data):
+    """Run a tool on the sample data; its output, or None if it failed."""
+
+    def run_tool(script, *args, check=True):
+        done = subprocess.run(
+            [sys.executable, str(script), *map(str, args)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **os.environ,
+                'PYTHONPATH': str(REPOSITORY),
+                'MMAIB_DATA': str(data),
+                'OMP_NUM_THREADS': '1',
+            },
+        )
+        assert not check or done.returncode == 0, done.stdout[-3000:]
+        return done.stdout
+
+    return run_tool

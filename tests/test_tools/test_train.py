@@ -1,0 +1,173 @@
+"""A sample config from training to pictures, through our tools and mmdet's
+own."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmaib.testing import REPOSITORY
+
+SAMPLE = REPOSITORY / 'configs' / 'sample'
+AIB_QT = SAMPLE / 'aib-qt_faster-rcnn_lite0_fpn_8e_trees-256.py'
+OUR_TOOLS = REPOSITORY / 'tools'
+SHORT = [
+    'train_cfg.max_epochs=1',
+    'train_cfg.val_interval=1',
+    'train_dataloader.dataset.indices=12',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.dataset.indices=2',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'default_hooks.logger.interval=1',
+    'custom_hooks.0.interval=1',
+]
+
+
+def scalars(work_dir):
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def mmdet_tools():
+    from pathlib import Path
+
+    import mmdet
+
+    return Path(mmdet.__file__).parent / '.mim' / 'tools'
+
+
+@pytest.mark.parametrize('tools', ['ours', 'mmdet'])
+def test_from_training_to_pictures(run, data, tmp_path, tools):
+    folder = OUR_TOOLS if tools == 'ours' else mmdet_tools()
+    work_dir = tmp_path / 'work'
+    run(
+        folder / 'train.py', AIB_QT, '--work-dir', work_dir,
+        '--cfg-options', *SHORT,
+    )  # fmt: skip
+    entries = scalars(work_dir)
+    steps = [entry for entry in entries if 'loss' in entry]
+    assert len(steps) == 3
+    for name in (
+        'loss_kl_cls', 'loss_kl_reg', 'loss_vq', 'loss_commit', 'kl_nats',
+        'anchors_used', 'anchor_perplexity', 'attention_mean',
+        'attention_std',
+    ):  # fmt: skip
+        assert all(np.isfinite(step[name]) for step in steps), name
+    assert 'coco/bbox_mAP' in entries[-1]
+    pictures = list(work_dir.glob('*/vis_data/vis_image/attention/*.png'))
+    assert len(pictures) == 2
+    checkpoint = work_dir / 'epoch_1.pth'
+    if tools == 'mmdet':
+        return
+    run(
+        folder / 'test.py', AIB_QT, checkpoint,
+        '--work-dir', tmp_path / 'test',
+        '--out', tmp_path / 'predictions.pkl',
+    )  # fmt: skip
+    assert (tmp_path / 'predictions.pkl').stat().st_size > 1000
+    run(
+        folder / 'analysis_tools' / 'attention.py', AIB_QT, checkpoint,
+        data / 'trees' / 'test', '--out', tmp_path / 'maps',
+        '--max-images', 1,
+    )  # fmt: skip
+    assert (tmp_path / 'maps' / '0000_0000.png').stat().st_size > 10_000
+    levels = [
+        np.load(tmp_path / 'maps' / f'0000_0000.level{level}.npy')
+        for level in range(4)
+    ]
+    assert [m.shape for m in levels] == [(32, 32), (16, 16), (8, 8), (4, 4)]
+    assert all(((m > 0) & (m < 1)).all() for m in levels)
+    quantized = np.load(tmp_path / 'maps' / '0000_0000.level0.quantized.npy')
+    assert len(np.unique(quantized)) <= 20
+
+
+def test_resume_goes_on_from_the_last_checkpoint(run, tmp_path):
+    work_dir = tmp_path / 'work'
+    command = [
+        OUR_TOOLS / 'train.py', AIB_QT, '--work-dir', work_dir, '--resume',
+        '--cfg-options', *SHORT,
+    ]  # fmt: skip
+    run(*command)
+    out = run(*command, 'train_cfg.max_epochs=2')
+    assert 'resumed epoch: 1' in out
+    assert (work_dir / 'epoch_2.pth').exists()
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            ['train_dataloader.dataset.data_root=/nowhere'],
+            "train_dataloader.dataset.data_root: '/nowhere' does not exist",
+        ),
+        (
+            ['model.neck.bottleneck.modulation.mode=plus'],
+            "mode must be one of ['bias', 'concat', 'scale', 'scale_residual'],"
+            " got 'plus'",
+        ),
+        (
+            ['model.neck.bottleneck.modulation.mode=concat'],
+            "init='identity' needs a mode that adds to x",
+        ),
+        (
+            ['model.roi_head.bbox_head.beta=-0.5'],
+            'beta must be >= 0.0, got -0.5',
+        ),
+        (
+            ['model.neck.bottleneck.quantizer.num_anchors=0'],
+            'num_anchors must be >= 1, got 0',
+        ),
+        (
+            ['model.neck.bottleneck.quantizer={"vq_weight":0.4}'],
+            'quantizer has no num_anchors',
+        ),
+        (
+            ['model.test_draws={"attention":0}'],
+            'test_draws.attention must be >= 1, got 0',
+        ),
+        (
+            ['model.type=WithoutUs'],
+            'WithoutUs is not in the mmdet::model registry',
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else '',
+)
+def test_bad_input_is_told_before_training(run, tmp_path, options, message):
+    config = tmp_path / 'config.py'
+    lines = [f'_base_ = {str(AIB_QT)!r}', 'custom_imports = None']
+    merged = []
+    for option in options:
+        key, value = option.split('=', 1)
+        if not value.startswith('{'):
+            merged.append(option)
+            continue
+        *parents, last = key.split('.')
+        body = f'{last}=dict(_delete_=True, **{value})'
+        for parent in reversed(parents):
+            body = f'{parent}=dict({body})'
+        lines.append(body)
+    config.write_text('\n'.join(lines) + '\n')
+    command = [OUR_TOOLS / 'train.py', config, '--work-dir', tmp_path / 'work']
+    if merged:
+        command += ['--cfg-options', *merged]
+    out = run(*command, check=False)
+    assert message in out, out[-2000:]
+    assert not list((tmp_path / 'work').glob('*.pth'))
+
+
+def test_a_detector_that_does_not_collect_is_told_before_training(
+    run, tmp_path
+):
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'_base_ = {str(AIB_QT)!r}\n'
+        "model = dict(type='FasterRCNN')\n"
+        '_base_.model.pop("test_draws")\n'
+    )
+    out = run(
+        OUR_TOOLS / 'train.py', config, '--work-dir', tmp_path / 'work',
+        '--cfg-options', *SHORT, check=False,
+    )  # fmt: skip
+    assert 'does not collect the losses of neck' in out, out[-2000:]

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+
+from mmaib.layers import AttentiveBottleneck, CapturedMap, capture_attention
+from mmaib.visualization import (
+    attention_figure,
+    map_on_image,
+    mean_over_levels,
+)
+
+
+def test_a_map_lands_where_it_belongs_without_the_padding():
+    # A 40x60 image, scaled by 1/2, padded to 32x32; map of stride 2.
+    meta = dict(
+        ori_shape=(40, 60), img_shape=(20, 30), batch_input_shape=(32, 32)
+    )
+    attention = torch.zeros(16, 16)
+    attention[3, 10] = 1.0  # image pixels y 12-15, x 40-43
+    attention[12, 12] = 9.0  # in the padding
+    on_image = map_on_image(attention, meta, 'nearest')
+    assert on_image.shape == (40, 60)
+    ys, xs = torch.nonzero(on_image, as_tuple=True)
+    assert (ys.min(), ys.max(), xs.min(), xs.max()) == (12, 15, 40, 43)
+    assert on_image.max() == 1
+
+
+def test_mean_over_levels():
+    meta = dict(ori_shape=(8, 8), img_shape=(8, 8))
+    maps = [
+        CapturedMap('neck', 0, torch.full((2, 1, 4, 4), 0.2)),
+        CapturedMap('neck', 1, torch.full((2, 1, 2, 2), 0.6)),
+    ]
+    mean = mean_over_levels(maps, 1, meta, 'mean')
+    assert mean == pytest.approx(np.full((8, 8), 0.4))
+    assert mean_over_levels(maps, 1, meta, 'quantized') is None
+
+
+def test_capture_records_and_lets_go():
+    bottleneck = AttentiveBottleneck(4, quantizer=dict(num_anchors=3)).eval()
+    x = torch.randn(2, 4, 6, 6)
+    with capture_attention(bottleneck) as maps:
+        bottleneck(x)
+        bottleneck.attend(x, num_draws=5)
+    bottleneck(x)
+    assert [m.level for m in maps] == [0, 1]
+    mean, _ = bottleneck.attention(x)
+    assert torch.equal(maps[0].mean, mean)
+    assert torch.equal(maps[0].quantized, bottleneck.quantizer(mean))
+    assert maps[1].quantized.shape == (2, 1, 6, 6)
+
+
+def test_figure_has_a_panel_each():
+    image = np.zeros((60, 80, 3), np.uint8)
+    attention = np.linspace(0, 1, 4800).reshape(60, 80)
+    three = attention_figure(image, attention, None, image)
+    four = attention_figure(image, attention, attention, image)
+    assert three.shape[2] == four.shape[2] == 3
+    assert four.shape[1] > three.shape[1]
+    assert len(np.unique(four.reshape(-1, 3), axis=0)) > 50
