@@ -1,8 +1,16 @@
-_base_ = [
-    '../_base_/models/aib-qt_faster-rcnn_lite0_fpn.py',
-    '../_base_/datasets/bccd_detection.py',
-    '../_base_/schedules/adamw_cosine_12e.py',
-    '../_base_/default_runtime_cpu.py',
-]
+_base_ = './faster-rcnn_lite0_fpn_12e_bccd-256.py'
 
-model = dict(roi_head=dict(bbox_head=dict(num_classes=3)))
+model = dict(
+    type='mmaib.AIBFasterRCNN',
+    neck=dict(
+        _delete_=True,
+        type='mmaib.AIBNeck',
+        neck={{_base_.model.neck}},
+        bottleneck=dict(
+            quantizer=dict(num_anchors=20),
+            modulation=dict(mode='scale_residual', init='identity'))),
+    roi_head=dict(
+        type='mmaib.AIBRoIHead',
+        bbox_head=dict(type='mmaib.AIBShared2FCBBoxHead', beta=0.01)))
+
+randomness = dict(seed=None, diff_rank_seed=True)

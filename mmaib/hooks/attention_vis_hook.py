@@ -22,7 +22,7 @@ class AttentionVisHook(Hook):
 
     Every ``interval`` iterations the first image of the batch goes, beside
     its maps and its predictions, to the Visualizer's back ends (files,
-    TensorBoard, W&B) as ``attention/NAME``.
+    TensorBoard, W&B) as ``attention_NAME``.
 
     Args:
         interval: iterations between two pictures.
@@ -82,4 +82,4 @@ class AttentionVisHook(Hook):
             visualizer, self._maps, image, sample, score_thr=self.score_thr
         )
         name = osp.splitext(osp.basename(sample.img_path))[0]
-        visualizer.add_image(f'attention/{name}', drawn, step=runner.iter)
+        visualizer.add_image(f'attention_{name}', drawn, step=runner.iter)

@@ -56,7 +56,7 @@ def test_from_training_to_pictures(run, data, tmp_path, tools):
     ):  # fmt: skip
         assert all(np.isfinite(step[name]) for step in steps), name
     assert 'coco/bbox_mAP' in entries[-1]
-    pictures = list(work_dir.glob('*/vis_data/vis_image/attention/*.png'))
+    pictures = list(work_dir.glob('*/vis_data/vis_image/attention_*.png'))
     assert len(pictures) == 2
     checkpoint = work_dir / 'epoch_1.pth'
     if tools == 'mmdet':
