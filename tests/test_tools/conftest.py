@@ -1,17 +1,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import mmdet
 import pytest
 
 from mmaib.datasets import trees
 from mmaib.testing import REPOSITORY
-
-SAMPLE = REPOSITORY / 'configs' / 'sample'
-OUR_TOOLS = REPOSITORY / 'tools'
-MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
 
 
 @pytest.fixture(scope='session')

@@ -2,15 +2,17 @@
 own."""
 
 import json
+from pathlib import Path
 
+import mmdet
 import numpy as np
 import pytest
 
-from mmaib.testing import REPOSITORY
+from mmaib.testing import CONFIGS, REPOSITORY
 
-SAMPLE = REPOSITORY / 'configs' / 'sample'
-AIB_QT = SAMPLE / 'aib-qt_faster-rcnn_lite0_fpn_8e_trees-256.py'
 OUR_TOOLS = REPOSITORY / 'tools'
+MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
+AIB_QT = CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_8e_trees-256.py'
 SHORT = [
     'train_cfg.max_epochs=1',
     'train_cfg.val_interval=1',
@@ -30,17 +32,9 @@ def scalars(work_dir):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def mmdet_tools():
-    from pathlib import Path
-
-    import mmdet
-
-    return Path(mmdet.__file__).parent / '.mim' / 'tools'
-
-
 @pytest.mark.parametrize('tools', ['ours', 'mmdet'])
 def test_from_training_to_pictures(run, data, tmp_path, tools):
-    folder = OUR_TOOLS if tools == 'ours' else mmdet_tools()
+    folder = {'ours': OUR_TOOLS, 'mmdet': MMDET_TOOLS}[tools]
     work_dir = tmp_path / 'work'
     run(
         folder / 'train.py', AIB_QT, '--work-dir', work_dir,
@@ -75,9 +69,11 @@ def test_from_training_to_pictures(run, data, tmp_path, tools):
     assert (tmp_path / 'maps' / '0000_0000.png').stat().st_size > 10_000
     levels = [
         np.load(tmp_path / 'maps' / f'0000_0000.level{level}.npy')
-        for level in range(4)
+        for level in range(5)
     ]
-    assert [m.shape for m in levels] == [(32, 32), (16, 16), (8, 8), (4, 4)]
+    assert [m.shape for m in levels] == [
+        (side, side) for side in (64, 32, 16, 8, 4)
+    ]
     assert all(((m > 0) & (m < 1)).all() for m in levels)
     quantized = np.load(tmp_path / 'maps' / '0000_0000.level0.quantized.npy')
     assert len(np.unique(quantized)) <= 20
@@ -104,8 +100,8 @@ def test_resume_goes_on_from_the_last_checkpoint(run, tmp_path):
         ),
         (
             ['model.neck.bottleneck.modulation.mode=plus'],
-            "mode must be one of ['bias', 'concat', 'scale', 'scale_residual'],"
-            " got 'plus'",
+            "mode must be one of ['bias', 'concat', 'scale', "
+            "'scale_residual'], got 'plus'",
         ),
         (
             ['model.neck.bottleneck.modulation.mode=concat'],
