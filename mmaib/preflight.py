@@ -6,6 +6,7 @@ import os.path as osp
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmaib.aux_losses import AuxLossMixin
@@ -64,19 +65,32 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
                     )
 
 
-def check_collects(model: nn.Module) -> None:
+def check_collects(model: Any) -> None:
     """Refuse a model whose extra losses nobody would hear.
 
     Raises:
         TypeError: naming the layer and what to use instead.
     """
-    if isinstance(model, AuxLossMixin):
-        return
-    for name, module in model.named_modules():
-        if type(module).__module__.startswith('mmaib.layers'):
-            raise TypeError(
-                f'{type(model).__name__} does not collect the losses of '
-                f'{name} ({type(module).__name__}), which would vanish '
-                "silently. Set model.type to 'mmaib.AIBFasterRCNN', or to "
-                f"'mmaib.WithAuxLosses' with base='{type(model).__name__}'."
-            )
+    if is_model_wrapper(model):
+        model = model.module
+    unheard = _unheard(model)
+    if unheard:
+        name, layer = unheard
+        raise TypeError(
+            f'{type(model).__name__} does not collect the losses of {name} '
+            f'({type(layer).__name__}), which would vanish silently. Set '
+            "model.type to 'mmaib.AIBFasterRCNN', or to "
+            f"'mmaib.WithAuxLosses' with base='{type(model).__name__}'."
+        )
+
+
+def _unheard(module: nn.Module, name: str = '') -> tuple | None:
+    """A layer of ours that no model above it collects from."""
+    if isinstance(module, AuxLossMixin):
+        return None
+    if type(module).__module__.startswith('mmaib.layers'):
+        return name, module
+    for child_name, child in module.named_children():
+        if found := _unheard(child, f'{name}.{child_name}'.lstrip('.')):
+            return found
+    return None

@@ -53,7 +53,12 @@ class Host(torch.nn.Module):
 def test_a_model_that_does_not_collect():
     with pytest.raises(TypeError, match="bottleneck.*base='Host'"):
         preflight.check_collects(Host())
-    preflight.check_collects(with_aux_losses(Host)())
+    outer = torch.nn.Module()
+    outer.student = with_aux_losses(Host)()
+    preflight.check_collects(outer)
+    outer.teacher = Host()
+    with pytest.raises(TypeError, match=r'teacher\.bottleneck'):
+        preflight.check_collects(outer)
     preflight.check_collects(torch.nn.Linear(1, 1))
 
 

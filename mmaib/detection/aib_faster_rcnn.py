@@ -45,6 +45,15 @@ class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
         self, *args: Any, test_draws: str | dict = 'mean', **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        channels = getattr(self.neck, 'out_channels', None)
+        if channels not in (None, self.rpn_head.in_channels):
+            raise ValueError(
+                f'the neck gives {channels} channels (modulation mode '
+                "'concat' doubles them), rpn_head.in_channels is "
+                f'{self.rpn_head.in_channels}; set it, feat_channels at '
+                'will, bbox_roi_extractor.out_channels and '
+                f'bbox_head.in_channels to {channels}'
+            )
         self.test_draws = None
         if test_draws != 'mean':
             self.test_draws = self._parse_draws(test_draws)

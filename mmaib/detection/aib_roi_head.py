@@ -51,8 +51,9 @@ class AIBRoIHead(StandardRoIHead):
         cls_score, bbox_pred = self.bbox_head(
             roi_feats, x.latent_draws, x.generator
         )
+        draws = (x.num_draws * (x.latent_draws or 1), len(rois))
         return dict(
-            cls_score=cls_score.view(-1, len(rois), cls_score.size(1)).mean(0),
-            bbox_pred=bbox_pred.view(-1, len(rois), bbox_pred.size(1)).mean(0),
+            cls_score=cls_score.unflatten(0, draws).mean(0),
+            bbox_pred=bbox_pred.unflatten(0, draws).mean(0),
             bbox_feats=roi_feats,
         )

@@ -43,6 +43,9 @@ class AIBNeck(BaseModule):
         where: ``'after'`` or ``'before'`` the host's neck.
         init_cfg: see MMEngine.
 
+    Attributes:
+        out_channels: of each level, None if the host's neck does not tell.
+
     Shape:
         a feature ``(N, C, H, W)`` a level -> a feature a level, as the host
         neck gives them; ``2 C`` channels behind ``mode='concat'``.
@@ -72,6 +75,10 @@ class AIBNeck(BaseModule):
                 )
         self.bottleneck = MODELS.build(
             {'type': 'mmaib.AttentiveBottleneck', **channels, **bottleneck}
+        )
+        inner = None if where == 'after' else self.neck
+        self.out_channels = getattr(
+            inner or self.bottleneck, 'out_channels', None
         )
 
     def _level_channels(self) -> int | None:

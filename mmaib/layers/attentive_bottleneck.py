@@ -4,7 +4,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmaib.aux_losses import report_scalar
+from mmaib.aux_losses import collecting, report_scalar
 from mmaib.checks import draws
 from mmaib.functional import draw_gaussian
 from mmaib.registry import MODELS
@@ -107,8 +107,9 @@ class AttentiveBottleneck(BaseModule):
                 'neck that share one map module need equal channels'
             )
         mean, std = self.attention(x)
-        report_scalar('attention_mean', mean.mean())
-        report_scalar('attention_std', std.mean())
+        if collecting():
+            report_scalar('attention_mean', mean.mean())
+            report_scalar('attention_std', std.mean())
         if num_draws is None and self.training:
             num_draws = self.train_draws
         scores = (

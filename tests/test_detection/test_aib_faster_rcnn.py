@@ -287,6 +287,21 @@ def test_bad_fields(option, value, match):
         detector(**{option: value})
 
 
+def test_concat_needs_heads_of_twice_the_channels():
+    with pytest.raises(ValueError, match='64 channels.*in_channels is 32'):
+        detector(**{'neck.bottleneck.modulation.mode': 'concat'})
+    model = detector(
+        **{
+            'neck.bottleneck.modulation.mode': 'concat',
+            'rpn_head.in_channels': 64,
+            'roi_head.bbox_roi_extractor.out_channels': 64,
+            'roi_head.bbox_head.in_channels': 64,
+        }
+    )
+    total(loss(model, inputs())).backward()
+    assert len(predict(model, inputs())) == 2
+
+
 def test_draws_from_parts_that_have_none():
     cfg = shrink(aib_config())
     cfg.model.roi_head.type = 'StandardRoIHead'
