@@ -51,14 +51,18 @@ def ratio(times: dict[str, list[float]], name: str, base: str) -> float:
     return median(a / b for a, b in zip(times[name], times[base]))
 
 
-def detectors(config: Path) -> tuple[Any, Any]:
-    """The host's detector, and ours with its weights."""
-    cfgs = [plain_config(), Config.fromfile(config)]
+def detectors(config: Path) -> tuple[Any, Any, Any]:
+    """The host's detector, the same with torchvision's RoIAlign, which our
+    config asks for, and ours with the host's weights."""
+    cfgs = [plain_config(), plain_config(), Config.fromfile(config)]
+    roi_layer = cfgs[1].model.roi_head.bbox_roi_extractor.roi_layer
+    roi_layer.use_torchvision = True
     for cfg in cfgs:
         cfg.model.backbone.init_cfg = None
-    host, ours = map(build, cfgs)
-    ours.load_state_dict(host.state_dict(), strict=False)
-    return host, ours
+    host, swapped, ours = map(build, cfgs)
+    for other in (swapped, ours):
+        other.load_state_dict(host.state_dict(), strict=False)
+    return host, swapped, ours
 
 
 def batch(height: int, width: int) -> dict:
@@ -101,7 +105,7 @@ def detector_table(
     config: Path, size: tuple[int, int], rounds: int
 ) -> list[str]:
     """Markdown rows for training and inference."""
-    host, ours = detectors(config)
+    host, swapped, ours = detectors(config)
     data = batch(*size)
 
     def draws(count: int) -> dict:
@@ -109,12 +113,16 @@ def detector_table(
 
     inference = {
         'host': lambda: predict(host, data),
+        'host, torchvision RoIAlign': lambda: predict(swapped, data),
         'ours, mean': lambda: predict(ours, data),
         'ours, L_a = 1': lambda: predict(ours, data, draws(1)),
         'ours, L_a = 4': lambda: predict(ours, data, draws(4)),
     }
     training = {
         'host, training step': lambda: train(host, data),
+        'host, torchvision RoIAlign, training step': lambda: train(
+            swapped, data
+        ),
         'ours, training step': lambda: train(ours, data),
     }
     rows = [

@@ -5,6 +5,8 @@ _base_ = [
     '../_base_/default_runtime_cpu.py',
 ]
 
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+
 # Trees are small: half of them below 38 pixels. A pyramid from stride 4 on,
 # narrower in exchange.
 model = dict(

@@ -12,6 +12,8 @@ train_pipeline = [
         type='RandomFlip',
         prob=[0.25, 0.25],
         direction=['horizontal', 'vertical']),
+    # the test photograph has another light
+    dict(type='PhotoMetricDistortion'),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
