@@ -1,20 +1,15 @@
 """Train a model of any host: the config's `default_scope` tells which."""
 
 import argparse
-import os
-import os.path as osp
 
-from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.config import Config
 
-from mmaib import compat, preflight
+from mmaib import preflight
+from mmaib.launch import argument_parser, build_runner, load_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser = argument_parser(__doc__)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -30,35 +25,11 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help="scale the lr from the config's base batch size to the real one",
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override fields: model.neck.bottleneck.quantizer=None',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parser.parse_args()
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """The config with the command line's wishes merged in."""
-    compat.register_config_sources()
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('work_dirs', name)
+def apply_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Merge what only a training knows into the config."""
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -72,17 +43,13 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    return cfg
 
 
 def main() -> None:
-    cfg = load_config(parse_args())
-    preflight.check_host(cfg.get('default_scope'))
-    preflight.check_data(cfg, ('train_dataloader', 'val_dataloader'))
-    if 'runner_type' in cfg:
-        runner = RUNNERS.build(cfg)
-    else:
-        runner = Runner.from_cfg(cfg)
+    args = parse_args()
+    cfg = load_config(args)
+    apply_options(cfg, args)
+    runner = build_runner(cfg, ('train_dataloader', 'val_dataloader'))
     preflight.check_collects(runner.model)
     runner.train()
 

@@ -1,0 +1,64 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: from a command line to
+a Runner that is known to have its host and its data."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import os.path as osp
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmaib import compat, preflight
+
+
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that MM users know from every tool."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override fields: model.neck.bottleneck.train_draws=mean',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with the common arguments merged in."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    compat.register_config_sources()
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        name = osp.splitext(osp.basename(args.config))[0]
+        cfg.work_dir = osp.join('work_dirs', name)
+    return cfg
+
+
+def build_runner(cfg: Config, loaders: tuple[str, ...]) -> Runner:
+    """The config's Runner, once its host and data are known to be there.
+
+    Args:
+        cfg: the experiment's config.
+        loaders: the dataloaders that will be used.
+    """
+    preflight.check_host(cfg.get('default_scope'))
+    preflight.check_data(cfg, loaders)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
