@@ -5,3 +5,6 @@ default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(max_keep_ckpts=1, save_best='auto'))
 env_cfg = dict(dist_cfg=dict(backend='gloo'))
+# Every rank draws its own noise. Here and not in the configs that need it,
+# as it changes the order of the data too: baselines must see the same.
+randomness = dict(seed=None, diff_rank_seed=True)

@@ -12,5 +12,3 @@ model = dict(
     roi_head=dict(
         type='mmaib.AIBRoIHead',
         bbox_head=dict(type='mmaib.AIBShared2FCBBoxHead', beta=0.01)))
-
-randomness = dict(seed=None, diff_rank_seed=True)

@@ -13,7 +13,6 @@ model = dict(
         type='mmaib.AIBRoIHead',
         bbox_head=dict(type='mmaib.AIBShared2FCBBoxHead', beta=0.01)))
 
-randomness = dict(seed=None, diff_rank_seed=True)
 custom_hooks = [dict(type='mmaib.AttentionVisHook', interval=8)]
 # AdamW's step does not shrink with the gradient: at the full rate the map
 # saturates within an epoch.
