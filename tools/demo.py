@@ -14,9 +14,9 @@ from mmaib.compat import report
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {
-    'aib-qt': 'aib-qt_faster-rcnn_lite0_fpn_8e_trees-256.py',
-    'aib': 'aib_faster-rcnn_lite0_fpn_8e_trees-256.py',
-    'baseline': 'faster-rcnn_lite0_fpn_8e_trees-256.py',
+    'aib-qt': 'aib-qt_faster-rcnn_lite0_fpn_6e_trees-256.py',
+    'aib': 'aib_faster-rcnn_lite0_fpn_6e_trees-256.py',
+    'baseline': 'faster-rcnn_lite0_fpn_6e_trees-256.py',
 }
 PICTURES = 12
 METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75')
@@ -115,7 +115,7 @@ def main() -> None:
     options = ['randomness.seed=1']
     if args.epochs:
         options.append(f'train_cfg.max_epochs={args.epochs}')
-    print('\ntraining: about 8 minutes on one thread', flush=True)
+    print('\ntraining: about 7 minutes on one thread', flush=True)
     seconds['training'] = run(
         commands, 'tools/train.py', config, '--work-dir', out,
         '--cfg-options', *options,

@@ -12,7 +12,7 @@ from mmaib.testing import CONFIGS, REPOSITORY
 
 OUR_TOOLS = REPOSITORY / 'tools'
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
-AIB_QT = CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_8e_trees-256.py'
+AIB_QT = CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_6e_trees-256.py'
 SHORT = [
     'train_cfg.max_epochs=1',
     'train_cfg.val_interval=1',

@@ -1,4 +1,4 @@
-_base_ = './faster-rcnn_lite0_fpn_8e_trees-256.py'
+_base_ = './faster-rcnn_lite0_fpn_6e_trees-256.py'
 
 model = dict(
     type='mmaib.AIBFasterRCNN',

@@ -1,6 +1,6 @@
 _base_ = './adamw_cosine_12e.py'
 
-max_epochs = 8
+max_epochs = 6
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
     dict(
