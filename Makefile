@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 VENV := $(shell tools/setup_env.sh --path)
 # Two OpenMP threads beside another busy process are slower than one.
-RUN := PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(VENV)/bin/python
+RUN := PYTHONPATH='$(CURDIR)' OMP_NUM_THREADS=1 '$(VENV)/bin/python'
 PYTEST := $(RUN) -m pytest -n 2
 
 .DEFAULT_GOAL := help
@@ -30,9 +30,9 @@ test-slow: setup  ## the tests that take minutes each
 	@$(PYTEST) -m slow
 
 lint: setup  ## ruff and mypy
-	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy
+	@'$(VENV)/bin/ruff' check .
+	@'$(VENV)/bin/ruff' format --check .
+	@'$(VENV)/bin/mypy'
 
 venv-path:  ## print the environment's folder
-	@echo $(VENV)
+	@tools/setup_env.sh --path

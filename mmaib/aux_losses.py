@@ -109,7 +109,9 @@ def require_collector(plugin: str) -> None:
             'losses, which would vanish silently. Use mmaib.AIBFasterRCNN '
             "for Faster R-CNN, type='mmaib.WithAuxLosses', "
             "base='YourModel' for any other model, or "
-            '`with mmaib.aux_losses.collect():` around a bare call.'
+            '`with mmaib.aux_losses.collect():` around a bare call. (If '
+            'this comes out of backward(): activation checkpointing must '
+            'not wrap a module that reports losses; wrap the backbone.)'
         )
 
 

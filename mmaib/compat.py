@@ -18,23 +18,30 @@ class Package:
         distributions: tested ranges ``{distribution: (first, below)}``, the
             recommended distribution first.
         plugins: our folder that needs it, if one does.
+        optional: whether detection works without it.
     """
 
     module: str
     distributions: dict[str, tuple[str, str]]
     plugins: str | None = None
+    optional: bool = False
 
     def installed(self) -> bool:
         return find_spec(self.module) is not None
 
-    def distribution(self) -> tuple[str, str] | None:
-        """Name and version of what is installed, or None."""
+    def found(self) -> list[tuple[str, str]]:
+        """Names and versions of the distributions that are installed."""
+        found = []
         for name in self.distributions:
             try:
-                return name, metadata.version(name)
+                found.append((name, metadata.version(name)))
             except metadata.PackageNotFoundError:
                 continue
-        return None
+        return found
+
+    def distribution(self) -> tuple[str, str] | None:
+        """Name and version of what is installed, or None."""
+        return next(iter(self.found()), None)
 
     def advice(self) -> str:
         name, (first, below) = next(iter(self.distributions.items()))
@@ -44,10 +51,16 @@ class Package:
         """What is wrong with the installation and what to do, or None."""
         if not self.installed():
             return f'{self.module} is not installed: {self.advice()}'
-        found = self.distribution()
-        if found is None:
+        found = self.found()
+        if len(found) > 1:
+            names = ' and '.join(name for name, _ in found)
+            return (
+                f'{names} both install {self.module} and overwrite each '
+                "other's files: make a new environment with one of them"
+            )
+        if not found:
             return None
-        name, version = found
+        name, version = found[0]
         first, below = self.distributions[name]
         if _tuple(first) <= _tuple(version) < _tuple(below):
             return None
@@ -92,10 +105,12 @@ PACKAGES = (
             'onedl-mmsegmentation': ('1.4', '1.5'),
             'mmsegmentation': ('1.2', '1.3'),
         },
+        optional=True,
     ),
     Package(
         'mmpretrain',
         {'onedl-mmpretrain': ('1.3', '1.4'), 'mmpretrain': ('1.2', '1.3')},
+        optional=True,
     ),
 )
 
@@ -142,8 +157,12 @@ def report() -> tuple[str, bool]:
     for p in PACKAGES:
         name, version = p.distribution() or ('-', 'not installed')
         lines.append(f'{p.module:<11} {version:<16} {name}')
+        if p.optional and not p.installed():
+            continue
         if problem := p.problem():
             problems.append(problem)
+    if not package('mmcv').installed():
+        return _told(lines, problems)
     try:
         import mmcv.ops  # noqa: F401
 
@@ -155,5 +174,9 @@ def report() -> tuple[str, bool]:
             'CFLAGS=-g0 pip install --no-build-isolation --force-reinstall '
             f'--no-deps {next(iter(package("mmcv").distributions))}'
         )
+    return _told(lines, problems)
+
+
+def _told(lines: list[str], problems: list[str]) -> tuple[str, bool]:
     lines += [f'! {problem}' for problem in problems]
     return '\n'.join(lines), not problems

@@ -38,7 +38,13 @@ def load_config(args: argparse.Namespace) -> Config:
     """The config with the common arguments merged in."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     compat.register_config_sources()
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = Config.fromfile(args.config)
+    except ModuleNotFoundError as error:
+        missing = [p.problem() for p in compat.PACKAGES if not p.installed()]
+        raise ModuleNotFoundError(
+            ' '.join([f'{args.config}: {error}.', *map(str, missing)])
+        ) from error
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)

@@ -14,8 +14,7 @@ from mmaib.compat import PACKAGES
 
 
 def check_host(default_scope: str | None) -> None:
-    """Refuse a config whose host is missing or outside the tested range of
-    versions.
+    """Refuse a config whose host is not installed.
 
     Raises:
         ModuleNotFoundError: naming what to install.
@@ -52,17 +51,28 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
     for loader in loaders:
         for path, dataset in _datasets(cfg.get(loader), loader):
             root = dataset['data_root']
-            if '://' in root:
-                continue
-            ann_file = osp.join(root, dataset.get('ann_file', ''))
-            for field, found in (('data_root', root), ('ann_file', ann_file)):
-                if not osp.exists(found):
-                    raise FileNotFoundError(
-                        f"{path}.{field}: '{found}' does not exist (seen "
-                        f"from '{osp.abspath('.')}'). Set it with "
-                        f'--cfg-options {path}.data_root=DIR, or set '
-                        'MMAIB_DATA where a config of ours names it.'
-                    )
+            _must_exist(f'{path}.data_root', root)
+            ann_file = dataset.get('ann_file')
+            if ann_file and '://' not in ann_file:
+                _must_exist(f'{path}.ann_file', osp.join(root, ann_file))
+        evaluator = cfg.get(loader.replace('_dataloader', '_evaluator'))
+        for i, metric in enumerate(
+            evaluator if isinstance(evaluator, list) else [evaluator]
+        ):
+            if metric and metric.get('ann_file'):
+                place = loader.replace('_dataloader', '_evaluator')
+                place += f'.{i}' if isinstance(evaluator, list) else ''
+                _must_exist(f'{place}.ann_file', metric['ann_file'])
+
+
+def _must_exist(field: str, path: str) -> None:
+    if '://' not in path and not osp.exists(path):
+        raise FileNotFoundError(
+            f"{field}: '{path}' does not exist (seen from "
+            f"'{osp.abspath('.')}'). Set it with --cfg-options {field}=..., "
+            'or move the folder of all data sets with MMAIB_DATA where a '
+            'config of ours names them.'
+        )
 
 
 def check_collects(model: Any) -> None:

@@ -25,6 +25,8 @@ class PluginRegistry(root.Registry):
                     [
                         f'{self.scope}.{name} is not registered.',
                         f'Known here: {sorted(self.module_dict)}.',
+                        "A host's name needs its scope (mmdet.FPN) or a",
+                        'default scope (init_default_scope).',
                         *missing_plugins(),
                     ]
                 )

@@ -46,27 +46,29 @@ def map_on_image(
 
 
 def mean_over_levels(
-    maps: Sequence[CapturedMap], index: int, metainfo: dict, field: str
-) -> np.ndarray | None:
-    """One map on the image: the mean over levels, None if a level has none.
+    maps: Sequence[CapturedMap], index: int, metainfo: dict
+) -> np.ndarray:
+    """The mean map mu_a on the image, averaged over levels.
 
     Args:
         maps: of one batch.
         index: of the image in the batch.
         metainfo: of its data sample.
-        field: ``'mean'`` or ``'quantized'``.
     """
-    mode = 'bilinear' if field == 'mean' else 'nearest'
-    levels = [getattr(m, field) for m in maps]
-    if not levels or any(level is None for level in levels):
+    levels = [map_on_image(m.mean[index, 0], metainfo) for m in maps]
+    return torch.stack(levels).mean(0).numpy()
+
+
+def finest_quantized(
+    maps: Sequence[CapturedMap], index: int, metainfo: dict
+) -> np.ndarray | None:
+    """The quantised map of the finest level on the image; None without a
+    quantiser. A mean over levels would not be quantised."""
+    finest = max(maps, key=lambda m: m.mean[0].numel())
+    if finest.quantized is None:
         return None
-    return (
-        torch.stack(
-            [map_on_image(level[index, 0], metainfo, mode) for level in levels]
-        )
-        .mean(0)
-        .numpy()
-    )
+    quantized = finest.quantized[index, 0]
+    return map_on_image(quantized, metainfo, 'nearest').numpy()
 
 
 def draw_predictions(
@@ -107,9 +109,9 @@ def attention_figure(
         RGB picture; colour bars span each map's true range, which the
         titles print.
     """
-    panels = [('image', image), ('attention', attention)]
+    panels = [('image', image), ('attention, mean over levels', attention)]
     if quantized is not None:
-        panels.append(('quantised', quantized))
+        panels.append(('quantised, finest level', quantized))
     panels.append(('predictions', predictions))
     height = 3.2 * image.shape[0] / image.shape[1]
     size = (3.6 * len(panels), height + 0.5)
@@ -125,7 +127,7 @@ def attention_figure(
             continue
         drawn = axis.imshow(content, cmap='viridis')
         low, high = float(content.min()), float(content.max())
-        axis.set_title(f'{title} [{low:.4f}, {high:.4f}]', fontsize=10)
+        axis.set_title(f'{title}\n[{low:.4f}, {high:.4f}]', fontsize=10)
         figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -152,14 +154,13 @@ def picture(
     Raises:
         ValueError: if the model has no attention.
     """
-    attention = mean_over_levels(maps, index, sample.metainfo, 'mean')
-    if attention is None:
+    if not maps:
         raise ValueError(
             'the model has no AttentiveBottleneck, so there is no map to draw'
         )
     return attention_figure(
         image,
-        attention,
-        mean_over_levels(maps, index, sample.metainfo, 'quantized'),
+        mean_over_levels(maps, index, sample.metainfo),
+        finest_quantized(maps, index, sample.metainfo),
         draw_predictions(visualizer, image, sample, score_thr),
     )

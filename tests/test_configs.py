@@ -60,3 +60,14 @@ def test_the_papers_numbers():
 def test_the_whole_method_shows_in_thirty_lines():
     path = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
     assert len(path.read_text().splitlines()) <= 30
+
+
+@pytest.mark.parametrize('data', ['trees', 'bccd'])
+def test_arms_of_a_comparison_see_the_data_in_the_same_order(data):
+    """`diff_rank_seed` changes the sampler's seed."""
+    arms = [
+        Config.fromfile(path).randomness
+        for path in CONFIGS.glob(f'sample/*{data}*.py')
+    ]
+    assert len(arms) == 3
+    assert arms[0] == arms[1] == arms[2]

@@ -4,9 +4,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmaib import preflight
+from mmaib import launch, preflight
 from mmaib.aux_losses import with_aux_losses
 from mmaib.layers import AttentiveBottleneck
+from mmaib.testing.detection import COCO
 
 
 def data_config(tmp_path):
@@ -41,6 +42,22 @@ def test_data_that_are_not(tmp_path, field, value):
         preflight.check_data(cfg, ('train_dataloader',))
 
 
+def test_an_evaluators_annotations_that_are_not(tmp_path):
+    cfg = data_config(tmp_path)
+    cfg.train_evaluator = [dict(type='CocoMetric', ann_file='/no/val.json')]
+    with pytest.raises(
+        FileNotFoundError, match=r"train_evaluator\.0\.ann_file: '/no/val"
+    ):
+        preflight.check_data(cfg, ('train_dataloader',))
+
+
+@pytest.mark.parametrize('ann_file', [None, '', 'http://host/train.json'])
+def test_annotations_that_are_no_local_file(tmp_path, ann_file):
+    cfg = data_config(tmp_path)
+    cfg.train_dataloader.dataset.dataset.ann_file = ann_file
+    preflight.check_data(cfg, ('train_dataloader',))
+
+
 class Host(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -68,3 +85,19 @@ def test_a_host_that_is_not_installed(monkeypatch):
     monkeypatch.setattr('mmaib.compat.find_spec', lambda name: None)
     with pytest.raises(ModuleNotFoundError, match='mmdet.*pip install'):
         preflight.check_host('mmdet')
+
+
+def test_a_config_whose_host_is_missing(monkeypatch):
+    """Every config of ours has a host's as its base, so parsing comes first
+    to know."""
+    monkeypatch.setattr('mmaib.compat.find_spec', lambda name: None)
+    monkeypatch.setattr(
+        'mmengine.config.config.is_installed', lambda name: False
+    )
+    args = launch.argument_parser(None).parse_args(
+        [str(COCO / 'aib_faster-rcnn_r50_fpn_1x_coco.py')]
+    )
+    with pytest.raises(
+        ModuleNotFoundError, match='mmdet is not installed: pip install'
+    ):
+        launch.load_config(args)

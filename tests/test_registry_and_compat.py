@@ -87,6 +87,12 @@ def test_versions_outside_the_tested_range(monkeypatch, version, fits):
     assert fits or f'x {version} is outside' in problem
 
 
+def test_two_families_in_one_environment(monkeypatch):
+    package = Package('torch', {'x': ('1.0', '2.0'), 'y': ('1.0', '2.0')})
+    monkeypatch.setattr(compat.metadata, 'version', lambda name: '1.5')
+    assert 'x and y both install torch' in package.problem()
+
+
 def test_python_m_mmaib_tells_versions_and_compiled_ops():
     out = subprocess.run(
         [sys.executable, '-m', 'mmaib'],

@@ -5,6 +5,7 @@ import torch
 from mmaib.layers import AttentiveBottleneck, CapturedMap, capture_attention
 from mmaib.visualization import (
     attention_figure,
+    finest_quantized,
     map_on_image,
     mean_over_levels,
 )
@@ -31,9 +32,23 @@ def test_mean_over_levels():
         CapturedMap('neck', 0, torch.full((2, 1, 4, 4), 0.2)),
         CapturedMap('neck', 1, torch.full((2, 1, 2, 2), 0.6)),
     ]
-    mean = mean_over_levels(maps, 1, meta, 'mean')
+    mean = mean_over_levels(maps, 1, meta)
     assert mean == pytest.approx(np.full((8, 8), 0.4))
-    assert mean_over_levels(maps, 1, meta, 'quantized') is None
+    assert finest_quantized(maps, 1, meta) is None
+
+
+def test_the_quantised_map_keeps_its_anchors():
+    meta = dict(ori_shape=(16, 16), img_shape=(8, 8))
+    anchors = torch.tensor([0.1, 0.5, 0.9])
+    maps = [
+        CapturedMap('n', level, torch.rand(1, 1, side, side), quantized)
+        for level, side in enumerate((2, 4))
+        for quantized in [anchors[torch.randint(3, (1, 1, side, side))]]
+    ]
+    shown = finest_quantized(maps, 0, meta)
+    expected = maps[1].quantized[0, 0].repeat_interleave(4, 0)
+    expected = expected.repeat_interleave(4, 1)
+    assert np.array_equal(shown, expected.numpy())
 
 
 def test_capture_records_and_lets_go():

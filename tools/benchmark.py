@@ -5,8 +5,9 @@
 Each round times every variant once, so that the machine's drift falls on all
 of them; a figure is the median over rounds of the ratio to the host's time in
 the same round. Ours starts from the host's weights, so both see the same
-proposals. MACs are counted on a real `predict`, with the RoI head on all
-draws. The second table times `nearest_anchor` against a table of Q distances.
+number of proposals. MACs are counted on a real `predict`, with the RoI head
+on all draws. The second table times `nearest_anchor` against a table of Q
+distances.
 """
 
 import argparse

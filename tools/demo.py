@@ -95,9 +95,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--variant', choices=CONFIGS, default='aib-qt')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'))
-    parser.add_argument(
-        '--epochs', type=int, help="instead of the config's own number"
-    )
     args = parser.parse_args()
     # Relative to the checkout, as every command runs there.
     config = Path('configs/sample') / CONFIGS[args.variant]
@@ -112,13 +109,10 @@ def main() -> None:
     seconds['data set'] = run(
         commands, '-m', 'mmaib.datasets.trees', '--out', data
     )
-    options = ['randomness.seed=1']
-    if args.epochs:
-        options.append(f'train_cfg.max_epochs={args.epochs}')
     print('\ntraining: about 7 minutes on one thread', flush=True)
     seconds['training'] = run(
         commands, 'tools/train.py', config, '--work-dir', out,
-        '--cfg-options', *options,
+        '--cfg-options', 'randomness.seed=1',
     )  # fmt: skip
     checkpoint = Path((ROOT / out / 'last_checkpoint').read_text().strip())
     checkpoint = out / checkpoint.name

@@ -5,8 +5,8 @@ the command again skips finished runs and resumes interrupted ones. The table
 is written from the runs' logs; the first config is the baseline of the
 paired differences.
 
-    python tools/study.py --out work_dirs/studies/bccd --seeds 1 2 3 4 5 \
-        BASELINE.py AIB.py AIB_QT.py
+    python tools/study.py BASELINE.py AIB.py AIB_QT.py \
+        --out work_dirs/studies/bccd --seeds 1 2 3 4 5
 """
 
 import argparse
@@ -42,17 +42,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--report-only', action='store_true', help='train nothing'
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if len({config.stem for config in args.configs}) < len(args.configs):
+        parser.error('configs must differ in their file names')
+    return args
 
 
 def run_dir(out: Path, config: Path, seed: int) -> Path:
     return out / config.stem / f'seed_{seed}'
 
 
-def train(config: Path, seed: int, work_dir: Path, options: list) -> None:
-    """One run, resumed where it stopped; a marker tells a finished one."""
-    if (work_dir / 'finished').exists():
-        return
+def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
+    """One run, resumed where it stopped; a marker tells a finished one, and
+    by which options. Whether it is finished now."""
+    marker = work_dir / 'finished'
+    if marker.exists():
+        if marker.read_text().splitlines() == options:
+            return True
+        print(f'FAILED {work_dir}: run with other --cfg-options', flush=True)
+        return False
     work_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(TRAIN), str(config)]
     command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
@@ -67,9 +75,10 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> None:
         )
     if done.returncode:
         print('FAILED', work_dir / 'stdout.log', flush=True)
-    else:
-        (work_dir / 'finished').touch()
-        print('done  ', work_dir, flush=True)
+        return False
+    marker.write_text('\n'.join(options))
+    print('done  ', work_dir, flush=True)
+    return True
 
 
 def read_log(work_dir: Path) -> dict[str, float] | None:
@@ -80,7 +89,10 @@ def read_log(work_dir: Path) -> dict[str, float] | None:
     times = []
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in path.read_text().splitlines():
-            entry = json.loads(line)
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:  # the line that a kill cut off
+                continue
             if 'loss' in entry:
                 times.append(entry['time'])
             else:
@@ -141,19 +153,23 @@ def table(args: argparse.Namespace) -> str:
 
 def main() -> None:
     args = parse_args()
+    runs = []
     if not args.report_only:
         with ThreadPoolExecutor(args.jobs) as pool:
             # Seed by seed, so that an unfinished study is still paired.
             for seed in args.seeds:
                 for config in args.configs:
                     work_dir = run_dir(args.out, config, seed)
-                    pool.submit(
-                        train, config, seed, work_dir, args.cfg_options
+                    options = args.cfg_options
+                    runs.append(
+                        pool.submit(train, config, seed, work_dir, options)
                     )
     args.out.mkdir(parents=True, exist_ok=True)
     text = table(args)
     (args.out / 'table.md').write_text(text)
     print(text)
+    if not all(run.result() for run in runs):
+        sys.exit('some runs failed: see above')
 
 
 if __name__ == '__main__':

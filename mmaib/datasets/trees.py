@@ -164,11 +164,13 @@ def is_complete(out: Path) -> bool:
     """Whether every file of the data set is there with its checksum."""
     try:
         sums = json.loads((out / 'SHA256SUMS.json').read_text())
+        if not {f'annotations/{p.split}.json' for p in PHOTOGRAPHS} <= {*sums}:
+            return False
         return all(
             hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
             for name, digest in sums.items()
         )
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return False
 
 

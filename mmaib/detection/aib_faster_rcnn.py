@@ -29,7 +29,8 @@ class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
         test_draws: how to evaluate. ``'mean'``, the mean map and latent,
             deterministic and as fast as the host; or
             ``dict(attention=L_a, latent=L_z, seed=0)``, Monte-Carlo: the
-            image passes backbone and neck once, the RPN sees the features
+            image passes the backbone once and the neck once if attention
+            comes after it, the RPN sees the features
             of the drawn maps' mean, and the RoI head runs on all draws as
             one batch. ``latent`` may be ``'mean'``. The noise comes from a
             generator of its own, seeded anew at each call, so an evaluation
@@ -45,13 +46,14 @@ class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
         self, *args: Any, test_draws: str | dict = 'mean', **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        channels = getattr(self.neck, 'out_channels', None)
-        if channels not in (None, self.rpn_head.in_channels):
+        neck = getattr(self, 'neck', None)
+        channels = getattr(neck, 'out_channels', None)
+        wanted = self.rpn_head.in_channels
+        if isinstance(channels, int) and channels != wanted:
             raise ValueError(
                 f'the neck gives {channels} channels (modulation mode '
                 "'concat' doubles them), rpn_head.in_channels is "
-                f'{self.rpn_head.in_channels}; set it, feat_channels at '
-                'will, bbox_roi_extractor.out_channels and '
+                f'{wanted}; set it, bbox_roi_extractor.out_channels and '
                 f'bbox_head.in_channels to {channels}'
             )
         self.test_draws = None
@@ -75,10 +77,11 @@ class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
             'roi_head.bbox_head': AIBShared2FCBBoxHead,
         }
         for name, kind in parts.items():
-            if not isinstance(self.get_submodule(name), kind):
+            part = dict(self.named_modules()).get(name)
+            if not isinstance(part, kind):
                 raise ValueError(
                     f'test_draws needs an mmaib.{kind.__name__} as {name}, '
-                    f'got {type(self.get_submodule(name)).__name__}'
+                    f'got {type(part).__name__}'
                 )
         return dict(
             attention=at_least(

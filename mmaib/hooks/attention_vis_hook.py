@@ -7,6 +7,7 @@ from typing import Any
 
 import mmcv
 import mmengine
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
@@ -52,7 +53,9 @@ class AttentionVisHook(Hook):
         data_batch: Any = None,
         mode: str = 'train',
     ) -> None:
-        if mode != 'train' and batch_idx % self.interval == 0:
+        # Visualizers work on the main process alone.
+        due = mode != 'train' and batch_idx % self.interval == 0
+        if due and is_main_process():
             self._capture = ExitStack()
             self._maps = self._capture.enter_context(
                 capture_attention(runner.model)

@@ -65,16 +65,24 @@ class AIBNeck(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.where = one_of('where', where, ('before', 'after'))
         self.neck = None if neck is None else MODELS.build(neck)
-        channels = {'in_channels': self._level_channels()}
-        if channels['in_channels'] is None:
-            channels = {}
-            if 'in_channels' not in bottleneck:
-                raise ValueError(
-                    'bottleneck.in_channels is needed: the channels of the '
-                    f'features {where} the host neck cannot be told from it'
-                )
+        told = self._level_channels()
+        channels = bottleneck.get('in_channels', told)
+        if channels is None:
+            raise ValueError(
+                'bottleneck.in_channels is needed: the channels of the '
+                f'features {where} the host neck cannot be told from it'
+            )
+        if told not in (None, channels):
+            raise ValueError(
+                f'bottleneck.in_channels is {channels}, the features {where} '
+                f'{type(self.neck).__name__} have {told} channels'
+            )
         self.bottleneck = MODELS.build(
-            {'type': 'mmaib.AttentiveBottleneck', **channels, **bottleneck}
+            {
+                'type': 'mmaib.AttentiveBottleneck',
+                **bottleneck,
+                'in_channels': channels,
+            }
         )
         inner = None if where == 'after' else self.neck
         self.out_channels = getattr(
@@ -82,16 +90,15 @@ class AIBNeck(BaseModule):
         )
 
     def _level_channels(self) -> int | None:
-        """Channels of the wrapped neck's levels, if it tells them."""
-        if self.neck is None or self.where == 'before':
-            return None
-        channels = getattr(self.neck, 'out_channels', None)
+        """Channels of the levels that are attended, if the neck tells."""
+        field = 'out_channels' if self.where == 'after' else 'in_channels'
+        channels = getattr(self.neck, field, None)
         if isinstance(channels, Sequence):
             if len(set(channels)) != 1:
                 raise ValueError(
-                    f'{type(self.neck).__name__}.out_channels = '
+                    f'{type(self.neck).__name__}.{field} = '
                     f'{list(channels)}: one bottleneck shared by all levels '
-                    'needs equal channels'
+                    f'{self.where} the neck needs equal channels'
                 )
             return channels[0]
         return channels

@@ -112,9 +112,11 @@ class AttentiveBottleneck(BaseModule):
             report_scalar('attention_std', std.mean())
         if num_draws is None and self.training:
             num_draws = self.train_draws
-        scores = (
-            mean
-            if num_draws is None
-            else draw_gaussian(mean, std, num_draws, generator)
-        )
+        if num_draws is not None:
+            scores = draw_gaussian(mean, std, num_draws, generator)
+        elif self.training:
+            # The std stays in the graph: DDP knows no unused parameters.
+            scores = mean + 0 * std
+        else:
+            scores = mean
         return scores if self.quantizer is None else self.quantizer(scores)

@@ -87,4 +87,6 @@ class FeatureModulation(BaseModule):
         return out.flatten(0, 1) if draws > 1 else out
 
     def _gated(self, added: Tensor) -> Tensor:
-        return added if self.gate is None else self.gate * added
+        if self.gate is None:
+            return added
+        return self.gate.to(added.dtype) * added

@@ -114,7 +114,8 @@ class GaussianEncoder(BaseModule):
         if num_draws is None and not collecting():
             return mean
         std = softplus_std(self.std(x), self.std_shift)
-        self._report(mean, std)
+        if collecting():
+            self._report(mean, std)
         if num_draws is None:
             return mean
         return draw_gaussian(mean, std, num_draws, generator).to(mean.dtype)

@@ -174,7 +174,7 @@ def test_a_neck_that_tells_of_different_channels():
 
 def test_channels_that_cannot_be_told():
     with pytest.raises(ValueError, match=r'bottleneck\.in_channels'):
-        make_neck(where='before', bottleneck={})
+        make_neck(neck=None, bottleneck={})
 
 
 def test_vq_weights_without_a_quantizer():
@@ -201,8 +201,22 @@ def test_training_without_a_collector_is_refused():
         make_neck().train()(features())
 
 
-def test_train_draws_mean_has_no_noise():
+def test_train_draws_mean_has_no_noise_and_no_unused_parameter():
     neck = make_neck(bottleneck=dict(train_draws='mean')).train()
     x = features()
     with collect():
-        assert all(map(torch.equal, neck(x), neck(x)))
+        first, second = neck(x), neck(x)
+    assert all(map(torch.equal, first, second))
+    sum(level.sum() for level in first).backward()
+    for name, parameter in neck.named_parameters():
+        assert parameter.grad is not None, name
+
+
+def test_levels_before_the_neck_that_differ_in_channels():
+    with pytest.raises(ValueError, match=r'FPN\.in_channels = \[4, 8\]'):
+        make_neck(where='before', bottleneck=dict(in_channels=4))
+
+
+def test_channels_that_contradict_the_neck():
+    with pytest.raises(ValueError, match='in_channels is 5.*have 6 channels'):
+        make_neck(bottleneck=dict(in_channels=5))

@@ -58,9 +58,14 @@ def test_a_zero_map_is_the_host_to_the_bit():
     assert torch.equal(out, x)
 
 
-def test_features_keep_their_dtype():
+@pytest.mark.parametrize('init', ['paper', 'identity'])
+@pytest.mark.parametrize('mode', ['scale_residual', 'bias'])
+def test_features_keep_their_dtype(mode, init):
+    modulation = FeatureModulation(4, mode, init)
     x = torch.randn(1, 4, 5, 6).bfloat16()
-    assert FeatureModulation(4)(x, torch.rand(1, 1, 5, 6)).dtype == x.dtype
+    with torch.autocast('cpu', torch.bfloat16):
+        out = modulation(x, torch.rand(1, 1, 5, 6))
+    assert out.dtype == x.dtype
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def run(data):
-    """Run a tool on the sample data; its output, or None if it failed."""
+    """Run a tool on the sample data; its output."""
 
     def run_tool(script, *args, check=True):
         done = subprocess.run(

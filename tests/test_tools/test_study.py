@@ -53,11 +53,26 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(study.subprocess, 'run', started.append)
     (tmp_path / 'finished').touch()
-    study.train(Path('plain.py'), 1, tmp_path, [])
+    assert study.train(Path('plain.py'), 1, tmp_path, [])
     assert started == []
 
 
+def test_a_run_with_other_options_is_not_taken_for_this_one(tmp_path):
+    (tmp_path / 'finished').write_text('train_cfg.max_epochs=1')
+    assert not study.train(Path('plain.py'), 1, tmp_path, [])
+    assert study.train(
+        Path('plain.py'), 1, tmp_path, ['train_cfg.max_epochs=1']
+    )
+
+
+def test_a_log_cut_by_a_kill_is_read(tmp_path):
+    write_log(tmp_path, 0.5, 1.0)
+    (path,) = tmp_path.glob('*/vis_data/scalars.json')
+    path.write_text(path.read_text() + '\n{"loss": 0.3, "ti')
+    assert study.read_log(tmp_path)['coco/bbox_mAP'] == 0.5
+
+
 def test_a_failed_run_is_not_marked_as_finished(tmp_path):
-    study.train(Path('no_such_config.py'), 1, tmp_path / 'run', [])
+    assert not study.train(Path('no_such_config.py'), 1, tmp_path / 'run', [])
     assert not (tmp_path / 'run' / 'finished').exists()
     assert (tmp_path / 'run' / 'stdout.log').stat().st_size > 0

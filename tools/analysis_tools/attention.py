@@ -82,8 +82,8 @@ def draw(
     image = mmcv.imread(str(path), channel_order='rgb')
     drawn = picture(visualizer, maps, image, sample, score_thr=score_thr)
     mmcv.imwrite(drawn[..., ::-1], str(out / f'{path.stem}.png'))
-    for captured in maps:
-        stem = f'{path.stem}.level{captured.level}'
+    for level, captured in enumerate(maps):
+        stem = f'{path.stem}.level{level}'
         np.save(out / f'{stem}.npy', captured.mean[0, 0].numpy())
         if captured.quantized is not None:
             quantized = captured.quantized[0, 0].numpy()
