@@ -114,7 +114,7 @@ def attention_figure(
         panels.append(('quantised, finest level', quantized))
     panels.append(('predictions', predictions))
     height = 3.2 * image.shape[0] / image.shape[1]
-    size = (3.6 * len(panels), height + 0.5)
+    size = (3.6 * len(panels), height + 0.8)
     figure = Figure(figsize=size, dpi=110, layout='constrained')
     canvas = FigureCanvasAgg(figure)
     for axis, (title, content) in zip(
