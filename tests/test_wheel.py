@@ -1,6 +1,7 @@
 """A built wheel carries configs and tools, and its configs resolve."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,8 +16,10 @@ def installed(tmp_path_factory):
     dependencies into a folder of its own."""
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'
-    subprocess.run(
-        ['git', 'clone', '--quiet', str(REPOSITORY), str(source)], check=True
+    shutil.copytree(
+        REPOSITORY,
+        source,
+        ignore=shutil.ignore_patterns('.git', 'data', 'work_dirs', 'build'),
     )
     pip = [sys.executable, '-m', 'pip', '--quiet']
     subprocess.run(

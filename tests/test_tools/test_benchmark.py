@@ -13,7 +13,7 @@ def test_benchmark_writes_its_tables(run, tmp_path):
         if len(cells := line.split('|')) > 3
     }
     macs = {
-        name: float(rows[name][2])
+        name: float(rows[name][3])
         for name in ('host', 'ours, mean', 'ours, L_a = 1', 'ours, L_a = 4')
     }
     assert float(rows['host'][0]) == 1
