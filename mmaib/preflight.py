@@ -24,16 +24,17 @@ def check_host(default_scope: str | None) -> None:
             raise ModuleNotFoundError(package.problem())
 
 
-def _datasets(cfg: Any, path: str) -> Iterator[tuple[str, dict]]:
-    """Dataset configs with a ``data_root``, wrapped ones included."""
+def _having(field: str, cfg: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Every config below ``cfg`` that sets ``field``, wrapped ones and lists
+    included, with the path that --cfg-options knows it by."""
     if isinstance(cfg, dict):
-        if cfg.get('data_root'):
+        if cfg.get(field):
             yield path, cfg
         for key, value in cfg.items():
-            yield from _datasets(value, f'{path}.{key}')
+            yield from _having(field, value, f'{path}.{key}')
     elif isinstance(cfg, (list, tuple)):
         for i, value in enumerate(cfg):
-            yield from _datasets(value, f'{path}[{i}]')
+            yield from _having(field, value, f'{path}.{i}')
 
 
 def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
@@ -49,20 +50,15 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
             set it.
     """
     for loader in loaders:
-        for path, dataset in _datasets(cfg.get(loader), loader):
+        for path, dataset in _having('data_root', cfg.get(loader), loader):
             root = dataset['data_root']
             _must_exist(f'{path}.data_root', root)
             ann_file = dataset.get('ann_file')
             if ann_file and '://' not in ann_file:
                 _must_exist(f'{path}.ann_file', osp.join(root, ann_file))
-        evaluator = cfg.get(loader.replace('_dataloader', '_evaluator'))
-        for i, metric in enumerate(
-            evaluator if isinstance(evaluator, list) else [evaluator]
-        ):
-            if metric and metric.get('ann_file'):
-                place = loader.replace('_dataloader', '_evaluator')
-                place += f'.{i}' if isinstance(evaluator, list) else ''
-                _must_exist(f'{place}.ann_file', metric['ann_file'])
+        evaluator = loader.replace('_dataloader', '_evaluator')
+        for path, metric in _having('ann_file', cfg.get(evaluator), evaluator):
+            _must_exist(f'{path}.ann_file', metric['ann_file'])
 
 
 def _must_exist(field: str, path: str) -> None:
