@@ -53,3 +53,28 @@ def draws(field: str, value: Any, most: int | None = None) -> int | None:
             counts += f' and <= {most}'
         raise ValueError(f"{field} must be 'mean' or {counts}, got {value!r}")
     return value
+
+
+def evaluation_draws(value: Any) -> dict | None:
+    """The field ``test_draws`` of our models, None for ``'mean'``.
+
+    Raises:
+        TypeError, ValueError: if it is neither ``'mean'`` nor
+            ``dict(attention=L_a, latent=L_z, seed=0)``.
+    """
+    if value == 'mean':
+        return None
+    if not (
+        isinstance(value, dict)
+        and 'attention' in value
+        and set(value) <= {'attention', 'latent', 'seed'}
+    ):
+        raise ValueError(
+            "test_draws must be 'mean' or dict(attention=L_a, "
+            f'latent=L_z, seed=0), got {value!r}'
+        )
+    return dict(
+        attention=at_least('test_draws.attention', value['attention'], 1),
+        latent=draws('test_draws.latent', value.get('latent', 1)),
+        seed=at_least('test_draws.seed', value.get('seed', 0), 0),
+    )

@@ -105,6 +105,7 @@ PACKAGES = (
             'onedl-mmsegmentation': ('1.4', '1.5'),
             'mmsegmentation': ('1.2', '1.3'),
         },
+        plugins='mmaib.segmentation',
         optional=True,
     ),
     Package(

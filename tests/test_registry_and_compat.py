@@ -7,7 +7,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import init_default_scope
 
 import mmaib
-from mmaib import compat
+from mmaib import compat, registry
 from mmaib.compat import Package
 from mmaib.registry import MODELS
 from mmaib.testing import REPOSITORY
@@ -66,6 +66,19 @@ except KeyError as error:
     )
     assert 'mmaib.detection needs mmdet' in out.stdout, out.stderr
     assert 'pip install' in out.stdout
+
+
+def test_a_host_that_does_not_import_takes_no_other_along(monkeypatch):
+    def import_module(name):
+        if name == 'mmaib.segmentation':
+            raise ModuleNotFoundError("No module named 'ftfy'")
+
+    monkeypatch.setattr(registry, '_broken', {})
+    monkeypatch.setattr(registry, 'import_module', import_module)
+    registry._import_plugins()
+    assert MODELS.get('mmaib.AIBFasterRCNN')
+    with pytest.raises(KeyError, match=r'segmentation does not import.*ftfy'):
+        MODELS.get('mmaib.AIBSomething')
 
 
 @pytest.mark.parametrize(

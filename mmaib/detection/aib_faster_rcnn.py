@@ -7,7 +7,7 @@ from mmdet.models import FasterRCNN
 from torch import Tensor
 
 from mmaib.aux_losses import AuxLossMixin
-from mmaib.checks import at_least, draws
+from mmaib.checks import evaluation_draws
 from mmaib.layers import AIBNeck
 from mmaib.registry import MODELS
 
@@ -56,21 +56,12 @@ class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
                 f'{wanted}; set it, bbox_roi_extractor.out_channels and '
                 f'bbox_head.in_channels to {channels}'
             )
-        self.test_draws = None
-        if test_draws != 'mean':
-            self.test_draws = self._parse_draws(test_draws)
+        self.test_draws = evaluation_draws(test_draws)
+        if self.test_draws is not None:
+            self._check_parts()
 
-    def _parse_draws(self, test_draws: Any) -> dict:
-        known = {'attention', 'latent', 'seed'}
-        if not (
-            isinstance(test_draws, dict)
-            and 'attention' in test_draws
-            and set(test_draws) <= known
-        ):
-            raise ValueError(
-                "test_draws must be 'mean' or dict(attention=L_a, "
-                f'latent=L_z, seed=0), got {test_draws!r}'
-            )
+    def _check_parts(self) -> None:
+        """Refuse draws from parts that have none to give."""
         parts = {
             'neck': AIBNeck,
             'roi_head': AIBRoIHead,
@@ -83,13 +74,6 @@ class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
                     f'test_draws needs an mmaib.{kind.__name__} as {name}, '
                     f'got {type(part).__name__}'
                 )
-        return dict(
-            attention=at_least(
-                'test_draws.attention', test_draws['attention'], 1
-            ),
-            latent=draws('test_draws.latent', test_draws.get('latent', 1)),
-            seed=at_least('test_draws.seed', test_draws.get('seed', 0), 0),
-        )
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Features of one map a level, with its draws in evaluation if

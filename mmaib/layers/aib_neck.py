@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from mmaib.registry import MODELS
 
 @MODELS.register_module()
 class AIBNeck(BaseModule):
-    r"""A host's neck with attentive bottlenecks before or behind it.
+    r"""A host's neck with attention before or behind it.
 
     ::
 
@@ -21,11 +22,17 @@ class AIBNeck(BaseModule):
 
         C2 C3 C4 C5                          C2 C3 C4 C5
          |  |  |  |                           |  |  |  |
-        [ host neck ]                        [ bottleneck ]  each level
+        [ host neck ]                        [ bottleneck ]
          |  |  |  |  |                        |  |  |  |
-        [ bottleneck ]  each level,          [ host neck ]
-         |  |  |  |  |  one shared module     |  |  |  |  |
+        [ bottleneck ]                       [ host neck ]
+         |  |  |  |  |                        |  |  |  |  |
         P2 P3 P4 P5 P6                       P2 P3 P4 P5 P6
+
+        map='per_level'                      map='shared'
+
+        x1 -> a1 -> x1 + x1 a1               x1 -.          .-> x1 + x1 a
+        x2 -> a2 -> x2 + x2 a2               x2 --> cat -> a -> x2 + x2 a
+        x3 -> a3 -> x3 + x3 a3               x3 -'          '-> x3 + x3 a
 
     One bottleneck serves every level. ``forward`` returns what the host
     expects, N features a level, from one drawn map in training and from the
@@ -36,11 +43,18 @@ class AIBNeck(BaseModule):
     onto the wrapped neck.
 
     Args:
-        bottleneck: config of :class:`AttentiveBottleneck`. Its
-            ``in_channels`` default to the wrapped neck's ``out_channels``
-            if ``where='after'``.
+        bottleneck: config of :class:`AttentiveBottleneck`, without its
+            channels.
         neck: config of the host's neck, or None.
         where: ``'after'`` or ``'before'`` the host's neck.
+        map: ``'per_level'``, each level has its own map, all by one module,
+            or ``'shared'``, one map from all levels concatenated.
+        in_channels: channels of the attended features: one number, or one a
+            level, which ``map='shared'`` needs. By default what the host's
+            neck tells of itself.
+        map_level: the level on whose grid a shared map is made; the others
+            are resized to it, and the map back to them. For
+            ``map='per_level'`` it means nothing.
         init_cfg: see MMEngine.
 
     Attributes:
@@ -52,7 +66,7 @@ class AIBNeck(BaseModule):
 
     Raises:
         ValueError: if a field is out of range, or if levels that share a
-            bottleneck differ in channels.
+            module differ in channels.
     """
 
     def __init__(
@@ -60,48 +74,83 @@ class AIBNeck(BaseModule):
         bottleneck: dict,
         neck: dict | None = None,
         where: str = 'after',
+        map: str = 'per_level',
+        in_channels: int | Sequence[int] | None = None,
+        map_level: int = 0,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.where = one_of('where', where, ('before', 'after'))
+        self.map = one_of('map', map, ('per_level', 'shared'))
         self.neck = None if neck is None else MODELS.build(neck)
-        told = self._level_channels()
-        channels = bottleneck.get('in_channels', told)
-        if channels is None:
+        if 'in_channels' in bottleneck:
             raise ValueError(
-                'bottleneck.in_channels is needed: the channels of the '
-                f'features {where} the host neck cannot be told from it'
+                'in_channels is a field of the AIBNeck, not of its '
+                f'bottleneck: in_channels={bottleneck["in_channels"]}'
             )
-        if told not in (None, channels):
+        levels = self._level_channels(in_channels)
+        shared = self.map == 'shared'
+        if shared and not -len(levels) <= map_level < len(levels):
             raise ValueError(
-                f'bottleneck.in_channels is {channels}, the features {where} '
-                f'{type(self.neck).__name__} have {told} channels'
+                f'map_level must name one of {len(levels)} levels, '
+                f'got {map_level}'
             )
+        self.map_level = map_level
         self.bottleneck = MODELS.build(
             {
                 'type': 'mmaib.AttentiveBottleneck',
                 **bottleneck,
-                'in_channels': channels,
+                'in_channels': levels[0],
+                'map_channels': sum(levels) if shared else levels[0],
             }
         )
-        inner = None if where == 'after' else self.neck
-        self.out_channels = getattr(
-            inner or self.bottleneck, 'out_channels', None
-        )
+        uneven = len(set(levels)) > 1
+        mode = self.bottleneck.modulation.mode
+        if uneven and mode in ('bias', 'concat'):
+            raise ValueError(
+                f'modulation mode {mode!r} expands the map to the channels '
+                f'of a level, and these differ: {levels}; use '
+                "'scale_residual' or 'scale'"
+            )
+        if where == 'before' and self.neck is not None:
+            self.out_channels = getattr(self.neck, 'out_channels', None)
+        else:
+            self.out_channels = (
+                None if uneven else self.bottleneck.out_channels
+            )
 
-    def _level_channels(self) -> int | None:
-        """Channels of the levels that are attended, if the neck tells."""
+    def _level_channels(self, given: int | Sequence[int] | None) -> list[int]:
+        """Channels of the attended levels, one entry if any level has it."""
         field = 'out_channels' if self.where == 'after' else 'in_channels'
-        channels = getattr(self.neck, field, None)
-        if isinstance(channels, Sequence):
-            if len(set(channels)) != 1:
-                raise ValueError(
-                    f'{type(self.neck).__name__}.{field} = '
-                    f'{list(channels)}: one bottleneck shared by all levels '
-                    f'{self.where} the neck needs equal channels'
-                )
-            return channels[0]
-        return channels
+        host = type(self.neck).__name__
+        told = getattr(self.neck, field, None)
+        channels, name = (
+            (told, f'{host}.{field}')
+            if given is None
+            else (given, 'in_channels')
+        )
+        if channels is None:
+            raise ValueError(
+                'in_channels is needed: the channels of the features '
+                f'{self.where} the host neck cannot be told from it'
+            )
+        if self.map == 'shared' and isinstance(channels, int):
+            raise ValueError(
+                "map='shared' needs in_channels as a list, one a level, "
+                f'got {name} = {channels}'
+            )
+        levels = _as_list(channels)
+        if told is not None and {*levels} != {*_as_list(told)}:
+            raise ValueError(
+                f'in_channels is {given}, the features {self.where} {host} '
+                f'have {told} channels'
+            )
+        if self.map == 'per_level' and len(set(levels)) > 1:
+            raise ValueError(
+                f'{name} = {levels}: one module for all levels {self.where} '
+                "the neck needs equal channels, or map='shared'"
+            )
+        return levels
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         if self.training:
@@ -141,9 +190,16 @@ class AIBNeck(BaseModule):
         generator: torch.Generator | None = None,
     ) -> list[Tensor]:
         """A map ``(L * N, 1, H, W)`` for each level of prepared features."""
-        return [
-            self.bottleneck.attend(level, num_draws, generator) for level in x
-        ]
+        attend = self.bottleneck.attend
+        if self.map == 'per_level':
+            return [attend(level, num_draws, generator) for level in x]
+        grid = x[self.map_level].shape[2:]
+        joined = torch.cat([_resize(level, grid) for level in x], dim=1)
+        shared = attend(joined, num_draws, generator)
+        # Between two anchors there is none: a quantised map stays quantised.
+        quantized = self.bottleneck.quantizer is not None
+        mode = 'nearest' if quantized else 'bilinear'
+        return [_resize(shared, level.shape[2:], mode) for level in x]
 
     def modulate(
         self, x: Sequence[Tensor], maps: Sequence[Tensor]
@@ -169,3 +225,14 @@ class AIBNeck(BaseModule):
                     state_dict.setdefault(new, state_dict[old])
                     del state_dict[old]
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _as_list(channels: int | Sequence[int]) -> list[int]:
+    return [channels] if isinstance(channels, int) else list(channels)
+
+
+def _resize(x: Tensor, size: torch.Size, mode: str = 'bilinear') -> Tensor:
+    if x.shape[2:] == size:
+        return x
+    align = {} if mode == 'nearest' else {'align_corners': False}
+    return F.interpolate(x, size=size, mode=mode, **align)

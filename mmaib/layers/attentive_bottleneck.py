@@ -4,9 +4,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmaib.aux_losses import collecting, report_scalar
-from mmaib.checks import draws
-from mmaib.functional import draw_gaussian
+from mmaib.aux_losses import collecting, report_loss, report_scalar
+from mmaib.checks import at_least, draws
+from mmaib.functional import draw_gaussian, gaussian_kl
 from mmaib.registry import MODELS
 
 
@@ -20,10 +20,13 @@ class AttentiveBottleneck(BaseModule):
           \__________________________________________________/
 
     Reports the monitors ``attention_mean`` and ``attention_std``, the means
-    over the map of mu_a and sigma_a, and what the quantiser reports.
+    over the map of mu_a and sigma_a, and what the quantiser reports. With
+    ``beta`` above zero, also ``loss_kl_map`` and its monitor
+    ``kl_map_nats``: the KL of the map itself, which [AIB] does not have and
+    its authors' later segmentation models have instead of the latent's.
 
     Args:
-        in_channels: channels C of the features.
+        in_channels: channels C of the features that are modulated.
         attention: config of the map, any module with x -> (mean, std).
         quantizer: config of :class:`AnchorQuantizer`, with at least
             ``num_anchors``; None for a continuous map.
@@ -31,6 +34,10 @@ class AttentiveBottleneck(BaseModule):
         train_draws: ``1``, a drawn map in training ([AIB]), or ``'mean'``,
             no noise. Evaluation takes the mean map unless it asks for
             draws.
+        map_channels: channels of the features that the map is made from, if
+            they are others; ``in_channels`` by default.
+        beta: weight of the map's KL to N(0, 1), in nats, mean over
+            positions.
         init_cfg: see MMEngine.
 
     Shape:
@@ -47,15 +54,18 @@ class AttentiveBottleneck(BaseModule):
         quantizer: dict | None = None,
         modulation: dict | None = None,
         train_draws: int | str = 1,
+        map_channels: int | None = None,
+        beta: float = 0.0,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.in_channels = in_channels
+        self.map_channels = map_channels or in_channels
+        self.beta = at_least('beta', beta, 0.0)
         self.train_draws = draws('train_draws', train_draws, most=1)
         self.attention = MODELS.build(
             {
                 'type': 'mmaib.VariationalAttention',
-                'in_channels': in_channels,
+                'in_channels': self.map_channels,
                 **(attention or {}),
             }
         )
@@ -92,7 +102,7 @@ class AttentiveBottleneck(BaseModule):
         """The map a (or a_q) of features x.
 
         Args:
-            x: ``(N, C, H, W)``.
+            x: ``(N, map_channels, H, W)``.
             num_draws: L_a; None takes ``train_draws`` in training and the
                 mean map in evaluation.
             generator: source of the noise; None is the global one.
@@ -100,16 +110,16 @@ class AttentiveBottleneck(BaseModule):
         Returns:
             ``(L * N, 1, H, W)``, draw by draw.
         """
-        if x.size(1) != self.in_channels:
+        if x.size(1) != self.map_channels:
             raise ValueError(
-                f'AttentiveBottleneck has in_channels={self.in_channels}, '
-                f'got features with {x.size(1)} channels; the levels of a '
-                'neck that share one map module need equal channels'
+                'AttentiveBottleneck makes its map from '
+                f'{self.map_channels} channels, got features with '
+                f'{x.size(1)}; levels that share one map module need equal '
+                'channels'
             )
         mean, std = self.attention(x)
         if collecting():
-            report_scalar('attention_mean', mean.mean())
-            report_scalar('attention_std', std.mean())
+            self._report(mean, std)
         if num_draws is None and self.training:
             num_draws = self.train_draws
         if num_draws is not None:
@@ -120,3 +130,11 @@ class AttentiveBottleneck(BaseModule):
         else:
             scores = mean
         return scores if self.quantizer is None else self.quantizer(scores)
+
+    def _report(self, mean: Tensor, std: Tensor) -> None:
+        report_scalar('attention_mean', mean.mean())
+        report_scalar('attention_std', std.mean())
+        if self.beta > 0:
+            kl = gaussian_kl(mean, std).mean()
+            report_loss('loss_kl_map', self.beta * kl)
+            report_scalar('kl_map_nats', kl)

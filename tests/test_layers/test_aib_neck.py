@@ -52,7 +52,6 @@ def test_off_is_the_host_to_the_bit(where):
     kwargs = dict(where=where)
     if where == 'before':  # one bottleneck needs equal channels
         kwargs['neck'] = {**FPN_CONFIG, 'in_channels': [4, 4]}
-        kwargs['bottleneck'] = dict(in_channels=4)
     neck = make_neck(**kwargs).eval()
     switch_off(neck)
     x = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 4, 4)
@@ -94,7 +93,7 @@ def test_evaluation_is_deterministic_and_training_is_not():
 
 
 def test_without_a_host_neck():
-    neck = make_neck(neck=None, bottleneck=dict(in_channels=4)).eval()
+    neck = make_neck(neck=None, in_channels=4).eval()
     x = [torch.randn(1, 4, 5, 5)]
     assert neck(x)[0].shape == x[0].shape
 
@@ -158,8 +157,8 @@ def test_our_own_checkpoint_loads_strictly():
 
 
 def test_levels_that_differ_in_channels():
-    neck = make_neck(neck=None, bottleneck=dict(in_channels=4)).eval()
-    with pytest.raises(ValueError, match='in_channels=4.*8 channels'):
+    neck = make_neck(neck=None, in_channels=4).eval()
+    with pytest.raises(ValueError, match='from 4 channels.*with 8'):
         neck(features())
 
 
@@ -173,8 +172,8 @@ def test_a_neck_that_tells_of_different_channels():
 
 
 def test_channels_that_cannot_be_told():
-    with pytest.raises(ValueError, match=r'bottleneck\.in_channels'):
-        make_neck(neck=None, bottleneck={})
+    with pytest.raises(ValueError, match='in_channels is needed'):
+        make_neck(neck=None)
 
 
 def test_vq_weights_without_a_quantizer():
@@ -214,9 +213,117 @@ def test_train_draws_mean_has_no_noise_and_no_unused_parameter():
 
 def test_levels_before_the_neck_that_differ_in_channels():
     with pytest.raises(ValueError, match=r'FPN\.in_channels = \[4, 8\]'):
-        make_neck(where='before', bottleneck=dict(in_channels=4))
+        make_neck(where='before')
 
 
 def test_channels_that_contradict_the_neck():
     with pytest.raises(ValueError, match='in_channels is 5.*have 6 channels'):
-        make_neck(bottleneck=dict(in_channels=5))
+        make_neck(in_channels=5)
+
+
+def test_channels_are_a_field_of_the_neck():
+    with pytest.raises(ValueError, match='field of the AIBNeck'):
+        make_neck(neck=None, bottleneck=dict(in_channels=4))
+
+
+# One map from all levels
+
+
+def make_shared(**kwargs):
+    kwargs = {'in_channels': [4, 8], 'neck': None, **kwargs}
+    return make_neck(map='shared', **kwargs)
+
+
+@pytest.mark.parametrize('map_level', [0, 1, -1])
+def test_a_shared_map_is_made_of_all_levels_and_applied_to_all(map_level):
+    neck = make_shared(map_level=map_level, bottleneck={}).eval()
+    x = features()
+    grid = x[map_level].shape[2:]
+    joined = torch.cat(
+        [
+            torch.nn.functional.interpolate(level, grid, mode='bilinear')
+            for level in x
+        ],
+        dim=1,
+    )
+    mean, _ = neck.bottleneck.attention(joined)
+    assert mean.shape == (2, 1, *grid)
+    for out, level in zip(neck(x), x):
+        resized = torch.nn.functional.interpolate(
+            mean, level.shape[2:], mode='bilinear'
+        )
+        assert torch.allclose(out, level + level * resized, atol=1e-6)
+
+
+def test_a_shared_quantised_map_is_quantised_on_every_level():
+    neck = make_shared(map_level=1).eval()
+    anchors = neck.bottleneck.quantizer.anchors
+    for attention in neck.attend(features()):
+        assert torch.isin(attention, anchors).all()
+
+
+def test_shared_off_is_the_input_to_the_bit():
+    neck = make_shared().eval()
+    switch_off(neck)
+    x = features()
+    assert all(map(torch.equal, neck(x), x))
+
+
+def test_shared_draws_as_a_batch_equal_a_loop_with_the_same_noise():
+    neck = make_shared(bottleneck={}).eval()
+    torch.nn.init.constant_(neck.bottleneck.attention.std_conv.bias, 3.0)
+    x = features()
+    batched = neck.draws(x, 3, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(3, 2, 1, 9, 7, generator=generator)
+    for draw in range(3):
+        one = copy.deepcopy(neck)
+
+        def attention(joined, attend=neck.bottleneck.attention, draw=draw):
+            mean, std = attend(joined)
+            return mean + std * noise[draw], std
+
+        one.bottleneck.attention.forward = attention
+        for out, expected in zip(batched, one(x)):
+            got = out.unflatten(0, (3, 2))[draw]
+            assert torch.allclose(got, expected, atol=1e-6)
+
+
+def test_the_kl_of_the_map():
+    neck = make_shared(bottleneck=dict(beta=0.5)).train()
+    x = features()
+    with collect() as aux:
+        mean, std = neck.bottleneck.attention(neck_input(neck, x))
+        neck.modulate(x, neck.attend(x))
+    reports = aux.mean()
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, std),
+        torch.distributions.Normal(0.0, 1.0),
+    ).mean()
+    assert torch.allclose(reports['kl_map_nats'], expected, rtol=1e-4)
+    assert torch.allclose(reports['loss_kl_map'], 0.5 * expected, rtol=1e-4)
+
+
+def neck_input(neck, x):
+    """What a shared map is made from, the levels on the first one's grid."""
+    second = torch.nn.functional.interpolate(
+        x[1], x[0].shape[2:], mode='bilinear'
+    )
+    return torch.cat([x[0], second], dim=1)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'match'),
+    [
+        (dict(in_channels=4), "map='shared' needs in_channels as a list"),
+        (dict(map_level=2), 'map_level must name one of 2 levels, got 2'),
+        (
+            dict(bottleneck=dict(modulation=dict(mode='bias'))),
+            r"mode 'bias' expands.*differ: \[4, 8\]",
+        ),
+        (dict(bottleneck=dict(beta=-1.0)), 'beta must be >= 0.0'),
+    ],
+)
+def test_bad_fields_of_a_shared_map(kwargs, match):
+    with pytest.raises(ValueError, match=match):
+        make_shared(**kwargs)
