@@ -68,12 +68,14 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
 
     def _weigh_kl(self, kl_on: str) -> None:
         """Leave a weight only to the KL that ``kl_on`` names."""
-        weighed = {
+        weighed: dict[str, tuple[type, str]] = {
             'latent': (GaussianEncoder, 'decode_head.beta'),
             'map': (AttentiveBottleneck, 'neck.bottleneck.beta'),
         }
         for name, (kind, field) in weighed.items():
-            layers = [m for m in self.modules() if isinstance(m, kind)]
+            layers: list[Any] = [
+                module for module in self.modules() if isinstance(module, kind)
+            ]
             if kl_on not in (name, 'both'):
                 for layer in layers:
                     layer.beta = 0.0
