@@ -107,7 +107,8 @@ def require_collector(plugin: str) -> None:
         raise RuntimeError(
             f'{plugin} is trained inside a model that does not collect its '
             'losses, which would vanish silently. Use mmaib.AIBFasterRCNN '
-            "for Faster R-CNN, type='mmaib.WithAuxLosses', "
+            'for Faster R-CNN, mmaib.AIBEncoderDecoder for segmentation, '
+            "type='mmaib.WithAuxLosses', "
             "base='YourModel' for any other model, or "
             '`with mmaib.aux_losses.collect():` around a bare call. (If '
             'this comes out of backward(): activation checkpointing must '

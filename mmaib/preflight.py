@@ -56,9 +56,43 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
             ann_file = dataset.get('ann_file')
             if ann_file and '://' not in ann_file:
                 _must_exist(f'{path}.ann_file', osp.join(root, ann_file))
+            for name, prefix in (dataset.get('data_prefix') or {}).items():
+                if isinstance(prefix, str) and '://' not in prefix:
+                    _must_exist(
+                        f'{path}.data_prefix.{name}', osp.join(root, prefix)
+                    )
         evaluator = loader.replace('_dataloader', '_evaluator')
         for path, metric in _having('ann_file', cfg.get(evaluator), evaluator):
             _must_exist(f'{path}.ann_file', metric['ann_file'])
+
+
+def check_weights(cfg: Any) -> None:
+    """Refuse a config whose initial weights are not where it says.
+
+    Args:
+        cfg: the experiment's config.
+
+    Raises:
+        FileNotFoundError: naming the field, the file, and what to do.
+    """
+    named = [('load_from', cfg.get('load_from'))]
+    for field in ('pretrained', 'checkpoint'):
+        for path, owner in _having(field, cfg.get('model'), 'model'):
+            named.append((f'{path}.{field}', owner[field]))
+    for field, path in named:
+        if not isinstance(path, str) or '://' in path or osp.exists(path):
+            continue
+        how = 'Put it there'
+        if 'beit' in osp.basename(path).lower():
+            how = (
+                "Make it of BEiT's public weights: python "
+                f'tools/model_converters/beit2mmseg.py DOWNLOADED {path}'
+            )
+        raise FileNotFoundError(
+            f"{field}: '{path}' does not exist (seen from "
+            f"'{osp.abspath('.')}'). {how}, or set --cfg-options "
+            f'{field}=...; None starts from random weights.'
+        )
 
 
 def _must_exist(field: str, path: str) -> None:
@@ -85,7 +119,8 @@ def check_collects(model: Any) -> None:
         raise TypeError(
             f'{type(model).__name__} does not collect the losses of {name} '
             f'({type(layer).__name__}), which would vanish silently. Set '
-            "model.type to 'mmaib.AIBFasterRCNN', or to "
+            "model.type to 'mmaib.AIBFasterRCNN' or "
+            "'mmaib.AIBEncoderDecoder', or to "
             f"'mmaib.WithAuxLosses' with base='{type(model).__name__}'."
         )
 

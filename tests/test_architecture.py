@@ -64,8 +64,9 @@ def test_host_folders_do_not_import_each_other(folder):
     assert not starting_with(folder_imports(folder), others)
 
 
-def test_a_host_class_contains_no_formula():
-    names = folder_imports('detection')
+@pytest.mark.parametrize('folder', ['detection', 'segmentation'])
+def test_a_host_class_contains_no_formula(folder):
+    names = folder_imports(folder)
     assert not starting_with(names, {'mmaib.functional'})
 
 

@@ -2,8 +2,11 @@
 
 import pytest
 from mmengine.config import Config
+from mmengine.hub import get_config
 
+from mmaib.compat import register_config_sources
 from mmaib.testing import CONFIGS
+from mmaib.testing import segmentation as seg
 from mmaib.testing.detection import COCO, aib_config, plain_config
 
 ALL = sorted(
@@ -24,7 +27,7 @@ def unscoped(value):
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_parses_with_the_fields_of_a_training(path):
-    cfg = Config.fromfile(path)
+    cfg = seg.config(path)
     for field in ('model', 'optim_wrapper', 'train_cfg', 'val_evaluator'):
         assert field in cfg
 
@@ -57,12 +60,129 @@ def test_the_papers_numbers():
     assert aib_config('aib').model.neck.bottleneck.quantizer is None
 
 
-def test_the_whole_method_shows_in_thirty_lines():
-    path = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
+@pytest.mark.parametrize(
+    'path',
+    [
+        COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py',
+        seg.UPERNET / f'aib-qt_{seg.BEIT}',
+    ],
+    ids=lambda path: path.stem,
+)
+def test_the_whole_method_shows_in_thirty_lines(path):
     assert len(path.read_text().splitlines()) <= 30
 
 
-@pytest.mark.parametrize('data', ['trees', 'bccd'])
+def host_config(path):
+    """One of mmseg's configs."""
+    register_config_sources()
+    return Config(unscoped(get_config(f'mmseg::{path}').to_dict()))
+
+
+def our_config(path):
+    return Config(unscoped(seg.config(CONFIGS / path).to_dict()))
+
+
+def test_our_copies_of_mmsegs_bases_are_mmsegs(tmp_path):
+    child = tmp_path / 'child.py'
+    child.write_text(
+        "_base_ = ['mmseg::_base_/datasets/ade20k.py',"
+        "'mmseg::_base_/default_runtime.py']"
+    )
+    theirs = unscoped(seg.config(child).to_dict())
+    for name in ('datasets/ade20k', 'default_runtime_seg'):
+        ours = our_config(f'_base_/{name}.py')
+        for field, value in ours.items():
+            if field != 'randomness':
+                assert value == theirs[field], field
+
+
+def test_the_512_baseline_is_mmsegs_640_but_for_what_the_size_asks():
+    theirs = host_config('beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py')
+    ours = our_config(
+        'segmentation/upernet/'
+        'beit-base_upernet_8xb2-mmseg-160k_ade20k-512x512.py'
+    )
+    model = ours.model
+    size = [512, 512]  # unscoped() makes lists of tuples
+    preprocessor = model.pop('data_preprocessor')
+    assert preprocessor.pop('size') == size
+    assert preprocessor.pop('test_cfg') == dict(size=size)
+    host_preprocessor = theirs.model.pop('data_preprocessor')
+    assert host_preprocessor.pop('size') == [640, 640]
+    assert preprocessor == host_preprocessor
+    assert model.backbone.pop('type') == 'mmaib.AIBBEiT'
+    assert theirs.model.backbone.pop('type') == 'BEiT'
+    assert model.backbone.pop('img_size') == size
+    assert theirs.model.backbone.pop('img_size') == [640, 640]
+    # written out, where mmseg relies on the neck's default
+    assert model.neck.pop('norm_cfg') == dict(
+        type='SyncBN', requires_grad=True
+    )
+    test_cfg = model.pop('test_cfg')
+    assert test_cfg == dict(mode='slide', crop_size=size, stride=[341, 341])
+    theirs.model.pop('test_cfg')
+    assert model == theirs.model
+    assert ours.optim_wrapper.optimizer == theirs.optim_wrapper.optimizer
+    assert ours.optim_wrapper.paramwise_cfg == dict(
+        num_layers=12, decay_rate=0.9, decay_type='layer_wise'
+    )
+    for field in (
+        'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg',
+        'default_hooks',
+    ):  # fmt: skip
+        assert ours[field] == theirs[field], field
+    assert ours.train_dataloader.batch_size == 2
+
+
+@pytest.mark.parametrize('name', ['', 'mmseg-'])
+def test_the_ade20k_configs_change_nothing_but_the_model(name):
+    rest = f'beit-base_upernet_8xb2-{name}160k_ade20k-512x512.py'
+    plain = our_config(f'segmentation/upernet/{rest}')
+    ours = our_config(f'segmentation/upernet/aib-qt_{rest}')
+    assert set(ours) == set(plain)
+    for field, value in plain.items():
+        if field != 'model':
+            assert ours[field] == value, field
+    for part in ('backbone', 'auxiliary_head', 'test_cfg'):
+        assert ours.model[part] == plain.model[part]
+    assert ours.model.neck.neck == plain.model.neck
+    head = ours.model.decode_head
+    for field in ('type', 'std_source', 'beta'):
+        head.pop(field)
+    plain.model.decode_head.pop('type')
+    assert head == plain.model.decode_head
+
+
+def test_the_papers_numbers_of_segmentation():
+    cfg = our_config(f'segmentation/upernet/aib-qt_{seg.BEIT}')
+    assert cfg.model.test_draws == dict(attention=2, latent=1, seed=0)
+    assert cfg.model.decode_head.beta == 0.01
+    assert cfg.model.neck.map == 'shared'
+    assert cfg.model.neck.bottleneck.quantizer == dict(
+        num_anchors=20, vq_weight=0.4, commit_weight=0.1
+    )
+    assert cfg.optim_wrapper.optimizer.lr == 1e-3
+    assert cfg.optim_wrapper.paramwise_cfg.decay_rate == 0.65
+    assert cfg.train_cfg.max_iters == 160000
+
+
+def test_accumulation_makes_as_many_updates_of_as_many_images():
+    one = our_config(f'segmentation/upernet/aib-qt_{seg.BEIT}')
+    two = our_config(
+        'segmentation/upernet/'
+        'aib-qt_beit-base_upernet_4xb2-accum2-160k_ade20k-512x512.py'
+    )
+    counts = two.optim_wrapper.pop('accumulative_counts')
+    assert counts == 2
+    assert two.optim_wrapper == one.optim_wrapper
+    for a, b in zip(one.param_scheduler, two.param_scheduler):
+        assert a.type == b.type
+        assert b.end == counts * a.end
+    for field in ('max_iters', 'val_interval'):
+        assert two.train_cfg[field] == counts * one.train_cfg[field]
+
+
+@pytest.mark.parametrize('data', ['trees', 'bccd', 'camvid'])
 def test_arms_of_a_comparison_see_the_data_in_the_same_order(data):
     """`diff_rank_seed` changes the sampler's seed."""
     arms = [

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmaib import launch, preflight
 from mmaib.aux_losses import with_aux_losses
 from mmaib.layers import AttentiveBottleneck
+from mmaib.testing import segmentation as seg
 from mmaib.testing.detection import COCO
 
 
@@ -40,6 +41,55 @@ def test_data_that_are_not(tmp_path, field, value):
         match=rf'train_dataloader\.dataset\.dataset\.{field}.*{value}',
     ):
         preflight.check_data(cfg, ('train_dataloader',))
+
+
+def test_folders_of_a_segmentation_data_set(tmp_path):
+    (tmp_path / 'images').mkdir()
+    prefix = dict(img_path='images', seg_map_path='labels')
+    dataset = dict(data_root=str(tmp_path), data_prefix=prefix)
+    cfg = Config(dict(val_dataloader=dict(dataset=dataset)))
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"val_dataloader\.dataset\.data_prefix\.seg_map_path: '.*labels",
+    ):
+        preflight.check_data(cfg, ('val_dataloader',))
+    (tmp_path / 'labels').mkdir()
+    preflight.check_data(cfg, ('val_dataloader',))
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'field'),
+    [
+        (dict(load_from='no.pth'), 'load_from'),
+        (dict(model=dict(pretrained='no.pth')), 'model.pretrained'),
+        (
+            dict(
+                model=dict(
+                    backbone=dict(
+                        init_cfg=dict(type='Pretrained', checkpoint='no.pth')
+                    )
+                )
+            ),
+            'model.backbone.init_cfg.checkpoint',
+        ),
+    ],
+)
+def test_weights_that_are_not_there(cfg, field):
+    with pytest.raises(FileNotFoundError, match=f"{field}: 'no.pth'"):
+        preflight.check_weights(Config(cfg))
+
+
+@pytest.mark.parametrize('name', ['torchvision://resnet50', __file__, True])
+def test_weights_that_are_there_or_remote(name):
+    preflight.check_weights(Config(dict(model=dict(pretrained=name))))
+
+
+def test_beits_weights_are_told_with_their_converter():
+    cfg = seg.config(seg.UPERNET / seg.BEIT)
+    with pytest.raises(
+        FileNotFoundError, match=r'model.pretrained.*beit2mmseg\.py'
+    ):
+        preflight.check_weights(cfg)
 
 
 def test_an_evaluators_annotations_that_are_not(tmp_path):

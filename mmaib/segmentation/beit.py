@@ -27,6 +27,10 @@ class AIBBEiT(BEiT):
             not square.
     """
 
+    def train(self, mode: bool = True) -> AIBBEiT:
+        super().train(mode)
+        return self  # mmseg's gives None
+
     def _geometric_sequence_interpolation(
         self, src_size: int, dst_size: int, sequence: Tensor, num: int
     ) -> Tensor:
