@@ -7,7 +7,7 @@ RUN := PYTHONPATH='$(CURDIR)' OMP_NUM_THREADS=1 '$(VENV)/bin/python'
 PYTEST := $(RUN) -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-baseline test test-slow lint venv-path
+.PHONY: help setup demo demo-baseline demo-seg test test-slow lint venv-path
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -20,6 +20,9 @@ demo: setup  ## train aib-qt on aerial photographs, evaluate, draw its attention
 
 demo-baseline: setup  ## the same for the plain detector
 	@$(RUN) tools/demo.py --variant baseline --out work_dirs/demo-baseline
+
+demo-seg: setup  ## the same for segmentation, digits on photographs (10 minutes)
+	@$(RUN) tools/demo.py --task segmentation --out work_dirs/demo-seg
 
 test: setup  ## lint, type-check and run the tests (10 minutes)
 	@$(MAKE) --no-print-directory lint

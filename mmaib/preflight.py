@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.model import is_model_wrapper
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.aux_losses import AuxLossMixin
 from mmaib.compat import PACKAGES
@@ -135,3 +136,38 @@ def _unheard(module: nn.Module, name: str = '') -> tuple | None:
         if found := _unheard(child, f'{name}.{child_name}'.lstrip('.')):
             return found
     return None
+
+
+def check_batch(model: nn.Module, batch_size: int | None) -> None:
+    """Refuse to train BatchNorm behind a global pooling, as in UPerNet and
+    DeepLab, on a single image.
+
+    Args:
+        model: as the Runner built it: without several processes SyncBN is
+            BatchNorm by then.
+        batch_size: of the training's dataloader.
+
+    Raises:
+        ValueError: naming the layer and what to set.
+    """
+    if batch_size != 1:
+        return
+    for name, module in model.named_modules():
+        if not (
+            isinstance(module, nn.Sequential)
+            and len(module)
+            and isinstance(module[0], nn.AdaptiveAvgPool2d)
+            and module[0].output_size in (1, (1, 1))
+        ):
+            continue
+        for norm in module.modules():
+            if isinstance(norm, _BatchNorm) and not isinstance(
+                norm, nn.SyncBatchNorm
+            ):
+                head = f'model.{name.split(".")[0]}.norm_cfg'
+                raise ValueError(
+                    f'train_dataloader.batch_size=1: {name} normalises one '
+                    'value per channel behind its global pooling. Take 2 or '
+                    'more images a process, SyncBN on several GPUs, or '
+                    f'--cfg-options {head}.type=GN {head}.num_groups=32'
+                )

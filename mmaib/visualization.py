@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import mmcv
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,12 @@ from mmengine.visualization import Visualizer
 from torch import Tensor
 
 from mmaib.layers import CapturedMap
+
+
+def padded_size(metainfo: dict) -> tuple[int, int]:
+    """Height and width of what went through the model."""
+    padded = metainfo.get('pad_shape', metainfo['img_shape'])
+    return tuple(metainfo.get('batch_input_shape', padded)[:2])
 
 
 def map_on_image(
@@ -29,7 +36,8 @@ def map_on_image(
     Args:
         attention: ``(H, W)``.
         metainfo: of the data sample: ``ori_shape``, ``img_shape`` and, if
-            the batch was padded, ``batch_input_shape``.
+            the batch was padded, mmdet's ``batch_input_shape`` or mmseg's
+            ``pad_shape``.
         mode: of ``torch.nn.functional.interpolate``.
 
     Returns:
@@ -37,12 +45,76 @@ def map_on_image(
     """
     align = {} if mode == 'nearest' else {'align_corners': False}
     height, width = metainfo['img_shape'][:2]
-    padded = metainfo.get('batch_input_shape', (height, width))
+    padded = padded_size(metainfo)
     full = attention[None, None].float().cpu()
-    full = F.interpolate(full, size=tuple(padded), mode=mode, **align)
+    full = F.interpolate(full, size=padded, mode=mode, **align)
     full = full[..., :height, :width]
     original = tuple(metainfo['ori_shape'][:2])
     return F.interpolate(full, size=original, mode=mode, **align)[0, 0]
+
+
+def windows(
+    size: tuple[int, int], crop: tuple[int, int], stride: tuple[int, int]
+) -> list[tuple[slice, slice]]:
+    """Rows and columns of mmseg's sliding windows, in its order.
+
+    Args:
+        size: height and width of the image.
+        crop: of a window.
+        stride: between windows.
+    """
+    spans = []
+    for length, side, step in zip(size, crop, stride):
+        count = max(length - side + step - 1, 0) // step + 1
+        ends = [min(i * step + side, length) for i in range(count)]
+        spans.append([slice(max(end - side, 0), end) for end in ends])
+    return [(rows, columns) for rows in spans[0] for columns in spans[1]]
+
+
+def whole_maps(
+    model: Any, maps: Sequence[CapturedMap], metainfo: dict
+) -> Sequence[CapturedMap]:
+    """Maps of the whole image, where a segmentor saw it window by window.
+
+    Args:
+        model: the segmentor, or any other model, whose maps are left alone.
+        maps: what :func:`capture_attention` recorded of one batch.
+        metainfo: of one of its data samples.
+
+    Returns:
+        the maps in pixels, the mean over the windows that overlap; of
+        quantised maps, which a mean would blur, the last window's. ``maps``
+        as they are if there is one window.
+    """
+    test_cfg = getattr(model, 'test_cfg', None) or {}
+    if test_cfg.get('mode') != 'slide':
+        return maps
+    size = padded_size(metainfo)
+    boxes = windows(size, test_cfg['crop_size'], test_cfg['stride'])
+    if len(boxes) == 1:
+        return maps
+    per_window = len(maps) // len(boxes)
+    stitched = []
+    for level in range(per_window):
+        parts = maps[level::per_window]
+        mean = parts[0].mean.new_zeros(*parts[0].mean.shape[:2], *size)
+        count, quantized = torch.zeros_like(mean), None
+        if parts[0].quantized is not None:
+            quantized = torch.zeros_like(mean)
+        for part, (rows, columns) in zip(parts, boxes):
+            box = (rows.stop - rows.start, columns.stop - columns.start)
+            mean[..., rows, columns] += F.interpolate(
+                part.mean, size=box, mode='bilinear', align_corners=False
+            )
+            count[..., rows, columns] += 1
+            if quantized is not None and part.quantized is not None:
+                quantized[..., rows, columns] = F.interpolate(
+                    part.quantized, size=box, mode='nearest'
+                )
+        stitched.append(
+            CapturedMap(parts[0].name, level, mean / count, quantized)
+        )
+    return stitched
 
 
 def mean_over_levels(
@@ -76,6 +148,7 @@ def draw_predictions(
 ) -> np.ndarray:
     """The host's own drawing of a data sample, RGB."""
     with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / 'prediction.png')
         options: dict[str, Any] = {}
         if 'pred_instances' in sample:
             options['pred_score_thr'] = score_thr
@@ -85,10 +158,10 @@ def draw_predictions(
             image,
             data_sample=sample,
             draw_gt=False,
-            out_file=str(Path(folder) / 'prediction.png'),
+            out_file=out,
             **options,
         )
-    return visualizer.get_image()
+        return mmcv.imread(out, channel_order='rgb')
 
 
 def attention_figure(
@@ -101,17 +174,17 @@ def attention_figure(
 
     Args:
         image: ``(H, W, 3)`` RGB.
-        attention: ``(H, W)``, the mean map.
-        quantized: ``(H, W)``, or None.
+        attention: ``(H, W)``, the mean map, averaged over levels.
+        quantized: ``(H, W)``, of the finest level, or None.
         predictions: ``(H, W, 3)`` RGB, the image with what was found.
 
     Returns:
         RGB picture; colour bars span each map's true range, which the
         titles print.
     """
-    panels = [('image', image), ('attention, mean over levels', attention)]
+    panels = [('image', image), ('attention', attention)]
     if quantized is not None:
-        panels.append(('quantised, finest level', quantized))
+        panels.append(('quantised', quantized))
     panels.append(('predictions', predictions))
     height = 3.2 * image.shape[0] / image.shape[1]
     size = (3.6 * len(panels), height + 0.8)

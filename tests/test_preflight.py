@@ -151,3 +151,26 @@ def test_a_config_whose_host_is_missing(monkeypatch):
         ModuleNotFoundError, match='mmdet is not installed: pip install'
     ):
         launch.load_config(args)
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        seg.UPERNET / seg.BEIT,
+        seg.DEEPLAB / 'aib_deeplabv3plus_r50-d8_4xb4-80k_ade20k-512x512.py',
+    ],
+    ids=['upernet', 'deeplab'],
+)
+def test_batch_norm_on_a_single_image(path):
+    cfg = seg.shrink(seg.config(path))
+    segmentor = seg.build(cfg)
+    with pytest.raises(
+        ValueError, match=r'batch_size=1.*model\.decode_head\.norm_cfg'
+    ):
+        preflight.check_batch(segmentor, 1)
+    preflight.check_batch(segmentor, 2)
+    with pytest.raises(ValueError, match='more than 1 value per channel'):
+        seg.loss(segmentor, seg.inputs(((64, 64),)))
+    norm = dict(_delete_=True, type='GN', num_groups=4, requires_grad=True)
+    cfg.merge_from_dict({'model.decode_head.norm_cfg': norm})
+    preflight.check_batch(seg.build(cfg), 1)

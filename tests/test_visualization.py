@@ -3,11 +3,14 @@ import pytest
 import torch
 
 from mmaib.layers import AttentiveBottleneck, CapturedMap, capture_attention
+from mmaib.testing import segmentation as seg
 from mmaib.visualization import (
     attention_figure,
     finest_quantized,
     map_on_image,
     mean_over_levels,
+    whole_maps,
+    windows,
 )
 
 
@@ -73,3 +76,41 @@ def test_figure_has_a_panel_each():
     assert three.shape[2] == four.shape[2] == 3
     assert four.shape[1] > three.shape[1]
     assert len(np.unique(four.reshape(-1, 3), axis=0)) > 50
+
+
+def test_windows_are_mmsegs():
+    """Against the loop of mmseg's slide_inference, recorded."""
+    segmentor = seg.build(seg.shrink(seg.config(seg.UPERNET / seg.BEIT)))
+    image = torch.arange(70 * 150.0).view(1, 1, 70, 150).repeat(1, 3, 1, 1)
+    seen = []
+
+    def encode_decode(window, metas):
+        seen.append(window[0, 0])
+        return window.new_zeros(1, 5, *window.shape[2:])
+
+    segmentor.encode_decode = encode_decode
+    segmentor.slide_inference(image, [{}])
+    boxes = windows((70, 150), (64, 64), (42, 42))
+    assert len(seen) == len(boxes) == 8
+    for window, (rows, columns) in zip(seen, boxes):
+        assert torch.equal(window, image[0, 0, rows, columns])
+
+
+def test_maps_of_windows_are_put_together():
+    class Slides:
+        test_cfg = dict(mode='slide', crop_size=(4, 4), stride=(2, 2))
+
+    meta = dict(img_shape=(4, 6), ori_shape=(4, 6))
+    anchors = [torch.full((1, 1, 2, 2), v) for v in (0.25, 0.75)]
+    maps = [
+        CapturedMap('neck', i, torch.full((1, 1, 2, 2), mean), anchors[i])
+        for i, mean in enumerate((0.2, 0.8))
+    ]
+    (whole,) = whole_maps(Slides(), maps, meta)
+    row = torch.tensor([0.2, 0.2, 0.5, 0.5, 0.8, 0.8])
+    assert torch.allclose(whole.mean[0, 0], row.expand(4, 6))
+    row = torch.tensor([0.25, 0.25, 0.75, 0.75, 0.75, 0.75])
+    assert torch.equal(whole.quantized[0, 0], row.expand(4, 6))
+    assert whole_maps(object(), maps, meta) is maps
+    one = dict(img_shape=(4, 4), ori_shape=(4, 4))
+    assert whole_maps(Slides(), maps, one) is maps

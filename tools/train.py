@@ -52,6 +52,7 @@ def main() -> None:
     preflight.check_weights(cfg)
     runner = build_runner(cfg, ('train_dataloader', 'val_dataloader'))
     preflight.check_collects(runner.model)
+    preflight.check_batch(runner.model, cfg.train_dataloader.get('batch_size'))
     runner.train()
 
 

@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -25,6 +24,8 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from PIL import Image
+
+from mmaib.datasets import checksummed
 
 TILE = 256
 # A tree cut by a tile's edge counts where more than this part of it shows.
@@ -54,6 +55,7 @@ PHOTOGRAPHS = (
         '178e58a23cc2642226a364a30f71bd9258ddc1b012c826f12250914a90c7a131',
     ),
 )
+REQUIRED = tuple(f'annotations/{p.split}.json' for p in PHOTOGRAPHS)
 
 
 def package_data() -> Path:
@@ -152,49 +154,20 @@ def to_coco(named_boxes: list[tuple[str, list]]) -> dict:
     )
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that its name never stands for half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def is_complete(out: Path) -> bool:
-    """Whether every file of the data set is there with its checksum."""
-    try:
-        sums = json.loads((out / 'SHA256SUMS.json').read_text())
-        if not {f'annotations/{p.split}.json' for p in PHOTOGRAPHS} <= {*sums}:
-            return False
-        return all(
-            hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
-            for name, digest in sums.items()
-        )
-    except (OSError, ValueError, TypeError, AttributeError):
-        return False
+def files() -> Iterator[tuple[str, bytes]]:
+    """Name and content of every tile and annotation file."""
+    for photo in PHOTOGRAPHS:
+        named_boxes = []
+        for name, content, boxes in tiles(photo):
+            yield f'{photo.split}/{name}', content
+            named_boxes.append((name, boxes))
+        annotations = json.dumps(to_coco(named_boxes)).encode()
+        yield f'annotations/{photo.split}.json', annotations
 
 
 def build(out: Path) -> bool:
     """Write the data set into ``out``; False if it was already there."""
-    if is_complete(out):
-        return False
-    sums: dict[str, str] = {}
-
-    def put(name: str, content: bytes) -> None:
-        sums[name] = hashlib.sha256(content).hexdigest()
-        path = out / name
-        if not (path.is_file() and path.read_bytes() == content):
-            _write(path, content)
-
-    for photo in PHOTOGRAPHS:
-        named_boxes = []
-        for name, content, boxes in tiles(photo):
-            put(f'{photo.split}/{name}', content)
-            named_boxes.append((name, boxes))
-        annotations = json.dumps(to_coco(named_boxes)).encode()
-        put(f'annotations/{photo.split}.json', annotations)
-    _write(out / 'SHA256SUMS.json', json.dumps(sums, indent=1).encode())
-    return True
+    return checksummed.build(out, files(), REQUIRED)
 
 
 def main() -> None:

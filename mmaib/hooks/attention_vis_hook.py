@@ -9,6 +9,7 @@ import mmcv
 import mmengine
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
@@ -75,14 +76,17 @@ class AttentionVisHook(Hook):
         self._capture = None
         if not self._maps or not outputs:
             return
-        from mmaib.visualization import picture
+        from mmaib.visualization import picture, whole_maps
 
-        sample = outputs[0]
+        sample, model = outputs[0], runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        maps = whole_maps(model, self._maps, sample.metainfo)
         content = mmengine.fileio.get(sample.img_path, self.backend_args)
         image = mmcv.imfrombytes(content, channel_order='rgb')
         visualizer = Visualizer.get_current_instance()
         drawn = picture(
-            visualizer, self._maps, image, sample, score_thr=self.score_thr
+            visualizer, maps, image, sample, score_thr=self.score_thr
         )
         name = osp.splitext(osp.basename(sample.img_path))[0]
         visualizer.add_image(f'attention_{name}', drawn, step=runner.iter)

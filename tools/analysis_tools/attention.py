@@ -4,7 +4,8 @@
 
 For each image DIR gets NAME.png (image, attention, quantised attention,
 predictions), NAME.level0.npy ... with the raw mean map of each level and,
-behind a quantiser, NAME.level0.quantized.npy.
+behind a quantiser, NAME.level0.quantized.npy. Of a segmentor that slides a
+window over the image, the raw maps are those of the whole image, in pixels.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from mmengine.visualization import Visualizer
 
 from mmaib import compat
 from mmaib.layers import capture_attention
-from mmaib.visualization import picture
+from mmaib.visualization import picture, whole_maps
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
@@ -77,8 +78,9 @@ def draw(
 ) -> None:
     """Write the picture and the raw maps of one image."""
     data: Any = pseudo_collate([pipeline(dict(img_path=str(path), img_id=0))])
-    with capture_attention(model) as maps:
+    with capture_attention(model) as captured_maps:
         (sample,) = model.test_step(data)
+    maps = whole_maps(model, captured_maps, sample.metainfo)
     image = mmcv.imread(str(path), channel_order='rgb')
     drawn = picture(visualizer, maps, image, sample, score_thr=score_thr)
     mmcv.imwrite(drawn[..., ::-1], str(out / f'{path.stem}.png'))

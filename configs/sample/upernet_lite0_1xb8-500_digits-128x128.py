@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/upernet_lite0.py',
+    '../_base_/datasets/digits.py',
+    '../_base_/schedules/adamw_cosine_500.py',
+    '../_base_/default_runtime_seg_cpu.py',
+]
+
+model = dict(data_preprocessor=dict(size=(128, 128)))

@@ -1,0 +1,110 @@
+"""A sample segmentor from training to pictures, through our tools and
+mmseg's own."""
+
+import json
+from pathlib import Path
+
+import mmseg
+import numpy as np
+import pytest
+
+from mmaib.datasets import digits
+from mmaib.testing import CONFIGS, REPOSITORY
+
+OUR_TOOLS = REPOSITORY / 'tools'
+MMSEG_TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
+AIB_QT = CONFIGS / 'sample' / 'aib-qt_upernet_lite0_1xb8-500_digits-128x128.py'
+SHORT = [
+    'train_cfg.max_iters=2',
+    'train_cfg.val_interval=2',
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.dataset.indices=3',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'default_hooks.logger.interval=1',
+    'default_hooks.checkpoint.interval=2',
+    'custom_hooks.0.interval=2',
+]
+SLIDE = [
+    'model.test_cfg.mode=slide',
+    'model.test_cfg.crop_size=(96,96)',
+    'model.test_cfg.stride=(32,32)',
+]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def digit_images(data):
+    digits.build(data / 'digits')
+
+
+@pytest.mark.parametrize('tools', ['ours', 'mmseg'])
+def test_from_training_to_pictures(run, data, tmp_path, tools):
+    folder = {'ours': OUR_TOOLS, 'mmseg': MMSEG_TOOLS}[tools]
+    work_dir = tmp_path / 'work'
+    run(
+        folder / 'train.py', AIB_QT, '--work-dir', work_dir,
+        '--cfg-options', *SHORT, *SLIDE,
+    )  # fmt: skip
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    steps = [entry for entry in entries if 'loss' in entry]
+    assert len(steps) == 2
+    for name in (
+        'decode.loss_ce', 'loss_kl', 'loss_vq', 'loss_commit', 'kl_nats',
+        'anchors_used', 'anchor_perplexity', 'attention_mean',
+    ):  # fmt: skip
+        assert all(np.isfinite(step[name]) for step in steps), name
+    assert 0 <= entries[-1]['mIoU'] <= 100
+    pictures = list(work_dir.glob('*/vis_data/vis_image/attention_*.png'))
+    assert len(pictures) == 2
+    checkpoint = work_dir / 'iter_2.pth'
+    if tools == 'mmseg':
+        return
+    run(
+        folder / 'test.py', AIB_QT, checkpoint,
+        '--work-dir', tmp_path / 'test', '--cfg-options', *SHORT[5:8],
+    )  # fmt: skip
+    command = [
+        folder / 'analysis_tools' / 'attention.py', AIB_QT, checkpoint,
+        data / 'digits' / 'img_dir' / 'val', '--max-images', 1,
+    ]  # fmt: skip
+    run(*command, '--out', tmp_path / 'whole')
+    run(*command, '--out', tmp_path / 'slide', '--cfg-options', *SLIDE)
+    for name, side in {'whole': 8, 'slide': 128}.items():
+        mean = np.load(tmp_path / name / '0000.level0.npy')
+        quantized = np.load(tmp_path / name / '0000.level0.quantized.npy')
+        assert mean.shape == quantized.shape == (side, side)
+        assert ((mean >= 0) & (mean <= 1)).all()
+        assert mean.std() > 0
+        assert len(np.unique(quantized)) <= 20
+        assert (tmp_path / name / '0000.png').stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            ['val_dataloader.dataset.data_prefix.img_path=nowhere'],
+            'val_dataloader.dataset.data_prefix.img_path:',
+        ),
+        (
+            ['model.neck.map=each'],
+            "map must be one of ['per_level', 'shared']",
+        ),
+        (['model.neck.map_level=4'], 'map_level must name one of 4 levels'),
+        (['model.decode_head.std_source=x'], 'std_source must be one of'),
+        (['model.kl_on=map'], "kl_on='map' needs neck.bottleneck.beta > 0"),
+        (['train_dataloader.batch_size=1'], 'train_dataloader.batch_size=1:'),
+        (['model.pretrained=beit.pth'], "model.pretrained: 'beit.pth'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else '',
+)
+def test_bad_input_is_told_before_training(run, tmp_path, options, message):
+    out = run(
+        OUR_TOOLS / 'train.py', AIB_QT, '--work-dir', tmp_path / 'work',
+        '--cfg-options', *options, check=False,
+    )  # fmt: skip
+    assert message in out, out[-2000:]
+    assert not list((tmp_path / 'work').glob('*.pth'))
