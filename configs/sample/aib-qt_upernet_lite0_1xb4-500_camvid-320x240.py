@@ -14,7 +14,10 @@ model = dict(
     decode_head=dict(
         type='mmaib.AIBUPerHead', std_source='feature', beta=0.01))
 # AdamW's step does not shrink with the gradient: at the full rate the map
-# saturates within an epoch.
+# saturates and the stds follow the KL alone.
 optim_wrapper = dict(
     paramwise_cfg=dict(
-        custom_keys={'bottleneck.attention': dict(lr_mult=0.1)}))
+        custom_keys={
+            'bottleneck.attention': dict(lr_mult=0.1),
+            'encoder.std': dict(lr_mult=0.1),
+        }))
