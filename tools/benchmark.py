@@ -5,9 +5,10 @@
 Each round times every variant once, so that the machine's drift falls on all
 of them; a figure is the median over rounds of the ratio to the host's time in
 the same round. Ours starts from the host's weights, so both see the same
-number of proposals. MACs are counted on a real `predict`, with the RoI head
-on all draws. The second table times `nearest_anchor` against a table of Q
-distances.
+number of proposals. MACs are counted on a real `predict`, with all draws, or
+on the forward pass of a training step. The tables: Faster R-CNN R50 (one
+800x1344 image), UPerNet BEiT-base (512x512, training on two), and
+`nearest_anchor` against a table of Q distances.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -27,9 +28,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmaib.compat import report
 from mmaib.functional import nearest_anchor
-from mmaib.testing.detection import COCO, build, plain_config
+from mmaib.testing import detection, segmentation
 
-OURS = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
+DETECTOR = detection.COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
+SEGMENTOR = segmentation.UPERNET / f'aib-qt_{segmentation.BEIT}'
+TABLES = ('detector', 'segmentor', 'anchors')
 
 
 def interleaved(
@@ -52,42 +55,28 @@ def ratio(times: dict[str, list[float]], name: str, base: str) -> float:
     return median(a / b for a, b in zip(times[name], times[base]))
 
 
-def detectors(config: Path) -> tuple[Any, Any, Any]:
-    """The host's detector, the same with torchvision's RoIAlign, which our
-    config asks for, and ours with the host's weights."""
-    cfgs = [plain_config(), plain_config(), Config.fromfile(config)]
-    roi_layer = cfgs[1].model.roi_head.bbox_roi_extractor.roi_layer
-    roi_layer.use_torchvision = True
-    for cfg in cfgs:
-        cfg.model.backbone.init_cfg = None
-    host, swapped, ours = map(build, cfgs)
-    for other in (swapped, ours):
-        other.load_state_dict(host.state_dict(), strict=False)
-    return host, swapped, ours
+def draws(count: int) -> dict:
+    return dict(attention=count, latent=1, seed=0)
 
 
-def batch(height: int, width: int) -> dict:
-    from mmdet.testing import demo_mm_inputs
-
-    torch.manual_seed(0)
-    return demo_mm_inputs(
-        1, [[3, height, width]], num_items=[8], num_classes=80
-    )
-
-
-def predict(model: Any, data: dict, draws: dict | None = None) -> None:
+def predict(model: Any, data: dict, test_draws: dict | None = None) -> None:
     model.eval()
     if hasattr(model, 'test_draws'):
-        model.test_draws = draws
+        model.test_draws = test_draws
     with torch.no_grad():
         prepared = model.data_preprocessor(data, False)
         model(**prepared, mode='predict')
 
 
-def train(model: Any, data: dict) -> None:
+def forward(model: Any, data: dict) -> Tensor:
+    """The total loss of a training step."""
     model.train()
     prepared = model.data_preprocessor(data, True)
-    loss, _ = model.parse_losses(model(**prepared, mode='loss'))
+    return model.parse_losses(model(**prepared, mode='loss'))[0]
+
+
+def train(model: Any, data: dict) -> None:
+    loss = forward(model, data)
     model.zero_grad(set_to_none=True)
     loss.backward()
 
@@ -102,50 +91,135 @@ def millions(model: Any) -> float:
     return sum(p.numel() for p in model.parameters()) / 1e6
 
 
+class Variant(NamedTuple):
+    """A row of a table: what is timed, and whose MACs are counted."""
+
+    model: Any
+    timed: Callable[[], Any]
+    counted: Callable[[], Any]
+
+
+def inference(model: Any, data: dict, count: int | None = None) -> Variant:
+    call = partial(predict, model, data, draws(count) if count else None)
+    return Variant(model, call, call)
+
+
+def training(model: Any, data: dict) -> Variant:
+    return Variant(
+        model, partial(train, model, data), partial(forward, model, data)
+    )
+
+
+def rows(
+    variants: dict[str, Variant], bases: list[str], rounds: int
+) -> list[str]:
+    """Markdown rows, with the ratio to each base in turn."""
+    times = interleaved({k: v.timed for k, v in variants.items()}, rounds)
+    lines = []
+    for name, variant in variants.items():
+        ratios = ' | '.join(f'{ratio(times, name, b):.3f}' for b in bases)
+        lines.append(
+            f'| {name} | {ratios} | {median(times[name]):.2f} '
+            f'| {gmacs(variant.counted):.1f} '
+            f'| {millions(variant.model):.2f} |'
+        )
+    return lines
+
+
 def detector_table(
     config: Path, size: tuple[int, int], rounds: int
 ) -> list[str]:
-    """Markdown rows for training and inference."""
-    host, swapped, ours = detectors(config)
-    data = batch(*size)
+    """The host, the host with torchvision's RoIAlign, which our config asks
+    for, and ours with the host's weights."""
+    from mmdet.testing import demo_mm_inputs
 
-    def draws(count: int) -> dict:
-        return dict(attention=count, latent=1, seed=0)
-
-    inference = {
-        'host': lambda: predict(host, data),
-        'host, torchvision RoIAlign': lambda: predict(swapped, data),
-        'ours, mean': lambda: predict(ours, data),
-        'ours, L_a = 1': lambda: predict(ours, data, draws(1)),
-        'ours, L_a = 4': lambda: predict(ours, data, draws(4)),
-    }
-    training = {
-        'host, training step': lambda: train(host, data),
-        'host, torchvision RoIAlign, training step': lambda: train(
-            swapped, data
-        ),
-        'ours, training step': lambda: train(ours, data),
-    }
-    rows = [
+    cfgs = [
+        detection.plain_config(),
+        detection.plain_config(),
+        Config.fromfile(config),
+    ]
+    roi_layer = cfgs[1].model.roi_head.bbox_roi_extractor.roi_layer
+    roi_layer.use_torchvision = True
+    for cfg in cfgs:
+        cfg.model.backbone.init_cfg = None
+    host, swapped, ours = map(detection.build, cfgs)
+    for other in (swapped, ours):
+        other.load_state_dict(host.state_dict(), strict=False)
+    torch.manual_seed(0)
+    data = demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
+    return [
         '| variant | time / host | time / host with the same RoIAlign '
         '| median s | GMACs | M parameters |',
         '|---|---|---|---|---|---|',
+        *rows(
+            {
+                'host': inference(host, data),
+                'host, torchvision RoIAlign': inference(swapped, data),
+                'ours, mean': inference(ours, data),
+                'ours, L_a = 1': inference(ours, data, 1),
+                'ours, L_a = 4': inference(ours, data, 4),
+            },
+            ['host', 'host, torchvision RoIAlign'],
+            rounds,
+        ),
+        *rows(
+            {
+                'host, training step': training(host, data),
+                'host, torchvision RoIAlign, training step': training(
+                    swapped, data
+                ),
+                'ours, training step': training(ours, data),
+            },
+            [
+                'host, training step',
+                'host, torchvision RoIAlign, training step',
+            ],
+            rounds,
+        ),
     ]
-    for variants in (inference, training):
-        times = interleaved(variants, rounds)
-        base, same_roi_align = list(variants)[:2]
-        for name, call in variants.items():
-            macs = '-'
-            if variants is inference:
-                macs = f'{gmacs(call):.1f}'
-            model = host if name.startswith('host') else ours
-            rows.append(
-                f'| {name} | {ratio(times, name, base):.3f} '
-                f'| {ratio(times, name, same_roi_align):.3f} '
-                f'| {median(times[name]):.2f} | {macs} '
-                f'| {millions(model):.2f} |'
-            )
-    return rows
+
+
+def segmentor_table(size: tuple[int, int], rounds: int) -> list[str]:
+    """The host, and both forms of the std with the host's weights."""
+    plain = segmentation.config(segmentation.UPERNET / segmentation.BEIT)
+    paper, cheap = (segmentation.config(SEGMENTOR) for _ in range(2))
+    cheap.model.decode_head.std_source = 'mean'
+    for cfg in (plain, paper, cheap):
+        cfg.model.pretrained = None
+        cfg.model.backbone.img_size = size
+        cfg.model.data_preprocessor.update(size=size, test_cfg=dict(size=size))
+        cfg.model.test_cfg = dict(mode='whole')
+    host, paper, cheap = map(segmentation.build, (plain, paper, cheap))
+    for ours in (paper, cheap):
+        ours.load_state_dict(host.state_dict(), strict=False)
+    torch.manual_seed(0)
+    one = segmentation.inputs((size,), 150)
+    two = segmentation.inputs((size, size), 150)
+    return [
+        '| variant | time / host | median s | GMACs | M parameters |',
+        '|---|---|---|---|---|',
+        *rows(
+            {
+                'host': inference(host, one),
+                'ours, mean': inference(paper, one),
+                'ours, L_a = 1, std 3x3': inference(paper, one, 1),
+                'ours, L_a = 1, std 1x1': inference(cheap, one, 1),
+                'ours, L_a = 2, std 3x3': inference(paper, one, 2),
+                'ours, L_a = 2, std 1x1': inference(cheap, one, 2),
+            },
+            ['host'],
+            rounds,
+        ),
+        *rows(
+            {
+                'host, training step': training(host, two),
+                'ours, training step, std 3x3': training(paper, two),
+                'ours, training step, std 1x1': training(cheap, two),
+            },
+            ['host, training step'],
+            rounds,
+        ),
+    ]
 
 
 def distance_table(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,7 +250,7 @@ def _status_kib(field: str) -> int:
 def anchor_table(rounds: int) -> list[str]:
     """Markdown rows for `nearest_anchor` against the distance table."""
     shape = (8, 1, 200, 336)
-    rows = [
+    lines = [
         '| scores 8x1x200x336 | time, nearest_anchor : table '
         '| table / nearest_anchor | peak MiB, nearest_anchor : table |',
         '|---|---|---|---|',
@@ -189,43 +263,65 @@ def anchor_table(rounds: int) -> list[str]:
         }
         times = interleaved(variants, rounds)
         peaks = [peak_mib(call) for call in variants.values()]
-        rows.append(
+        lines.append(
             f'| Q = {num_anchors} '
             f'| {median(times["ours"]) * 1e3:.1f} ms : '
             f'{median(times["table"]) * 1e3:.1f} ms '
             f'| {ratio(times, "table", "ours"):.1f} '
             f'| {peaks[0]} : {peaks[1]} |'
         )
-    return rows
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument('--config', type=Path, default=OURS)
+    parser.add_argument('--config', type=Path, default=DETECTOR)
     parser.add_argument(
-        '--size', type=int, nargs=2, default=(800, 1344), metavar=('H', 'W')
+        '--size',
+        type=int,
+        nargs=2,
+        default=(800, 1344),
+        metavar=('H', 'W'),
+        help="of the detector's image",
+    )
+    parser.add_argument(
+        '--seg-size',
+        type=int,
+        nargs=2,
+        default=(512, 512),
+        metavar=('H', 'W'),
+        help="of the segmentor's, multiples of 16",
     )
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument(
-        '--only', choices=['detector', 'anchors'], help='one table of the two'
+        '--only', choices=TABLES, nargs='+', default=TABLES, help='tables'
     )
     parser.add_argument('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    height, width = args.size
     lines = [
-        f'Benchmark: {args.config.stem}, one {height}x{width} image, '
-        f'{args.threads} thread(s), median of {args.rounds} interleaved '
-        'rounds.',
+        f'Benchmark: {args.threads} thread(s), median of {args.rounds} '
+        'interleaved rounds.',
         '',
     ]
-    if args.only != 'anchors':
+    if 'detector' in args.only:
+        height, width = args.size
+        lines += [f'{args.config.stem}, one {height}x{width} image:', '']
         lines += detector_table(args.config, (height, width), args.rounds)
         lines.append('')
-    if args.only != 'detector':
+    if 'segmentor' in args.only:
+        height, width = args.seg_size
+        lines += [
+            f'{SEGMENTOR.stem} at {height}x{width}, one image, two in '
+            'training; GMACs of the forward pass:',
+            '',
+        ]
+        lines += segmentor_table((height, width), args.rounds)
+        lines.append('')
+    if 'anchors' in args.only:
         lines += anchor_table(max(args.rounds, 9))
         lines.append('')
     lines += [f'    {line}' for line in report()[0].splitlines()]

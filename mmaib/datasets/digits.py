@@ -27,10 +27,10 @@ from PIL import Image
 from mmaib.datasets import checksummed
 
 SIDE = 128
-DIGIT_SIDES = (28, 52)
-NUM_DIGITS = (3, 5)
-# A pixel belongs to a digit where at least half of its ink is.
-INK = 0.5
+DIGIT_SIDES = (48, 80)
+NUM_DIGITS = (2, 4)
+# A pixel belongs to a digit where its paint covers at least half.
+COVERED = 0.5
 
 
 class Split(NamedTuple):
@@ -107,7 +107,10 @@ def compose(
     image = np.asarray(background(photograph, rng), dtype=float)
     mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
     taken = np.zeros((SIDE, SIDE), dtype=bool)
-    for _ in range(rng.integers(*NUM_DIGITS, endpoint=True)):
+    wanted = rng.integers(*NUM_DIGITS, endpoint=True)
+    for _ in range(10 * wanted):
+        if not wanted:
+            break
         index = rng.integers(len(digits))
         side = int(rng.integers(*DIGIT_SIDES, endpoint=True))
         top, left = rng.integers(0, SIDE - side + 1, size=2)
@@ -116,16 +119,13 @@ def compose(
         if taken[window].any():
             continue
         taken[window] = True
+        wanted -= 1
         drawn = Image.fromarray((digits[index] * 255).astype(np.uint8))
-        ink = (
-            np.asarray(
-                drawn.resize((side, side), Image.Resampling.BICUBIC),
-                dtype=float,
-            )[..., None]
-            / 255
-        )
+        drawn = drawn.resize((side, side), Image.Resampling.BICUBIC)
+        # twice the ink: strokes are opaque, their borders are not
+        ink = np.minimum(np.asarray(drawn, dtype=float)[..., None] / 128, 1)
         image[window] = (1 - ink) * image[window] + ink * colour
-        mask[window][ink[..., 0] >= INK] = values[index] + 1
+        mask[window][ink[..., 0] >= COVERED] = values[index] + 1
     return image.round().astype(np.uint8), mask
 
 

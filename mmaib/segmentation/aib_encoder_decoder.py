@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from mmseg.models import EncoderDecoder
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmaib.aux_losses import AuxLossMixin
 from mmaib.checks import evaluation_draws, one_of
@@ -64,7 +64,20 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
                 'test_draws needs an mmaib.AIBNeck as neck, '
                 f'got {type(neck).__name__}'
             )
+        self._check_one_class()
         self._weigh_kl(one_of('kl_on', kl_on, ('latent', 'map', 'both')))
+
+    def _check_one_class(self) -> None:
+        """Refuse a loss that is zero whatever is predicted."""
+        losses = self.decode_head.loss_decode
+        losses = losses if isinstance(losses, nn.ModuleList) else [losses]
+        sigmoid = all(getattr(loss, 'use_sigmoid', True) for loss in losses)
+        if self.out_channels == 1 and not sigmoid:
+            raise ValueError(
+                f'decode_head.num_classes={self.num_classes} with one output '
+                'channel: the softmax cross entropy of a single class is '
+                'always 0. Set loss_decode.use_sigmoid=True, or two classes'
+            )
 
     def _weigh_kl(self, kl_on: str) -> None:
         """Leave a weight only to the KL that ``kl_on`` names."""

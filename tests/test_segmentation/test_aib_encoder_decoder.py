@@ -296,6 +296,19 @@ def test_void_everywhere_and_one_class_everywhere(label):
         assert losses['loss_kl'] > 0
 
 
+def test_a_single_class():
+    """mmseg trains a softmax over one class, whose loss is always zero."""
+    head = dict(num_classes=1)
+    with pytest.raises(ValueError, match='num_classes=1.*use_sigmoid=True'):
+        make(decode_head=head)
+    head['loss_decode'] = dict(use_sigmoid=True)
+    ours = make(decode_head=head, auxiliary_head=head)
+    losses = seg.loss(ours, seg.inputs(num_classes=2))
+    assert losses['decode.loss_ce'] > 0
+    (sample, _) = seg.predict(ours, seg.inputs(num_classes=2))
+    assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 1}
+
+
 def test_void_only_with_the_mean_over_labelled_pixels():
     loss = dict(avg_non_ignore=True)
     ours = make(

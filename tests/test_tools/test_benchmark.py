@@ -5,7 +5,7 @@ def test_benchmark_writes_its_tables(run, tmp_path):
     out = tmp_path / 'benchmark.md'
     run(
         REPOSITORY / 'tools' / 'benchmark.py', '--size', 96, 128,
-        '--rounds', 1, '--out', out,
+        '--rounds', 1, '--only', 'detector', 'anchors', '--out', out,
     )  # fmt: skip
     rows = {
         cells[1].strip(): cells[2:-1]
@@ -23,3 +23,31 @@ def test_benchmark_writes_its_tables(run, tmp_path):
     assert 0 < head < macs['host']
     assert macs['host'] < macs['ours, mean'] < macs['ours, L_a = 4']
     assert 'Q = 50' in rows
+
+
+def test_benchmark_of_segmentation(run, tmp_path):
+    """BEiT-base itself, on a small image."""
+    out = tmp_path / 'benchmark.md'
+    run(
+        REPOSITORY / 'tools' / 'benchmark.py', '--seg-size', 64, 64,
+        '--rounds', 1, '--only', 'segmentor', '--out', out,
+    )  # fmt: skip
+    rows = {
+        cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
+        for line in out.read_text().splitlines()
+        if len(cells := line.split('|')) > 3
+    }
+    macs = {
+        name: float(cells[2])
+        for name, cells in rows.items()
+        if cells[0].replace('.', '').isdigit()
+    }
+    assert macs['ours, mean'] < 1.01 * macs['host']
+    # the std's 3x3 convolution is as large as fpn_bottleneck
+    bottleneck = 3072 * 768 * 9 * 16 * 16 / 1e9
+    paper = macs['ours, L_a = 1, std 3x3'] - macs['ours, mean']
+    assert abs(paper - bottleneck) < 0.01 * bottleneck
+    assert macs['ours, L_a = 1, std 1x1'] < 1.03 * macs['host']
+    for form in ('std 3x3', 'std 1x1'):
+        one = macs[f'ours, L_a = 1, {form}']
+        assert one < macs[f'ours, L_a = 2, {form}'] < 2 * one
