@@ -55,8 +55,8 @@ DEMOS = {
         held_out='img_dir/val',
         metrics=('mIoU', 'mAcc', 'aAcc'),
         minutes=6,
-        what='UPerNet, EfficientNet-Lite0, digits on photographs, 128 pixels '
-        '(80 held-out\nimages, 11 classes, percent). Not ADE20K.',
+        what='UPerNet, EfficientNet-Lite0, digits against photographs, 128 '
+        'pixels (80\nheld-out images, 2 classes, percent). Not ADE20K.',
     ),
 }
 

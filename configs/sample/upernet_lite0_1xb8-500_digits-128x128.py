@@ -5,4 +5,6 @@ _base_ = [
     '../_base_/default_runtime_seg_cpu.py',
 ]
 
-model = dict(data_preprocessor=dict(size=(128, 128)))
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    decode_head=dict(num_classes=2))

@@ -2,8 +2,9 @@
 
 scikit-learn (BSD) ships 1,797 handwritten digits and two photographs. Each
 image is a crop of a photograph with a few digits painted onto it, and its
-mask is exact, as it is what was painted. Training takes one photograph and
-the first 1,397 digits, validation the other photograph and the other digits.
+mask, figure against ground, is exact, as it is what was painted. Training
+takes one photograph and the first 1,397 digits, validation the other
+photograph and the other digits.
 
     python -m mmaib.datasets.digits --out data/digits
 
@@ -27,7 +28,7 @@ from PIL import Image
 from mmaib.datasets import checksummed
 
 SIDE = 128
-DIGIT_SIDES = (48, 80)
+DIGIT_SIDES = (32, 64)
 NUM_DIGITS = (2, 4)
 # A pixel belongs to a digit where its paint covers at least half.
 COVERED = 0.5
@@ -54,8 +55,8 @@ REQUIRED = tuple(
 )
 
 
-def sources() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Digits ``(M, 8, 8)`` in [0, 1], their values, and the photographs.
+def sources() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Digits ``(M, 8, 8)``, ink in [0, 1], and the photographs.
 
     Raises:
         ModuleNotFoundError: if the package is not installed.
@@ -67,11 +68,11 @@ def sources() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         )
     from sklearn.datasets import load_digits, load_sample_image
 
-    digits = load_digits()
     photographs = {
-        s.photograph: load_sample_image(s.photograph) for s in SPLITS
+        split.photograph: load_sample_image(split.photograph)
+        for split in SPLITS
     }
-    return digits.images / 16, digits.target, photographs
+    return load_digits().images / 16, photographs
 
 
 def background(
@@ -89,7 +90,6 @@ def background(
 def compose(
     photograph: np.ndarray,
     digits: np.ndarray,
-    values: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image with digits that do not overlap, and its mask.
@@ -97,12 +97,11 @@ def compose(
     Args:
         photograph: ``(H, W, 3)`` uint8.
         digits: ``(M, 8, 8)`` ink in [0, 1].
-        values: ``(M,)``, 0 to 9.
         rng: decides on everything.
 
     Returns:
-        image ``(128, 128, 3)`` and mask ``(128, 128)``, both uint8: 0 is
-        the background, k + 1 the digit k.
+        image ``(128, 128, 3)`` and mask ``(128, 128)``, both uint8, the
+        mask 1 where a digit is.
     """
     image = np.asarray(background(photograph, rng), dtype=float)
     mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
@@ -125,20 +124,19 @@ def compose(
         # twice the ink: strokes are opaque, their borders are not
         ink = np.minimum(np.asarray(drawn, dtype=float)[..., None] / 128, 1)
         image[window] = (1 - ink) * image[window] + ink * colour
-        mask[window][ink[..., 0] >= COVERED] = values[index] + 1
+        mask[window][ink[..., 0] >= COVERED] = 1
     return image.round().astype(np.uint8), mask
 
 
 def files() -> Iterator[tuple[str, bytes]]:
     """Name and content of every image and mask."""
-    digits, values, photographs = sources()
+    digits, photographs = sources()
     for number, split in enumerate(SPLITS):
         rng = np.random.default_rng(number)
         for index in range(split.num_images):
             image, mask = compose(
                 photographs[split.photograph],
                 digits[split.digits],
-                values[split.digits],
                 rng,
             )
             stem = f'{split.name}/{index:04d}'

@@ -3,10 +3,7 @@
 # MMAIB_DATA moves the data sets' folder without editing a config
 data_root = '{{$MMAIB_DATA:data}}/digits/'
 metainfo = dict(
-    classes=('background', *'0123456789'),
-    palette=[[0, 0, 0], [230, 25, 75], [60, 180, 75], [255, 225, 25],
-             [0, 130, 200], [245, 130, 48], [145, 30, 180], [70, 240, 240],
-             [240, 50, 230], [210, 245, 60], [250, 190, 212]])
+    classes=('background', 'digit'), palette=[[40, 40, 40], [255, 225, 25]])
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
