@@ -13,11 +13,11 @@ model = dict(
             modulation=dict(mode='scale_residual', init='identity'))),
     decode_head=dict(
         type='mmaib.AIBUPerHead', std_source='feature', beta=0.01))
-# AdamW's step does not shrink with the gradient: at the full rate the map
-# saturates and the stds follow the KL alone.
+# AdamW moves a logit by its step times the number of inputs, some thousands
+# here: at the full rate the map saturates and the KL sets the stds at once.
 optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
-            'bottleneck.attention': dict(lr_mult=0.1),
-            'encoder.std': dict(lr_mult=0.1),
+            'bottleneck.attention': dict(lr_mult=0.01),
+            'encoder.std': dict(lr_mult=0.01),
         }))
