@@ -82,7 +82,7 @@ def last_losses(work_dir: Path) -> dict[str, float]:
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     entries = [json.loads(line) for line in logs[-1].read_text().splitlines()]
     last = [entry for entry in entries if 'loss' in entry][-1]
-    skipped = {'lr', 'base_lr', 'epoch', 'iter', 'step'}
+    skipped = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'data_time'}
     return {k: v for k, v in last.items() if k not in skipped}
 
 

@@ -3,8 +3,8 @@
 scikit-learn (BSD) ships 1,797 handwritten digits and two photographs. Each
 image is a crop of a photograph with a few digits painted onto it, and its
 mask, figure against ground, is exact, as it is what was painted. Training
-takes one photograph and the first 1,397 digits, validation the other
-photograph and the other digits.
+takes the photographs' left parts and the first 1,397 digits, validation the
+right parts and the other digits.
 
     python -m mmaib.datasets.digits --out data/digits
 
@@ -35,17 +35,18 @@ COVERED = 0.5
 
 
 class Split(NamedTuple):
-    """Which photograph and digits make how many images."""
+    """Which part of the photographs and digits makes how many images."""
 
     name: str
-    photograph: str
+    columns: slice
     digits: slice
     num_images: int
 
 
+PHOTOGRAPHS = ('china.jpg', 'flower.jpg')
 SPLITS = (
-    Split('train', 'china.jpg', slice(0, 1397), 400),
-    Split('val', 'flower.jpg', slice(1397, None), 80),
+    Split('train', slice(0, 400), slice(0, 1397), 400),
+    Split('val', slice(400, 640), slice(1397, None), 80),
 )
 REQUIRED = tuple(
     f'{kind}/{split.name}/{index:04d}.{suffix}'
@@ -55,8 +56,8 @@ REQUIRED = tuple(
 )
 
 
-def sources() -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Digits ``(M, 8, 8)``, ink in [0, 1], and the photographs.
+def sources() -> tuple[np.ndarray, list[np.ndarray]]:
+    """Digits ``(M, 8, 8)``, ink in [0, 1], and photographs ``(H, W, 3)``.
 
     Raises:
         ModuleNotFoundError: if the package is not installed.
@@ -68,10 +69,7 @@ def sources() -> tuple[np.ndarray, dict[str, np.ndarray]]:
         )
     from sklearn.datasets import load_digits, load_sample_image
 
-    photographs = {
-        split.photograph: load_sample_image(split.photograph)
-        for split in SPLITS
-    }
+    photographs = [load_sample_image(name) for name in PHOTOGRAPHS]
     return load_digits().images / 16, photographs
 
 
@@ -134,10 +132,9 @@ def files() -> Iterator[tuple[str, bytes]]:
     for number, split in enumerate(SPLITS):
         rng = np.random.default_rng(number)
         for index in range(split.num_images):
+            photograph = photographs[index % len(photographs)]
             image, mask = compose(
-                photographs[split.photograph],
-                digits[split.digits],
-                rng,
+                photograph[:, split.columns], digits[split.digits], rng
             )
             stem = f'{split.name}/{index:04d}'
             yield f'img_dir/{stem}.jpg', encode(image, 'jpeg', quality=95)
