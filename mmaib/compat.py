@@ -18,7 +18,7 @@ class Package:
         distributions: tested ranges ``{distribution: (first, below)}``, the
             recommended distribution first.
         plugins: our folder that needs it, if one does.
-        optional: whether detection works without it.
+        optional: whether one may do without it; of the hosts, one is needed.
     """
 
     module: str
@@ -98,6 +98,7 @@ PACKAGES = (
             'mmdet': ('3.3', '3.4'),
         },
         plugins='mmaib.detection',
+        optional=True,
     ),
     Package(
         'mmseg',
@@ -162,6 +163,8 @@ def report() -> tuple[str, bool]:
             continue
         if problem := p.problem():
             problems.append(problem)
+    if not plugin_folders():
+        problems += missing_plugins()
     if not package('mmcv').installed():
         return _told(lines, problems)
     try:

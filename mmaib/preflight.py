@@ -89,10 +89,12 @@ def check_weights(cfg: Any) -> None:
                 "Make it of BEiT's public weights: python "
                 f'tools/model_converters/beit2mmseg.py DOWNLOADED {path}'
             )
+        unset = f'--cfg-options {field.removesuffix(".checkpoint")}=None'
+        if field == 'load_from':
+            unset = 'leave out load_from or the file behind --resume'
         raise FileNotFoundError(
             f"{field}: '{path}' does not exist (seen from "
-            f"'{osp.abspath('.')}'). {how}, or set --cfg-options "
-            f'{field}=...; None starts from random weights.'
+            f"'{osp.abspath('.')}'). {how}, or, to start without it, {unset}."
         )
 
 
@@ -152,7 +154,8 @@ def check_batch(model: nn.Module, batch_size: int | None) -> None:
     """
     if batch_size != 1:
         return
-    for name, module in model.named_modules():
+    bare: Any = model.module if is_model_wrapper(model) else model
+    for name, module in bare.named_modules():
         if not (
             isinstance(module, nn.Sequential)
             and len(module)
@@ -169,5 +172,5 @@ def check_batch(model: nn.Module, batch_size: int | None) -> None:
                     f'train_dataloader.batch_size=1: {name} normalises one '
                     'value per channel behind its global pooling. Take 2 or '
                     'more images a process, SyncBN on several GPUs, or '
-                    f'--cfg-options {head}.type=GN {head}.num_groups=32'
+                    f'--cfg-options {head}.type=GN {head}.num_groups=16'
                 )

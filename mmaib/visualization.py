@@ -82,17 +82,15 @@ def whole_maps(
         metainfo: of one of its data samples.
 
     Returns:
-        the maps in pixels, the mean over the windows that overlap; of
-        quantised maps, which a mean would blur, the last window's. ``maps``
-        as they are if there is one window.
+        the maps in pixels of the resized image, the mean over windows that
+        overlap; of quantised maps, which a mean would blur, the last
+        window's.
     """
     test_cfg = getattr(model, 'test_cfg', None) or {}
     if test_cfg.get('mode') != 'slide':
         return maps
     size = padded_size(metainfo)
     boxes = windows(size, test_cfg['crop_size'], test_cfg['stride'])
-    if len(boxes) == 1:
-        return maps
     per_window = len(maps) // len(boxes)
     stitched = []
     for level in range(per_window):

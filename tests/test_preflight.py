@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODEL_WRAPPERS, MODELS, init_default_scope
 
 from mmaib import launch, preflight
 from mmaib.aux_losses import with_aux_losses
@@ -153,6 +154,13 @@ def test_a_config_whose_host_is_missing(monkeypatch):
         launch.load_config(args)
 
 
+@MODEL_WRAPPERS.register_module(name='WrapperOfThisTest', force=True)
+class Wrapped(torch.nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
 @pytest.mark.parametrize(
     'path',
     [
@@ -169,8 +177,13 @@ def test_batch_norm_on_a_single_image(path):
     ):
         preflight.check_batch(segmentor, 1)
     preflight.check_batch(segmentor, 2)
+    with pytest.raises(ValueError, match=r'model\.decode_head\.norm_cfg'):
+        preflight.check_batch(Wrapped(segmentor), 1)
     with pytest.raises(ValueError, match='more than 1 value per channel'):
         seg.loss(segmentor, seg.inputs(((64, 64),)))
-    norm = dict(_delete_=True, type='GN', num_groups=4, requires_grad=True)
-    cfg.merge_from_dict({'model.decode_head.norm_cfg': norm})
-    preflight.check_batch(seg.build(cfg), 1)
+    # what the message advises, at full width
+    head = seg.config(path).model.decode_head
+    head.norm_cfg.update(type='GN', num_groups=16)
+    init_default_scope('mmseg')
+    with torch.device('meta'):
+        preflight.check_batch(MODELS.build(head), 1)

@@ -66,6 +66,7 @@ def test_capture_records_and_lets_go():
     assert torch.equal(maps[0].mean, mean)
     assert torch.equal(maps[0].quantized, bottleneck.quantizer(mean))
     assert maps[1].quantized.shape == (2, 1, 6, 6)
+    assert torch.isin(maps[1].quantized, bottleneck.quantizer.anchors).all()
 
 
 def test_figure_has_a_panel_each():
@@ -113,4 +114,5 @@ def test_maps_of_windows_are_put_together():
     assert torch.equal(whole.quantized[0, 0], row.expand(4, 6))
     assert whole_maps(object(), maps, meta) is maps
     one = dict(img_shape=(4, 4), ori_shape=(4, 4))
-    assert whole_maps(Slides(), maps, one) is maps
+    (whole,) = whole_maps(Slides(), maps[:1], one)
+    assert whole.mean.shape == (1, 1, 4, 4)

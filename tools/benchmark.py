@@ -28,10 +28,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmaib.compat import report
 from mmaib.functional import nearest_anchor
-from mmaib.testing import detection, segmentation
+from mmaib.testing import CONFIGS
 
-DETECTOR = detection.COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
-SEGMENTOR = segmentation.UPERNET / f'aib-qt_{segmentation.BEIT}'
+DETECTOR = (
+    CONFIGS / 'detection/faster_rcnn/aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
+)
+BEIT = 'beit-base_upernet_8xb2-160k_ade20k-512x512.py'
+UPERNET = CONFIGS / 'segmentation/upernet'
 TABLES = ('detector', 'segmentor', 'anchors')
 
 
@@ -133,6 +136,8 @@ def detector_table(
     for, and ours with the host's weights."""
     from mmdet.testing import demo_mm_inputs
 
+    from mmaib.testing import detection
+
     cfgs = [
         detection.plain_config(),
         detection.plain_config(),
@@ -181,8 +186,12 @@ def detector_table(
 
 def segmentor_table(size: tuple[int, int], rounds: int) -> list[str]:
     """The host, and both forms of the std with the host's weights."""
-    plain = segmentation.config(segmentation.UPERNET / segmentation.BEIT)
-    paper, cheap = (segmentation.config(SEGMENTOR) for _ in range(2))
+    from mmaib.testing import segmentation
+
+    plain, paper, cheap = (
+        segmentation.config(UPERNET / f'{name}{BEIT}')
+        for name in ('', 'aib-qt_', 'aib-qt_')
+    )
     cheap.model.decode_head.std_source = 'mean'
     for cfg in (plain, paper, cheap):
         cfg.model.pretrained = None
@@ -315,7 +324,7 @@ def main() -> None:
     if 'segmentor' in args.only:
         height, width = args.seg_size
         lines += [
-            f'{SEGMENTOR.stem} at {height}x{width}, one image, two in '
+            f'aib-qt_{Path(BEIT).stem} at {height}x{width}, one image, two in '
             'training; GMACs of the forward pass:',
             '',
         ]

@@ -14,11 +14,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, median, stdev
 
+METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'mIoU', 'aAcc')
 TRAIN = Path(__file__).with_name('train.py')
 
 
@@ -33,8 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--metrics',
         nargs='+',
-        default=['coco/bbox_mAP', 'coco/bbox_mAP_50'],
-        help='fields of the last evaluation, as in the log',
+        default=[],
+        help='fields of the last evaluation, as in the log; by default\n'
+        f'those of {", ".join(METRICS)} that are there',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], help='passed on to train.py'
@@ -111,6 +113,24 @@ def cell(values: Sequence[float], digits: int = 4) -> str:
     return text
 
 
+def told_metrics(
+    asked: Sequence[str], logs: Iterable[Mapping[int, Mapping[str, float]]]
+) -> Sequence[str]:
+    """The metrics to tabulate.
+
+    Raises:
+        SystemExit: if the logs have none, or not one that was asked for.
+    """
+    runs = [run for config in logs for run in config.values()]
+    there = set.intersection(*map(set, runs)) if runs else set(asked)
+    metrics = asked or [metric for metric in METRICS if metric in there]
+    if runs and not (metrics and there.issuperset(metrics)):
+        sys.exit(
+            f'--metrics {" ".join(metrics)}: the logs have {sorted(there)}'
+        )
+    return metrics
+
+
 def table(args: argparse.Namespace) -> str:
     """Markdown table of what was run so far."""
     logs = {
@@ -122,14 +142,15 @@ def table(args: argparse.Namespace) -> str:
         for config in args.configs
     }
     base = logs[args.configs[0]]
+    metrics = told_metrics(args.metrics, logs.values())
     head = ['config', 'seeds']
-    for metric in args.metrics:
+    for metric in metrics:
         head += [metric, 'paired difference']
     head.append('seconds per step')
     rows = [head, ['---'] * len(head)]
     for config, runs in logs.items():
         row = [config.stem, ', '.join(map(str, runs)) or 'not run']
-        for metric in args.metrics:
+        for metric in metrics:
             row.append(cell([run[metric] for run in runs.values()]))
             paired = [
                 runs[s][metric] - base[s][metric] for s in runs if s in base
@@ -144,7 +165,7 @@ def table(args: argparse.Namespace) -> str:
         [
             *lines,
             '',
-            'Mean ± standard deviation over seeds, last epoch. '
+            'Mean ± standard deviation over seeds, last evaluation. '
             f'Command: `{command}`',
             '',
         ]

@@ -5,33 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 SUMS = 'SHA256SUMS.json'
 
 
-def is_complete(out: Path, required: Collection[str]) -> bool:
-    """Whether every file of the data set is there with its checksum.
+def is_complete(out: Path, version: int) -> bool:
+    """Whether every file of the data set is there as it was written.
 
     Args:
         out: folder of the data set.
-        required: names without which it is none.
+        version: of what its files are to hold.
     """
     try:
-        sums = json.loads((out / SUMS).read_text())
-        return {*required} <= {*sums} and all(
+        written = json.loads((out / SUMS).read_text())
+        return written['version'] == version and all(
             hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
-            for name, digest in sums.items()
+            for name, digest in written['files'].items()
         )
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return False
 
 
-def build(
-    out: Path, files: Iterable[tuple[str, bytes]], required: Collection[str]
-) -> bool:
-    """Write what is missing or damaged; False if nothing was.
+def build(out: Path, files: Iterable[tuple[str, bytes]], version: int) -> bool:
+    """Write what is missing, damaged or of another version; False if
+    nothing was.
 
     Files of other names are left alone.
 
@@ -39,9 +38,9 @@ def build(
         out: folder of the data set.
         files: names below ``out`` and contents; not consumed if the data
             set is complete.
-        required: as in :func:`is_complete`.
+        version: raised whenever the contents change.
     """
-    if is_complete(out, required):
+    if is_complete(out, version):
         return False
     sums = {}
     for name, content in files:
@@ -49,7 +48,8 @@ def build(
         path = out / name
         if not (path.is_file() and path.read_bytes() == content):
             _write(path, content)
-    _write(out / SUMS, json.dumps(sums, indent=1).encode())
+    written = dict(version=version, files=sums)
+    _write(out / SUMS, json.dumps(written, indent=1).encode())
     return True
 
 

@@ -9,7 +9,7 @@ import mmcv
 import mmengine
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
@@ -24,7 +24,8 @@ class AttentionVisHook(Hook):
 
     Every ``interval`` iterations the first image of the batch goes, beside
     its maps and its predictions, to the Visualizer's back ends (files,
-    TensorBoard, W&B) as ``attention_NAME``.
+    TensorBoard, W&B) as ``attention_NAME``. Nothing is drawn of test-time
+    augmentation.
 
     Args:
         interval: iterations between two pictures.
@@ -56,6 +57,8 @@ class AttentionVisHook(Hook):
     ) -> None:
         # Visualizers work on the main process alone.
         due = mode != 'train' and batch_idx % self.interval == 0
+        # Maps of flipped and scaled images do not lie on each other.
+        due = due and not isinstance(runner.model, BaseTTAModel)
         if due and is_main_process():
             self._capture = ExitStack()
             self._maps = self._capture.enter_context(

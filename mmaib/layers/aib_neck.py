@@ -96,6 +96,7 @@ class AIBNeck(BaseModule):
                 f'got {map_level}'
             )
         self.map_level = map_level
+        self.num_levels = len(levels)
         self.bottleneck = MODELS.build(
             {
                 'type': 'mmaib.AttentiveBottleneck',
@@ -193,6 +194,11 @@ class AIBNeck(BaseModule):
         attend = self.bottleneck.attend
         if self.map == 'per_level':
             return [attend(level, num_draws, generator) for level in x]
+        if len(x) != self.num_levels:
+            raise ValueError(
+                f'in_channels of the AIBNeck names {self.num_levels} levels, '
+                f'got features of {len(x)}'
+            )
         grid = x[self.map_level].shape[2:]
         joined = torch.cat([_resize(level, grid) for level in x], dim=1)
         shared = attend(joined, num_draws, generator)

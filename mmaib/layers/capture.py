@@ -19,7 +19,8 @@ class CapturedMap:
         name: of the bottleneck in the model.
         level: how often the bottleneck had run before, in this capture.
         mean: mu_a, ``(N, 1, H, W)``.
-        quantized: a_q, averaged over its draws; None without a quantiser.
+        quantized: a_q, of the first draw if there are several; None without
+            a quantiser.
     """
 
     name: str
@@ -48,8 +49,7 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
 
         def on_quantizer(_: nn.Module, __: tuple, out: Tensor) -> None:
             batch = own[-1].mean.size(0)
-            out = out.detach().unflatten(0, (-1, batch)).mean(0)
-            own[-1].quantized = out
+            own[-1].quantized = out.detach()[:batch]
 
         attention = bottleneck.attention
         handles.callback(attention.register_forward_hook(on_attention).remove)

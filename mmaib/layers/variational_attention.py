@@ -63,4 +63,5 @@ class VariationalAttention(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = at_least_float32(self.mean_conv(x)).sigmoid()
         source = x if self.std_source == 'feature' else mean
-        return mean, softplus_std(self.std_conv(source), self.std_shift)
+        std = self.std_conv(source.to(x.dtype))
+        return mean, softplus_std(std, self.std_shift)

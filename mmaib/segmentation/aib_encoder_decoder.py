@@ -34,14 +34,15 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
             ``dict(attention=L_a, latent=L_z, seed=0)``, Monte-Carlo: in each
             window the backbone runs once, all draws pass neck and head as
             one batch, and logits are averaged. ``latent`` may be
-            ``'mean'``. The noise comes from a generator of its own, seeded
-            anew in each window, so an evaluation repeats exactly, does not
-            depend on the order of images, and leaves the global generator
-            alone.
+            ``'mean'``; only :class:`AIBUPerHead` has one to draw. The noise
+            comes from a generator of its own, seeded anew in each window,
+            so the same batches give the same results, and the global
+            generator is left alone.
         kl_on: which Gaussian the KL holds to the prior: ``'latent'``
             ([AIB]), ``'map'`` (its authors' later models) or ``'both'``.
             The weight of the latent's is ``decode_head.beta``, the map's
-            ``neck.bottleneck.beta``; the one not named here is set to 0.
+            ``neck.bottleneck.beta``, 0 by default; the one not named here
+            is set to 0.
         args, kwargs: of mmseg's ``EncoderDecoder``.
 
     Raises:
@@ -64,12 +65,20 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
                 'test_draws needs an mmaib.AIBNeck as neck, '
                 f'got {type(neck).__name__}'
             )
+        has_latent = isinstance(self.decode_head, AIBUPerHead)
+        asked = test_draws if isinstance(test_draws, dict) else {}
+        if 'latent' in asked and not has_latent:
+            raise ValueError(
+                f'test_draws.latent={asked["latent"]} needs an '
+                'mmaib.AIBUPerHead as decode_head, got '
+                f'{type(self.decode_head).__name__}: leave latent out'
+            )
         self._check_one_class()
         self._weigh_kl(one_of('kl_on', kl_on, ('latent', 'map', 'both')))
 
     def _check_one_class(self) -> None:
         """Refuse a loss that is zero whatever is predicted."""
-        losses = self.decode_head.loss_decode
+        losses = getattr(self.decode_head, 'loss_decode', None)
         losses = losses if isinstance(losses, nn.ModuleList) else [losses]
         sigmoid = all(getattr(loss, 'use_sigmoid', True) for loss in losses)
         if self.out_channels == 1 and not sigmoid:
@@ -92,12 +101,16 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
             if kl_on not in (name, 'both'):
                 for layer in layers:
                     layer.beta = 0.0
-            elif not any(layer.beta > 0 for layer in layers):
+            elif not layers:
                 raise ValueError(
-                    f'kl_on={kl_on!r} needs {field} > 0, got '
-                    f'{layers[0].beta if layers else "no such layer"} '
-                    f'({type(self.decode_head).__name__} behind '
-                    f'{type(getattr(self, "neck", None)).__name__})'
+                    f'kl_on={kl_on!r} needs a layer with {field}: '
+                    f'{type(self.decode_head).__name__} behind '
+                    f'{type(getattr(self, "neck", None)).__name__} has none'
+                )
+            elif name == 'map' and not any(layer.beta for layer in layers):
+                raise ValueError(
+                    f'kl_on={kl_on!r} needs {field} > 0, got 0 (the authors '
+                    'take 1e-3 or 1e-4)'
                 )
 
     def encode_decode(
@@ -108,14 +121,13 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
             return super().encode_decode(inputs, batch_img_metas)
         generator = torch.Generator(inputs.device)
         generator.manual_seed(self.test_draws['seed'])
-        x = self.neck.draws(
-            self.backbone(inputs), self.test_draws['attention'], generator
-        )
-        latent = {}
-        if isinstance(self.decode_head, AIBUPerHead):
-            latent = dict(
-                num_draws=self.test_draws['latent'], generator=generator
-            )
-        logits = self.decode_head(x, **latent)
-        logits = logits.unflatten(0, (-1, len(inputs))).mean(0)
-        return self.decode_head.predict_by_feat(logits, batch_img_metas)
+        num_draws = self.test_draws['attention']
+        x = self.neck.draws(self.backbone(inputs), num_draws, generator)
+        head = self.decode_head
+        if isinstance(head, AIBUPerHead):
+            logits = head(x, self.test_draws['latent'], generator)
+            logits = logits.unflatten(0, (-1, len(inputs))).mean(0)
+            return head.predict_by_feat(logits, batch_img_metas)
+        # predict() is the one way from features to logits in every head.
+        logits = head.predict(x, batch_img_metas * num_draws, self.test_cfg)
+        return logits.unflatten(0, (num_draws, -1)).mean(0)

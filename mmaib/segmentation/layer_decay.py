@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmengine.logging import print_log
 from mmseg.engine.optimizers import LearningRateDecayOptimizerConstructor
 from torch import nn
 
@@ -46,6 +47,11 @@ class AIBLayerDecayOptimizerConstructor(LearningRateDecayOptimizerConstructor):
                     moved['params'].append(parameter)
                     moved['param_names'].append(name)
         if moved['params']:
+            print_log(
+                'AIBLayerDecayOptimizerConstructor: at the full rate and '
+                f'without decay instead: {moved["param_names"]}',
+                logger='current',
+            )
             params.append(
                 dict(
                     moved,

@@ -5,8 +5,8 @@ from mmaib.datasets import checksummed
 FILES = {'a/1.png': b'one', 'b.json': b'{}'}
 
 
-def build(out, files=FILES):
-    return checksummed.build(out, files.items(), ['b.json'])
+def build(out, files=FILES, version=1):
+    return checksummed.build(out, files.items(), version)
 
 
 def contents(out):
@@ -24,6 +24,14 @@ def test_built_once(tmp_path):
     assert set(before) - set(FILES) == {checksummed.SUMS}
     assert not build(tmp_path)
     assert contents(tmp_path) == before
+
+
+def test_another_version_is_written_anew(tmp_path):
+    build(tmp_path)
+    newer = {**FILES, 'b.json': b'[]'}
+    assert build(tmp_path, newer, version=2)
+    assert (tmp_path / 'b.json').read_bytes() == b'[]'
+    assert not build(tmp_path, newer, version=2)
 
 
 @pytest.mark.parametrize('damage', [b'cut', None])
@@ -45,12 +53,15 @@ def test_an_interrupted_build_is_not_complete(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checksummed.build(tmp_path, interrupted(), ['b.json'])
-    assert not checksummed.is_complete(tmp_path, ['b.json'])
+        checksummed.build(tmp_path, interrupted(), 1)
+    assert not checksummed.is_complete(tmp_path, 1)
     assert build(tmp_path)
 
 
-@pytest.mark.parametrize('sums', ['{}', '[]', 'cut', '{"b.json": 1}'])
+@pytest.mark.parametrize(
+    'sums',
+    ['{}', '[]', 'cut', '{"version": 1}', '{"version": 1, "files": []}'],
+)
 def test_checksums_that_say_nothing_are_not_trusted(tmp_path, sums):
     (tmp_path / checksummed.SUMS).write_text(sums)
-    assert not checksummed.is_complete(tmp_path, ['b.json'])
+    assert not checksummed.is_complete(tmp_path, 1)

@@ -289,6 +289,12 @@ def test_shared_draws_as_a_batch_equal_a_loop_with_the_same_noise():
             assert torch.allclose(got, expected, atol=1e-6)
 
 
+def test_a_shared_map_of_another_number_of_levels():
+    neck = make_shared(in_channels=[4, 8, 8]).eval()
+    with pytest.raises(ValueError, match='names 3 levels, got.* 2'):
+        neck(features())
+
+
 def test_the_kl_of_the_map():
     neck = make_shared(bottleneck=dict(beta=0.5)).train()
     x = features()

@@ -50,3 +50,10 @@ def test_float32_under_autocast():
 def test_bad_fields(field, value):
     with pytest.raises(ValueError, match=field):
         VariationalAttention(**{'in_channels': 4, field: value})
+
+
+@pytest.mark.parametrize('std_source', ['feature', 'mean'])
+def test_a_model_in_half_precision(std_source):
+    layer = VariationalAttention(4, std_source=std_source).bfloat16()
+    mean, std = layer(torch.randn(1, 4, 5, 5, dtype=torch.bfloat16))
+    assert mean.dtype == std.dtype == torch.float32

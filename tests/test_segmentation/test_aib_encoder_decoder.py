@@ -23,6 +23,7 @@ AUX_LOSSES = {'aux.loss_ce', 'aux.acc_seg'}
 MAP = {'attention_mean', 'attention_std'}
 LATENT = {'loss_kl', 'kl_nats'}
 MAP_KL = {'loss_kl_map', 'kl_map_nats'}
+SE_LOSS = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=0.2)
 ANCHORS = {'loss_vq', 'loss_commit', 'anchor_perplexity', 'anchors_used'}
 
 
@@ -252,8 +253,13 @@ def test_both_kls():
         (
             DEEPLAB_QT,
             dict(kl_on='latent'),
-            "kl_on='latent' needs decode_head.beta > 0.*no such layer.*"
+            "kl_on='latent' needs a layer with decode_head.beta.*"
             'DepthwiseSeparableASPPHead',
+        ),
+        (
+            DEEPLAB_QT,
+            dict(test_draws=dict(attention=2, latent=3)),
+            'test_draws.latent=3 needs.*DepthwiseSeparableASPPHead',
         ),
         (AIB_QT, dict(kl_on='all'), "kl_on must be one of.*got 'all'"),
         (AIB_QT, dict(test_draws=2), "test_draws must be 'mean' or"),
@@ -276,6 +282,52 @@ def test_draws_need_our_neck():
     cfg.model.neck = cfg.model.neck.neck
     with pytest.raises(ValueError, match='needs an mmaib.AIBNeck'):
         seg.build(cfg)
+
+
+def test_a_latent_without_a_kl():
+    losses = seg.loss(make(decode_head=dict(beta=0.0)), seg.inputs())
+    assert losses['loss_kl'] == 0
+    assert losses['kl_nats'] > 0
+
+
+@pytest.mark.parametrize(
+    'head',
+    [
+        dict(type='EncHead', num_codes=4, loss_se_decode=SE_LOSS),
+        dict(type='DAHead', pam_channels=4),
+    ],
+    ids=lambda head: head['type'],
+)
+def test_heads_whose_forward_gives_more_than_logits(head):
+    """Draws reach logits by the head's own predict()."""
+    cfg = seg.shrink(seg.config(DEEPLAB_QT))
+    cfg.model.decode_head = dict(
+        head,
+        in_channels=[16, 32, 64] if head['type'] == 'EncHead' else 64,
+        in_index=(1, 2, 3) if head['type'] == 'EncHead' else 3,
+        channels=16,
+        num_classes=5,
+        norm_cfg=dict(type='BN'),
+    )
+    ours = seg.build(cfg)
+    torch.nn.init.constant_(ours.neck.bottleneck.attention.std_conv.bias, 4.0)
+    assert ours.parse_losses(seg.loss(ours, seg.inputs()))[0].isfinite()
+    ours.eval()
+    image = torch.randn(1, 3, *seg.SIZE)
+    metas = [dict(img_shape=seg.SIZE, pad_shape=seg.SIZE)]
+    num_draws = ours.test_draws['attention']
+    with torch.no_grad():
+        averaged = ours.encode_decode(image, metas)
+        generator = torch.Generator().manual_seed(0)
+        drawn = ours.neck.draws(ours.backbone(image), num_draws, generator)
+        logits = [
+            ours.decode_head.predict(
+                [level[draw : draw + 1] for level in drawn], metas, {}
+            )
+            for draw in range(num_draws)
+        ]
+    assert torch.allclose(averaged, sum(logits) / num_draws, atol=1e-5)
+    assert not torch.allclose(logits[0], logits[1])
 
 
 # Hard data

@@ -3,6 +3,8 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pytest
+
 from mmaib.testing import REPOSITORY
 
 spec = importlib.util.spec_from_file_location(
@@ -47,6 +49,15 @@ def test_table_is_made_of_the_logs(tmp_path):
         ['aib', '1', '0.5300', '0.0300', '1.50'],
         ['later', 'not run', 'not run', 'not run', 'not run'],
     ]
+
+
+def test_metrics_are_those_of_the_logs():
+    logs = [{1: {'mIoU': 40.0, 'aAcc': 80.0, 'time': 1.0}}, {}]
+    assert study.told_metrics([], logs) == ['mIoU', 'aAcc']
+    assert study.told_metrics(['mIoU'], logs) == ['mIoU']
+    assert study.told_metrics([], [{}, {}]) == []
+    with pytest.raises(SystemExit, match=r'bbox.*the logs have.*mIoU'):
+        study.told_metrics(['coco/bbox_mAP'], logs)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):

@@ -5,7 +5,8 @@
 For each image DIR gets NAME.png (image, attention, quantised attention,
 predictions), NAME.level0.npy ... with the raw mean map of each level and,
 behind a quantiser, NAME.level0.quantized.npy. Of a segmentor that slides a
-window over the image, the raw maps are those of the whole image, in pixels.
+window over the image, the raw maps are those of the whole image, in pixels of
+the resized image.
 """
 
 import argparse
