@@ -25,6 +25,7 @@ OPTIONS = [
     'default_hooks.logger.interval=1',
     'train_dataloader.num_workers=1',
     'val_dataloader.num_workers=1',
+    'val_dataloader.dataset.indices=1',  # two windows, two draws each
 ]
 # One image a process: BatchNorm would see one value behind the pooling.
 SINGLE = [
