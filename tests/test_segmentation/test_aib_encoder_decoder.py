@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 from mmengine.runner import load_state_dict
 
 from mmaib.testing import CONFIGS
@@ -66,6 +67,12 @@ def test_every_config_trains_and_predicts(path):
     assert set(losses) == expected
     total, _ = segmentor.parse_losses(losses)
     assert total.isfinite()
+    optimizer = build_optim_wrapper(
+        segmentor, seg.config(path).optim_wrapper
+    ).optimizer
+    stepped = [p for group in optimizer.param_groups for p in group['params']]
+    trainable = {id(p) for p in segmentor.parameters() if p.requires_grad}
+    assert trainable <= {id(p) for p in stepped}
     total.backward()
     for name, parameter in segmentor.named_parameters():
         if parameter.requires_grad:
