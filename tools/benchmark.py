@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -311,6 +312,8 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    # or every model's initialisation is told parameter by parameter
+    MMLogger.get_instance('mmengine', log_level='WARNING')
     lines = [
         f'Benchmark: {args.threads} thread(s), median of {args.rounds} '
         'interleaved rounds.',
