@@ -43,7 +43,7 @@ class AIBUPerHead(UPerHead):
     Args:
         std_source: what the std is computed from: ``'feature'``, a 3x3
             convolution beside ``fpn_bottleneck`` on the pyramid, the form
-            closest to [AIB] (1.62 times the MACs of BEiT-base at 512x512),
+            closest to [AIB] (1.58 times the MACs of BEiT-base at 512x512),
             or ``'mean'``, a 1x1 convolution on the mean (1.02 times).
         beta: weight of the KL, in nats, mean over channels and positions.
         std_shift: see :class:`GaussianEncoder`.

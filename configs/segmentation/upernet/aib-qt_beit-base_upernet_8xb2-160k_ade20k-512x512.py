@@ -18,6 +18,6 @@ model = dict(
             attention=dict(std_source='feature', std_kernel=1),
             quantizer=dict(num_anchors=20, vq_weight=0.4, commit_weight=0.1),
             modulation=dict(mode='scale_residual', init='paper'))),
-    # std_source='mean' is the cheap form: 1.02 times the MACs, not 1.62
+    # std_source='mean' is the cheap form: 1.02 times the MACs, not 1.58
     decode_head=dict(
         type='mmaib.AIBUPerHead', std_source='feature', beta=0.01))
