@@ -10,13 +10,13 @@ from typing import Any
 import mmcv
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.visualization import Visualizer
 from torch import Tensor
 
 from mmaib.layers import CapturedMap
+from mmaib.layers.aib_neck import resize
 
 
 def padded_size(metainfo: dict) -> tuple[int, int]:
@@ -43,14 +43,11 @@ def map_on_image(
     Returns:
         ``ori_shape``, on the CPU.
     """
-    align = {} if mode == 'nearest' else {'align_corners': False}
     height, width = metainfo['img_shape'][:2]
-    padded = padded_size(metainfo)
     full = attention[None, None].float().cpu()
-    full = F.interpolate(full, size=padded, mode=mode, **align)
+    full = resize(full, padded_size(metainfo), mode)
     full = full[..., :height, :width]
-    original = tuple(metainfo['ori_shape'][:2])
-    return F.interpolate(full, size=original, mode=mode, **align)[0, 0]
+    return resize(full, metainfo['ori_shape'][:2], mode)[0, 0]
 
 
 def windows(
@@ -101,13 +98,11 @@ def whole_maps(
             quantized = torch.zeros_like(mean)
         for part, (rows, columns) in zip(parts, boxes):
             box = (rows.stop - rows.start, columns.stop - columns.start)
-            mean[..., rows, columns] += F.interpolate(
-                part.mean, size=box, mode='bilinear', align_corners=False
-            )
+            mean[..., rows, columns] += resize(part.mean, box)
             count[..., rows, columns] += 1
             if quantized is not None and part.quantized is not None:
-                quantized[..., rows, columns] = F.interpolate(
-                    part.quantized, size=box, mode='nearest'
+                quantized[..., rows, columns] = resize(
+                    part.quantized, box, 'nearest'
                 )
         stitched.append(
             CapturedMap(parts[0].name, level, mean / count, quantized)

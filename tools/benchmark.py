@@ -27,15 +27,12 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmaib import testing
 from mmaib.compat import report
 from mmaib.functional import nearest_anchor
-from mmaib.testing import CONFIGS
+from mmaib.testing import BEIT, COCO, UPERNET
 
-DETECTOR = (
-    CONFIGS / 'detection/faster_rcnn/aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
-)
-BEIT = 'beit-base_upernet_8xb2-160k_ade20k-512x512.py'
-UPERNET = CONFIGS / 'segmentation/upernet'
+DETECTOR = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
 TABLES = ('detector', 'segmentor', 'anchors')
 
 
@@ -64,19 +61,14 @@ def draws(count: int) -> dict:
 
 
 def predict(model: Any, data: dict, test_draws: dict | None = None) -> None:
-    model.eval()
     if hasattr(model, 'test_draws'):
         model.test_draws = test_draws
-    with torch.no_grad():
-        prepared = model.data_preprocessor(data, False)
-        model(**prepared, mode='predict')
+    testing.predict(model, data)
 
 
 def forward(model: Any, data: dict) -> Tensor:
     """The total loss of a training step."""
-    model.train()
-    prepared = model.data_preprocessor(data, True)
-    return model.parse_losses(model(**prepared, mode='loss'))[0]
+    return model.parse_losses(testing.loss(model, data))[0]
 
 
 def train(model: Any, data: dict) -> None:

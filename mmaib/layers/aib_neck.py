@@ -200,12 +200,12 @@ class AIBNeck(BaseModule):
                 f'got features of {len(x)}'
             )
         grid = x[self.map_level].shape[2:]
-        joined = torch.cat([_resize(level, grid) for level in x], dim=1)
+        joined = torch.cat([resize(level, grid) for level in x], dim=1)
         shared = attend(joined, num_draws, generator)
         # Between two anchors there is none: a quantised map stays quantised.
         quantized = self.bottleneck.quantizer is not None
         mode = 'nearest' if quantized else 'bilinear'
-        return [_resize(shared, level.shape[2:], mode) for level in x]
+        return [resize(shared, level.shape[2:], mode) for level in x]
 
     def modulate(
         self, x: Sequence[Tensor], maps: Sequence[Tensor]
@@ -237,8 +237,9 @@ def _as_list(channels: int | Sequence[int]) -> list[int]:
     return [channels] if isinstance(channels, int) else list(channels)
 
 
-def _resize(x: Tensor, size: torch.Size, mode: str = 'bilinear') -> Tensor:
-    if x.shape[2:] == size:
+def resize(x: Tensor, size: Sequence[int], mode: str = 'bilinear') -> Tensor:
+    """``F.interpolate`` without ``align_corners``; x itself if it fits."""
+    if tuple(x.shape[2:]) == tuple(size):
         return x
     align = {} if mode == 'nearest' else {'align_corners': False}
     return F.interpolate(x, size=size, mode=mode, **align)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
 
-from mmaib.testing import CONFIGS
+from mmaib.testing import COCO, loss, predict
 
-COCO = CONFIGS / 'detection' / 'faster_rcnn'
+__all__ = [
+    'COCO',
+    'aib_config',
+    'build',
+    'inputs',
+    'loss',
+    'plain_config',
+    'predict',
+    'shrink',
+]
 
 
 def plain_config() -> Config:
@@ -51,21 +59,6 @@ def build(cfg: Config) -> Any:
     detector = MODELS.build(cfg.model)
     detector.init_weights()
     return detector
-
-
-def loss(detector: Any, data: dict) -> dict[str, Any]:
-    """The loss dict of a training step's forward."""
-    detector.train()
-    return detector(
-        **detector.data_preprocessor(data, training=True), mode='loss'
-    )
-
-
-def predict(detector: Any, data: dict) -> list:
-    """Detections of a batch."""
-    detector.eval()
-    with torch.no_grad():
-        return detector.test_step(data)
 
 
 def inputs(

@@ -13,11 +13,21 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmaib.compat import register_config_sources
-from mmaib.testing import CONFIGS
+from mmaib.testing import BEIT, DEEPLAB, UPERNET, loss, predict
 
-UPERNET = CONFIGS / 'segmentation' / 'upernet'
-DEEPLAB = CONFIGS / 'segmentation' / 'deeplabv3plus'
-BEIT = 'beit-base_upernet_8xb2-160k_ade20k-512x512.py'
+__all__ = [
+    'BEIT',
+    'DEEPLAB',
+    'SIZE',
+    'UPERNET',
+    'build',
+    'config',
+    'inputs',
+    'loss',
+    'predict',
+    'shrink',
+]
+
 SIZE = (64, 64)
 
 
@@ -103,18 +113,3 @@ def inputs(
             )
         )
     return dict(inputs=images, data_samples=samples)
-
-
-def loss(segmentor: Any, data: dict) -> dict[str, Any]:
-    """The loss dict of a training step's forward."""
-    segmentor.train()
-    return segmentor(
-        **segmentor.data_preprocessor(data, training=True), mode='loss'
-    )
-
-
-def predict(segmentor: Any, data: dict) -> list:
-    """Segmentations of a batch."""
-    segmentor.eval()
-    with torch.no_grad():
-        return segmentor.test_step(data)

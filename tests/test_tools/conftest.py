@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,17 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data')
     trees.build(folder / 'trees')
     return folder
+
+
+@pytest.fixture
+def scalars():
+    """Read the entries of a run's log."""
+
+    def read(work_dir):
+        (path,) = work_dir.glob('*/vis_data/scalars.json')
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    return read
 
 
 @pytest.fixture

@@ -1,17 +1,22 @@
 from mmaib.testing import REPOSITORY
 
 
+def read_rows(out):
+    """The cells of each row of the tables, by the row's name."""
+    return {
+        cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
+        for line in out.read_text().splitlines()
+        if len(cells := line.split('|')) > 3
+    }
+
+
 def test_benchmark_writes_its_tables(run, tmp_path):
     out = tmp_path / 'benchmark.md'
     run(
         REPOSITORY / 'tools' / 'benchmark.py', '--size', 96, 128,
         '--rounds', 1, '--only', 'detector', 'anchors', '--out', out,
     )  # fmt: skip
-    rows = {
-        cells[1].strip(): cells[2:-1]
-        for line in out.read_text().splitlines()
-        if len(cells := line.split('|')) > 3
-    }
+    rows = read_rows(out)
     macs = {
         name: float(rows[name][3])
         for name in ('host', 'ours, mean', 'ours, L_a = 1', 'ours, L_a = 4')
@@ -32,11 +37,7 @@ def test_benchmark_of_segmentation(run, tmp_path):
         REPOSITORY / 'tools' / 'benchmark.py', '--seg-size', 64, 64,
         '--rounds', 1, '--only', 'segmentor', '--out', out,
     )  # fmt: skip
-    rows = {
-        cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
-        for line in out.read_text().splitlines()
-        if len(cells := line.split('|')) > 3
-    }
+    rows = read_rows(out)
     macs = {
         name: float(cells[2])
         for name, cells in rows.items()

@@ -1,7 +1,6 @@
 """The COCO configs at full size on real COCO images: R50, 80 classes,
 1333x800, as they stand but for the length and the data."""
 
-import json
 from pathlib import Path
 
 import mmdet
@@ -38,14 +37,13 @@ OPTIONS = [
 @pytest.mark.shared_data
 @pytest.mark.parametrize('tools', TOOLS)
 @pytest.mark.parametrize('name', ['aib', 'aib-qt'])
-def test_coco_config_trains_and_evaluates(run, tmp_path, tools, name):
+def test_coco_config_trains_and_evaluates(run, scalars, tmp_path, tools, name):
     run(
         TOOLS[tools] / 'train.py',
         COCO / f'{name}_faster-rcnn_r50_fpn_1x_coco.py',
         '--work-dir', tmp_path, '--cfg-options', *OPTIONS,
     )  # fmt: skip
-    (path,) = tmp_path.glob('*/vis_data/scalars.json')
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    entries = scalars(tmp_path)
     steps = [entry for entry in entries if 'loss' in entry]
     assert len(steps) == 4
     names = {'loss_kl_cls', 'loss_kl_reg'}

@@ -1,7 +1,6 @@
 """The ADE20K configs at full size: BEiT-base, 150 classes, 512x512, on a few
 photographs with random labels in ADE20K's layout."""
 
-import json
 from pathlib import Path
 
 import mmseg
@@ -71,7 +70,7 @@ def ade20k(tmp_path_factory):
     ],
 )
 def test_ade20k_config_trains_and_evaluates(
-    run, tmp_path, ade20k, name, tools, options, losses
+    run, scalars, tmp_path, ade20k, name, tools, options, losses
 ):
     roots = [
         f'{loader}.dataset.data_root={ade20k}'
@@ -82,8 +81,7 @@ def test_ade20k_config_trains_and_evaluates(
         '--work-dir', tmp_path,
         '--cfg-options', *OPTIONS, *roots, *options,
     )  # fmt: skip
-    (path,) = tmp_path.glob('*/vis_data/scalars.json')
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    entries = scalars(tmp_path)
     steps = [entry for entry in entries if 'loss' in entry]
     assert len(steps) == 2
     for step in steps:

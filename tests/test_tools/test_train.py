@@ -1,7 +1,6 @@
 """A sample config from training to pictures, through our tools and mmdet's
 own."""
 
-import json
 from pathlib import Path
 
 import mmdet
@@ -27,13 +26,8 @@ SHORT = [
 ]
 
 
-def scalars(work_dir):
-    (path,) = work_dir.glob('*/vis_data/scalars.json')
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 @pytest.mark.parametrize('tools', ['ours', 'mmdet'])
-def test_from_training_to_pictures(run, data, tmp_path, tools):
+def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     folder = {'ours': OUR_TOOLS, 'mmdet': MMDET_TOOLS}[tools]
     work_dir = tmp_path / 'work'
     run(

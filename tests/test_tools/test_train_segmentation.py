@@ -1,7 +1,6 @@
 """A sample segmentor from training to pictures, through our tools and
 mmseg's own."""
 
-import json
 from pathlib import Path
 
 import mmseg
@@ -40,15 +39,14 @@ def digit_images(data):
 
 
 @pytest.mark.parametrize('tools', ['ours', 'mmseg'])
-def test_from_training_to_pictures(run, data, tmp_path, tools):
+def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     folder = {'ours': OUR_TOOLS, 'mmseg': MMSEG_TOOLS}[tools]
     work_dir = tmp_path / 'work'
     run(
         folder / 'train.py', AIB_QT, '--work-dir', work_dir,
         '--cfg-options', *SHORT, *SLIDE,
     )  # fmt: skip
-    (path,) = work_dir.glob('*/vis_data/scalars.json')
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    entries = scalars(work_dir)
     steps = [entry for entry in entries if 'loss' in entry]
     assert len(steps) == 2
     for name in (
