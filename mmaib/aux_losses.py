@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce_dict
 from torch import Tensor
 
 _active: list[AuxLosses] = []
@@ -81,6 +82,9 @@ def report_loss(name: str, value: Tensor) -> None:
 def report_scalar(name: str, value: Tensor) -> None:
     """Log a monitor beside the losses; a no-op outside :func:`collect`.
 
+    The log shows its mean over all processes, while MMEngine logs the losses
+    of the main process.
+
     Args:
         name: key in the log. It must not contain ``loss``, or MMEngine
             would add it to the total.
@@ -129,6 +133,9 @@ class AuxLossMixin:
         with collect() as aux:
             losses = super().loss(*args, **kwargs)  # type: ignore[misc]
         extra = aux.mean()
+        monitors = {k: v for k, v in extra.items() if 'loss' not in k}
+        all_reduce_dict(monitors, op='mean')
+        extra.update(monitors)
         if clash := sorted(extra.keys() & losses.keys()):
             raise KeyError(
                 f'{type(self).__name__} and mmaib both report {clash}; '

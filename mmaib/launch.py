@@ -7,11 +7,15 @@ import argparse
 import os
 import os.path as osp
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmaib import compat, preflight
+from mmaib.checkpoint import load_safely
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
@@ -37,6 +41,7 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 def load_config(args: argparse.Namespace) -> Config:
     """The config with the common arguments merged in."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    load_safely()
     compat.register_config_sources()
     try:
         cfg = Config.fromfile(args.config)
@@ -65,6 +70,31 @@ def build_runner(cfg: Config, loaders: tuple[str, ...]) -> Runner:
     """
     preflight.check_host(cfg.get('default_scope'))
     preflight.check_data(cfg, loaders)
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    if cfg.get('launcher', 'none') != 'none' and get_device() == 'cpu':
+        _join_without_gpu(cfg)
+    runner = (
+        RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    )
+    preflight.check_annotations(cfg, loaders)
+    return runner
+
+
+def _join_without_gpu(cfg: Config) -> None:
+    """Join the other processes over gloo. MMEngine's own way there sets a
+    GPU by number, and so does its default wrapper."""
+    if cfg.launcher != 'pytorch':
+        raise ValueError(
+            f'--launcher {cfg.launcher} needs a GPU in each process; without '
+            'one take tools/dist_train.sh, which is --launcher pytorch'
+        )
+    if not is_distributed():
+        torch.distributed.init_process_group('gloo')
+    cfg.setdefault(
+        'model_wrapper_cfg',
+        dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        ),
+    )

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from mmengine.dist import master_only
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.registry import DATASETS
+from mmengine.runner import find_latest_checkpoint
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.aux_losses import AuxLossMixin
+from mmaib.checkpoint import read_checkpoint
 from mmaib.compat import PACKAGES
+from mmaib.datasets.coco_annotations import check_coco
 
 
 def check_host(default_scope: str | None) -> None:
@@ -67,21 +75,69 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
             _must_exist(f'{path}.ann_file', metric['ann_file'])
 
 
+@master_only
+def check_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
+    """Refuse COCO annotations that cannot be meant, and warn of those that
+    mmdet would skip without a word.
+
+    Args:
+        cfg: the experiment's config; its scope must be initialised.
+        loaders: dataloaders that will be used.
+
+    Raises:
+        ValueError: naming the field, the file and what is wrong with it.
+    """
+    for loader in loaders:
+        for path, dataset in _having('ann_file', cfg.get(loader), loader):
+            ann_file = osp.join(
+                dataset.get('data_root') or '', dataset['ann_file']
+            )
+            kind = DATASETS.get(dataset.get('type', ''))
+            if not _reads_coco(kind) or not osp.isfile(ann_file):
+                continue
+            known = {**kind.METAINFO, **(dataset.get('metainfo') or {})}
+            try:
+                told = check_coco(ann_file, known.get('classes'))
+            except ValueError as error:
+                raise ValueError(f'{path}.ann_file: {error}') from error
+            for sentence in told:
+                print_log(
+                    f'{path}.ann_file {ann_file}: {sentence}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+
+
+def _reads_coco(kind: Any) -> bool:
+    """Whether a data set reads its file as mmdet's CocoDataset does."""
+    steps = ('load_data_list', 'parse_data_info')
+    return all(
+        getattr(getattr(kind, step, None), '__qualname__', '')
+        == f'CocoDataset.{step}'
+        for step in steps
+    )
+
+
 def check_weights(cfg: Any) -> None:
-    """Refuse a config whose initial weights are not where it says.
+    """Refuse a config whose initial weights are not where it says, or not
+    weights.
 
     Args:
         cfg: the experiment's config.
 
     Raises:
         FileNotFoundError: naming the field, the file, and what to do.
+        ValueError: if the file is not whole, or loading it would run code.
     """
     named = [('load_from', cfg.get('load_from'))]
     for field in ('pretrained', 'checkpoint'):
         for path, owner in _having(field, cfg.get('model'), 'model'):
             named.append((f'{path}.{field}', owner[field]))
     for field, path in named:
-        if not isinstance(path, str) or '://' in path or osp.exists(path):
+        if not isinstance(path, str) or '://' in path:
+            continue
+        if osp.exists(path):
+            check_checkpoint(field, path)
             continue
         how = 'Put it there'
         if 'beit' in osp.basename(path).lower():
@@ -96,6 +152,89 @@ def check_weights(cfg: Any) -> None:
             f"{field}: '{path}' does not exist (seen from "
             f"'{osp.abspath('.')}'). {how}, or, to start without it, {unset}."
         )
+
+
+def check_checkpoint(field: str, path: str) -> None:
+    """Refuse a local checkpoint that is not whole or would run code.
+
+    Args:
+        field: what the user named it by.
+        path: of the file; a remote one is not looked at.
+
+    Raises:
+        ValueError: naming the field, the file and what is wrong with it.
+    """
+    if '://' not in path:
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            raise ValueError(f'{field}: {error}') from error
+
+
+def check_resume(cfg: Any, model: nn.Module) -> None:
+    """Refuse to go on from a checkpoint that is broken or another model's.
+
+    MMEngine would start what it does not find in the checkpoint, or finds in
+    another shape, from its initialisation, and give it the optimizer's state
+    of another parameter.
+
+    Args:
+        cfg: the experiment's config.
+        model: as the Runner built it.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the checkpoint, and its whole
+            neighbours or the parameters that differ.
+    """
+    if not cfg.get('resume'):
+        return
+    path = cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
+    if path is None or '://' in path:
+        return
+    try:
+        if not osp.isfile(path):
+            raise FileNotFoundError(f"'{path}' is not there")
+        saved = read_checkpoint(path)['state_dict']
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(
+            f'resume: {error}. {_whole_checkpoints(cfg.work_dir)}'
+        ) from error
+    bare: Any = model.module if is_model_wrapper(model) else model
+    own, buffers = bare.state_dict(), dict(bare.named_buffers())
+    differing = [
+        *(f'{n} is not in it' for n in own if n not in {*saved, *buffers}),
+        *(f'{n} is only in it' for n in saved if n not in own),
+        *(
+            f'{n} is {tuple(saved[n].shape)} in it, {tuple(t.shape)} here'
+            for n, t in own.items()
+            if n in saved and saved[n].shape != t.shape
+        ),
+    ]
+    if differing:
+        more = len(differing) - 12
+        raise ValueError(
+            f"resume: '{path}' is another model's:\n  "
+            + '\n  '.join(differing[:12])
+            + (f'\n  and {more} more' if more > 0 else '')
+            + '\nResume with the config that wrote it, or begin anew with '
+            f'its weights: --cfg-options load_from={path}, without --resume '
+            'and in another --work-dir.'
+        )
+
+
+def _whole_checkpoints(folder: str) -> str:
+    """Advice on what one can resume from instead."""
+    whole = []
+    for path in Path(folder).glob('*.pth'):
+        try:
+            if 'optimizer' in read_checkpoint(str(path)):
+                whole.append(path)
+        except ValueError:
+            continue
+    if not whole:
+        return f"No other checkpoint in '{folder}' can be resumed"
+    latest = max(whole, key=lambda path: path.stat().st_mtime)
+    return f'The latest that is whole: --resume {latest}'
 
 
 def _must_exist(field: str, path: str) -> None:

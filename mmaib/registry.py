@@ -70,3 +70,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry(
     scope='mmaib',
     locations=['mmaib.layers'],
 )
+TRANSFORMS = PluginRegistry(
+    'transform',
+    parent=root.TRANSFORMS,
+    scope='mmaib',
+    locations=['mmaib.datasets'],
+)

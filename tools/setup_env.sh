@@ -4,6 +4,9 @@
 #   tools/setup_env.sh          build it if it is not there
 #   tools/setup_env.sh --path   print its folder and nothing else
 #
+# With --openmmlab first, the environment of requirements/openmmlab.txt, the
+# second stack of hosts, instead of requirements.txt.
+#
 # The folder's name carries a hash of the requirements and of the interpreter,
 # so every clone with the same requirements shares one environment, and a
 # change of either gets a new one. A lock lets two processes ask at once; the
@@ -18,6 +21,11 @@ cd "$(dirname "$0")/.."
 python=${MMAIB_PYTHON:-python3}
 home=${MMAIB_VENV_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/mmaib}
 log=''
+requirements=requirements.txt
+if [ "${1:-}" = --openmmlab ]; then
+    requirements=requirements/openmmlab.txt
+    shift
+fi
 
 fail() {
     printf '\nset-up failed: %s\n  what to do: %s\n' "$1" "$2" >&2
@@ -34,7 +42,7 @@ command -v "$python" >/dev/null || fail "no interpreter '$python'" \
     fail "$("$python" --version) is too old" \
         'set MMAIB_PYTHON to a Python >= 3.10'
 
-hash=$({ cat requirements.txt requirements/*.txt
+hash=$({ cat "$requirements" requirements/{build,common,no_deps}.txt
     "$python" -c 'import sys, platform
 print(sys.version_info[:2], platform.machine())'
 } | sha256sum | cut -c1-12)
@@ -86,7 +94,7 @@ step 2 'torch and build tools' "$network" \
 # -g0: no debug symbols, which halves the compilation at the same -O3.
 step 3 'mmcv (compiled here), hosts and tools' "$network" \
     env CFLAGS="-g0 ${CFLAGS:-}" MAX_JOBS="${MAX_JOBS:-$(nproc)}" \
-    "${pip[@]}" --no-build-isolation -r requirements.txt
+    "${pip[@]}" --no-build-isolation -r "$requirements"
 step 4 'sample data packages' "$network" \
     "${pip[@]}" --no-deps -r requirements/no_deps.txt
 "$venv/bin/python" -c 'import mmcv.ops, mmdet, mmseg, mmpretrain' \

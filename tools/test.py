@@ -6,6 +6,7 @@ import os.path as osp
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 
+from mmaib import preflight
 from mmaib.launch import argument_parser, build_runner, load_config
 
 
@@ -43,6 +44,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_options(cfg, args)
+    preflight.check_checkpoint('checkpoint', args.checkpoint)
     runner = build_runner(cfg, ('test_dataloader',))
     if args.out:
         runner.test_evaluator.metrics.append(DumpResults(args.out))

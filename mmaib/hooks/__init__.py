@@ -1,5 +1,13 @@
-"""Hooks of MMEngine's Runner."""
+"""Engine hooks."""
 
 from .attention_vis_hook import AttentionVisHook
+from .finite_check_hook import FiniteCheckHook
+from .safe_checkpoint_hook import SafeCheckpointHook
+from .step_seed_hook import StepSeedHook
 
-__all__ = ['AttentionVisHook']
+__all__ = [
+    'AttentionVisHook',
+    'FiniteCheckHook',
+    'SafeCheckpointHook',
+    'StepSeedHook',
+]

@@ -92,4 +92,7 @@ class AttentionVisHook(Hook):
             visualizer, maps, image, sample, score_thr=self.score_thr
         )
         name = osp.splitext(osp.basename(sample.img_path))[0]
-        visualizer.add_image(f'attention_{name}', drawn, step=runner.iter)
+        # Asked for in a test, runner.iter builds the training's loop, here on
+        # the main process alone: the others would wait for it elsewhere.
+        step = runner.iter if mode == 'val' else batch_idx
+        visualizer.add_image(f'attention_{name}', drawn, step=step)

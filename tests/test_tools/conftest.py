@@ -1,19 +1,22 @@
 import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from mmaib.datasets import trees
+from mmaib.datasets import digits, trees
 from mmaib.testing import REPOSITORY
 
 
 @pytest.fixture(scope='session')
 def data(tmp_path_factory):
-    """Folder with the tree data set."""
+    """Folder with the sample data sets."""
     folder = tmp_path_factory.mktemp('data')
     trees.build(folder / 'trees')
+    digits.build(folder / 'digits')
     return folder
 
 
@@ -29,19 +32,38 @@ def scalars():
 
 
 @pytest.fixture
+def probed(tmp_path):
+    """A config in which the hooks of `mmaib_probes` can be named."""
+
+    def write(base):
+        path = tmp_path / f'probed_{base.name}'
+        path.write_text(
+            f'_base_ = {str(base)!r}\n'
+            "custom_imports = dict(imports=['mmaib', 'mmaib_probes'])\n"
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture
 def run(data):
     """Run a tool on the sample data; its output."""
 
-    def run_tool(script, *args, check=True):
+    def run_tool(script, *args, check=True, data_root=data):
+        runner = 'bash' if str(script).endswith('.sh') else sys.executable
         done = subprocess.run(
-            [sys.executable, str(script), *map(str, args)],
+            [runner, str(script), *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors='replace',
             env={
                 **os.environ,
-                'PYTHONPATH': str(REPOSITORY),
-                'MMAIB_DATA': str(data),
+                'PYTHONPATH': f'{REPOSITORY}:{Path(__file__).parent}',
+                'PYTHON': sys.executable,
+                'MASTER_PORT': str(_free_port()),
+                'MMAIB_DATA': str(data_root),
                 'OMP_NUM_THREADS': '1',
             },
         )
@@ -49,3 +71,9 @@ def run(data):
         return done.stdout
 
     return run_tool
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]

@@ -7,7 +7,6 @@ import mmseg
 import numpy as np
 import pytest
 
-from mmaib.datasets import digits
 from mmaib.testing import CONFIGS, REPOSITORY
 
 OUR_TOOLS = REPOSITORY / 'tools'
@@ -31,11 +30,6 @@ SLIDE = [
     'model.test_cfg.crop_size=(96,96)',
     'model.test_cfg.stride=(32,32)',
 ]
-
-
-@pytest.fixture(scope='module', autouse=True)
-def digit_images(data):
-    digits.build(data / 'digits')
 
 
 @pytest.mark.parametrize('tools', ['ours', 'mmseg'])

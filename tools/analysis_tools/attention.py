@@ -30,6 +30,7 @@ from mmengine.visualization import Visualizer
 
 from mmaib import compat
 from mmaib.layers import capture_attention
+from mmaib.preflight import check_checkpoint
 from mmaib.visualization import picture, whole_maps
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
@@ -39,6 +40,7 @@ def load(cfg: Config, checkpoint: str) -> tuple[Any, Visualizer]:
     """Model in evaluation mode, and the host's visualizer."""
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
+    check_checkpoint('checkpoint', checkpoint)
     loaded = load_checkpoint(model, checkpoint, map_location='cpu')
     visualizer = cfg.get('visualizer', dict(type='Visualizer'))
     visualizer = VISUALIZERS.build(

@@ -9,6 +9,7 @@ metainfo = dict(
              [64, 0, 128], [64, 64, 0], [0, 128, 192]])
 
 train_pipeline = [
+    dict(type='mmaib.CheckFiles'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(
@@ -22,6 +23,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
+    dict(type='mmaib.CheckFiles'),
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(320, 240), keep_ratio=True),
     # after Resize: predictions are scored at the labels' own size

@@ -6,6 +6,7 @@ metainfo = dict(
     classes=('background', 'digit'), palette=[[40, 40, 40], [255, 225, 25]])
 
 train_pipeline = [
+    dict(type='mmaib.CheckFiles'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(
@@ -18,6 +19,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
+    dict(type='mmaib.CheckFiles'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),

@@ -5,6 +5,7 @@ data_root = '{{$MMAIB_DATA:data}}/trees/'
 metainfo = dict(classes=('tree', ))
 
 train_pipeline = [
+    dict(type='mmaib.CheckFiles'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=(256, 256), keep_ratio=True),
@@ -17,6 +18,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
+    dict(type='mmaib.CheckFiles'),
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(256, 256), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),

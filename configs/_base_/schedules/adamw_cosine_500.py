@@ -19,7 +19,9 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=250,
+        type='mmaib.SafeCheckpointHook', by_epoch=False, interval=250,
         max_keep_ckpts=1),
+    finite=dict(type='mmaib.FiniteCheckHook'),
+    step_seed=dict(type='mmaib.StepSeedHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'))

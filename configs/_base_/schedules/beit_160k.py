@@ -26,6 +26,9 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000),
+    checkpoint=dict(
+        type='mmaib.SafeCheckpointHook', by_epoch=False, interval=16000),
+    finite=dict(type='mmaib.FiniteCheckHook'),
+    step_seed=dict(type='mmaib.StepSeedHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'))

@@ -22,5 +22,9 @@ model = dict(
         bbox_roi_extractor=dict(roi_layer=dict(use_torchvision=True)),
         bbox_head=dict(type='mmaib.AIBShared2FCBBoxHead', beta=0.01)))
 
-# every rank draws its own noise
+# every rank draws its own noise; the hooks: docs/reliability.md
 randomness = dict(seed=None, diff_rank_seed=True)
+default_hooks = dict(
+    checkpoint=dict(type='mmaib.SafeCheckpointHook'),
+    finite=dict(type='mmaib.FiniteCheckHook'),
+    step_seed=dict(type='mmaib.StepSeedHook'))

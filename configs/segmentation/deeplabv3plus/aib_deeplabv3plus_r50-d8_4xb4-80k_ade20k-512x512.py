@@ -19,5 +19,9 @@ model = dict(
             attention=dict(std_source='feature', std_kernel=1),
             modulation=dict(mode='scale_residual', init='paper'))))
 
-# every rank draws its own noise
+# every rank draws its own noise; the hooks: docs/reliability.md
 randomness = dict(seed=None, diff_rank_seed=True)
+default_hooks = dict(
+    checkpoint=dict(type='mmaib.SafeCheckpointHook'),
+    finite=dict(type='mmaib.FiniteCheckHook'),
+    step_seed=dict(type='mmaib.StepSeedHook'))

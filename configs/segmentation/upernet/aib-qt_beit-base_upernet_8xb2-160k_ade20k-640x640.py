@@ -23,5 +23,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         _delete_=True, num_layers=12, decay_rate=0.9, decay_type='layer_wise'))
 
-# every rank draws its own noise
+# every rank draws its own noise; the hooks: docs/reliability.md
 randomness = dict(seed=None, diff_rank_seed=True)
+default_hooks = dict(
+    checkpoint=dict(type='mmaib.SafeCheckpointHook'),
+    finite=dict(type='mmaib.FiniteCheckHook'),
+    step_seed=dict(type='mmaib.StepSeedHook'))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+from mmengine import fileio
+from mmengine.logging import print_log
+from PIL import Image, UnidentifiedImageError
+
+from mmaib.checks import one_of
+from mmaib.registry import TRANSFORMS
+
+_ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
+
+
+@TRANSFORMS.register_module()
+class CheckFiles:
+    """Name a broken image or mask; the first transform of a pipeline.
+
+    A host trains on the grey rest of a JPEG that was cut off, and of other
+    broken files its decoder complains without a name. Checked are the
+    image's and the mask's header and end, and that both have the same size;
+    a file without its format's end is decoded, to be sure.
+
+    Args:
+        broken: ``'raise'``, or ``'skip'``: in training another image is
+            taken instead, as the hosts do for files that do not load, and a
+            warning counts them.
+        backend_args: how to read files, see MMEngine.
+
+    Raises:
+        ValueError: from the data set, naming the file and what is wrong
+            with it.
+    """
+
+    def __init__(
+        self, broken: str = 'raise', backend_args: dict | None = None
+    ) -> None:
+        self.broken = one_of('broken', broken, ('raise', 'skip'))
+        self.backend_args = backend_args
+        self.skipped: set[str] = set()
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        image, mask = results['img_path'], results.get('seg_map_path')
+        try:
+            size = self._size(image)
+            if mask and self._size(mask) != size:
+                raise ValueError(
+                    f"'{mask}' has {self._size(mask)} pixels (width, "
+                    f"height), its image '{image}' has {size}"
+                )
+        except ValueError as error:
+            if self.broken == 'raise':
+                raise
+            self.skipped.add(image)
+            print_log(
+                f'CheckFiles: {len(self.skipped)} broken so far in process '
+                f'{os.getpid()}, another image is taken instead: {error}',
+                logger='current',
+                level='WARNING',
+            )
+            return None
+        return results
+
+    def _size(self, path: str) -> tuple[int, int]:
+        """Width and height of a whole image."""
+        try:
+            content = fileio.get(path, self.backend_args)
+        except OSError as error:
+            raise ValueError(f"'{path}' cannot be read: {error}") from error
+        if not content:
+            raise ValueError(f"'{path}' is empty")
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                end = _ENDS.get(image.format or '')
+                if end is None or end not in content[-1024:]:
+                    image.load()
+                return image.size
+        except UnidentifiedImageError:
+            raise ValueError(
+                f"'{path}' is no image: {len(content)} bytes that begin with "
+                f'{content[:8]!r}'
+            ) from None
+        except (OSError, SyntaxError) as error:
+            raise ValueError(
+                f"'{path}' is broken or cut off ({len(content)} bytes): "
+                f'{error}'
+            ) from error

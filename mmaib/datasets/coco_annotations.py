@@ -1,0 +1,105 @@
+"""What mmdet would drop from a COCO file without a word.
+
+Its ``CocoDataset`` skips annotations that it cannot use, and takes the labels
+in the file's order of categories, whatever the config's order of classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+
+def check_coco(path: str, classes: Sequence[str] | None) -> list[str]:
+    """Read a file of COCO annotations.
+
+    Args:
+        path: of the JSON file.
+        classes: the config's ``metainfo.classes``; None if it has none.
+
+    Returns:
+        A sentence on each fault, with counts.
+
+    Raises:
+        ValueError: if the file is not whole, not COCO's, has none of the
+            classes, or an annotation lacks a field.
+    """
+    coco = _read(path)
+    names = {entry['id']: entry['name'] for entry in coco['categories']}
+    told = []
+    if classes is not None:
+        absent = [name for name in classes if name not in names.values()]
+        if len(absent) == len(classes):
+            raise ValueError(
+                f'{path} has none of the classes {list(classes)}: its '
+                f'categories are {sorted(names.values())}. Set '
+                'metainfo.classes to these'
+            )
+        if absent:
+            told.append(f'no category in the file for the classes {absent}')
+        ordered = [name for name in names.values() if name in classes]
+        if ordered != [name for name in classes if name not in absent]:
+            told.append(
+                f'labels are counted in the order of the file, {ordered}, '
+                f'and named in that of metainfo.classes, {list(classes)}'
+            )
+    images = {image['id']: image for image in coco['images']}
+    dropped: Counter[str] = Counter()
+    for annotation in coco['annotations']:
+        try:
+            fault = _fault(annotation, images, names, classes)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"'{path}': annotation {annotation} does not parse: {error!r}"
+            ) from error
+        if fault:
+            dropped[fault] += 1
+    total = len(coco['annotations'])
+    told += [f'{n} of {total} {what}' for what, n in sorted(dropped.items())]
+    return told
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding='utf-8') as file:
+            coco = json.load(file)
+    except ValueError as error:
+        raise ValueError(f"'{path}' is no whole JSON file: {error}") from error
+    fields = ('images', 'annotations', 'categories')
+    if not isinstance(coco, dict) or any(f not in coco for f in fields):
+        found = sorted(coco) if isinstance(coco, dict) else type(coco).__name__
+        raise ValueError(
+            f"'{path}' is no COCO file: it needs {list(fields)}, got {found}"
+        )
+    return coco
+
+
+def _fault(
+    annotation: dict[str, Any],
+    images: dict[Any, dict],
+    names: dict[Any, str],
+    classes: Sequence[str] | None,
+) -> str | None:
+    """What is wrong with an annotation."""
+    image = images.get(annotation['image_id'])
+    if image is None:
+        return 'annotations belong to no image of the file: skipped'
+    category = names.get(annotation['category_id'])
+    if category is None:
+        return 'annotations have a category the file does not list: skipped'
+    if classes is not None and category not in classes:
+        return f'annotations are of {category!r}, which is no class: skipped'
+    x, y, w, h = annotation['bbox']
+    if w < 1 or h < 1 or annotation['area'] <= 0:
+        return 'boxes have no area: skipped'
+    inside_x = min(x + w, image['width']) - max(x, 0)
+    inside_y = min(y + h, image['height']) - max(y, 0)
+    if inside_x <= 0 or inside_y <= 0:
+        return 'boxes lie outside their image: skipped'
+    mask = annotation.get('segmentation')
+    size = [image['height'], image['width']]
+    if isinstance(mask, dict) and list(mask['size']) != size:
+        return 'masks have another size than their image, and would not load'
+    return None

@@ -1,0 +1,94 @@
+"""Two processes over gloo, through the commands that users type."""
+
+import json
+
+import pytest
+import torch
+
+from mmaib.testing import CONFIGS, REPOSITORY
+
+TOOLS = REPOSITORY / 'tools'
+STEPS = 20
+SHORT = [
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    # odd, so that the sampler of two ranks has to pad
+    'val_dataloader.dataset.indices=5',
+]
+TEST = [option.replace('val_', 'test_') for option in SHORT[2:]]
+DETECTION = (
+    CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_6e_trees-256.py',
+    [
+        'train_cfg.max_epochs=1',
+        f'train_dataloader.dataset.indices={2 * STEPS}',
+        'train_dataloader.batch_size=1',
+    ],
+    # untrained scores are low; drawn maps and latents in the evaluation
+    ['model.test_cfg.rcnn.score_thr=0.0', 'model.test_draws.attention=2'],
+)
+SEGMENTATION = (
+    CONFIGS / 'sample' / 'aib-qt_upernet_lite0_1xb8-500_digits-128x128.py',
+    [
+        f'train_cfg.max_iters={STEPS}',
+        f'default_hooks.checkpoint.interval={STEPS}',
+        'train_dataloader.batch_size=2',
+    ],
+    [],
+)
+
+
+def metrics(work_dir):
+    (path,) = work_dir.glob('*/*.json')
+    found = json.loads(path.read_text())
+    return {k: v for k, v in found.items() if 'time' not in k}
+
+
+@pytest.mark.parametrize(
+    ('base', 'train', 'evaluate'),
+    [DETECTION, SEGMENTATION],
+    ids=['detection', 'segmentation'],
+)
+def test_two_ranks_are_one_model(run, probed, tmp_path, base, train, evaluate):
+    config, work_dir = probed(base), tmp_path / 'work'
+    if evaluate:
+        with config.open('a') as file:
+            file.write('model = dict(test_draws=dict(attention=1))\n')
+    run(
+        TOOLS / 'dist_train.sh', config, 2, '--work-dir', work_dir,
+        '--cfg-options', *SHORT, *train,
+        'default_hooks.probe.type=RankProbe',
+        f'default_hooks.probe.out={tmp_path}',
+    )  # fmt: skip
+    first, second = (
+        torch.load(tmp_path / f'rank{rank}.pth', weights_only=True)
+        for rank in (0, 1)
+    )
+
+    assert 'neck.bottleneck.quantizer.anchors' in first['parameters']
+    assert first['parameters'].keys() == second['parameters'].keys()
+    for name, parameter in first['parameters'].items():
+        assert torch.equal(parameter, second['parameters'][name]), name
+
+    assert len(first['noise']) == STEPS
+    noise = torch.cat(first['noise'] + second['noise'])
+    assert len(noise.unique(dim=0)) == 2 * STEPS
+
+    for logged in (first['logged'], second['logged']):
+        own = torch.tensor([first['own'], second['own']])
+        assert own[0] != pytest.approx(own[1])
+        torch.testing.assert_close(torch.stack(logged), own.mean(0))
+
+    checkpoint = next(work_dir.glob('*_[0-9]*.pth'))
+    run(
+        TOOLS / 'test.py', config, checkpoint, '--work-dir',
+        tmp_path / 'one', '--cfg-options', *TEST, *evaluate,
+    )  # fmt: skip
+    run(
+        TOOLS / 'dist_test.sh', config, checkpoint, 2, '--work-dir',
+        tmp_path / 'two', '--cfg-options', *TEST, *evaluate,
+    )  # fmt: skip
+    alone = metrics(tmp_path / 'one')
+    assert alone == metrics(tmp_path / 'two')
+    assert any(value > 0 for value in alone.values())

@@ -1,0 +1,99 @@
+"""The sample configs, trained in bfloat16 on a CPU by `tools/train.py`."""
+
+import numpy as np
+import pytest
+
+from mmaib.testing import CONFIGS, REPOSITORY, shared_data
+from mmaib.testing import segmentation as seg
+
+STEPS = 200
+# mmengine and mmcv autocast on a GPU alone: the wrapper is not to be had
+# without one, and the NMS has no bfloat16. So the one is told of a GPU, and
+# the other wants float32, as the ops of torchvision do.
+LAUNCHER = f"""
+import runpy, sys
+import torch
+from mmcv.ops import nms
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+
+amp_optimizer_wrapper.is_cuda_available = lambda: True
+operator = sys.modules[nms.__module__].NMSop
+operator.forward = staticmethod(
+    torch.amp.custom_fwd(
+        operator.forward, device_type='cpu', cast_inputs=torch.float32
+    )
+)
+dtypes = set()
+torch.nn.modules.module.register_module_forward_hook(
+    lambda module, inputs, out: dtypes.add(getattr(out, 'dtype', None))
+)
+runpy.run_path({str(REPOSITORY / 'tools' / 'train.py')!r}, run_name='__main__')
+assert torch.bfloat16 in dtypes
+"""
+SHORT = [
+    'optim_wrapper.dtype=bfloat16',
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.dataset.indices=2',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'default_hooks.logger.interval=1',
+]
+DETECTION = [
+    'train_cfg.max_epochs=10',
+    'train_cfg.val_interval=10',
+    'train_dataloader.dataset.indices=40',
+    # mmcv's RoIAlign has no bfloat16 either
+    'model.roi_head.bbox_roi_extractor.roi_layer.use_torchvision=True',
+]
+SEGMENTATION = [
+    f'train_cfg.max_iters={STEPS}',
+    f'train_cfg.val_interval={STEPS}',
+    'model.data_preprocessor.size=(128,128)',
+]
+REAL = ('bccd', 'camvid')
+
+
+def options(config):
+    """A short training on images of 128 pixels."""
+    task, transform, field = (
+        (DETECTION, 'Resize', 'scale')
+        if 'faster-rcnn' in config.stem
+        else (SEGMENTATION, 'RandomCrop', 'crop_size')
+    )
+    pipeline = seg.config(config).train_dataloader.dataset.pipeline
+    index = [step.type for step in pipeline].index(transform)
+    smaller = f'train_dataloader.dataset.pipeline.{index}.{field}=(128,128)'
+    return [*SHORT, *task, smaller]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'config',
+    [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=[pytest.mark.shared_data]
+            * any(name in path.stem for name in REAL),
+        )
+        for path in sorted((CONFIGS / 'sample').glob('*.py'))
+    ],
+)
+def test_200_steps_in_bfloat16_stay_finite(
+    run, scalars, data, tmp_path, config
+):
+    launcher = tmp_path / 'train_on_a_cpu.py'
+    launcher.write_text(LAUNCHER)
+    real = any(name in config.stem for name in REAL)
+    run(
+        launcher, config, '--work-dir', tmp_path / 'work', '--amp',
+        '--cfg-options', *options(config),
+        data_root=shared_data() if real else data,
+    )  # fmt: skip
+    steps = [entry for entry in scalars(tmp_path / 'work') if 'loss' in entry]
+    assert len(steps) == STEPS
+    for number, entry in enumerate(steps):
+        for name, value in entry.items():
+            assert np.isfinite(value), (number, name)
