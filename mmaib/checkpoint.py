@@ -3,8 +3,8 @@
 A pickle may call any function that its writer names. Ours hold tensors and
 plain types, MMEngine's its log buffers besides; nothing else is let through.
 MMEngine itself asks for the same first, but then loads what it was refused
-all the same (OneDL's), or cannot read its own log buffers (OpenMMLab's under
-torch >= 2.6).
+all the same, or, in its older distribution, cannot read its own log buffers
+under torch >= 2.6.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _tuple(version: str) -> tuple[int, ...]:
 
 
 PACKAGES = (
-    Package('torch', {'torch': ('2.1', '2.14')}),
+    Package('torch', {'torch': ('2.6', '2.14')}),
     Package(
         'mmengine',
         {

@@ -92,7 +92,8 @@ def check_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
             ann_file = osp.join(
                 dataset.get('data_root') or '', dataset['ann_file']
             )
-            kind = DATASETS.get(dataset.get('type', ''))
+            with DATASETS.switch_scope_and_registry(None) as registry:
+                kind = registry.get(dataset.get('type', ''))
             if not _reads_coco(kind) or not osp.isfile(ann_file):
                 continue
             known = {**kind.METAINFO, **(dataset.get('metainfo') or {})}

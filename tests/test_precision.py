@@ -207,8 +207,7 @@ def calls(monkeypatch):
 @every_model
 def test_formulas_are_float32_under_autocast(kind, name, calls):
     model, data = make(kind, name)
-    model.apply(randomise)
-    step(model, data)
+    step(randomise(model), data)
     wanted = {'gaussian_kl', 'softplus_std', 'draw_gaussian'}
     assert set(calls) == wanted | (
         {'nearest_anchor'} if name == 'aib-qt' else set()
@@ -223,6 +222,8 @@ def test_formulas_are_float32_under_autocast(kind, name, calls):
         same(kl, (mean**2 + std**2 - 1) / 2 - std.log())
     for (mean, std, *_), drawn in calls['draw_gaussian']:
         assert mean.dtype == std.dtype == drawn.dtype == torch.float32
+        for value in (mean, std, drawn):  # nor rounded before
+            assert not torch.equal(value, value.bfloat16().float())
     for (scores, anchors), (values, _) in calls['nearest_anchor']:
         assert scores.dtype == anchors.dtype == torch.float32
         distances = (scores.double()[..., None] - anchors.double()).abs()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from typing import Any
 
@@ -20,8 +21,8 @@ class CheckFiles:
 
     A host trains on the grey rest of a JPEG that was cut off, and of other
     broken files its decoder complains without a name. Checked are the
-    image's and the mask's header and end, and that both have the same size;
-    a file without its format's end is decoded, to be sure.
+    image's and the mask's header and end, and that both have the same size,
+    above one pixel; a file without its format's end is decoded, to be sure.
 
     Args:
         broken: ``'raise'``, or ``'skip'``: in training another image is
@@ -50,6 +51,11 @@ class CheckFiles:
                     f"'{mask}' has {self._size(mask)} pixels (width, "
                     f"height), its image '{image}' has {size}"
                 )
+            if mask and min(size) == 1:
+                raise ValueError(
+                    f"'{mask}' has {size} pixels (width, height): the hosts "
+                    'squeeze a mask, and a side of one pixel is lost'
+                )
         except ValueError as error:
             if self.broken == 'raise':
                 raise
@@ -58,7 +64,7 @@ class CheckFiles:
                 f'CheckFiles: {len(self.skipped)} broken so far in process '
                 f'{os.getpid()}, another image is taken instead: {error}',
                 logger='current',
-                level='WARNING',
+                level=logging.WARNING,
             )
             return None
         return results
@@ -76,6 +82,9 @@ class CheckFiles:
                 end = _ENDS.get(image.format or '')
                 if end is None or end not in content[-1024:]:
                     image.load()
+                # Pillow forgives a PNG its missing end
+                if image.format == 'PNG' and _ENDS['PNG'] not in content:
+                    raise OSError('no IEND chunk')
                 return image.size
         except UnidentifiedImageError:
             raise ValueError(

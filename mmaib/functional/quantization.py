@@ -43,6 +43,19 @@ def _bisect(x: Tensor, boundaries: Tensor) -> Tensor:
     return below
 
 
+def _nearest(x: Tensor, anchors: Tensor) -> Tensor:
+    """Index of the nearest anchor of each of the flat scores."""
+    if torch.onnx.is_in_onnx_export():
+        # ONNX has no stable sort, no searchsorted and no nextafter.
+        ordered, order = torch.sort(anchors)
+        nearest = (x[:, None] - ordered).abs().argmin(1)
+        return order.index_select(0, nearest)
+    ordered, order = torch.sort(anchors, stable=True)
+    # Equal anchors answer with the first of them.
+    order = order[torch.searchsorted(ordered, ordered)]
+    return order.index_select(0, _bisect(x, _boundaries(ordered)))
+
+
 def nearest_anchor(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     r"""Replace each score by its nearest anchor, Eq. 15 of [AIB].
 
@@ -71,11 +84,8 @@ def nearest_anchor(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
         )
     anchors = at_least_float32(anchors)
     with torch.no_grad():
-        ordered, order = torch.sort(anchors.detach(), stable=True)
-        # Equal anchors answer with the first of them.
-        order = order[torch.searchsorted(ordered, ordered)]
         scores = x.detach().to(anchors.dtype).flatten()
-        indices = order.index_select(0, _bisect(scores, _boundaries(ordered)))
+        indices = _nearest(scores, anchors.detach())
     # index_select: advanced indexing is several times slower, both ways.
     values = anchors.index_select(0, indices)
     return values.view(x.shape), indices.view(x.shape)

@@ -46,6 +46,15 @@ def probed(tmp_path):
     return write
 
 
+class Output(str):
+    """What a tool printed, and how it ended."""
+
+    def __new__(cls, text, returncode):
+        output = super().__new__(cls, text)
+        output.returncode = returncode
+        return output
+
+
 @pytest.fixture
 def run(data):
     """Run a tool on the sample data; its output."""
@@ -68,7 +77,7 @@ def run(data):
             },
         )
         assert not check or done.returncode == 0, done.stdout[-3000:]
-        return done.stdout
+        return Output(done.stdout, done.returncode)
 
     return run_tool
 

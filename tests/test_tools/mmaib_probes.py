@@ -72,13 +72,14 @@ class RankProbe(Hook):
 
 @TRANSFORMS.register_module()
 class Poison:
-    """Put a NaN into the image of one file."""
+    """Put a NaN into one image."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, call):
+        self.left = call
 
     def __call__(self, results):
+        self.left -= 1
         results['img'] = results['img'].astype('float32')
-        if self.name in results['img_path']:
+        if self.left == 0:
             results['img'][0, 0, 0] = float('nan')
         return results

@@ -1,0 +1,50 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmaib.hooks import FiniteCheckHook
+
+RUNNER = SimpleNamespace(iter=6)
+NAN = float('nan')
+
+
+def batch(*images):
+    samples = [SimpleNamespace(img_path=f'{i}.jpg') for i in range(2)]
+    return dict(inputs=list(images), data_samples=samples)
+
+
+def test_images_are_named_before_the_step():
+    hook = FiniteCheckHook()
+    whole = torch.ones(3, 4, 4)
+    broken = whole.index_fill(1, torch.tensor([2]), NAN)
+    hook.before_train_iter(RUNNER, 0, batch(whole.byte(), whole))
+    with pytest.raises(
+        FloatingPointError, match=r'12 of 48 .*: 1\.jpg \(iteration 7, rank 0'
+    ):
+        hook.before_train_iter(RUNNER, 0, batch(whole, broken))
+    # a batch that was stacked already, and hosts with batches of their own
+    with pytest.raises(FloatingPointError, match=r'0\.jpg'):
+        hook.before_train_iter(RUNNER, 0, batch(*torch.stack([broken, whole])))
+    hook.before_train_iter(RUNNER, 0, [broken])
+    hook.before_train_iter(RUNNER, 0, None)
+
+
+@pytest.mark.parametrize('value', [NAN, float('inf')])
+def test_losses_and_images_are_named_after_the_step(value):
+    hook = FiniteCheckHook()
+    losses = dict(loss=torch.tensor(1.0), acc=torch.tensor(3), lr=0.1)
+    hook.after_train_iter(RUNNER, 0, batch(), losses)
+    hook.after_train_iter(RUNNER, 0, batch(), None)
+    losses['loss_kl'] = torch.tensor(value)
+    with pytest.raises(FloatingPointError, match=r"loss_kl.*0\.jpg', '1\.jpg"):
+        hook.after_train_iter(RUNNER, 0, batch(), losses)
+
+
+def test_broken_weights_are_not_saved():
+    hook = FiniteCheckHook()
+    weights = dict(a=torch.ones(2), n=torch.tensor(3))
+    hook.before_save_checkpoint(RUNNER, dict(state_dict=weights))
+    weights['neck.gate'] = torch.tensor([NAN])
+    with pytest.raises(FloatingPointError, match=r'1 weights.*neck\.gate'):
+        hook.before_save_checkpoint(RUNNER, dict(state_dict=weights))

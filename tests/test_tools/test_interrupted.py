@@ -1,0 +1,110 @@
+"""Trainings that are cut off, through the commands that users type."""
+
+import random
+import signal
+
+import pytest
+import torch
+
+from mmaib.checkpoint import read_checkpoint
+from mmaib.testing import CONFIGS, REPOSITORY
+
+TRAIN = REPOSITORY / 'tools' / 'train.py'
+COMMON = [
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.dataset.indices=2',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'randomness.seed=1',
+]
+# epochs of four steps, a checkpoint and a validation after each
+DETECTION = (
+    CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_6e_trees-256.py',
+    [
+        'train_cfg.max_epochs=3',
+        'train_cfg.val_interval=1',
+        'train_dataloader.dataset.indices=8',
+    ],
+)
+# a checkpoint every third step, a validation in the middle
+SEGMENTATION = (
+    CONFIGS / 'sample' / 'aib-qt_upernet_lite0_1xb8-500_digits-128x128.py',
+    [
+        'train_cfg.max_iters=12',
+        'train_cfg.val_interval=5',
+        'default_hooks.checkpoint.interval=3',
+    ],
+)
+SAMPLES = pytest.mark.parametrize(
+    ('base', 'options'),
+    [DETECTION, SEGMENTATION],
+    ids=['detection', 'segmentation'],
+)
+
+
+@pytest.fixture
+def train(run, probed, tmp_path):
+    """Train into a folder, killed if asked for; its last checkpoint."""
+
+    def run_train(name, base, options, *arguments, kill=None, writing=False):
+        work_dir = tmp_path / name
+        options = [*COMMON, *options]
+        if kill is not None:
+            options += [
+                'default_hooks.kill.type=KillAt',
+                f'default_hooks.kill.step={kill}',
+                f'default_hooks.kill.writing={writing}',
+            ]
+        out = run(
+            TRAIN, probed(base), '--work-dir', work_dir, *arguments,
+            '--cfg-options', *options, check=False,
+        )  # fmt: skip
+        killed = signal.SIGXFSZ if writing else signal.SIGKILL
+        expected = 0 if kill is None else -killed
+        assert out.returncode == expected, out[-3000:]
+        last = (work_dir / 'last_checkpoint').read_text()
+        return read_checkpoint(last)
+
+    return run_train
+
+
+def assert_same_training(one, other):
+    for part in ('state_dict', 'optimizer'):
+        torch.testing.assert_close(one[part], other[part], rtol=0, atol=0)
+    assert one['param_schedulers'] == other['param_schedulers']
+    assert one['meta']['iter'] == other['meta']['iter']
+
+
+@SAMPLES
+def test_killed_and_resumed_is_never_killed(train, base, options):
+    whole = train('whole', base, options)
+    # after the first checkpoint, before the last
+    train('cut', base, options, kill=random.Random(0).randrange(4, 11))
+    assert_same_training(whole, train('cut', base, options, '--resume'))
+
+
+def test_killed_while_a_checkpoint_is_written(train, tmp_path):
+    base, options = SEGMENTATION
+    # one checkpoint is kept, so the second is written over none but itself
+    cut = train('cut', base, options, kill=4, writing=True)
+    assert cut['meta']['iter'] == 3
+    (partial,) = (tmp_path / 'cut').glob('*.partial')
+    assert 0 < partial.stat().st_size <= 2**20
+    resumed = train('cut', base, options, '--resume')
+    assert resumed['meta']['iter'] == 12
+    assert not list((tmp_path / 'cut').glob('*.partial'))
+
+
+@pytest.mark.slow
+@SAMPLES
+def test_killed_ten_times(train, base, options):
+    """Cut off again and again at random steps, each time resumed."""
+    whole = train('whole', base, options)
+    steps = random.Random(1)
+    cut = train('cut', base, options, kill=steps.randrange(4, 11))
+    for _ in range(9):
+        at = steps.randrange(cut['meta']['iter'], 12)
+        cut = train('cut', base, options, '--resume', kill=at)
+    assert_same_training(whole, train('cut', base, options, '--resume'))
