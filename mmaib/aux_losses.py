@@ -26,6 +26,7 @@ class AuxLosses:
 
     def __init__(self) -> None:
         self._reports: dict[str, list[Tensor]] = defaultdict(list)
+        self.with_gradient = torch.is_grad_enabled()
 
     def add(self, name: str, value: Tensor) -> None:
         self._reports[name].append(value)
@@ -55,9 +56,28 @@ def collect() -> Iterator[AuxLosses]:
         _active.remove(losses)
 
 
-def collecting() -> bool:
-    """Whether a :func:`collect` is open, and so a report would be heard."""
-    return bool(_active)
+def collecting(training: bool) -> bool:
+    """Whether a layer shall report: a :func:`collect` is open, and this is
+    no teacher's forward, without gradient, within a student's step.
+
+    Args:
+        training: whether the layer is in training.
+
+    Raises:
+        RuntimeError: if a layer in training was robbed of its gradient.
+    """
+    if not _active:
+        return False
+    if _active[-1].with_gradient and not torch.is_grad_enabled():
+        if training:
+            raise RuntimeError(
+                'a layer that reports losses runs without gradient inside a '
+                'step that has one, so its losses would teach nothing: '
+                'activation checkpointing must not wrap it. Wrap the '
+                'backbone (with_cp=True)'
+            )
+        return False
+    return True
 
 
 def report_loss(name: str, value: Tensor) -> None:

@@ -315,11 +315,6 @@ def wrap(module, use_reentrant):
     )
 
 
-vanishes = pytest.mark.xfail(
-    strict=True, reason='re-entrant: the gradient of our losses vanishes'
-)
-
-
 @pytest.mark.parametrize(
     ('kind', 'part', 'use_reentrant'),
     [
@@ -328,12 +323,10 @@ vanishes = pytest.mark.xfail(
         ('detector', 'roi_head.bbox_head', True),
         ('upernet', 'decode_head', False),
         # what MMEngine's `activation_checkpointing` field takes
-        pytest.param('detector', 'neck', True, marks=vanishes),
-        pytest.param('upernet', 'decode_head', True, marks=vanishes),
-        pytest.param(
-            'upernet', 'neck.bottleneck.quantizer', True, marks=vanishes
-        ),
-        pytest.param('upernet', 'decode_head.encoder', True, marks=vanishes),
+        ('detector', 'neck', True),
+        ('upernet', 'decode_head', True),
+        ('upernet', 'neck.bottleneck.quantizer', True),
+        ('upernet', 'decode_head.encoder', True),
     ],
 )
 def test_checkpointing_a_part_that_reports_is_refused(

@@ -13,6 +13,7 @@ from mmaib.aux_losses import (
     require_collector,
     with_aux_losses,
 )
+from mmaib.layers import AnchorQuantizer
 
 
 class Host(nn.Module):
@@ -39,7 +40,7 @@ def test_reports_reach_the_hosts_loss_dict_as_means():
 
 
 def test_outside_a_collector_a_report_is_lost_and_nothing_is_kept():
-    assert not collecting()
+    assert not collecting(training=True)
     assert set(Host().loss(torch.tensor(1.0))) == {'loss_cls'}
     with collect() as aux:
         pass
@@ -63,7 +64,7 @@ def test_a_crash_inside_leaves_no_collector_open():
 
     with pytest.raises(ZeroDivisionError):
         with_aux_losses(Crashes)().loss(torch.tensor(1.0))
-    assert not collecting()
+    assert not collecting(training=True)
 
 
 def test_the_innermost_collector_hears():
@@ -107,3 +108,20 @@ def test_training_without_a_collector_is_refused():
         require_collector('AIBNeck')
     with collect():
         require_collector('AIBNeck')
+
+
+def test_a_teacher_within_a_students_step_reports_nothing():
+    """Semi-supervised detectors run a teacher inside their loss()."""
+    layer = AnchorQuantizer(3)
+    scores = torch.rand(4)
+    with collect() as aux:
+        layer(scores)
+        student = aux.mean()
+        layer.eval()
+        with torch.no_grad():
+            layer(1 - scores)
+    assert aux.mean() == student
+    # but a loss that is evaluated without gradient is heard
+    with torch.no_grad(), collect() as aux:
+        layer(scores)
+    assert aux.mean().keys() == student.keys()

@@ -3,6 +3,7 @@
 import argparse
 
 from mmengine.config import Config
+from mmengine.device import get_device
 
 from mmaib import preflight
 from mmaib.launch import argument_parser, build_runner, load_config
@@ -31,6 +32,11 @@ def parse_args() -> argparse.Namespace:
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Merge what only a training knows into the config."""
     if args.amp:
+        if get_device() == 'cpu':
+            raise ValueError(
+                "--amp needs a GPU: on a CPU MMEngine's AmpOptimWrapper is "
+                "not to be had, and mmcv's NMS has no half precision"
+            )
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:

@@ -64,7 +64,7 @@ class AnchorQuantizer(BaseModule):
     def forward(self, scores: Tensor) -> Tensor:
         scores = at_least_float32(scores)
         values, indices = nearest_anchor(scores, self.anchors)
-        if collecting():
+        if collecting(self.training):
             self._report(scores, values, indices)
         return straight_through(scores, values)
 

@@ -118,7 +118,7 @@ class AttentiveBottleneck(BaseModule):
                 'channels'
             )
         mean, std = self.attention(x)
-        if collecting():
+        if collecting(self.training):
             self._report(mean, std)
         if num_draws is None and self.training:
             num_draws = self.train_draws

@@ -111,10 +111,10 @@ class GaussianEncoder(BaseModule):
             mean = self.mean(x).relu()
         if num_draws is None and self.training:
             num_draws = self.train_draws
-        if num_draws is None and not collecting():
+        if num_draws is None and not collecting(self.training):
             return mean
         std = softplus_std(self.std(x), self.std_shift)
-        if collecting():
+        if collecting(self.training):
             self._report(mean, std)
         if num_draws is None:
             return mean

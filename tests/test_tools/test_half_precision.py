@@ -31,6 +31,9 @@ runpy.run_path({str(REPOSITORY / 'tools' / 'train.py')!r}, run_name='__main__')
 assert torch.bfloat16 in dtypes
 """
 SHORT = [
+    # what --amp sets, which a CPU is refused
+    'optim_wrapper.type=AmpOptimWrapper',
+    'optim_wrapper.loss_scale=dynamic',
     'optim_wrapper.dtype=bfloat16',
     'train_dataloader.batch_size=2',
     'train_dataloader.num_workers=0',
@@ -68,6 +71,15 @@ def options(config):
     return [*SHORT, *task, smaller]
 
 
+def test_half_precision_without_a_gpu_is_refused(run, tmp_path):
+    config = next((CONFIGS / 'sample').glob('aib-qt*digits*.py'))
+    out = run(
+        REPOSITORY / 'tools' / 'train.py', config, '--work-dir', tmp_path,
+        '--amp', check=False,
+    )  # fmt: skip
+    assert '--amp needs a GPU' in out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'config',
@@ -88,7 +100,7 @@ def test_200_steps_in_bfloat16_stay_finite(
     launcher.write_text(LAUNCHER)
     real = any(name in config.stem for name in REAL)
     run(
-        launcher, config, '--work-dir', tmp_path / 'work', '--amp',
+        launcher, config, '--work-dir', tmp_path / 'work',
         '--cfg-options', *options(config),
         data_root=shared_data() if real else data,
     )  # fmt: skip

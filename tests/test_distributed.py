@@ -1,0 +1,178 @@
+"""Two processes over gloo: the gradient of a joined batch, and nothing that
+DistributedDataParallel would wait for."""
+
+from functools import partial
+
+import pytest
+import torch
+from mmengine.model import MMDistributedDataParallel
+from torch import distributed
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmaib.testing import CONFIGS
+from mmaib.testing import detection as det
+from mmaib.testing import segmentation as seg
+
+
+def launch(rank, folder, work):
+    """One of two processes; leaves what `work` returns in the folder."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank,
+        world_size=2,
+    )  # fmt: skip
+    torch.save(work(rank), f'{folder}/{rank}.pth')
+    distributed.destroy_process_group()
+
+
+@pytest.fixture
+def on_two_ranks(tmp_path):
+    def run(work):
+        torch.multiprocessing.spawn(
+            launch, (str(tmp_path), work), nprocs=2, join=True
+        )
+        return [torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1)]
+
+    return run
+
+
+def detector():
+    torch.manual_seed(0)
+    return det.build(det.shrink(det.aib_config('aib-qt')))
+
+
+def segmentor():
+    torch.manual_seed(0)
+    cfg = seg.shrink(seg.config(seg.UPERNET / f'aib-qt_{seg.BEIT}'))
+    cfg.model.decode_head.dropout_ratio = 0.0
+    cfg.model.auxiliary_head.dropout_ratio = 0.0
+    return seg.build(cfg)
+
+
+def two_images(host):
+    torch.manual_seed(1)
+    if host is det:
+        return det.inputs(((128, 160), (128, 160)))
+    return seg.inputs()
+
+
+def fix_chance(num_images):
+    """Each image draws the same noise and the same boxes, whatever the
+    batch."""
+
+    def tiled(shape, **options):
+        generator = torch.Generator().manual_seed(len(shape))
+        draws, rows, *rest = shape
+        block = (draws, rows // num_images, *rest)
+        return normal(block, generator=generator).repeat(
+            1, num_images, *[1] * len(rest)
+        )
+
+    from mmdet.models.task_modules.samplers import RandomSampler
+
+    normal, torch.randn = torch.randn, tiled
+    RandomSampler.random_choice = lambda self, gallery, num: gallery[:num]
+
+
+def gradient(model, wrapper, data):
+    """Of one step with frozen batch norm."""
+    batch = model.data_preprocessor(data, training=True)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+    losses = wrapper(**batch, mode='loss')
+    model.parse_losses(losses)[0].backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+HOSTS = {'detection': (det, detector), 'segmentation': (seg, segmentor)}
+
+
+def joined(rank, task):
+    """This rank's gradient, and that of both images in one process."""
+    host, build = HOSTS[task]
+    data, model = two_images(host), build()
+    share = {key: values[rank : rank + 1] for key, values in data.items()}
+    fix_chance(1)
+    wrapper = MMDistributedDataParallel(model)
+    apart = gradient(model, wrapper, share)
+    fix_chance(2)
+    alone = build()
+    return apart, gradient(alone, alone, data)
+
+
+@pytest.mark.parametrize('task', HOSTS)
+def test_two_ranks_have_the_gradient_of_the_joined_batch(on_two_ranks, task):
+    (first, whole), (second, _) = on_two_ranks(partial(joined, task=task))
+    assert any(name.endswith('quantizer.anchors') for name in whole)
+    for name, gradients in whole.items():
+        assert torch.equal(first[name], second[name]), name
+        scale = gradients.abs().max().clamp(min=1e-4).item()
+        torch.testing.assert_close(
+            first[name], gradients, rtol=1e-4, atol=1e-4 * scale,
+            msg=lambda text, name=name: f'{name}: {text}',
+        )  # fmt: skip
+
+
+def our_models():
+    """Every model of our configs, shrunken, each once."""
+    found = {}
+    for path in sorted(CONFIGS.rglob('*aib*.py')):
+        cfg = seg.config(path)
+        if cfg.default_scope == 'mmseg':
+            seg.shrink(cfg)
+        elif 'sample' in path.parts:
+            cfg.model.roi_head.bbox_head.num_classes = 5
+        else:
+            det.shrink(cfg)
+        found.setdefault(repr(cfg.model), (path.stem, cfg))
+    return list(found.values())
+
+
+def steps_of_all_models(rank):
+    """Two steps of each model; DDP itself refuses the second one if a
+    parameter had no gradient in the first."""
+    trained = []
+    for name, cfg in our_models():
+        host = det if cfg.default_scope == 'mmdet' else seg
+        torch.manual_seed(0)
+        model = host.build(cfg)
+        wrapper = MMDistributedDataParallel(model)
+        torch.manual_seed(rank)
+        for _ in range(2):
+            data = host.inputs(((96, 96), (96, 96)))
+            if host is seg:
+                data = host.inputs()
+            batch = model.data_preprocessor(data, training=True)
+            losses = wrapper(**batch, mode='loss')
+            model.parse_losses(losses)[0].backward()
+        trained.append(name)
+    return trained
+
+
+def test_no_parameter_is_unused_in_any_of_our_configs(on_two_ranks):
+    first, second = on_two_ranks(steps_of_all_models)
+    assert first == second
+    assert len(first) >= 10
+    assert {name.split('_')[0] for name in first} == {'aib', 'aib-qt'}
+
+
+def unused(rank):
+    """The check can fail: a parameter that nothing uses."""
+    model = detector()
+    model.neck.idle = torch.nn.Parameter(torch.ones(1))
+    wrapper = MMDistributedDataParallel(model)
+    try:
+        for _ in range(2):
+            batch = model.data_preprocessor(two_images(det), training=True)
+            losses = wrapper(**batch, mode='loss')
+            model.parse_losses(losses)[0].backward()
+    except RuntimeError as error:
+        return str(error)
+    return ''
+
+
+def test_an_unused_parameter_would_be_found(on_two_ranks):
+    for error in on_two_ranks(unused):
+        assert 'Expected to have finished reduction' in error
