@@ -3,11 +3,13 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 VENV := $(shell tools/setup_env.sh --path)
 # Two OpenMP threads beside another busy process are slower than one.
-RUN := PYTHONPATH='$(CURDIR)' OMP_NUM_THREADS=1 '$(VENV)/bin/python'
+THREADS := PYTHONPATH='$(CURDIR)' OMP_NUM_THREADS=1
+RUN := $(THREADS) '$(VENV)/bin/python'
 PYTEST := $(RUN) -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-baseline demo-seg test test-slow lint venv-path
+.PHONY: help setup demo demo-baseline demo-seg test test-slow test-openmmlab \
+	lint venv-path
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,6 +33,11 @@ test: setup  ## lint, type-check and run the tests (10 minutes)
 
 test-slow: setup  ## the tests that take minutes each
 	@$(PYTEST) -m slow
+
+test-openmmlab:  ## the tests on OpenMMLab's own distributions, in their own environment
+	@tools/setup_env.sh --openmmlab
+	@$(THREADS) "$$(tools/setup_env.sh --openmmlab --path)/bin/python" \
+		-m pytest -n 2 -m 'not slow'
 
 lint: setup  ## ruff and mypy
 	@'$(VENV)/bin/ruff' check .

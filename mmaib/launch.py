@@ -98,3 +98,11 @@ def _join_without_gpu(cfg: Config) -> None:
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         ),
     )
+
+
+def leave() -> None:
+    """Leave the other processes, if there are any. Whose threads still wait
+    for them when the interpreter ends is aborted."""
+    if is_distributed():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

@@ -25,6 +25,33 @@ def unscoped(value):
     return value
 
 
+def without_guards(value):
+    """Without our hooks and transforms that change no number, see
+    docs/reliability.md."""
+    if isinstance(value, dict):
+        if value.get('type') == 'mmaib.SafeCheckpointHook':
+            value = {**value, 'type': 'CheckpointHook'}
+        return {
+            k: without_guards(v)
+            for k, v in value.items()
+            if k not in ('finite', 'step_seed')
+        }
+    if isinstance(value, list):
+        check = {'type': 'mmaib.CheckFiles'}
+        return [without_guards(v) for v in value if v != check]
+    return value
+
+
+@pytest.mark.parametrize(
+    'path', [p for p in ALL if 'aib' in p.stem], ids=lambda path: path.stem
+)
+def test_every_config_of_ours_is_guarded(path):
+    hooks = seg.config(path).default_hooks
+    assert hooks.checkpoint.type == 'mmaib.SafeCheckpointHook'
+    assert hooks.finite.type == 'mmaib.FiniteCheckHook'
+    assert hooks.step_seed.type == 'mmaib.StepSeedHook'
+
+
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_parses_with_the_fields_of_a_training(path):
     cfg = seg.config(path)
@@ -41,7 +68,7 @@ def test_the_coco_configs_change_nothing_but_the_model(name):
     assert set(ours) - set(plain) == {'custom_imports', 'randomness'}
     for field, value in plain.items():
         if field != 'model':
-            assert ours[field] == value, field
+            assert without_guards(ours[field]) == value, field
     for part in ('backbone', 'rpn_head', 'train_cfg', 'test_cfg'):
         assert ours.model[part] == plain.model[part]
     assert ours.model.neck.neck == plain.model.neck
@@ -93,7 +120,7 @@ def test_our_copies_of_mmsegs_bases_are_mmsegs(tmp_path):
         ours = our_config(f'_base_/{name}.py')
         for field, value in ours.items():
             if field != 'randomness':
-                assert value == theirs[field], field
+                assert without_guards(value) == theirs[field], field
 
 
 def test_the_512_baseline_is_mmsegs_640_but_for_what_the_size_asks():
@@ -130,7 +157,7 @@ def test_the_512_baseline_is_mmsegs_640_but_for_what_the_size_asks():
         'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg',
         'default_hooks',
     ):  # fmt: skip
-        assert ours[field] == theirs[field], field
+        assert without_guards(ours[field]) == theirs[field], field
     assert ours.train_dataloader.batch_size == 2
 
 

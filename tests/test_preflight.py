@@ -80,9 +80,78 @@ def test_weights_that_are_not_there(cfg, field):
         preflight.check_weights(Config(cfg))
 
 
-@pytest.mark.parametrize('name', ['torchvision://resnet50', __file__, True])
-def test_weights_that_are_there_or_remote(name):
+@pytest.mark.parametrize('name', ['torchvision://resnet50', True])
+def test_weights_that_are_remote(name):
     preflight.check_weights(Config(dict(model=dict(pretrained=name))))
+
+
+def test_weights_that_are_there(tmp_path):
+    cfg = Config(dict(load_from=str(tmp_path / 'weights.pth')))
+    torch.save(dict(state_dict={}), cfg.load_from)
+    preflight.check_weights(cfg)
+    (tmp_path / 'weights.pth').write_bytes(b'<html>not found</html>')
+    with pytest.raises(ValueError, match=r"load_from: '.*not a whole.*22 byt"):
+        preflight.check_weights(cfg)
+
+
+class Saved(torch.nn.Module):
+    def __init__(self, width=2, **buffers):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(width))
+        for name, value in buffers.items():
+            self.register_buffer(name, value)
+
+
+def resuming(tmp_path, model):
+    torch.save(
+        dict(state_dict=model.state_dict(), optimizer={}),
+        tmp_path / 'iter_2.pth',
+    )
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_2.pth'))
+    return Config(dict(resume=True, work_dir=str(tmp_path)))
+
+
+def test_resuming_the_same_model(tmp_path):
+    cfg = resuming(tmp_path, Saved())
+    preflight.check_resume(cfg, Saved())
+    preflight.check_resume(cfg, Wrapped(Saved()))
+    # a buffer that the code has gained since is no parameter
+    preflight.check_resume(cfg, Saved(steps=torch.zeros(1)))
+    # nothing was saved yet, or nothing is asked for
+    preflight.check_resume(
+        Config(dict(resume=True, work_dir=str(tmp_path / 'new'))), Saved()
+    )
+    preflight.check_resume(Config(dict(resume=False)), Saved(3))
+
+
+def test_resuming_another_model(tmp_path):
+    cfg = resuming(tmp_path, Saved())
+    with pytest.raises(
+        ValueError, match=r'another model.*\n  weight is \(2,\) in it, \(3,\)'
+    ):
+        preflight.check_resume(cfg, Saved(3))
+    cfg = resuming(tmp_path, Saved(gate=torch.ones(1)))
+    with pytest.raises(ValueError, match='gate is only in it'):
+        preflight.check_resume(cfg, Saved())
+    grown = Saved()
+    grown.anchors = torch.nn.Parameter(torch.ones(20))
+    with pytest.raises(ValueError, match='anchors is not in it'):
+        preflight.check_resume(cfg, grown)
+
+
+def test_resuming_what_is_not_whole(tmp_path):
+    cfg = resuming(tmp_path, Saved())
+    whole = (tmp_path / 'iter_2.pth').read_bytes()
+    (tmp_path / 'iter_2.pth').write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match='not a whole.*No other checkpoint'):
+        preflight.check_resume(cfg, Saved())
+    (tmp_path / 'iter_1.pth').write_bytes(whole)
+    with pytest.raises(ValueError, match=r'--resume .*iter_1\.pth'):
+        preflight.check_resume(cfg, Saved())
+    # a host's hook that was killed while it wrote the name
+    (tmp_path / 'last_checkpoint').write_text('')
+    with pytest.raises(FileNotFoundError, match=r"'' is not there.*iter_1"):
+        preflight.check_resume(cfg, Saved())
 
 
 def test_beits_weights_are_told_with_their_converter():

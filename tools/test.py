@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 
 from mmaib import preflight
-from mmaib.launch import argument_parser, build_runner, load_config
+from mmaib.launch import argument_parser, build_runner, leave, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,6 +49,7 @@ def main() -> None:
     if args.out:
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     runner.test()
+    leave()
 
 
 if __name__ == '__main__':

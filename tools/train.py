@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmaib import preflight
-from mmaib.launch import argument_parser, build_runner, load_config
+from mmaib.launch import argument_parser, build_runner, leave, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,6 +61,7 @@ def main() -> None:
     preflight.check_batch(runner.model, cfg.train_dataloader.get('batch_size'))
     preflight.check_resume(cfg, runner.model)
     runner.train()
+    leave()
 
 
 if __name__ == '__main__':

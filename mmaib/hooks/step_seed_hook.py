@@ -22,6 +22,10 @@ class StepSeedHook(Hook):
     dropout, samplers of boxes) are seeded before each step, Python's and
     NumPy's (augmentation without workers) before the data of each step.
 
+    Workers seed themselves at their start, so bit for bit this holds without
+    workers; and in an iteration-based loop where MMEngine resumes at the
+    sampler (0.10.12), not by loading all past data again (0.10.7).
+
     The seed is the Runner's, so ``randomness=dict(diff_rank_seed=True)``
     gives each rank a noise of its own.
     """
