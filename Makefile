@@ -37,7 +37,7 @@ test-slow: setup  ## the tests that take minutes each
 test-openmmlab:  ## the tests on OpenMMLab's own distributions, in their own environment
 	@tools/setup_env.sh --openmmlab
 	@$(THREADS) "$$(tools/setup_env.sh --openmmlab --path)/bin/python" \
-		-m pytest -n 2 -m 'not slow'
+		-m pytest -n 2 -rs -m 'not slow'
 
 lint: setup  ## ruff and mypy
 	@'$(VENV)/bin/ruff' check .
