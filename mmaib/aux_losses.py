@@ -154,8 +154,9 @@ class AuxLossMixin:
             losses = super().loss(*args, **kwargs)  # type: ignore[misc]
         extra = aux.mean()
         monitors = {k: v for k, v in extra.items() if 'loss' not in k}
-        all_reduce_dict(monitors, op='mean')
-        extra.update(monitors)
+        if monitors:
+            all_reduce_dict(monitors, op='mean')
+            extra.update(monitors)
         if clash := sorted(extra.keys() & losses.keys()):
             raise KeyError(
                 f'{type(self).__name__} and mmaib both report {clash}; '

@@ -18,37 +18,84 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as host
 
-# torch's own switches, see torch.load
+# torch's own switches, see torch.load, and what they take for yes
 SAFE, TRUSTED = (
     'TORCH_FORCE_WEIGHTS_ONLY_LOAD',
     'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD',
 )
-_STATISTICS = ('min', 'max', 'current', 'mean')
+_YES = ('1', 'y', 'yes', 'true')
+# kinds of numpy types that are numbers or text, not pointers
+_KINDS = 'biufcSU'
+_NUMBERS = ('?', 'u1', 'u2', 'u4', 'u8', 'i1', 'i2', 'i4', 'i8', 'f2', 'f4')
+_DTYPES = (*_NUMBERS, 'f8', 'c8', 'c16', 'S1', 'U1')
 
 
-def _statistic(owner: Any, name: str) -> Any:
-    """What `getattr` is let through for: the methods that log buffers name.
+class _LogBuffer(HistoryBuffer):
+    """A log buffer of which a checkpoint tells the numbers, not the methods;
+    saved again, it is MMEngine's."""
 
-    The true one would reach any function from any class.
-    """
-    if owner is HistoryBuffer and name in _STATISTICS:
-        return getattr(owner, name)
-    raise UnpicklingError(f'getattr({owner!r}, {name!r})')
+    def __setstate__(self, state: dict) -> None:
+        super().__init__(
+            state['_log_history'], state['_count_history'], state['max_length']
+        )
+
+    def __reduce__(self) -> tuple:
+        numbers = (self._log_history, self._count_history, self.max_length)
+        return HistoryBuffer, numbers
+
+
+class _Array:
+    """What the name numpy.ndarray stands for: nothing that can be called on
+    bytes of the file."""
+
+
+def _dtype(name: str, *_: Any) -> np.dtype:
+    """A copy of a simple type: of objects, bytes would become pointers."""
+    dtype = np.dtype(name)
+    if dtype.kind not in _KINDS:
+        raise UnpicklingError(f'GLOBAL numpy.dtype({name!r})')
+    return np.dtype(name, copy=True)
+
+
+def _empty_array(*_: Any) -> np.ndarray:
+    """What numpy fills with a state afterwards."""
+    return np.empty(0, np.uint8)
+
+
+def _scalar(dtype: Any, data: bytes) -> Any:
+    if not isinstance(dtype, np.dtype) or dtype.kind not in _KINDS:
+        raise UnpicklingError(f'GLOBAL numpy.scalar of {dtype!r}')
+    return np.frombuffer(data, dtype)[0]
+
+
+def _no_method(*_: Any) -> None:
+    """For `getattr`, by which log buffers name their statistics: the true
+    one reaches any function from any class."""
 
 
 def _log_buffers() -> list:
-    """What MMEngine's log buffers need, and nothing that runs code."""
-    import numpy.core.multiarray as multiarray  # numpy 1's name and numpy 2's
-
-    named: list = [HistoryBuffer, np.ndarray, np.dtype]
-    named += [type(np.dtype(name)) for name in (bool, 'i4', 'i8', 'f4', 'f8')]
-    named.append((_statistic, 'builtins.getattr'))
-    for package in ('numpy.core', 'numpy._core'):
-        for function in ('_reconstruct', 'scalar'):
-            name = f'{package}.multiarray.{function}'
-            named.append((getattr(multiarray, function), name))
+    """Harmless stand-ins for the names that MMEngine's log buffers ask for,
+    and the types whose state a file may set."""
+    named: list = [
+        (_LogBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (_no_method, 'builtins.getattr'),
+        (_Array, 'numpy.ndarray'),
+        (_dtype, 'numpy.dtype'),
+        (np.ndarray, 'no name: array'),
+    ]
+    named += [(type(np.dtype(name)), f'no name: {name}') for name in _DTYPES]
+    for package in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
+        named += [
+            (_empty_array, f'{package}.multiarray._reconstruct'),
+            (_scalar, f'{package}.multiarray.scalar'),
+        ]
     return named
+
+
+def _trusted() -> bool:
+    return os.environ.get(TRUSTED, '').lower() in _YES
 
 
 def load_safely() -> None:
@@ -56,15 +103,21 @@ def load_safely() -> None:
 
     TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1, torch's own switch, turns that off.
     """
-    if os.environ.get(TRUSTED, '0') == '0':
-        os.environ[SAFE] = '1'
-        torch.serialization.add_safe_globals(_log_buffers())
+    if _trusted():
+        return
+    os.environ.pop(TRUSTED, None)
+    os.environ[SAFE] = '1'
+    torch.serialization.add_safe_globals(_log_buffers())
+    # The host's own list has the true getattr, and takes ours down with it.
+    if hasattr(host, 'get_torch_safe_globals'):
+        host.get_torch_safe_globals = lambda: []
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """The contents of a local checkpoint.
 
-    Tensors stay on the disk until they are used.
+    Tensors stay on the disk until they are used, so the file must not be
+    written over as long as they are.
 
     Args:
         path: of a file that `torch.save` wrote.
@@ -77,13 +130,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     archive = zipfile.is_zipfile(path)
     try:
         return torch.load(
-            path,
-            map_location='cpu',
-            weights_only=SAFE in os.environ,
-            mmap=archive,
+            path, map_location='cpu', weights_only=not _trusted(), mmap=archive
         )
-    except (UnpicklingError, RuntimeError, EOFError, IndexError) as error:
-        asked = re.search(r'(?<=GLOBAL )\S+|getattr\(.+\)', str(error))
+    except MemoryError:
+        raise
+    except Exception as error:
+        asked = re.search(r'(?<=GLOBAL )\S+', str(error))
         if asked:
             raise ValueError(
                 f"'{path}' holds more than tensors and plain types: loading "
@@ -91,7 +143,10 @@ def read_checkpoint(path: str) -> dict[str, Any]:
                 'torch.save(dict(state_dict=...)), or, if you trust where it '
                 f'comes from, set {TRUSTED}=1.'
             ) from error
+        size = os.path.getsize(path)
+        reason = 'cut off, or of another kind'
+        if archive:
+            reason = f'{type(error).__name__}: {error}'.split('\n')[0]
         raise ValueError(
-            f"'{path}' is not a whole checkpoint: {os.path.getsize(path)} "
-            'bytes, cut off or of another kind'
+            f"'{path}' is not a whole checkpoint: {size} bytes, {reason}"
         ) from error

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import master_only
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS
 from mmengine.runner import find_latest_checkpoint
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.aux_losses import AuxLossMixin
@@ -75,7 +76,6 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
             _must_exist(f'{path}.ann_file', metric['ann_file'])
 
 
-@master_only
 def check_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
     """Refuse COCO annotations that cannot be meant, and warn of those that
     mmdet would skip without a word.
@@ -85,20 +85,41 @@ def check_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
         loaders: dataloaders that will be used.
 
     Raises:
-        ValueError: naming the field, the file and what is wrong with it.
+        ValueError: on every process, naming the field, the file and what is
+            wrong with it.
     """
+    wrong: list[str | None] = [None]
+    if is_main_process():
+        try:
+            _read_annotations(cfg, loaders)
+        except ValueError as error:
+            wrong = [str(error)]
+    broadcast_object_list(wrong)
+    if wrong[0] is not None:
+        raise ValueError(wrong[0])
+
+
+def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
     for loader in loaders:
         for path, dataset in _having('ann_file', cfg.get(loader), loader):
-            ann_file = osp.join(
-                dataset.get('data_root') or '', dataset['ann_file']
-            )
-            with DATASETS.switch_scope_and_registry(None) as registry:
-                kind = registry.get(dataset.get('type', ''))
-            if not _reads_coco(kind) or not osp.isfile(ann_file):
+            root = dataset.get('data_root') or ''
+            kind = dataset.get('type', '')
+            if isinstance(kind, str):
+                with DATASETS.switch_scope_and_registry(None) as registry:
+                    kind = registry.get(kind)
+            if not _reads_coco(kind):
                 continue
-            known = {**kind.METAINFO, **(dataset.get('metainfo') or {})}
+            ann_file = osp.join(root, dataset['ann_file'])
+            if not osp.isfile(ann_file):
+                continue
+            classes = {
+                **kind.METAINFO,
+                **(dataset.get('metainfo') or {}),
+            }.get('classes')
+            if isinstance(classes, str):
+                classes = list_from_file(classes)
             try:
-                told = check_coco(ann_file, known.get('classes'))
+                told = check_coco(ann_file, classes)
             except ValueError as error:
                 raise ValueError(f'{path}.ann_file: {error}') from error
             for sentence in told:
@@ -137,6 +158,7 @@ def check_weights(cfg: Any) -> None:
     for field, path in named:
         if not isinstance(path, str) or '://' in path:
             continue
+        path = osp.expanduser(path)
         if osp.exists(path):
             check_checkpoint(field, path)
             continue
@@ -190,18 +212,21 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
     if not cfg.get('resume'):
         return
     path = cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
-    if path is None or '://' in path:
+    if path is None or '://' in path or osp.isdir(path):
         return
     try:
         if not osp.isfile(path):
             raise FileNotFoundError(f"'{path}' is not there")
-        saved = read_checkpoint(path)['state_dict']
+        read = read_checkpoint(path)
+        if not isinstance(read, dict) or 'state_dict' not in read:
+            raise ValueError(f"'{path}' is no checkpoint of a training")
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(
             f'resume: {error}. {_whole_checkpoints(cfg.work_dir)}'
         ) from error
     bare: Any = model.module if is_model_wrapper(model) else model
-    own, buffers = bare.state_dict(), dict(bare.named_buffers())
+    saved, own = _tensors(read['state_dict']), _tensors(bare.state_dict())
+    buffers = dict(bare.named_buffers())
     differing = [
         *(f'{n} is not in it' for n in own if n not in {*saved, *buffers}),
         *(f'{n} is only in it' for n in saved if n not in own),
@@ -221,6 +246,11 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
             f'its weights: --cfg-options load_from={path}, without --resume '
             'and in another --work-dir.'
         )
+
+
+def _tensors(state_dict: dict[str, Any]) -> dict[str, Tensor]:
+    """Without what modules keep beside them (`get_extra_state`)."""
+    return {k: v for k, v in state_dict.items() if isinstance(v, Tensor)}
 
 
 def _whole_checkpoints(folder: str) -> str:

@@ -85,10 +85,12 @@ def test_weights_that_are_remote(name):
     preflight.check_weights(Config(dict(model=dict(pretrained=name))))
 
 
-def test_weights_that_are_there(tmp_path):
+def test_weights_that_are_there(tmp_path, monkeypatch):
     cfg = Config(dict(load_from=str(tmp_path / 'weights.pth')))
     torch.save(dict(state_dict={}), cfg.load_from)
     preflight.check_weights(cfg)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    preflight.check_weights(Config(dict(load_from='~/weights.pth')))
     (tmp_path / 'weights.pth').write_bytes(b'<html>not found</html>')
     with pytest.raises(ValueError, match=r"load_from: '.*not a whole.*22 byt"):
         preflight.check_weights(cfg)
@@ -100,6 +102,14 @@ class Saved(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.ones(width))
         for name, value in buffers.items():
             self.register_buffer(name, value)
+
+
+class Keeping(Saved):
+    def get_extra_state(self):
+        return dict(kept=1)
+
+    def set_extra_state(self, state):
+        pass
 
 
 def resuming(tmp_path, model):
@@ -117,6 +127,9 @@ def test_resuming_the_same_model(tmp_path):
     preflight.check_resume(cfg, Wrapped(Saved()))
     # a buffer that the code has gained since is no parameter
     preflight.check_resume(cfg, Saved(steps=torch.zeros(1)))
+    # and what a module keeps beside its tensors is no parameter either
+    cfg = resuming(tmp_path, Keeping())
+    preflight.check_resume(cfg, Keeping())
     # nothing was saved yet, or nothing is asked for
     preflight.check_resume(
         Config(dict(resume=True, work_dir=str(tmp_path / 'new'))), Saved()
@@ -147,6 +160,11 @@ def test_resuming_what_is_not_whole(tmp_path):
         preflight.check_resume(cfg, Saved())
     (tmp_path / 'iter_1.pth').write_bytes(whole)
     with pytest.raises(ValueError, match=r'--resume .*iter_1\.pth'):
+        preflight.check_resume(cfg, Saved())
+    torch.save(dict(model={}), tmp_path / 'iter_2.pth')
+    with pytest.raises(
+        ValueError, match='no checkpoint of a training.*iter_1'
+    ):
         preflight.check_resume(cfg, Saved())
     # a host's hook that was killed while it wrote the name
     (tmp_path / 'last_checkpoint').write_text('')
@@ -256,3 +274,41 @@ def test_batch_norm_on_a_single_image(path):
     init_default_scope('mmseg')
     with torch.device('meta'):
         preflight.check_batch(MODELS.build(head), 1)
+
+
+def annotated(tmp_path, content, **fields):
+    (tmp_path / 'train.json').write_text(json.dumps(content))
+    init_default_scope('mmdet')
+    dataset = dict(
+        type='CocoDataset', data_root=str(tmp_path), ann_file='train.json'
+    )
+    dataset.update(fields)
+    return Config(dict(train_dataloader=dict(dataset=dataset)))
+
+
+COCO_FILE = dict(
+    images=[], annotations=[], categories=[dict(id=1, name='cell')]
+)
+
+
+def test_annotations_as_the_host_takes_them(tmp_path):
+    import mmdet.datasets
+
+    classes = tmp_path / 'classes.txt'
+    classes.write_text('cell\n')
+    without = {k: v for k, v in COCO_FILE.items() if k != 'annotations'}
+    for content, fields in (
+        (COCO_FILE, dict(metainfo=dict(classes=('cell',)))),
+        (COCO_FILE, dict(metainfo=dict(classes=str(classes)))),
+        (without, dict(metainfo=dict(classes=('cell',)), test_mode=True)),
+        ([], dict(type='CocoPanopticDataset')),
+        ([], dict(type='NoSuchDataset')),
+    ):
+        cfg = annotated(tmp_path, content, **fields)
+        preflight.check_annotations(cfg, ('train_dataloader',))
+    cfg = annotated(tmp_path, COCO_FILE)
+    cfg.train_dataloader.dataset.type = mmdet.datasets.CocoDataset
+    with pytest.raises(
+        ValueError, match=r'train_dataloader\.dataset\.ann_file: .*none of'
+    ):
+        preflight.check_annotations(cfg, ('train_dataloader',))

@@ -29,7 +29,9 @@ def check_coco(path: str, classes: Sequence[str] | None) -> list[str]:
     coco = _read(path)
     names = {entry['id']: entry['name'] for entry in coco['categories']}
     told = []
-    if classes is not None:
+    if 'annotations' not in coco:
+        told.append('the file has no annotations')
+    if classes:
         absent = [name for name in classes if name not in names.values()]
         if len(absent) == len(classes):
             raise ValueError(
@@ -47,7 +49,10 @@ def check_coco(path: str, classes: Sequence[str] | None) -> list[str]:
             )
     images = {image['id']: image for image in coco['images']}
     dropped: Counter[str] = Counter()
-    for annotation in coco['annotations']:
+    annotations = coco.get('annotations', [])
+    for annotation in annotations:
+        if annotation.get('ignore', False):
+            continue
         try:
             fault = _fault(annotation, images, names, classes)
         except (KeyError, TypeError, ValueError) as error:
@@ -56,7 +61,7 @@ def check_coco(path: str, classes: Sequence[str] | None) -> list[str]:
             ) from error
         if fault:
             dropped[fault] += 1
-    total = len(coco['annotations'])
+    total = len(annotations)
     told += [f'{n} of {total} {what}' for what, n in sorted(dropped.items())]
     return told
 
@@ -67,7 +72,7 @@ def _read(path: str) -> dict[str, Any]:
             coco = json.load(file)
     except ValueError as error:
         raise ValueError(f"'{path}' is no whole JSON file: {error}") from error
-    fields = ('images', 'annotations', 'categories')
+    fields = ('images', 'categories')
     if not isinstance(coco, dict) or any(f not in coco for f in fields):
         found = sorted(coco) if isinstance(coco, dict) else type(coco).__name__
         raise ValueError(
@@ -89,7 +94,7 @@ def _fault(
     category = names.get(annotation['category_id'])
     if category is None:
         return 'annotations have a category the file does not list: skipped'
-    if classes is not None and category not in classes:
+    if classes and category not in classes:
         return f'annotations are of {category!r}, which is no class: skipped'
     x, y, w, h = annotation['bbox']
     if w < 1 or h < 1 or annotation['area'] <= 0:

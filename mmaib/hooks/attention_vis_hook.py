@@ -92,7 +92,7 @@ class AttentionVisHook(Hook):
             visualizer, maps, image, sample, score_thr=self.score_thr
         )
         name = osp.splitext(osp.basename(sample.img_path))[0]
-        # Asked for in a test, runner.iter builds the training's loop, here on
-        # the main process alone: the others would wait for it elsewhere.
-        step = runner.iter if mode == 'val' else batch_idx
+        # Not runner.iter: where nothing was trained it builds the training's
+        # loop, here on the main process alone, and the others wait for it.
+        step = runner.message_hub.get_info('iter', batch_idx)
         visualizer.add_image(f'attention_{name}', drawn, step=step)

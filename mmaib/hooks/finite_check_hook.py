@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,9 +31,11 @@ class FiniteCheckHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        for image, path in zip(_images(data_batch), _paths(data_batch)):
+        paths = _paths(data_batch)
+        for number, image in enumerate(_images(data_batch)):
             if not _finite(image):
                 values = (~image.isfinite()).sum().item()
+                path = paths[number] if number < len(paths) else paths
                 raise FloatingPointError(
                     f'{values} of {image.numel()} values of the input are '
                     f'not finite, as it comes out of the pipeline: {path} '
@@ -48,28 +49,33 @@ class FiniteCheckHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
+        logged = outputs if isinstance(outputs, dict) else {}
         wrong = {
             name: float(value)
-            for name, value in (outputs or {}).items()
-            if not _finite(torch.as_tensor(value))
+            for name, value in logged.items()
+            if isinstance(value, (float, Tensor))
+            and torch.as_tensor(value).numel() == 1
+            and not _finite(torch.as_tensor(value))
         }
         if wrong:
             raise FloatingPointError(
                 f'not finite: {wrong} ({_when(runner)}), images '
-                f'{[*_paths(data_batch)]}. A smaller lr, a longer warm-up or '
+                f'{_paths(data_batch)}. A smaller lr, a longer warm-up or '
                 'clip_grad often help; no checkpoint was written since'
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        # infinite buffers can be meant: masks, ranges not observed yet
         wrong = [
             name
             for name, value in checkpoint['state_dict'].items()
-            if not _finite(value)
+            if isinstance(value, Tensor) and value.is_floating_point()
+            if value.float().isnan().any()
         ]
         if wrong:
             raise FloatingPointError(
-                f'not finite: {len(wrong)} weights, the first {wrong[:5]} '
-                f'({_when(runner)}). They were not saved; the last '
+                f'NaN in {len(wrong)} weights, the first {wrong[:5]} '
+                f'({_when(runner)}). They were not saved: an earlier '
                 'checkpoint is good'
             )
 
@@ -78,16 +84,29 @@ def _finite(value: Tensor) -> bool:
     return not value.is_floating_point() or bool(value.isfinite().all())
 
 
-def _images(batch: Any) -> Iterable[Tensor]:
-    """The images of a batch as the hosts' data sets give it."""
+def _images(batch: Any) -> list[Tensor]:
+    """The images of a batch as the hosts' data sets give it; those of every
+    branch, if there are several."""
     inputs = batch.get('inputs') if isinstance(batch, dict) else None
-    return inputs if isinstance(inputs, (Sequence, Tensor)) else ()
+    branches = inputs.values() if isinstance(inputs, dict) else [inputs]
+    return [
+        image
+        for branch in branches
+        if isinstance(branch, (list, tuple, Tensor))
+        for image in branch
+        if isinstance(image, Tensor)
+    ]
 
 
-def _paths(batch: Any) -> Iterator[str]:
+def _paths(batch: Any) -> list[str]:
     """Where the images of a batch come from, '?' if unknown."""
-    for sample in batch.get('data_samples') or ():
-        yield getattr(sample, 'img_path', '?')
+    samples = batch.get('data_samples') if isinstance(batch, dict) else None
+    branches = samples.values() if isinstance(samples, dict) else [samples]
+    return [
+        getattr(sample, 'img_path', '?')
+        for branch in branches
+        for sample in branch or ()
+    ]
 
 
 def _when(runner: Runner) -> str:

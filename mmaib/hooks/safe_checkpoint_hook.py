@@ -95,5 +95,11 @@ class SafeCheckpointHook(CheckpointHook):
             yield
         finally:
             del backend.remove
+        current = [
+            self.last_ckpt,
+            getattr(self, 'best_ckpt_path', None),
+            *getattr(self, 'best_ckpt_path_dict', {}).values(),
+        ]
         for path in outdated:
-            backend.remove(path)
+            if path not in current:  # of a name that was used again
+                backend.remove(path)

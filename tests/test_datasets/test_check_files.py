@@ -1,13 +1,15 @@
 import io
 import logging
 
+import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmaib.datasets import CheckFiles
+from mmaib.datasets import CheckFiles, check_files
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
 
@@ -63,6 +65,37 @@ def test_a_mask_of_another_size(sample):
         CheckFiles()(sample(encoded('jpeg'), mask))
     with pytest.raises(ValueError, match="/mask' is broken or cut off"):
         CheckFiles()(sample(encoded('jpeg'), encoded('png')[:-20]))
+
+
+def test_images_that_lie_on_their_side(sample):
+    """The hosts turn the image by its EXIF, and not the mask."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, 'jpeg', exif=exif)
+    turned = np.rot90(PIXELS[..., 0]).copy()
+    results = sample(buffer.getvalue(), encoded('png', turned))
+    assert CheckFiles()(results) is results
+    loaded = LoadImageFromFile()(results)['img']
+    assert loaded.shape[:2] == turned.shape
+    with pytest.raises(ValueError, match=r'\(40, 30\).*\(30, 40\)'):
+        CheckFiles()(sample(buffer.getvalue(), encoded('png', PIXELS[..., 0])))
+
+
+def test_what_the_host_loads_passes(sample, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    mask = encoded('png', PIXELS[..., 0])
+    results = sample(encoded('png'), mask)
+    assert CheckFiles()(results) is results
+    monkeypatch.undo()
+    done, radiance = cv2.imencode('.hdr', PIXELS.astype(np.float32))
+    assert done
+    CheckFiles()(sample(radiance.tobytes()))
+    # back ends that hand out views of their memory
+    monkeypatch.setattr(
+        check_files.fileio, 'get', lambda path, args: memoryview(mask)
+    )
+    CheckFiles()(dict(img_path='remote'))
 
 
 class Images(BaseDataset):

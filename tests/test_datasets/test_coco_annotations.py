@@ -77,10 +77,15 @@ def test_files_that_are_not_cocos(write):
     whole = json.dumps(coco())
     with pytest.raises(ValueError, match=r"train\.json' is no whole JSON"):
         check_coco(write(whole[: len(whole) // 2]), None)
+    (told,) = check_coco(write(dict(images=[], categories=[])), ())
+    assert told == 'the file has no annotations'
     with pytest.raises(ValueError, match=r"needs .* got \['images'\]"):
         check_coco(write(dict(images=[])), None)
     with pytest.raises(ValueError, match='got list'):
         check_coco(write([]), None)
+    ignored = coco()
+    ignored['annotations'][0] = dict(ignore=1)
+    assert check_coco(write(ignored), None) == []
     lacking = coco()
     del lacking['annotations'][0]['bbox']
     with pytest.raises(ValueError, match="'id': 0.*does not parse.*bbox"):

@@ -26,6 +26,11 @@ def test_images_are_named_before_the_step():
     # a batch that was stacked already, and hosts with batches of their own
     with pytest.raises(FloatingPointError, match=r'0\.jpg'):
         hook.before_train_iter(RUNNER, 0, batch(*torch.stack([broken, whole])))
+    with pytest.raises(FloatingPointError, match=r'pipeline: \[\]'):
+        hook.before_train_iter(RUNNER, 0, dict(inputs=[broken]))
+    branches = {key: dict(student=batch(broken)[key]) for key in batch()}
+    with pytest.raises(FloatingPointError, match=r': 0\.jpg'):
+        hook.before_train_iter(RUNNER, 0, branches)
     hook.before_train_iter(RUNNER, 0, [broken])
     hook.before_train_iter(RUNNER, 0, None)
 
@@ -36,14 +41,20 @@ def test_losses_and_images_are_named_after_the_step(value):
     losses = dict(loss=torch.tensor(1.0), acc=torch.tensor(3), lr=0.1)
     hook.after_train_iter(RUNNER, 0, batch(), losses)
     hook.after_train_iter(RUNNER, 0, batch(), None)
+    losses.update(note='text', none=None, parts=[1], map=torch.ones(2))
+    hook.after_train_iter(RUNNER, 0, None, losses)
     losses['loss_kl'] = torch.tensor(value)
+    for other in (None, [1], (1,)):
+        with pytest.raises(FloatingPointError, match=r'loss_kl.*images \[\]'):
+            hook.after_train_iter(RUNNER, 0, other, losses)
     with pytest.raises(FloatingPointError, match=r"loss_kl.*0\.jpg', '1\.jpg"):
         hook.after_train_iter(RUNNER, 0, batch(), losses)
 
 
 def test_broken_weights_are_not_saved():
     hook = FiniteCheckHook()
-    weights = dict(a=torch.ones(2), n=torch.tensor(3))
+    weights = dict(a=torch.ones(2), n=torch.tensor(3), _extra_state={})
+    weights['attn_mask'] = torch.tensor([0.0, -float('inf')])
     hook.before_save_checkpoint(RUNNER, dict(state_dict=weights))
     weights['neck.gate'] = torch.tensor([NAN])
     with pytest.raises(FloatingPointError, match=r'1 weights.*neck\.gate'):

@@ -59,7 +59,7 @@ class Score(BaseMetric):
 def train(tmp_path):
     """Train for some epochs of one step, a checkpoint after each."""
 
-    def run(epochs, **options):
+    def run(epochs, filename_tmpl='epoch_{}.pth', **options):
         loader = dict(
             dataset=[0], sampler=dict(type='DefaultSampler'), batch_size=1
         )
@@ -76,6 +76,7 @@ def train(tmp_path):
                 checkpoint=dict(
                     type='mmaib.SafeCheckpointHook',
                     interval=1,
+                    filename_tmpl=filename_tmpl,
                     max_keep_ckpts=1,
                     save_best='score',
                     rule='greater',
@@ -107,6 +108,14 @@ def test_keeps_as_many_as_asked_for(train, tmp_path):
     train(5, resume=True)
     assert checkpoints(tmp_path)['epoch_5.pth'] == 5.0
     assert not (tmp_path / 'epoch_3.pth').exists()
+
+
+def test_a_name_that_is_used_again_is_not_removed(train, tmp_path):
+    train(3, filename_tmpl='latest.pth')
+    assert checkpoints(tmp_path) == {
+        'latest.pth': 3.0,
+        'best_score_latest.pth': 3.0,
+    }
 
 
 @pytest.mark.parametrize('failing', ['epoch_3.pth', 'best_score_epoch_3.pth'])

@@ -23,7 +23,6 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='mmaib.CheckFiles'),
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(320, 240), keep_ratio=True),
     # after Resize: predictions are scored at the labels' own size
