@@ -32,6 +32,7 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
         beta: weight of the KL, in nats, mean over K and RoIs.
         std_shift: see :class:`GaussianEncoder`.
         train_draws: see :class:`GaussianEncoder`.
+        kl: see :class:`GaussianEncoder`.
         args, kwargs: of mmdet's ``Shared2FCBBoxHead``.
 
     Shape:
@@ -49,6 +50,7 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
         beta: float = 0.01,
         std_shift: float = 5.0,
         train_draws: int | str = 1,
+        kl: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -62,6 +64,7 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
             beta=beta,
             std_shift=std_shift,
             train_draws=train_draws,
+            kl=kl,
         )
         self.cls_encoder = GaussianEncoder(
             **latent, with_mean=False, loss_name='loss_kl_cls'

@@ -6,6 +6,7 @@ from .attentive_bottleneck import AttentiveBottleneck
 from .capture import CapturedMap, capture_attention
 from .feature_modulation import FeatureModulation
 from .gaussian_encoder import GaussianEncoder
+from .kl_critic import KLCritic
 from .variational_attention import VariationalAttention
 from .with_aux_losses import build_with_aux_losses
 
@@ -16,6 +17,7 @@ __all__ = [
     'CapturedMap',
     'FeatureModulation',
     'GaussianEncoder',
+    'KLCritic',
     'VariationalAttention',
     'build_with_aux_losses',
     'capture_attention',

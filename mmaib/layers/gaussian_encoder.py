@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -9,7 +11,10 @@ from mmaib.checks import at_least, draws, one_of
 from mmaib.functional import draw_gaussian, gaussian_kl, softplus_std
 from mmaib.registry import MODELS
 
+from .kl_critic import KLCritic
+
 TRUNKS = ('linear', 'conv1x1', 'conv3x3')
+KLS = ('closed_form', 'adversarial')
 
 
 def _trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
@@ -34,7 +39,10 @@ class GaussianEncoder(BaseModule):
     features of any scale.
 
     Reports ``beta`` times the KL of Eq. 19 as ``loss_name``, and the KL
-    itself as the monitor ``kl_nats``.
+    itself as the monitor ``kl_nats``. With an adversarial ``kl``, ``beta``
+    times the encoder's part of Eq. 20 instead, and the critic's loss as
+    ``loss_critic`` (``loss_critic_cls`` beside ``loss_kl_cls``); ``kl_nats``
+    still tells the KL in closed form.
 
     Args:
         in_channels: channels of the attended feature.
@@ -47,6 +55,9 @@ class GaussianEncoder(BaseModule):
         train_draws: ``1``, a drawn latent in training, or ``'mean'``, no
             noise. Evaluation takes the mean unless it asks for draws.
         loss_name: key of the KL in the loss dict.
+        kl: how to evaluate the KL. ``dict(type='closed_form')``, Eq. 19, or
+            ``dict(type='adversarial')`` with the fields of
+            :class:`KLCritic`, Eq. 20.
         init_cfg: see MMEngine.
 
     Shape:
@@ -67,6 +78,7 @@ class GaussianEncoder(BaseModule):
         std_shift: float = 5.0,
         train_draws: int | str = 1,
         loss_name: str = 'loss_kl',
+        kl: dict | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -83,6 +95,26 @@ class GaussianEncoder(BaseModule):
         self.std = _trunk(trunk, in_channels, latent_channels)
         for parameter in self.std.parameters():
             nn.init.zeros_(parameter)
+        self.critic = self._build_critic(latent_channels, **(kl or {}))
+
+    def _build_critic(
+        self,
+        latent_channels: int,
+        type: str = 'closed_form',
+        **fields: Any,
+    ) -> nn.Module | None:
+        if one_of('kl.type', type, KLS) == 'adversarial':
+            if self.train_draws is None:
+                raise ValueError(
+                    "kl.type='adversarial' compares draws of the latent with "
+                    "the prior's: it needs train_draws=1, got 'mean'"
+                )
+            return KLCritic(latent_channels, **fields)
+        if fields:
+            raise ValueError(
+                f"kl.type='closed_form' has no fields, got {sorted(fields)}"
+            )
+        return None
 
     def forward(
         self,
@@ -114,15 +146,19 @@ class GaussianEncoder(BaseModule):
         if num_draws is None and not collecting(self.training):
             return mean
         std = softplus_std(self.std(x), self.std_shift)
+        z = mean
+        if num_draws is not None:
+            z = draw_gaussian(mean, std, num_draws, generator)
         if collecting(self.training):
-            self._report(mean, std)
-        if num_draws is None:
-            return mean
-        return draw_gaussian(mean, std, num_draws, generator).to(mean.dtype)
+            self._report(mean, std, z)
+        return z.to(mean.dtype)
 
-    def _report(self, mean: Tensor, std: Tensor) -> None:
+    def _report(self, mean: Tensor, std: Tensor, z: Tensor) -> None:
         kl = gaussian_kl(mean, std)
         # Not mean(): the mean over no RoIs is NaN.
         kl = kl.sum() / max(kl.numel(), 1)
-        report_loss(self.loss_name, self.beta * kl)
         report_scalar('kl_nats', kl)
+        if self.critic is not None:
+            kl, critic = self.critic(z)
+            report_loss(self.loss_name.replace('kl', 'critic'), critic)
+        report_loss(self.loss_name, self.beta * kl)

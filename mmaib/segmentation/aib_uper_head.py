@@ -48,6 +48,7 @@ class AIBUPerHead(UPerHead):
         beta: weight of the KL, in nats, mean over channels and positions.
         std_shift: see :class:`GaussianEncoder`.
         train_draws: see :class:`GaussianEncoder`.
+        kl: see :class:`GaussianEncoder`.
         args, kwargs: of mmseg's ``UPerHead``.
 
     Shape:
@@ -66,6 +67,7 @@ class AIBUPerHead(UPerHead):
         beta: float = 0.01,
         std_shift: float = 5.0,
         train_draws: int | str = 1,
+        kl: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -89,6 +91,7 @@ class AIBUPerHead(UPerHead):
             beta=beta,
             std_shift=std_shift,
             train_draws=train_draws,
+            kl=kl,
         )
 
     def forward(

@@ -131,6 +131,22 @@ def test_every_trainable_parameter_gets_a_gradient(name):
     assert all(own)
 
 
+def test_an_adversarial_kl():
+    model = detector(
+        **{'roi_head.bbox_head.kl': dict(type='adversarial', dropout=0.1)}
+    )
+    losses = loss(model, inputs())
+    assert set(losses) >= {'loss_critic_cls', 'loss_critic_reg', 'loss_kl_cls'}
+    assert losses['loss_kl_cls'] < 0
+    total(losses).backward()
+    for name, value in model.named_parameters():
+        if value.requires_grad:
+            assert value.grad is not None, name
+        if 'critic' in name:
+            assert value.grad.any(), name
+    assert len(predict(model, inputs())) == 2
+
+
 def test_consecutive_steps_deepcopy_and_ema_keep_the_losses_right():
     model = detector('aib-qt', **{'test_draws': 'mean'})
     ema = ExponentialMovingAverage(model)

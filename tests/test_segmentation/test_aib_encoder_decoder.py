@@ -53,6 +53,18 @@ def noisy(segmentor):
     torch.nn.init.constant_(segmentor.decode_head.encoder.std.bias, 4.0)
 
 
+def test_an_adversarial_kl():
+    segmentor = make(decode_head=dict(kl=dict(type='adversarial')))
+    losses = seg.loss(segmentor, seg.inputs())
+    assert {'loss_critic', 'loss_kl', 'kl_nats'} <= losses.keys()
+    assert losses['loss_kl'] < 0
+    segmentor.parse_losses(losses)[0].backward()
+    for name, parameter in segmentor.named_parameters():
+        assert parameter.grad is not None, name
+        assert 'critic' not in name or parameter.grad.any(), name
+    assert len(seg.predict(segmentor, seg.inputs())) == 2
+
+
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_every_config_trains_and_predicts(path):
     segmentor = make(path)

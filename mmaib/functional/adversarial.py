@@ -1,0 +1,53 @@
+"""The adversarial form of the KL, for latents that have no density."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .gaussian import at_least_float32
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Not mean(): the mean over no rows (no RoIs) is NaN."""
+    return values.sum() / max(values.numel(), 1)
+
+
+def critic_loss(prior_logits: Tensor, latent_logits: Tensor) -> Tensor:
+    r"""What the critic descends: the negative of Eq. 20 of [AIB], which is
+    the binary cross entropy of telling the prior's draws from latents.
+
+    .. math::
+        -\mathbb{E}_{z \sim r} \log D(z)
+        - \mathbb{E}_{x} \log (1 - D(\mathrm{Enc}(x, a)))
+
+    with :math:`D` the sigmoid of the logits. At equilibrium it is
+    :math:`2 \log 2`.
+
+    Args:
+        prior_logits: of draws of the prior, any shape.
+        latent_logits: of latents, any shape.
+
+    Returns:
+        Scalar in nats, float32 or wider; 0 for no rows.
+    """
+    prior = F.softplus(-at_least_float32(prior_logits))
+    latent = F.softplus(at_least_float32(latent_logits))
+    return _mean(prior) + _mean(latent)
+
+
+def adversarial_kl(latent_logits: Tensor) -> Tensor:
+    r"""What the encoder descends: its part of Eq. 20 of [AIB].
+
+    .. math:: \mathbb{E}_{x} \log (1 - D(\mathrm{Enc}(x, a)))
+
+    Its minimum over encoders stands in for the KL's, but its value is no
+    KL: it is negative, and :math:`-\log 2` at equilibrium.
+
+    Args:
+        latent_logits: of latents, any shape.
+
+    Returns:
+        Scalar in nats, float32 or wider; 0 for no rows.
+    """
+    return -_mean(F.softplus(at_least_float32(latent_logits)))

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmaib.checks import at_least, one_of
+from mmaib.registry import HOOKS
+
+SHAPES: dict[str, Callable[[float], float]] = {
+    'constant': lambda t: 0.0,
+    'linear': lambda t: t,
+    'cosine': lambda t: (1 - math.cos(math.pi * t)) / 2,
+}
+
+
+@HOOKS.register_module()
+class BetaWarmupHook(Hook):
+    """Raise the weight of the KL from 0 to what the config says.
+
+    Every ``beta`` of the model (latents and maps) is multiplied by a factor
+    that grows over the first steps. It depends on the step alone, so a
+    resumed training goes on where it was. The log shows it as
+    ``beta_factor``.
+
+    Args:
+        end: the step, or epoch, from which on the factor is 1.
+        begin: until then it is 0.
+        by_epoch: whether both count epochs, not iterations.
+        schedule: between them, ``'linear'``, ``'cosine'`` or
+            ``'constant'``, 0 until ``end``.
+
+    Raises:
+        ValueError: if a field is out of range; before the training, if no
+            layer of the model has a ``beta``.
+    """
+
+    def __init__(
+        self,
+        end: int,
+        begin: int = 0,
+        by_epoch: bool = False,
+        schedule: str = 'linear',
+    ) -> None:
+        self.begin = at_least('begin', begin, 0)
+        self.end = at_least('end', end, self.begin + 1)
+        self.by_epoch = by_epoch
+        self.shape = SHAPES[one_of('schedule', schedule, SHAPES)]
+        self._betas: list[tuple[Any, float]] = []
+
+    def before_train(self, runner: Runner) -> None:
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        self._betas = [
+            (layer, layer.beta)
+            for layer in model.modules()
+            if type(layer).__module__.startswith('mmaib.layers')
+            and getattr(layer, 'beta', 0.0) > 0
+        ]
+        if not self._betas:
+            raise ValueError(
+                f'BetaWarmupHook: {type(model).__name__} has no layer with '
+                'beta > 0, such as decode_head.beta or bbox_head.beta'
+            )
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        step = runner.epoch if self.by_epoch else runner.iter
+        factor = self.factor(step)
+        for layer, beta in self._betas:
+            layer.beta = factor * beta
+        hub = MessageHub.get_current_instance()
+        hub.update_scalar('train/beta_factor', factor)
+
+    def after_train(self, runner: Runner) -> None:
+        for layer, beta in self._betas:
+            layer.beta = beta
+
+    def factor(self, step: int) -> float:
+        """What every beta is multiplied by in a step."""
+        if step >= self.end:
+            return 1.0
+        if step < self.begin:
+            return 0.0
+        return self.shape((step - self.begin) / (self.end - self.begin))

@@ -1,0 +1,75 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from torch import nn
+
+from mmaib.hooks import BetaWarmupHook
+from mmaib.layers import AttentiveBottleneck, GaussianEncoder
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'factors'),
+    [
+        ('linear', [0, 0, 0, 0.25, 0.5, 0.75, 1, 1]),
+        ('cosine', [0, 0, 0, 0.146447, 0.5, 0.853553, 1, 1]),
+        ('constant', [0, 0, 0, 0, 0, 0, 1, 1]),
+    ],
+)
+def test_schedules(schedule, factors):
+    hook = BetaWarmupHook(begin=2, end=6, schedule=schedule)
+    assert [hook.factor(step) for step in range(8)] == (
+        pytest.approx(factors, abs=1e-6)
+    )
+
+
+@pytest.fixture
+def model():
+    return nn.ModuleDict(
+        dict(
+            encoder=GaussianEncoder(2, 3, beta=0.01),
+            bottleneck=AttentiveBottleneck(2, beta=0.5),
+            without=GaussianEncoder(2, 3, beta=0.0),
+        )
+    )
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_every_beta_follows_the_step(model, by_epoch):
+    hook = BetaWarmupHook(end=4, by_epoch=by_epoch)
+    runner = SimpleNamespace(model=model, iter=0, epoch=0)
+    hook.before_train(runner)
+    # 3 comes as after a resume, without what lies before it
+    for step, factor in ((0, 0.0), (3, 0.75), (9, 1.0)):
+        runner.iter, runner.epoch = (9, step) if by_epoch else (step, 9)
+        hook.before_train_iter(runner, 0)
+        assert model['encoder'].beta == pytest.approx(factor * 0.01)
+        assert model['bottleneck'].beta == pytest.approx(factor * 0.5)
+        assert model['without'].beta == 0
+        hub = MessageHub.get_current_instance()
+        assert hub.get_scalar('train/beta_factor').current() == factor
+    # what was interrupted leaves the config's betas
+    runner.iter = runner.epoch = 1
+    hook.before_train_iter(runner, 0)
+    hook.after_train(runner)
+    assert model['encoder'].beta == 0.01
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        (dict(end=0), 'end must be >= 1, got 0'),
+        (dict(end=3, begin=3), 'end must be >= 4'),
+        (dict(end=3, schedule='step'), 'schedule must be one of'),
+    ],
+)
+def test_bad_fields(fields, message):
+    with pytest.raises(ValueError, match=message):
+        BetaWarmupHook(**fields)
+
+
+def test_a_model_without_a_kl():
+    hook = BetaWarmupHook(end=3)
+    with pytest.raises(ValueError, match='Linear has no layer with beta > 0'):
+        hook.before_train(SimpleNamespace(model=torch.nn.Linear(1, 1)))

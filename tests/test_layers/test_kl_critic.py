@@ -1,0 +1,152 @@
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmaib.aux_losses import collect
+from mmaib.functional import adversarial_kl, critic_loss
+from mmaib.layers import GaussianEncoder, KLCritic
+
+
+def test_eq_20_by_hand():
+    prior, latent = torch.randn(7, 1), torch.randn(5, 1)
+    eq_20 = prior.sigmoid().log().mean() + (1 - latent.sigmoid()).log().mean()
+    torch.testing.assert_close(critic_loss(prior, latent), -eq_20)
+    torch.testing.assert_close(
+        adversarial_kl(latent), (1 - latent.sigmoid()).log().mean()
+    )
+    # and by torch's own cross entropy, where a sigmoid would have saturated
+    far = torch.tensor([[200.0]])
+    reference = F.binary_cross_entropy_with_logits(far, torch.zeros(1, 1))
+    assert critic_loss(far, far) == reference == 200
+    assert critic_loss(prior[:0], latent[:0]) == 0
+
+
+def two_steps(critic, encoder, x, prior):
+    """[AIB]'s recipe: critic with the encoder fixed, encoder with the critic
+    fixed, both from the same weights."""
+    with torch.no_grad():
+        fixed = encoder(x)
+    ascent = -(
+        critic.net(prior).sigmoid().log().mean()
+        + (1 - critic.net(fixed).sigmoid()).log().mean()
+    )
+    of_critic = torch.autograd.grad(ascent, list(critic.parameters()))
+    descent = (1 - critic.net(encoder(x)).sigmoid()).log().mean()
+    of_encoder = torch.autograd.grad(descent, list(encoder.parameters()))
+    return of_critic, of_encoder
+
+
+def test_one_backward_is_two_separate_steps(monkeypatch):
+    critic, encoder = KLCritic(6, dropout=0.0), nn.Linear(4, 6)
+    x, prior = torch.randn(9, 4), torch.randn(9, 6)
+    of_critic, of_encoder = two_steps(critic, encoder, x, prior)
+    monkeypatch.setattr(torch, 'randn_like', lambda rows: prior)
+    kl, loss = critic(encoder(x))
+    (kl + loss).backward()
+    for part, gradients in ((critic, of_critic), (encoder, of_encoder)):
+        for parameter, gradient in zip(part.parameters(), gradients):
+            assert gradient.abs().max() > 0
+            torch.testing.assert_close(
+                parameter.grad, gradient, rtol=1e-6, atol=1e-6
+            )
+
+
+def test_each_part_moves_its_own_weights_alone():
+    critic, encoder = KLCritic(6), nn.Linear(4, 6)
+    kl, loss = critic(encoder(torch.randn(9, 4)))
+    kl.backward()
+    assert all(p.grad is None for p in critic.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in encoder.parameters())
+    encoder.zero_grad()
+    loss.backward()
+    assert all(p.grad.abs().sum() > 0 for p in critic.parameters())
+    assert all(p.grad is None for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(('shift', 'spread'), [(2.0, 1.0), (0.0, 0.3)])
+def test_a_latent_is_driven_to_the_prior(shift, spread):
+    critic = KLCritic(2, dropout=0.0)
+    mean = nn.Parameter(torch.full((2,), shift))
+    scale = nn.Parameter(torch.full((2,), math.log(spread)))
+    optimizer = torch.optim.Adam(
+        [
+            dict(params=[mean, scale], lr=5e-3),
+            dict(params=critic.parameters(), lr=2e-2),
+        ]
+    )
+
+    def distance():
+        prior = torch.distributions.Normal(0, 1)
+        latent = torch.distributions.Normal(mean, scale.exp())
+        return torch.distributions.kl_divergence(latent, prior).mean().item()
+
+    before = distance()
+    for _ in range(1500):
+        z = mean + scale.exp() * torch.randn(256, 2)
+        kl, loss = critic(z)
+        optimizer.zero_grad()
+        (kl + loss).backward()
+        optimizer.step()
+    assert before > 0.5
+    assert distance() < 0.1
+    assert loss.item() == pytest.approx(2 * math.log(2), abs=0.1)
+
+
+def test_maps_are_read_by_position():
+    critic = KLCritic(3, dropout=0.0, max_rows=50)
+    z = torch.randn(2, 3, 4, 5)
+    rows = critic._rows(z)
+    assert rows.shape == (40, 3)
+    assert torch.equal(rows[1], z[0, :, 0, 1])
+    many = critic._rows(torch.arange(300.0).view(1, 3, 10, 10))
+    assert many.shape == (50, 3)
+    assert len(many[:, 0].unique()) == 50
+    kl, loss = critic(torch.randn(0, 3))
+    assert kl == 0
+    assert loss == 0
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        (dict(type='mine'), r"kl\.type must be one of .*'adversarial'"),
+        (dict(dropout=0.1), r"'closed_form' has no fields, got \['dropout'\]"),
+        (dict(type='adversarial', dropout=1.0), 'dropout must be below 1'),
+        (dict(type='adversarial', max_rows=0), 'max_rows must be >= 1'),
+    ],
+)
+def test_bad_fields(fields, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianEncoder(4, 6, kl=fields)
+
+
+def test_an_adversarial_kl_needs_draws():
+    with pytest.raises(ValueError, match='needs train_draws=1'):
+        GaussianEncoder(4, 6, kl=dict(type='adversarial'), train_draws='mean')
+
+
+@pytest.mark.parametrize('trunk', ['linear', 'conv1x1', 'conv3x3'])
+def test_the_encoder_reports_both_losses(trunk):
+    encoder = GaussianEncoder(
+        4, 6, trunk, beta=0.5, loss_name='loss_kl_cls',
+        kl=dict(type='adversarial'),
+    )  # fmt: skip
+    shape = (3, 4) if trunk == 'linear' else (3, 4, 5, 5)
+    with collect() as aux:
+        encoder(torch.randn(shape))
+    losses = aux.mean()
+    assert losses.keys() == {'loss_kl_cls', 'loss_critic_cls', 'kl_nats'}
+    assert losses['loss_kl_cls'] < 0
+    (losses['loss_kl_cls'] + losses['loss_critic_cls']).backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, name
+    # evaluated, it is the encoder without its critic
+    plain = GaussianEncoder(4, 6, trunk)
+    plain.load_state_dict(encoder.state_dict(), strict=False)
+    x = torch.randn(shape)
+    assert torch.equal(encoder.eval()(x), plain.eval()(x))
+    assert copy.deepcopy(encoder).critic is not None
