@@ -7,7 +7,7 @@ from mmdet.models import Shared2FCBBoxHead
 from torch import Tensor
 
 from mmaib.aux_losses import require_collector
-from mmaib.layers import GaussianEncoder
+from mmaib.layers import build_encoder
 from mmaib.registry import MODELS
 
 
@@ -33,6 +33,8 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
         std_shift: see :class:`GaussianEncoder`.
         train_draws: see :class:`GaussianEncoder`.
         kl: see :class:`GaussianEncoder`.
+        encoder: another latent than the Gaussian one, such as
+            ``dict(type='mmaib.AdditiveNoiseEncoder', noise_std=1.0)``.
         args, kwargs: of mmdet's ``Shared2FCBBoxHead``.
 
     Shape:
@@ -51,6 +53,7 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
         std_shift: float = 5.0,
         train_draws: int | str = 1,
         kl: dict | None = None,
+        encoder: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -59,22 +62,24 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
                 'AIBShared2FCBBoxHead needs with_cls=True and with_reg=True'
             )
         latent: dict[str, Any] = dict(
+            gaussian=dict(std_shift=std_shift),
             in_channels=self.fc_out_channels,
             latent_channels=self.fc_out_channels,
             beta=beta,
-            std_shift=std_shift,
             train_draws=train_draws,
             kl=kl,
         )
-        self.cls_encoder = GaussianEncoder(
-            **latent, with_mean=False, loss_name='loss_kl_cls'
+        self.cls_encoder = build_encoder(
+            encoder, **latent, with_mean=False, loss_name='loss_kl_cls'
         )
-        self.reg_encoder = GaussianEncoder(**latent, loss_name='loss_kl_reg')
+        self.reg_encoder = build_encoder(
+            encoder, **latent, loss_name='loss_kl_reg'
+        )
 
     def init_weights(self) -> None:
         super().init_weights()
         twin, fc2 = self.reg_encoder.mean, self.shared_fcs[1]
-        twin.load_state_dict(fc2.state_dict())  # type: ignore[union-attr]
+        twin.load_state_dict(fc2.state_dict())
 
     def forward(
         self,
@@ -95,10 +100,12 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
         if self.with_avg_pool:
             x = self.avg_pool(x)
         x = self.shared_fcs[0](x.flatten(1)).relu()
-        cls_mean = self.shared_fcs[1](x).relu()
-        z_cls = self.cls_encoder(x, cls_mean, num_draws, generator)
+        z_cls = self.cls_encoder(x, self._fc2, num_draws, generator)
         z_reg = self.reg_encoder(x, None, num_draws, generator)
         return self.fc_cls(z_cls), self.fc_reg(z_reg)
+
+    def _fc2(self, x: Tensor) -> Tensor:
+        return self.shared_fcs[1](x).relu()
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: object

@@ -4,21 +4,26 @@ from .aib_neck import AIBNeck
 from .anchor_quantizer import AnchorQuantizer
 from .attentive_bottleneck import AttentiveBottleneck
 from .capture import CapturedMap, capture_attention
+from .encoders import build_encoder
 from .feature_modulation import FeatureModulation
 from .gaussian_encoder import GaussianEncoder
 from .kl_critic import KLCritic
+from .noise_encoders import AdditiveNoiseEncoder, PropagatedNoiseEncoder
 from .variational_attention import VariationalAttention
 from .with_aux_losses import build_with_aux_losses
 
 __all__ = [
     'AIBNeck',
+    'AdditiveNoiseEncoder',
     'AnchorQuantizer',
     'AttentiveBottleneck',
     'CapturedMap',
     'FeatureModulation',
     'GaussianEncoder',
     'KLCritic',
+    'PropagatedNoiseEncoder',
     'VariationalAttention',
+    'build_encoder',
     'build_with_aux_losses',
     'capture_attention',
 ]

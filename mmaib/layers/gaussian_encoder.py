@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from mmengine.model import BaseModule
@@ -11,13 +11,29 @@ from mmaib.checks import at_least, draws, one_of
 from mmaib.functional import draw_gaussian, gaussian_kl, softplus_std
 from mmaib.registry import MODELS
 
-from .kl_critic import KLCritic
+from .kl_critic import build_critic, report_adversarial
 
 TRUNKS = ('linear', 'conv1x1', 'conv3x3')
-KLS = ('closed_form', 'adversarial')
+Layer = Callable[[Tensor], Tensor]
 
 
-def _trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
+def apply_layer(
+    own: nn.Module | None, layer: Layer | None, x: Tensor
+) -> Tensor:
+    """The encoder's last layer on x: the host's, or its own with a ReLU.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if layer is not None:
+        return layer(x)
+    if own is None:
+        raise ValueError("with_mean=False: give forward() the host's layer")
+    return own(x).relu()
+
+
+def make_trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
+    """A linear layer or convolution, kind one of ``TRUNKS``."""
     if kind == 'linear':
         return nn.Linear(in_channels, out_channels)
     kernel = 1 if kind == 'conv1x1' else 3
@@ -50,6 +66,8 @@ class GaussianEncoder(BaseModule):
         trunk: ``'linear'``, ``'conv1x1'`` or ``'conv3x3'``.
         with_mean: whether the encoder computes the mean, as
             ReLU(trunk(x)). If False, the host's own layer gives it.
+        std_source: what the std is computed from: ``'feature'``, x, or
+            ``'mean'``.
         beta: weight of the KL; 0.01 in all of [AIB].
         std_shift: subtracted before the softplus.
         train_draws: ``1``, a drawn latent in training, or ``'mean'``, no
@@ -74,6 +92,7 @@ class GaussianEncoder(BaseModule):
         latent_channels: int,
         trunk: str = 'linear',
         with_mean: bool = True,
+        std_source: str = 'feature',
         beta: float = 0.01,
         std_shift: float = 5.0,
         train_draws: int | str = 1,
@@ -91,35 +110,19 @@ class GaussianEncoder(BaseModule):
         self.loss_name = loss_name
         self.mean: nn.Module | None = None
         if with_mean:
-            self.mean = _trunk(trunk, in_channels, latent_channels)
-        self.std = _trunk(trunk, in_channels, latent_channels)
+            self.mean = make_trunk(trunk, in_channels, latent_channels)
+        self.std_source = one_of('std_source', std_source, ('feature', 'mean'))
+        from_mean = std_source == 'mean'
+        source_channels = latent_channels if from_mean else in_channels
+        self.std = make_trunk(trunk, source_channels, latent_channels)
         for parameter in self.std.parameters():
             nn.init.zeros_(parameter)
-        self.critic = self._build_critic(latent_channels, **(kl or {}))
-
-    def _build_critic(
-        self,
-        latent_channels: int,
-        type: str = 'closed_form',
-        **fields: Any,
-    ) -> nn.Module | None:
-        if one_of('kl.type', type, KLS) == 'adversarial':
-            if self.train_draws is None:
-                raise ValueError(
-                    "kl.type='adversarial' compares draws of the latent with "
-                    "the prior's: it needs train_draws=1, got 'mean'"
-                )
-            return KLCritic(latent_channels, **fields)
-        if fields:
-            raise ValueError(
-                f"kl.type='closed_form' has no fields, got {sorted(fields)}"
-            )
-        return None
+        self.critic = build_critic(kl, latent_channels, self.train_draws)
 
     def forward(
         self,
         x: Tensor,
-        mean: Tensor | None = None,
+        layer: Layer | None = None,
         num_draws: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -127,7 +130,7 @@ class GaussianEncoder(BaseModule):
 
         Args:
             x: the attended feature.
-            mean: mu_z from the host, if ``with_mean=False``.
+            layer: of the host, x -> mu_z, if ``with_mean=False``.
             num_draws: L_z; None takes ``train_draws`` in training and the
                 mean in evaluation.
             generator: source of the noise; None is the global one.
@@ -135,17 +138,13 @@ class GaussianEncoder(BaseModule):
         Returns:
             ``(L * N, ...)``, draw by draw.
         """
-        if mean is None:
-            if self.mean is None:
-                raise ValueError(
-                    'with_mean=False: give forward() the mean of z'
-                )
-            mean = self.mean(x).relu()
+        mean = apply_layer(self.mean, layer, x)
         if num_draws is None and self.training:
             num_draws = self.train_draws
         if num_draws is None and not collecting(self.training):
             return mean
-        std = softplus_std(self.std(x), self.std_shift)
+        source = mean if self.std_source == 'mean' else x
+        std = softplus_std(self.std(source), self.std_shift)
         z = mean
         if num_draws is not None:
             z = draw_gaussian(mean, std, num_draws, generator)
@@ -158,7 +157,7 @@ class GaussianEncoder(BaseModule):
         # Not mean(): the mean over no RoIs is NaN.
         kl = kl.sum() / max(kl.numel(), 1)
         report_scalar('kl_nats', kl)
-        if self.critic is not None:
-            kl, critic = self.critic(z)
-            report_loss(self.loss_name.replace('kl', 'critic'), critic)
-        report_loss(self.loss_name, self.beta * kl)
+        if self.critic is None:
+            report_loss(self.loss_name, self.beta * kl)
+        else:
+            report_adversarial(self.critic, z, self.beta, self.loss_name)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmaib.checks import at_least
+from mmaib.aux_losses import report_loss
+from mmaib.checks import at_least, one_of
 from mmaib.functional import adversarial_kl, critic_loss
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
@@ -86,3 +89,56 @@ class KLCritic(BaseModule):
             return rows
         chosen = torch.randperm(len(rows), device=z.device)[: self.max_rows]
         return rows.index_select(0, chosen)
+
+
+def build_critic(
+    kl: dict | None,
+    latent_channels: int,
+    train_draws: int | None,
+    density: bool = True,
+) -> KLCritic | None:
+    """The critic that an encoder's field ``kl`` asks for, or None for the
+    closed form.
+
+    Args:
+        kl: ``dict(type='closed_form')`` or ``dict(type='adversarial')``
+            with fields of :class:`KLCritic`; by default what the encoder
+            can have.
+        latent_channels: K.
+        train_draws: of the encoder, None for its mean.
+        density: whether the latent has a density.
+
+    Raises:
+        ValueError: if the encoder cannot have that KL.
+    """
+    default = 'closed_form' if density else 'adversarial'
+    fields: dict[str, Any] = {'type': default, **(kl or {})}
+    kind = fields.pop('type')
+    one_of('kl.type', kind, ('closed_form', 'adversarial'))
+    if kind == 'closed_form' and not density:
+        raise ValueError(
+            "kl.type='closed_form' needs a latent with a density, as "
+            "GaussianEncoder's; a noise encoder's has none: 'adversarial'"
+        )
+    if kind == 'closed_form':
+        if fields:
+            raise ValueError(
+                f"kl.type='closed_form' has no fields, got {sorted(fields)}"
+            )
+        return None
+    if train_draws is None:
+        raise ValueError(
+            "kl.type='adversarial' compares draws of the latent with the "
+            "prior's: it needs train_draws=1, got 'mean'"
+        )
+    return KLCritic(latent_channels, **fields)
+
+
+def report_adversarial(
+    critic: KLCritic, z: Tensor, beta: float, loss_name: str
+) -> None:
+    """Report beta times the encoder's term as ``loss_name``, and the
+    critic's loss beside it (``loss_critic_cls`` beside ``loss_kl_cls``)."""
+    kl, loss = critic(z)
+    report_loss(loss_name, beta * kl)
+    report_loss(loss_name.replace('kl', 'critic'), loss)

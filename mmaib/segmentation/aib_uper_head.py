@@ -10,15 +10,18 @@ from torch import Tensor
 
 from mmaib.aux_losses import require_collector
 from mmaib.checks import one_of
-from mmaib.layers import GaussianEncoder
+from mmaib.layers import build_encoder
 from mmaib.registry import MODELS
 
 
-class _ConvModuleWithInput(ConvModule):
-    """A ConvModule that gives what it was given, too."""
+class _Postponed(ConvModule):
+    """A ConvModule that passes its input on, and is applied later."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return super().forward(x), x
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def apply_now(self, x: Tensor) -> Tensor:
+        return super().forward(x)
 
 
 @MODELS.register_module()
@@ -49,6 +52,8 @@ class AIBUPerHead(UPerHead):
         std_shift: see :class:`GaussianEncoder`.
         train_draws: see :class:`GaussianEncoder`.
         kl: see :class:`GaussianEncoder`.
+        encoder: another latent than the Gaussian one, such as
+            ``dict(type='mmaib.AdditiveNoiseEncoder', noise_std=1.0)``.
         args, kwargs: of mmseg's ``UPerHead``.
 
     Shape:
@@ -68,12 +73,13 @@ class AIBUPerHead(UPerHead):
         std_shift: float = 5.0,
         train_draws: int | str = 1,
         kl: dict | None = None,
+        encoder: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.std_source = one_of('std_source', std_source, ('feature', 'mean'))
         pyramid_channels = len(self.in_channels) * self.channels
-        self.fpn_bottleneck = _ConvModuleWithInput(
+        self.fpn_bottleneck = _Postponed(
             pyramid_channels,
             self.channels,
             3,
@@ -82,14 +88,19 @@ class AIBUPerHead(UPerHead):
             norm_cfg=self.norm_cfg,
             act_cfg=self.act_cfg,
         )
-        from_mean = std_source == 'mean'
-        self.encoder = GaussianEncoder(
-            in_channels=self.channels if from_mean else pyramid_channels,
+        from_mean = self.std_source == 'mean'
+        self.encoder = build_encoder(
+            encoder,
+            gaussian=dict(
+                std_source=std_source,
+                std_shift=std_shift,
+                trunk='conv1x1' if from_mean else 'conv3x3',
+            ),
+            in_channels=pyramid_channels,
             latent_channels=self.channels,
-            trunk='conv1x1' if from_mean else 'conv3x3',
+            trunk='conv3x3',
             with_mean=False,
             beta=beta,
-            std_shift=std_shift,
             train_draws=train_draws,
             kl=kl,
         )
@@ -110,7 +121,7 @@ class AIBUPerHead(UPerHead):
         """
         if self.training:
             require_collector('AIBUPerHead')
-        # The host's way from levels to fpn_bottleneck, which ends there.
-        mean, pyramid = self._forward_feature(inputs)
-        source = pyramid if self.std_source == 'feature' else mean
-        return self.cls_seg(self.encoder(source, mean, num_draws, generator))
+        # The host's way from levels to the pyramid, fpn_bottleneck postponed.
+        pyramid = self._forward_feature(inputs)
+        layer = self.fpn_bottleneck.apply_now
+        return self.cls_seg(self.encoder(pyramid, layer, num_draws, generator))

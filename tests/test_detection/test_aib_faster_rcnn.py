@@ -20,6 +20,12 @@ OURS = {
     'aib-qt': {'loss_kl_cls', 'loss_kl_reg', 'loss_vq', 'loss_commit'},
 }
 
+ENCODERS = (
+    'GaussianEncoder',
+    'AdditiveNoiseEncoder',
+    'PropagatedNoiseEncoder',
+)
+
 
 def detector(name='aib-qt', **model_options):
     cfg = shrink(aib_config(name))
@@ -131,9 +137,13 @@ def test_every_trainable_parameter_gets_a_gradient(name):
     assert all(own)
 
 
-def test_an_adversarial_kl():
+@pytest.mark.parametrize('kind', ENCODERS)
+def test_every_encoder_with_an_adversarial_kl(kind):
     model = detector(
-        **{'roi_head.bbox_head.kl': dict(type='adversarial', dropout=0.1)}
+        **{
+            'roi_head.bbox_head.kl': dict(type='adversarial', dropout=0.1),
+            'roi_head.bbox_head.encoder': dict(type=f'mmaib.{kind}'),
+        }
     )
     losses = loss(model, inputs())
     assert set(losses) >= {'loss_critic_cls', 'loss_critic_reg', 'loss_kl_cls'}
@@ -142,7 +152,7 @@ def test_an_adversarial_kl():
     for name, value in model.named_parameters():
         if value.requires_grad:
             assert value.grad is not None, name
-        if 'critic' in name:
+        if 'critic' in name or 'propagate' in name:
             assert value.grad.any(), name
     assert len(predict(model, inputs())) == 2
 
