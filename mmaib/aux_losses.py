@@ -144,12 +144,20 @@ class AuxLossMixin:
     """Collect around a host model's ``loss()``; put it before the host in
     the bases.
 
+    If the neck draws more than one map in training (L_a > 1, Eq. 12 of
+    [AIB]), the host gets the samples as often: the draws are folded into the
+    batch, draw by draw, and its losses are means over them.
+
     Raises:
         KeyError: at the first step, if the host already has a loss of a
             reported name.
     """
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        draws = getattr(getattr(self, 'neck', None), 'train_draws', 1)
+        if draws > 1:
+            inputs, data_samples, *rest = args
+            args = (inputs, list(data_samples) * draws, *rest)
         with collect() as aux:
             losses = super().loss(*args, **kwargs)  # type: ignore[misc]
         extra = aux.mean()

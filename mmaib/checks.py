@@ -38,20 +38,18 @@ def at_least(field: str, value: Any, minimum: float) -> Any:
     return value
 
 
-def draws(field: str, value: Any, most: int | None = None) -> int | None:
-    """Number of draws (at ``most`` so many), None for ``'mean'``.
+def draws(field: str, value: Any) -> int | None:
+    """Number of draws, None for ``'mean'``.
 
     Raises:
-        ValueError: if ``value`` is neither ``'mean'`` nor a count in reach.
+        ValueError: if ``value`` is neither ``'mean'`` nor a count.
     """
     if value == 'mean':
         return None
-    fits = isinstance(value, int) and not isinstance(value, bool)
-    if not fits or value < 1 or (most is not None and value > most):
-        counts = 'an integer >= 1'
-        if most is not None:
-            counts += f' and <= {most}'
-        raise ValueError(f"{field} must be 'mean' or {counts}, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"{field} must be 'mean' or an integer >= 1, got {value!r}"
+        )
     return value
 
 

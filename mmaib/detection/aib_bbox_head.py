@@ -104,6 +104,40 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
         z_reg = self.reg_encoder(x, None, num_draws, generator)
         return self.fc_cls(z_cls), self.fc_reg(z_reg)
 
+    def loss(
+        self,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        rois: Tensor,
+        labels: Tensor,
+        label_weights: Tensor,
+        bbox_targets: Tensor,
+        bbox_weights: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict:
+        """mmdet's losses, their mean over the L_z draws (Eq. 18 of
+        [AIB])."""
+        draws = len(cls_score) // max(len(labels), 1)
+        if draws > 1:
+            rois, bbox_targets, bbox_weights = (
+                boxes.repeat(draws, 1)
+                for boxes in (rois, bbox_targets, bbox_weights)
+            )
+            labels = labels.repeat(draws)
+            label_weights = label_weights.repeat(draws)
+        return super().loss(
+            cls_score,
+            bbox_pred,
+            rois,
+            labels,
+            label_weights,
+            bbox_targets,
+            bbox_weights,
+            *args,
+            **kwargs,
+        )
+
     def _fc2(self, x: Tensor) -> Tensor:
         return self.shared_fcs[1](x).relu()
 

@@ -153,6 +153,11 @@ class AIBNeck(BaseModule):
             )
         return levels
 
+    @property
+    def train_draws(self) -> int:
+        """How many features the neck gives for one in training: L_a."""
+        return self.bottleneck.train_draws or 1
+
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         if self.training:
             require_collector('AIBNeck')

@@ -31,9 +31,10 @@ class AttentiveBottleneck(BaseModule):
         quantizer: config of :class:`AnchorQuantizer`, with at least
             ``num_anchors``; None for a continuous map.
         modulation: config of :class:`FeatureModulation`.
-        train_draws: ``1``, a drawn map in training ([AIB]), or ``'mean'``,
-            no noise. Evaluation takes the mean map unless it asks for
-            draws.
+        train_draws: L_a in training, 1 in [AIB], or ``'mean'``, no noise.
+            More than one are folded into the batch (Eq. 12), which the
+            model that collects the losses repeats the targets for.
+            Evaluation takes the mean map unless it asks for draws.
         map_channels: channels of the features that the map is made from, if
             they are others; ``in_channels`` by default.
         beta: weight of the map's KL to N(0, 1), in nats, mean over
@@ -61,7 +62,7 @@ class AttentiveBottleneck(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.map_channels = map_channels or in_channels
         self.beta = at_least('beta', beta, 0.0)
-        self.train_draws = draws('train_draws', train_draws, most=1)
+        self.train_draws = draws('train_draws', train_draws)
         self.attention = MODELS.build(
             {
                 'type': 'mmaib.VariationalAttention',

@@ -70,8 +70,9 @@ class GaussianEncoder(BaseModule):
             ``'mean'``.
         beta: weight of the KL; 0.01 in all of [AIB].
         std_shift: subtracted before the softplus.
-        train_draws: ``1``, a drawn latent in training, or ``'mean'``, no
-            noise. Evaluation takes the mean unless it asks for draws.
+        train_draws: L_z in training, 1 in [AIB], or ``'mean'``, no noise.
+            The head averages its losses over them (Eq. 18). Evaluation
+            takes the mean unless it asks for draws.
         loss_name: key of the KL in the loss dict.
         kl: how to evaluate the KL. ``dict(type='closed_form')``, Eq. 19, or
             ``dict(type='adversarial')`` with the fields of
@@ -106,7 +107,7 @@ class GaussianEncoder(BaseModule):
         one_of('trunk', trunk, TRUNKS)
         self.beta = at_least('beta', beta, 0.0)
         self.std_shift = at_least('std_shift', std_shift, 0.0)
-        self.train_draws = draws('train_draws', train_draws, most=1)
+        self.train_draws = draws('train_draws', train_draws)
         self.loss_name = loss_name
         self.mean: nn.Module | None = None
         if with_mean:

@@ -129,7 +129,7 @@ def build_critic(
     if train_draws is None:
         raise ValueError(
             "kl.type='adversarial' compares draws of the latent with the "
-            "prior's: it needs train_draws=1, got 'mean'"
+            "prior's: it needs train_draws >= 1, got 'mean'"
         )
     return KLCritic(latent_channels, **fields)
 

@@ -36,7 +36,7 @@ class AdditiveNoiseEncoder(BaseModule):
             False, it is the host's.
         noise_std: sigma.
         beta: weight of the KL.
-        train_draws: ``1``, a drawn latent in training.
+        train_draws: L_z in training.
         loss_name: key of the KL in the loss dict.
         kl: ``dict(type='adversarial')`` with fields of :class:`KLCritic`.
         init_cfg: see MMEngine.
@@ -68,7 +68,7 @@ class AdditiveNoiseEncoder(BaseModule):
         one_of('trunk', trunk, TRUNKS)
         self.noise_std = at_least('noise_std', noise_std, 0.0)
         self.beta = at_least('beta', beta, 0.0)
-        self.train_draws = draws('train_draws', train_draws, most=1)
+        self.train_draws = draws('train_draws', train_draws)
         self.loss_name = loss_name
         self.mean: nn.Module | None = None
         if with_mean:

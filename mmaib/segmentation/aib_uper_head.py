@@ -125,3 +125,11 @@ class AIBUPerHead(UPerHead):
         pyramid = self._forward_feature(inputs)
         layer = self.fpn_bottleneck.apply_now
         return self.cls_seg(self.encoder(pyramid, layer, num_draws, generator))
+
+    def loss_by_feat(
+        self, seg_logits: Tensor, batch_data_samples: list
+    ) -> dict:
+        """mmseg's losses, their mean over the L_z draws (Eq. 18 of
+        [AIB])."""
+        draws = len(seg_logits) // len(batch_data_samples)
+        return super().loss_by_feat(seg_logits, batch_data_samples * draws)

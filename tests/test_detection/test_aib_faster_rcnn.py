@@ -157,6 +157,46 @@ def test_every_encoder_with_an_adversarial_kl(kind):
     assert len(predict(model, inputs())) == 2
 
 
+def test_several_draws_in_training():
+    model = detector(
+        **{
+            'neck.bottleneck.train_draws': 3,
+            'roi_head.bbox_head.train_draws': 2,
+        }
+    )
+    rows = []
+    model.roi_head.bbox_head.fc_cls.register_forward_hook(
+        lambda layer, args, out: rows.append(len(out))
+    )
+    losses = loss(model, inputs())
+    # 32 sampled boxes, two images, L_a = 3 maps, L_z = 2 latents
+    assert rows == [32 * 2 * 3 * 2]
+    total(losses).backward()
+    for name, value in model.named_parameters():
+        assert not value.requires_grad or value.grad is not None, name
+    assert total(loss(model, inputs(num_boxes=0))).isfinite()
+
+
+def test_losses_of_drawn_latents_are_the_mean_over_the_draws():
+    """Eq. 18."""
+    head = detector().roi_head.bbox_head
+    draws, rois = 3, 7
+    scores = torch.randn(draws, rois, head.num_classes + 1)
+    deltas = torch.randn(draws, rois, 4 * head.num_classes)
+    targets = (
+        torch.rand(rois, 5),
+        torch.randint(0, head.num_classes + 1, (rois,)),
+        torch.ones(rois),
+        torch.randn(rois, 4),
+        torch.ones(rois, 4),
+    )
+    folded = head.loss(scores.flatten(0, 1), deltas.flatten(0, 1), *targets)
+    single = [head.loss(s, d, *targets) for s, d in zip(scores, deltas)]
+    for name, value in folded.items():
+        mean = torch.stack([losses[name] for losses in single]).mean(0)
+        torch.testing.assert_close(value, mean)
+
+
 def test_consecutive_steps_deepcopy_and_ema_keep_the_losses_right():
     model = detector('aib-qt', **{'test_draws': 'mean'})
     ema = ExponentialMovingAverage(model)

@@ -78,3 +78,12 @@ def test_a_generator_of_ones_own_leaves_the_global_one_alone():
     before = torch.get_rng_state()
     draw_gaussian(torch.zeros(2, 2), torch.ones(2, 2), 2, torch.Generator())
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_kl_is_the_mean_of_log_density_ratios():
+    mean, std = torch.tensor([0.0, 0.7, -2.0]), torch.tensor([1.0, 0.3, 1.5])
+    posterior, prior = Normal(mean, std), Normal(0.0, 1.0)
+    z = draw_gaussian(mean[None], std[None], num_draws=200_000)
+    ratios = posterior.log_prob(z) - prior.log_prob(z)
+    error = ratios.std(0) / len(z) ** 0.5
+    assert ((ratios.mean(0) - gaussian_kl(mean, std)).abs() <= 5 * error).all()

@@ -125,7 +125,7 @@ def test_bad_fields(fields, message):
 
 
 def test_an_adversarial_kl_needs_draws():
-    with pytest.raises(ValueError, match='needs train_draws=1'):
+    with pytest.raises(ValueError, match='needs train_draws >= 1'):
         GaussianEncoder(4, 6, kl=dict(type='adversarial'), train_draws='mean')
 
 

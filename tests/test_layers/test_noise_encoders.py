@@ -94,7 +94,7 @@ def test_propagated_noise_starts_as_the_host():
     ('fields', 'message'),
     [
         (dict(kl=dict(type='closed_form')), 'needs a latent with a density'),
-        (dict(train_draws='mean'), 'needs train_draws=1'),
+        (dict(train_draws='mean'), 'needs train_draws >= 1'),
         (dict(noise_std=-1.0), 'noise_std must be >= 0'),
         (dict(trunk='conv5x5'), 'trunk must be one of'),
     ],

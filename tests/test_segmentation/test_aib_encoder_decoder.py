@@ -219,6 +219,52 @@ def test_draws_in_one_batch_equal_a_loop():
     assert batched.std() > 0
 
 
+def test_drawn_losses_are_the_mean_over_the_draws(monkeypatch):
+    """Eq. 12 and 18 with L_a = 3 and L_z = 2, against one draw at a time."""
+    segmentor = make(
+        neck=dict(bottleneck=dict(train_draws=3)),
+        decode_head=dict(train_draws=2, dropout_ratio=0.0),
+        auxiliary_head=dict(dropout_ratio=0.0),
+    )
+    noisy(segmentor)
+    data, normal, noise = seg.inputs(), torch.randn, []
+
+    def losses(randn):
+        monkeypatch.setattr(torch, 'randn', randn)
+        segmentor.train()
+        for module in segmentor.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        batch = segmentor.data_preprocessor(data, training=True)
+        return segmentor(**batch, mode='loss')
+
+    def keep(*args, **kwargs):
+        noise.append(normal(*args, **kwargs))
+        return noise[-1]
+
+    folded = losses(keep)
+    of_maps, of_latents = noise
+    assert of_maps.shape[:2] == (3, 2)
+    assert of_latents.shape[:2] == (2, 6)
+    segmentor.neck.bottleneck.train_draws = 1
+    segmentor.decode_head.encoder.train_draws = 1
+    one_by_one = []
+    for l_a in range(3):
+        for l_z in range(2):
+            drawn = iter(
+                [
+                    of_maps[l_a : l_a + 1],
+                    of_latents[l_z : l_z + 1, 2 * l_a : 2 * l_a + 2],
+                ]
+            )
+            one_by_one.append(losses(lambda *a, drawn=drawn, **k: next(drawn)))
+    assert one_by_one[0]['decode.loss_ce'] != one_by_one[1]['decode.loss_ce']
+    for name, value in folded.items():
+        if 'loss' in name:
+            mean = torch.stack([single[name] for single in one_by_one]).mean()
+            torch.testing.assert_close(value, mean, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize('draws', ['mean', dict(attention=2, latent=1)])
 def test_slide_and_whole_agree_on_an_image_of_one_window(draws):
     slide = make(test_draws=draws)
