@@ -1,0 +1,16 @@
+"""What can be known to be wrong before a training or a test starts."""
+
+from .data import check_annotations, check_data
+from .model import check_batch, check_collects, check_host
+from .weights import check_checkpoint, check_resume, check_weights
+
+__all__ = [
+    'check_annotations',
+    'check_batch',
+    'check_checkpoint',
+    'check_collects',
+    'check_data',
+    'check_host',
+    'check_resume',
+    'check_weights',
+]

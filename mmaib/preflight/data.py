@@ -1,0 +1,119 @@
+"""Data that are not there, or cannot be meant."""
+
+from __future__ import annotations
+
+import logging
+import os.path as osp
+from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.fileio import list_from_file
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
+
+from mmaib.datasets.coco_annotations import check_coco
+
+from .fields import having
+
+
+def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
+    """Refuse a config whose data are not where it says.
+
+    Args:
+        cfg: the experiment's config.
+        loaders: dataloaders that will be used, for instance
+            ``('train_dataloader', 'val_dataloader')``.
+
+    Raises:
+        FileNotFoundError: naming the field, the folder or file, and how to
+            set it.
+    """
+    for loader in loaders:
+        for path, dataset in having('data_root', cfg.get(loader), loader):
+            root = dataset['data_root']
+            _must_exist(f'{path}.data_root', root)
+            ann_file = dataset.get('ann_file')
+            if ann_file and '://' not in ann_file:
+                _must_exist(f'{path}.ann_file', osp.join(root, ann_file))
+            for name, prefix in (dataset.get('data_prefix') or {}).items():
+                if isinstance(prefix, str) and '://' not in prefix:
+                    _must_exist(
+                        f'{path}.data_prefix.{name}', osp.join(root, prefix)
+                    )
+        evaluator = loader.replace('_dataloader', '_evaluator')
+        for path, metric in having('ann_file', cfg.get(evaluator), evaluator):
+            _must_exist(f'{path}.ann_file', metric['ann_file'])
+
+
+def _must_exist(field: str, path: str) -> None:
+    if '://' not in path and not osp.exists(path):
+        raise FileNotFoundError(
+            f"{field}: '{path}' does not exist (seen from "
+            f"'{osp.abspath('.')}'). Set it with --cfg-options {field}=..., "
+            'or move the folder of all data sets with MMAIB_DATA where a '
+            'config of ours names them.'
+        )
+
+
+def check_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
+    """Refuse COCO annotations that cannot be meant, and warn of those that
+    mmdet would skip without a word.
+
+    Args:
+        cfg: the experiment's config; its scope must be initialised.
+        loaders: dataloaders that will be used.
+
+    Raises:
+        ValueError: on every process, naming the field, the file and what is
+            wrong with it.
+    """
+    wrong: list[str | None] = [None]
+    if is_main_process():
+        try:
+            _read_annotations(cfg, loaders)
+        except ValueError as error:
+            wrong = [str(error)]
+    broadcast_object_list(wrong)
+    if wrong[0] is not None:
+        raise ValueError(wrong[0])
+
+
+def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
+    for loader in loaders:
+        for path, dataset in having('ann_file', cfg.get(loader), loader):
+            root = dataset.get('data_root') or ''
+            kind = dataset.get('type', '')
+            if isinstance(kind, str):
+                with DATASETS.switch_scope_and_registry(None) as registry:
+                    kind = registry.get(kind)
+            if not _reads_coco(kind):
+                continue
+            ann_file = osp.join(root, dataset['ann_file'])
+            if not osp.isfile(ann_file):
+                continue
+            classes = {
+                **kind.METAINFO,
+                **(dataset.get('metainfo') or {}),
+            }.get('classes')
+            if isinstance(classes, str):
+                classes = list_from_file(classes)
+            try:
+                told = check_coco(ann_file, classes)
+            except ValueError as error:
+                raise ValueError(f'{path}.ann_file: {error}') from error
+            for sentence in told:
+                print_log(
+                    f'{path}.ann_file {ann_file}: {sentence}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+
+
+def _reads_coco(kind: Any) -> bool:
+    """Whether a data set reads its file as mmdet's CocoDataset does."""
+    steps = ('load_data_list', 'parse_data_info')
+    return all(
+        getattr(getattr(kind, step, None), '__qualname__', '')
+        == f'CocoDataset.{step}'
+        for step in steps
+    )

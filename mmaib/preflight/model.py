@@ -1,0 +1,91 @@
+"""Models that cannot be built, or not be trained as they stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmaib.aux_losses import AuxLossMixin
+from mmaib.compat import PACKAGES
+
+
+def check_host(default_scope: str | None) -> None:
+    """Refuse a config whose host is not installed.
+
+    Raises:
+        ModuleNotFoundError: naming what to install.
+    """
+    for package in PACKAGES:
+        if package.module == default_scope and not package.installed():
+            raise ModuleNotFoundError(package.problem())
+
+
+def check_collects(model: Any) -> None:
+    """Refuse a model whose extra losses nobody would hear.
+
+    Raises:
+        TypeError: naming the layer and what to use instead.
+    """
+    if is_model_wrapper(model):
+        model = model.module
+    unheard = _unheard(model)
+    if unheard:
+        name, layer = unheard
+        raise TypeError(
+            f'{type(model).__name__} does not collect the losses of {name} '
+            f'({type(layer).__name__}), which would vanish silently. Set '
+            "model.type to 'mmaib.AIBFasterRCNN' or "
+            "'mmaib.AIBEncoderDecoder', or to "
+            f"'mmaib.WithAuxLosses' with base='{type(model).__name__}'."
+        )
+
+
+def _unheard(module: nn.Module, name: str = '') -> tuple | None:
+    """A layer of ours that no model above it collects from."""
+    if isinstance(module, AuxLossMixin):
+        return None
+    if type(module).__module__.startswith('mmaib.layers'):
+        return name, module
+    for child_name, child in module.named_children():
+        if found := _unheard(child, f'{name}.{child_name}'.lstrip('.')):
+            return found
+    return None
+
+
+def check_batch(model: nn.Module, batch_size: int | None) -> None:
+    """Refuse to train BatchNorm behind a global pooling, as in UPerNet and
+    DeepLab, on a single image.
+
+    Args:
+        model: as the Runner built it: without several processes SyncBN is
+            BatchNorm by then.
+        batch_size: of the training's dataloader.
+
+    Raises:
+        ValueError: naming the layer and what to set.
+    """
+    if batch_size != 1:
+        return
+    bare: Any = model.module if is_model_wrapper(model) else model
+    for name, module in bare.named_modules():
+        if not (
+            isinstance(module, nn.Sequential)
+            and len(module)
+            and isinstance(module[0], nn.AdaptiveAvgPool2d)
+            and module[0].output_size in (1, (1, 1))
+        ):
+            continue
+        for norm in module.modules():
+            if isinstance(norm, _BatchNorm) and not isinstance(
+                norm, nn.SyncBatchNorm
+            ):
+                head = f'model.{name.split(".")[0]}.norm_cfg'
+                raise ValueError(
+                    f'train_dataloader.batch_size=1: {name} normalises one '
+                    'value per channel behind its global pooling. Take 2 or '
+                    'more images a process, SyncBN on several GPUs, or '
+                    f'--cfg-options {head}.type=GN {head}.num_groups=16'
+                )

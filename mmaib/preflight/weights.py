@@ -1,0 +1,146 @@
+"""Checkpoints that are not there, not whole, or another model's."""
+
+from __future__ import annotations
+
+import os.path as osp
+from pathlib import Path
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner import find_latest_checkpoint
+from torch import Tensor, nn
+
+from mmaib.checkpoint import read_checkpoint
+
+from .fields import having
+
+
+def check_weights(cfg: Any) -> None:
+    """Refuse a config whose initial weights are not where it says, or not
+    weights.
+
+    Args:
+        cfg: the experiment's config.
+
+    Raises:
+        FileNotFoundError: naming the field, the file, and what to do.
+        ValueError: if the file is not whole, or loading it would run code.
+    """
+    named = [('load_from', cfg.get('load_from'))]
+    for field in ('pretrained', 'checkpoint'):
+        for path, owner in having(field, cfg.get('model'), 'model'):
+            named.append((f'{path}.{field}', owner[field]))
+    for field, path in named:
+        if not isinstance(path, str) or '://' in path:
+            continue
+        path = osp.expanduser(path)
+        if osp.exists(path):
+            check_checkpoint(field, path)
+            continue
+        how = 'Put it there'
+        if 'beit' in osp.basename(path).lower():
+            how = (
+                "Make it of BEiT's public weights: python "
+                f'tools/model_converters/beit2mmseg.py DOWNLOADED {path}'
+            )
+        unset = f'--cfg-options {field.removesuffix(".checkpoint")}=None'
+        if field == 'load_from':
+            unset = 'leave out load_from or the file behind --resume'
+        raise FileNotFoundError(
+            f"{field}: '{path}' does not exist (seen from "
+            f"'{osp.abspath('.')}'). {how}, or, to start without it, {unset}."
+        )
+
+
+def check_checkpoint(field: str, path: str) -> None:
+    """Refuse a local checkpoint that is not whole or would run code.
+
+    Args:
+        field: what the user named it by.
+        path: of the file; a remote one is not looked at.
+
+    Raises:
+        ValueError: naming the field, the file and what is wrong with it.
+    """
+    if '://' not in path:
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            raise ValueError(f'{field}: {error}') from error
+
+
+def check_resume(cfg: Any, model: nn.Module) -> None:
+    """Refuse to go on from a checkpoint that is broken or another model's.
+
+    MMEngine would start what it does not find in the checkpoint, or finds in
+    another shape, from its initialisation, and give it the optimizer's state
+    of another parameter.
+
+    Args:
+        cfg: the experiment's config.
+        model: as the Runner built it.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the checkpoint, and its whole
+            neighbours or the parameters that differ.
+    """
+    if not cfg.get('resume'):
+        return
+    path = cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
+    if path is None or '://' in path:
+        return
+    path = osp.expanduser(path)
+    if osp.isdir(path):  # DeepSpeed's; MMEngine reads it
+        return
+    try:
+        if not osp.isfile(path):
+            raise FileNotFoundError(f"'{path}' is not there")
+        read = read_checkpoint(path)
+        if not isinstance(read, dict) or 'state_dict' not in read:
+            raise ValueError(f"'{path}' is no checkpoint of a training")
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(
+            f'resume: {error}. {_whole_checkpoints(cfg.work_dir)}'
+        ) from error
+    bare: Any = model.module if is_model_wrapper(model) else model
+    saved, own = _tensors(read['state_dict']), _tensors(bare.state_dict())
+    buffers = dict(bare.named_buffers())
+    differing = [
+        *(f'{n} is not in it' for n in own if n not in {*saved, *buffers}),
+        *(f'{n} is only in it' for n in saved if n not in own),
+        *(
+            f'{n} is {tuple(saved[n].shape)} in it, {tuple(t.shape)} here'
+            for n, t in own.items()
+            if n in saved and saved[n].shape != t.shape
+        ),
+    ]
+    if differing:
+        more = len(differing) - 12
+        raise ValueError(
+            f"resume: '{path}' is another model's:\n  "
+            + '\n  '.join(differing[:12])
+            + (f'\n  and {more} more' if more > 0 else '')
+            + '\nResume with the config that wrote it, or begin anew with '
+            f'its weights: --cfg-options load_from={path}, without --resume '
+            'and in another --work-dir.'
+        )
+
+
+def _tensors(state_dict: dict[str, Any]) -> dict[str, Tensor]:
+    """Without what modules keep beside them (`get_extra_state`)."""
+    return {k: v for k, v in state_dict.items() if isinstance(v, Tensor)}
+
+
+def _whole_checkpoints(folder: str) -> str:
+    """Advice on what one can resume from instead."""
+    whole = []
+    for path in Path(folder).glob('*.pth'):
+        try:
+            if 'optimizer' in read_checkpoint(str(path)):
+                whole.append(path)
+        except ValueError:
+            continue
+    if not whole:
+        return f"No other checkpoint in '{folder}' can be resumed"
+    latest = max(whole, key=lambda path: path.stat().st_mtime)
+    return f'The latest that is whole: --resume {latest}'
