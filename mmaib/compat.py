@@ -122,9 +122,9 @@ def package(module: str) -> Package:
     return next(p for p in PACKAGES if p.module == module)
 
 
-def plugin_folders() -> list[str]:
-    """Our host folders whose hosts are installed."""
-    return [p.plugins for p in PACKAGES if p.plugins and p.installed()]
+def installed_hosts() -> list[Package]:
+    """The installed hosts that we have plug-ins for."""
+    return [p for p in PACKAGES if p.plugins and p.installed()]
 
 
 def missing_plugins() -> list[str]:
@@ -163,7 +163,7 @@ def report() -> tuple[str, bool]:
             continue
         if problem := p.problem():
             problems.append(problem)
-    if not plugin_folders():
+    if not installed_hosts():
         problems += missing_plugins()
     if not package('mmcv').installed():
         return _told(lines, problems)

@@ -1,58 +1,65 @@
 """Child registries of MMEngine's, scope ``mmaib``.
 
 A config names what is ours as ``mmaib.X`` under any host's default scope.
-The first look-up imports our layers and the plug-ins of the installed hosts.
+The first look-up imports our layers; a name that is not among them, the
+plug-ins of the installed hosts, one by one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 from mmengine import registry as root
+from mmengine.registry import DefaultScope
 
-from .compat import missing_plugins, plugin_folders
+from .compat import installed_hosts, missing_plugins
 
 _broken: dict[str, str] = {}
 
 
-def _import_plugins() -> None:
-    """Import the plug-ins of the installed hosts. A host that does not
-    import must not take the others along."""
-    for folder in plugin_folders():
+def _plugins() -> Iterator[None]:
+    """Import the plug-ins of the installed hosts, one by one, that of the
+    default scope first. A host that does not import must not take the
+    others along."""
+    scope = DefaultScope.get_current_instance()
+    host = scope.scope_name if scope else ''
+    for package in sorted(installed_hosts(), key=lambda p: p.module != host):
+        folder = str(package.plugins)
         if folder in _broken:
             continue
         try:
             import_module(folder)
         except (ImportError, AssertionError) as error:
             _broken[folder] = f'{folder} does not import: {error}.'
+        yield
 
 
 class PluginRegistry(root.Registry):
-    """A registry that tells which host a missing name may be waiting for."""
-
-    def import_from_location(self) -> None:
-        if not self._imported:
-            super().import_from_location()
-            _import_plugins()
+    """A registry that imports hosts' plug-ins until a name is found, and
+    tells which host a missing one may be waiting for."""
 
     def get(self, key: str) -> Any:
         found = super().get(key)
         name = key.removeprefix(f'{self.scope}.')
-        if found is None and (key != name or '.' not in key):
-            raise KeyError(
-                ' '.join(
-                    [
-                        f'{self.scope}.{name} is not registered.',
-                        f'Known here: {sorted(self.module_dict)}.',
-                        "A host's name needs its scope (mmdet.FPN) or a",
-                        'default scope (init_default_scope).',
-                        *missing_plugins(),
-                        *_broken.values(),
-                    ]
-                )
+        if found is not None or (key == name and '.' in key):
+            return found
+        for _ in _plugins():
+            if name in self.module_dict:
+                return self.module_dict[name]
+        raise KeyError(
+            ' '.join(
+                [
+                    f'{self.scope}.{name} is not registered.',
+                    f'Known here: {sorted(self.module_dict)}.',
+                    "A host's name needs its scope (mmdet.FPN) or a",
+                    'default scope (init_default_scope).',
+                    *missing_plugins(),
+                    *_broken.values(),
+                ]
             )
-        return found
+        )
 
 
 MODELS = PluginRegistry(

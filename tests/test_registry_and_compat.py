@@ -32,7 +32,7 @@ def test_a_missing_host_is_named_with_what_to_install(monkeypatch):
         'no_such_host', {'onedl-x': ('1.0', '2.0')}, 'mmaib.no_such_folder'
     )
     monkeypatch.setattr(compat, 'PACKAGES', (absent,))
-    assert compat.plugin_folders() == []
+    assert compat.installed_hosts() == []
     with pytest.raises(
         KeyError, match=r"no_such_host.*pip install 'onedl-x>=1.0,<2.0'"
     ):
@@ -68,6 +68,31 @@ except KeyError as error:
     assert 'pip install' in out.stdout
 
 
+@pytest.mark.parametrize(
+    ('host', 'name', 'other'),
+    [
+        ('mmdet', 'AIBFasterRCNN', 'mmaib.segmentation'),
+        ('mmseg', 'AIBUPerHead', 'mmaib.detection'),
+        ('mmdet', 'AIBNeck', 'mmaib.detection'),
+    ],
+)
+def test_a_name_imports_no_plugins_but_its_own(host, name, other):
+    code = (
+        'import sys; from mmaib.registry import MODELS; '
+        'from mmengine.registry import init_default_scope; '
+        f'init_default_scope({host!r}); '
+        f'print(MODELS.get("mmaib.{name}").__name__, {other!r} in sys.modules)'
+    )
+    out = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    # with what the hosts' own imports print
+    assert out.stdout.splitlines()[-1] == f'{name} False', out.stderr
+
+
 def test_a_host_that_does_not_import_takes_no_other_along(monkeypatch):
     imported = []
 
@@ -78,7 +103,7 @@ def test_a_host_that_does_not_import_takes_no_other_along(monkeypatch):
 
     monkeypatch.setattr(registry, '_broken', {})
     monkeypatch.setattr(registry, 'import_module', import_module)
-    registry._import_plugins()
+    list(registry._plugins())
     assert 'mmaib.segmentation' in imported
     with pytest.raises(KeyError, match='detection does not import.*ftfy'):
         MODELS.get('mmaib.AIBSomething')
