@@ -36,18 +36,25 @@ def critic_loss(prior_logits: Tensor, latent_logits: Tensor) -> Tensor:
     return _mean(prior) + _mean(latent)
 
 
-def adversarial_kl(latent_logits: Tensor) -> Tensor:
+def adversarial_kl(latent_logits: Tensor, saturating: bool = True) -> Tensor:
     r"""What the encoder descends: its part of Eq. 20 of [AIB].
 
     .. math:: \mathbb{E}_{x} \log (1 - D(\mathrm{Enc}(x, a)))
 
     Its minimum over encoders stands in for the KL's, but its value is no
-    KL: it is negative, and :math:`-\log 2` at equilibrium.
+    KL: it is negative, and :math:`-\log 2` at equilibrium. Where the critic
+    is certain its gradient vanishes.
 
     Args:
         latent_logits: of latents, any shape.
+        saturating: Eq. 20 as it stands. If False, the usual form of the
+            same game with a gradient everywhere,
+            :math:`-\mathbb{E} \log D(\mathrm{Enc}(x, a))`.
 
     Returns:
         Scalar in nats, float32 or wider; 0 for no rows.
     """
-    return -_mean(F.softplus(at_least_float32(latent_logits)))
+    logits = at_least_float32(latent_logits)
+    if saturating:
+        return -_mean(F.softplus(logits))
+    return _mean(F.softplus(-logits))

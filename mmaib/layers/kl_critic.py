@@ -33,6 +33,9 @@ class KLCritic(BaseModule):
         dropout: rate of both dropouts.
         max_rows: of the vectors of a convolutional latent (positions times
             batch) so many are looked at, chosen at random.
+        saturating: whether the encoder's term is Eq. 20 as it stands, or
+            the form whose gradient does not vanish where the critic is
+            certain (see :func:`adversarial_kl`).
         init_cfg: see MMEngine.
 
     Shape:
@@ -49,6 +52,7 @@ class KLCritic(BaseModule):
         latent_channels: int,
         dropout: float = 0.2,
         max_rows: int = 4096,
+        saturating: bool = True,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -56,6 +60,7 @@ class KLCritic(BaseModule):
         if not 0 <= at_least('dropout', dropout, 0.0) < 1:
             raise ValueError(f'dropout must be below 1, got {dropout!r}')
         self.max_rows = at_least('max_rows', max_rows, 1)
+        self.saturating = saturating
         self.net = nn.Sequential(
             nn.Linear(channels, channels),
             nn.LeakyReLU(),
@@ -77,7 +82,8 @@ class KLCritic(BaseModule):
             critic = critic_loss(
                 self.net(torch.randn_like(rows)), self.net(rows.detach())
             )
-            kl = adversarial_kl(functional_call(self.net, constant, (rows,)))
+            logits = functional_call(self.net, constant, (rows,))
+            kl = adversarial_kl(logits, self.saturating)
         return kl, critic
 
     def _rows(self, z: Tensor) -> Tensor:

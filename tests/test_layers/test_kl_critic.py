@@ -18,6 +18,10 @@ def test_eq_20_by_hand():
     torch.testing.assert_close(
         adversarial_kl(latent), (1 - latent.sigmoid()).log().mean()
     )
+    torch.testing.assert_close(
+        adversarial_kl(latent, saturating=False),
+        -latent.sigmoid().log().mean(),
+    )
     # and by torch's own cross entropy, where a sigmoid would have saturated
     far = torch.tensor([[200.0]])
     reference = F.binary_cross_entropy_with_logits(far, torch.zeros(1, 1))
@@ -67,9 +71,20 @@ def test_each_part_moves_its_own_weights_alone():
     assert all(p.grad is None for p in encoder.parameters())
 
 
-@pytest.mark.parametrize(('shift', 'spread'), [(2.0, 1.0), (0.0, 0.3)])
-def test_a_latent_is_driven_to_the_prior(shift, spread):
-    critic = KLCritic(2, dropout=0.0)
+def test_where_the_critic_is_certain_one_form_still_pulls():
+    logits = torch.tensor([[-30.0]], requires_grad=True)
+    (of_paper,) = torch.autograd.grad(adversarial_kl(logits), logits)
+    (usual,) = torch.autograd.grad(adversarial_kl(logits, False), logits)
+    assert of_paper.abs() < 1e-12
+    assert usual == -1
+
+
+@pytest.mark.parametrize(
+    ('shift', 'spread', 'saturating'),
+    [(2.0, 1.0, True), (0.0, 0.3, True), (2.0, 1.0, False)],
+)
+def test_a_latent_is_driven_to_the_prior(shift, spread, saturating):
+    critic = KLCritic(2, dropout=0.0, saturating=saturating)
     mean = nn.Parameter(torch.full((2,), shift))
     scale = nn.Parameter(torch.full((2,), math.log(spread)))
     optimizer = torch.optim.Adam(
