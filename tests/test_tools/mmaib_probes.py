@@ -28,6 +28,7 @@ class KillAt(Hook):
         if runner.iter >= self.step and self.writing:
             # the system ends the process at the file's first byte too many
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             limit = 2**20
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
