@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import checkpoint
 from torch.utils.data import DataLoader
 
+from mmaib.checkpoint import read_checkpoint
 from mmaib.testing import detection as det
 from mmaib.testing import loss
 from mmaib.testing import segmentation as seg
@@ -230,7 +231,7 @@ def test_the_moving_average_is_validated_and_saved(
             {k: (1 - m) * v + m * weights[k] for k, v in averages[-1].items()}
         )
     raw = seen.stepped[-1]
-    saved = torch.load(tmp_path / 'iter_4.pth', weights_only=False)
+    saved = read_checkpoint(str(tmp_path / 'iter_4.pth'))
     kept = saved['ema_state_dict']
     assert len(seen.validated) == 2
     for key, average in averages[3].items():

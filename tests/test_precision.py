@@ -25,8 +25,8 @@ from mmaib.layers import (
     gaussian_encoder,
     variational_attention,
 )
+from mmaib.layers.encoders import TRUNKS
 from mmaib.layers.feature_modulation import MODES
-from mmaib.layers.gaussian_encoder import TRUNKS
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
 

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from mmaib.files import write_whole
+
 SUMS = 'SHA256SUMS.json'
 
 
@@ -54,8 +56,5 @@ def build(out: Path, files: Iterable[tuple[str, bytes]], version: int) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file so that its name never stands for half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    # two builders may write at once
+    write_whole(path, content, path.with_name(f'.{path.name}.{os.getpid()}'))

@@ -79,7 +79,7 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
     def init_weights(self) -> None:
         super().init_weights()
         twin, fc2 = self.reg_encoder.mean, self.shared_fcs[1]
-        twin.load_state_dict(fc2.state_dict())
+        twin.load_state_dict(fc2.state_dict())  # type: ignore[union-attr]
 
     def forward(
         self,

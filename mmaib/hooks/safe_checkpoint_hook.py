@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import os
-import os.path as osp
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmaib.files import write_whole
 from mmaib.registry import HOOKS
 
 
@@ -18,26 +18,17 @@ class AtomicLocalBackend(LocalBackend):
     """Local files whose name never stands for half of their contents."""
 
     def put(self, obj: bytes, filepath: Any) -> None:
-        path = os.fspath(filepath)
-        folder = osp.dirname(osp.abspath(path))
-        os.makedirs(folder, exist_ok=True)
-        partial = f'{path}.partial'
+        path = Path(filepath)
         try:
-            with open(partial, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            write_whole(path, obj, path.with_name(f'{path.name}.partial'))
         except OSError as error:
-            if osp.exists(partial):
-                os.remove(partial)
-            megabytes = shutil.disk_usage(folder).free / 2**20
+            megabytes = shutil.disk_usage(path.parent).free / 2**20
             raise OSError(
                 error.errno,
                 f'{error.strerror}: a checkpoint of {len(obj) / 2**20:.1f} '
                 f'MiB, {megabytes:.1f} MiB are free. Earlier checkpoints are '
                 'untouched: free some space and go on with --resume',
-                path,
+                str(path),
             ) from error
 
 

@@ -4,7 +4,7 @@ from .aib_neck import AIBNeck
 from .anchor_quantizer import AnchorQuantizer
 from .attentive_bottleneck import AttentiveBottleneck
 from .capture import CapturedMap, capture_attention
-from .encoders import build_encoder
+from .encoders import LatentEncoder, build_encoder
 from .feature_modulation import FeatureModulation
 from .gaussian_encoder import GaussianEncoder
 from .kl_critic import KLCritic
@@ -21,6 +21,7 @@ __all__ = [
     'FeatureModulation',
     'GaussianEncoder',
     'KLCritic',
+    'LatentEncoder',
     'PropagatedNoiseEncoder',
     'VariationalAttention',
     'build_encoder',

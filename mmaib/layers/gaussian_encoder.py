@@ -1,47 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.aux_losses import collecting, report_loss, report_scalar
-from mmaib.checks import at_least, draws, one_of
+from mmaib.checks import at_least, one_of
 from mmaib.functional import draw_gaussian, gaussian_kl, softplus_std
 from mmaib.registry import MODELS
 
-from .kl_critic import build_critic, report_adversarial
-
-TRUNKS = ('linear', 'conv1x1', 'conv3x3')
-Layer = Callable[[Tensor], Tensor]
-
-
-def apply_layer(
-    own: nn.Module | None, layer: Layer | None, x: Tensor
-) -> Tensor:
-    """The encoder's last layer on x: the host's, or its own with a ReLU.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if layer is not None:
-        return layer(x)
-    if own is None:
-        raise ValueError("with_mean=False: give forward() the host's layer")
-    return own(x).relu()
-
-
-def make_trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
-    """A linear layer or convolution, kind one of ``TRUNKS``."""
-    if kind == 'linear':
-        return nn.Linear(in_channels, out_channels)
-    kernel = 1 if kind == 'conv1x1' else 3
-    return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+from .encoders import LatentEncoder, Layer, make_trunk
+from .kl_critic import build_critic
 
 
 @MODELS.register_module()
-class GaussianEncoder(BaseModule):
+class GaussianEncoder(LatentEncoder):
     r"""Gaussian latent :math:`p(z|x,a)` of an attended feature, Section
     3.3.2 of [AIB].
 
@@ -101,17 +73,17 @@ class GaussianEncoder(BaseModule):
         kl: dict | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        at_least('in_channels', in_channels, 1)
-        at_least('latent_channels', latent_channels, 1)
-        one_of('trunk', trunk, TRUNKS)
-        self.beta = at_least('beta', beta, 0.0)
+        super().__init__(
+            in_channels,
+            latent_channels,
+            trunk,
+            with_mean,
+            beta,
+            train_draws,
+            loss_name,
+            init_cfg,
+        )
         self.std_shift = at_least('std_shift', std_shift, 0.0)
-        self.train_draws = draws('train_draws', train_draws)
-        self.loss_name = loss_name
-        self.mean: nn.Module | None = None
-        if with_mean:
-            self.mean = make_trunk(trunk, in_channels, latent_channels)
         self.std_source = one_of('std_source', std_source, ('feature', 'mean'))
         from_mean = std_source == 'mean'
         source_channels = latent_channels if from_mean else in_channels
@@ -139,9 +111,8 @@ class GaussianEncoder(BaseModule):
         Returns:
             ``(L * N, ...)``, draw by draw.
         """
-        mean = apply_layer(self.mean, layer, x)
-        if num_draws is None and self.training:
-            num_draws = self.train_draws
+        mean = self.apply_layer(layer, x)
+        num_draws = self.default_draws(num_draws)
         if num_draws is None and not collecting(self.training):
             return mean
         source = mean if self.std_source == 'mean' else x
@@ -161,4 +132,4 @@ class GaussianEncoder(BaseModule):
         if self.critic is None:
             report_loss(self.loss_name, self.beta * kl)
         else:
-            report_adversarial(self.critic, z, self.beta, self.loss_name)
+            self.report_adversarial(self.critic, z)

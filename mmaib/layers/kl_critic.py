@@ -7,7 +7,6 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmaib.aux_losses import report_loss
 from mmaib.checks import at_least, one_of
 from mmaib.functional import adversarial_kl, critic_loss
 from mmaib.functional.gaussian import at_least_float32
@@ -138,13 +137,3 @@ def build_critic(
             "prior's: it needs train_draws >= 1, got 'mean'"
         )
     return KLCritic(latent_channels, **fields)
-
-
-def report_adversarial(
-    critic: KLCritic, z: Tensor, beta: float, loss_name: str
-) -> None:
-    """Report beta times the encoder's term as ``loss_name``, and the
-    critic's loss beside it (``loss_critic_cls`` beside ``loss_kl_cls``)."""
-    kl, loss = critic(z)
-    report_loss(loss_name, beta * kl)
-    report_loss(loss_name.replace('kl', 'critic'), loss)

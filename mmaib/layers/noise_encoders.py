@@ -1,19 +1,18 @@
 from __future__ import annotations
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.aux_losses import collecting
-from mmaib.checks import at_least, draws, one_of
+from mmaib.checks import at_least
 from mmaib.registry import MODELS
 
-from .gaussian_encoder import TRUNKS, Layer, apply_layer, make_trunk
-from .kl_critic import build_critic, report_adversarial
+from .encoders import LatentEncoder, Layer, make_trunk
+from .kl_critic import build_critic
 
 
 @MODELS.register_module()
-class AdditiveNoiseEncoder(BaseModule):
+class AdditiveNoiseEncoder(LatentEncoder):
     r"""Latent of a feature with noise added, Fig. 5(b) of [AIB].
 
     .. math::
@@ -62,17 +61,17 @@ class AdditiveNoiseEncoder(BaseModule):
         kl: dict | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        at_least('in_channels', in_channels, 1)
-        at_least('latent_channels', latent_channels, 1)
-        one_of('trunk', trunk, TRUNKS)
+        super().__init__(
+            in_channels,
+            latent_channels,
+            trunk,
+            with_mean,
+            beta,
+            train_draws,
+            loss_name,
+            init_cfg,
+        )
         self.noise_std = at_least('noise_std', noise_std, 0.0)
-        self.beta = at_least('beta', beta, 0.0)
-        self.train_draws = draws('train_draws', train_draws)
-        self.loss_name = loss_name
-        self.mean: nn.Module | None = None
-        if with_mean:
-            self.mean = make_trunk(trunk, in_channels, latent_channels)
         self.critic = build_critic(
             kl, latent_channels, self.train_draws, density=False
         )
@@ -96,8 +95,7 @@ class AdditiveNoiseEncoder(BaseModule):
         Returns:
             ``(L * N, ...)``, draw by draw.
         """
-        if num_draws is None and self.training:
-            num_draws = self.train_draws
+        num_draws = self.default_draws(num_draws)
         if num_draws is not None:
             noise = torch.randn(
                 (num_draws, *x.shape),
@@ -107,9 +105,9 @@ class AdditiveNoiseEncoder(BaseModule):
             )
             noise = self.enter(self.noise_std * noise.flatten(0, 1))
             x = x.repeat(num_draws, *[1] * (x.dim() - 1)) + noise
-        z = apply_layer(self.mean, layer, x)
+        z = self.apply_layer(layer, x)
         if collecting(self.training) and self.critic is not None:
-            report_adversarial(self.critic, z, self.beta, self.loss_name)
+            self.report_adversarial(self.critic, z)
         return z
 
     def enter(self, noise: Tensor) -> Tensor:

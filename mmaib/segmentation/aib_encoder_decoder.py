@@ -8,17 +8,10 @@ from torch import Tensor, nn
 
 from mmaib.aux_losses import AuxLossMixin
 from mmaib.checks import evaluation_draws, one_of
-from mmaib.layers import (
-    AdditiveNoiseEncoder,
-    AIBNeck,
-    AttentiveBottleneck,
-    GaussianEncoder,
-)
+from mmaib.layers import AIBNeck, AttentiveBottleneck, LatentEncoder
 from mmaib.registry import MODELS
 
 from .aib_uper_head import AIBUPerHead
-
-LATENTS = (GaussianEncoder, AdditiveNoiseEncoder)
 
 
 @MODELS.register_module()
@@ -97,8 +90,8 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
 
     def _weigh_kl(self, kl_on: str) -> None:
         """Leave a weight only to the KL that ``kl_on`` names."""
-        weighed: dict[str, tuple[Any, str]] = {
-            'latent': (LATENTS, 'decode_head.beta'),
+        weighed: dict[str, tuple[type, str]] = {
+            'latent': (LatentEncoder, 'decode_head.beta'),
             'map': (AttentiveBottleneck, 'neck.bottleneck.beta'),
         }
         for name, (kind, field) in weighed.items():

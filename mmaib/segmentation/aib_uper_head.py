@@ -9,7 +9,6 @@ from mmseg.models import UPerHead
 from torch import Tensor
 
 from mmaib.aux_losses import require_collector
-from mmaib.checks import one_of
 from mmaib.layers import build_encoder
 from mmaib.registry import MODELS
 
@@ -77,7 +76,6 @@ class AIBUPerHead(UPerHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.std_source = one_of('std_source', std_source, ('feature', 'mean'))
         pyramid_channels = len(self.in_channels) * self.channels
         self.fpn_bottleneck = _Postponed(
             pyramid_channels,
@@ -88,7 +86,7 @@ class AIBUPerHead(UPerHead):
             norm_cfg=self.norm_cfg,
             act_cfg=self.act_cfg,
         )
-        from_mean = self.std_source == 'mean'
+        from_mean = std_source == 'mean'
         self.encoder = build_encoder(
             encoder,
             gaussian=dict(

@@ -9,7 +9,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmaib.hooks import SafeCheckpointHook, safe_checkpoint_hook
+from mmaib.checkpoint import read_checkpoint
+from mmaib.hooks import SafeCheckpointHook
 from mmaib.hooks.safe_checkpoint_hook import AtomicLocalBackend
 
 
@@ -21,7 +22,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr(safe_checkpoint_hook.os, 'fsync', full)
+    monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(OSError, match=r'No space left.* MiB are free') as told:
         backend.put(b'second', str(path))
     assert told.value.errno == errno.ENOSPC
@@ -93,7 +94,7 @@ def train(tmp_path):
 
 def checkpoints(folder):
     return {
-        path.name: torch.load(path, weights_only=False)['state_dict']['weight']
+        path.name: read_checkpoint(str(path))['state_dict']['weight']
         for path in folder.glob('*.pth')
     }
 

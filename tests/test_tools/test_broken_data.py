@@ -12,35 +12,28 @@ import pytest
 from PIL import Image
 
 from mmaib.checkpoint import read_checkpoint
-from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'
-DETECTION = CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_6e_trees-256.py'
-SEGMENTATION = (
-    CONFIGS / 'sample' / 'aib-qt_upernet_lite0_1xb8-500_digits-128x128.py'
-)
 COMMON = [
     'train_dataloader.batch_size=2',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
+    *NO_WORKERS,
     'val_dataloader.dataset.indices=2',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
     'default_hooks.logger.interval=1',
 ]
 SHORT = {
-    DETECTION: [
+    TREES: [
         *COMMON,
         'train_cfg.max_epochs=1',
         'train_dataloader.dataset.indices=4',
     ],
-    SEGMENTATION: [
+    DIGITS: [
         *COMMON,
         'train_cfg.max_iters=4',
         'default_hooks.checkpoint.interval=1',
     ],
 }
-TREES, DIGITS = 'trees/annotations/train.json', 'digits/img_dir/train'
+ANNOTATIONS, IMAGES = 'trees/annotations/train.json', 'digits/img_dir/train'
 
 
 def digests(folder):
@@ -56,7 +49,7 @@ def edit(change):
 
     @functools.wraps(change)
     def change_file(data):
-        path = data / TREES
+        path = data / ANNOTATIONS
         coco = json.loads(path.read_text())
         change(coco)
         path.write_text(json.dumps(coco))
@@ -97,12 +90,12 @@ def resize_masks(data):
 
 
 def cut_images(data):
-    for path in (data / DIGITS).iterdir():
+    for path in (data / IMAGES).iterdir():
         cut(path)(data)
 
 
 def empty_images(data):
-    for path in (data / DIGITS).iterdir():
+    for path in (data / IMAGES).iterdir():
         path.write_bytes(b'')
 
 
@@ -133,16 +126,16 @@ def rename_the_category(coco):
 @pytest.mark.parametrize(
     ('base', 'breaks', 'message', 'trains'),
     [
-        (SEGMENTATION, cut_images, r"0\d+\.jpg' is broken or cut off", False),
-        (SEGMENTATION, empty_images, r"0\d+\.jpg' is empty", False),
-        (SEGMENTATION, resize_masks, r"0\d+\.png' has \(64, 64\)", False),
-        (SEGMENTATION, shrink_images_and_masks, r'has \(1, 1\)', False),
-        (DETECTION, shrink_images, r'coco/bbox_mAP:', True),
-        (DETECTION, move_boxes, r'666 of 1997 boxes lie outside', True),
-        (DETECTION, flatten_boxes, r'500 of 1997 boxes have no area', True),
-        (DETECTION, add_a_category, r"400 of 1997 .* of 'bush'", True),
-        (DETECTION, rename_the_category, r"none of .*\['tree'\].*Tree", False),
-        (DETECTION, cut(TREES), r'train\.json.* is no whole JSON', False),
+        (DIGITS, cut_images, r"0\d+\.jpg' is broken or cut off", False),
+        (DIGITS, empty_images, r"0\d+\.jpg' is empty", False),
+        (DIGITS, resize_masks, r"0\d+\.png' has \(64, 64\)", False),
+        (DIGITS, shrink_images_and_masks, r'has \(1, 1\)', False),
+        (TREES, shrink_images, r'coco/bbox_mAP:', True),
+        (TREES, move_boxes, r'666 of 1997 boxes lie outside', True),
+        (TREES, flatten_boxes, r'500 of 1997 boxes have no area', True),
+        (TREES, add_a_category, r"400 of 1997 .* of 'bush'", True),
+        (TREES, rename_the_category, r"none of .*\['tree'\].*Tree", False),
+        (TREES, cut(ANNOTATIONS), r'train\.json.* is no whole JSON', False),
     ],
     ids=lambda value: getattr(value, '__name__', ''),
 )
@@ -166,11 +159,11 @@ def test_broken_data_are_named(
 def test_broken_images_are_skipped_if_asked(run, data, tmp_path):
     broken = tmp_path / 'data'
     shutil.copytree(data, broken)
-    for path in sorted((broken / DIGITS).iterdir())[::2]:
+    for path in sorted((broken / IMAGES).iterdir())[::2]:
         path.write_bytes(b'')
     out = run(
-        TRAIN, SEGMENTATION, '--work-dir', tmp_path / 'work', '--cfg-options',
-        *SHORT[SEGMENTATION],
+        TRAIN, DIGITS, '--work-dir', tmp_path / 'work', '--cfg-options',
+        *SHORT[DIGITS],
         'train_dataloader.dataset.pipeline.0.broken=skip',
         data_root=broken,
     )  # fmt: skip
@@ -178,7 +171,7 @@ def test_broken_images_are_skipped_if_asked(run, data, tmp_path):
 
 
 def test_a_nan_stops_the_training_before_a_checkpoint(run, probed, tmp_path):
-    config = probed(SEGMENTATION)
+    config = probed(DIGITS)
     with config.open('a') as file:
         file.write(
             'train_pipeline = _base_.train_pipeline\n'
@@ -188,7 +181,7 @@ def test_a_nan_stops_the_training_before_a_checkpoint(run, probed, tmp_path):
     work_dir = tmp_path / 'work'
     out = run(
         TRAIN, config, '--work-dir', work_dir, '--cfg-options',
-        *SHORT[SEGMENTATION], 'train_cfg.max_iters=5', check=False,
+        *SHORT[DIGITS], 'train_cfg.max_iters=5', check=False,
     )  # fmt: skip
     assert out.returncode == 1
     assert re.search(
@@ -215,8 +208,8 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_leaves_the_last_checkpoint(run, small_disk):
     out = run(
-        TRAIN, SEGMENTATION, '--work-dir', small_disk / 'work',
-        '--cfg-options', *SHORT[SEGMENTATION], check=False,
+        TRAIN, DIGITS, '--work-dir', small_disk / 'work',
+        '--cfg-options', *SHORT[DIGITS], check=False,
     )  # fmt: skip
     assert out.returncode == 1
     assert re.search(
@@ -231,8 +224,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(run, small_disk):
 
 def test_another_model_is_not_resumed(run, tmp_path):
     work_dir = tmp_path / 'work'
-    command = [TRAIN, SEGMENTATION, '--work-dir', work_dir]
-    options = ['--cfg-options', *SHORT[SEGMENTATION], 'train_cfg.max_iters=1']
+    command = [TRAIN, DIGITS, '--work-dir', work_dir]
+    options = ['--cfg-options', *SHORT[DIGITS], 'train_cfg.max_iters=1']
     run(*command, *options)
     before = digests(work_dir)
     out = run(

@@ -5,21 +5,18 @@ import json
 import pytest
 import torch
 
-from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TOOLS = REPOSITORY / 'tools'
 STEPS = 20
 SHORT = [
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
+    *NO_WORKERS,
     # odd, so that the sampler of two ranks has to pad
     'val_dataloader.dataset.indices=5',
 ]
 TEST = [option.replace('val_', 'test_') for option in SHORT[2:]]
 DETECTION = (
-    CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_6e_trees-256.py',
+    TREES,
     [
         'train_cfg.max_epochs=1',
         f'train_dataloader.dataset.indices={2 * STEPS}',
@@ -29,7 +26,7 @@ DETECTION = (
     ['model.test_cfg.rcnn.score_thr=0.0', 'model.test_draws.attention=2'],
 )
 SEGMENTATION = (
-    CONFIGS / 'sample' / 'aib-qt_upernet_lite0_1xb8-500_digits-128x128.py',
+    DIGITS,
     [
         f'train_cfg.max_iters={STEPS}',
         f'default_hooks.checkpoint.interval={STEPS}',

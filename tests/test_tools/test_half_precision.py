@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmaib.testing import CONFIGS, REPOSITORY, shared_data
+from mmaib.testing import CONFIGS, NO_WORKERS, REPOSITORY, shared_data
 from mmaib.testing import segmentation as seg
 
 STEPS = 200
@@ -36,11 +36,8 @@ SHORT = [
     'optim_wrapper.loss_scale=dynamic',
     'optim_wrapper.dtype=bfloat16',
     'train_dataloader.batch_size=2',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
+    *NO_WORKERS,
     'val_dataloader.dataset.indices=2',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
     'default_hooks.logger.interval=1',
 ]
 DETECTION = [

@@ -8,22 +8,19 @@ import torch
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
 from mmaib.checkpoint import read_checkpoint
-from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'
 COMMON = [
     'train_dataloader.batch_size=2',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
+    *NO_WORKERS,
     'val_dataloader.dataset.indices=2',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
     'randomness.seed=1',
 ]
 STEPS = 8
 # epochs of four steps, a checkpoint and a validation after each
 DETECTION = (
-    CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_6e_trees-256.py',
+    TREES,
     [
         f'train_cfg.max_epochs={STEPS // 4}',
         'train_cfg.val_interval=1',
@@ -32,7 +29,7 @@ DETECTION = (
 )
 # a checkpoint every third step, a validation in the middle
 SEGMENTATION = (
-    CONFIGS / 'sample' / 'aib-qt_upernet_lite0_1xb8-500_digits-128x128.py',
+    DIGITS,
     [
         f'train_cfg.max_iters={STEPS}',
         'train_cfg.val_interval=5',

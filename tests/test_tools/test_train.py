@@ -7,20 +7,16 @@ import mmdet
 import numpy as np
 import pytest
 
-from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import NO_WORKERS, REPOSITORY, TREES
 
 OUR_TOOLS = REPOSITORY / 'tools'
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
-AIB_QT = CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_6e_trees-256.py'
 SHORT = [
     'train_cfg.max_epochs=1',
     'train_cfg.val_interval=1',
     'train_dataloader.dataset.indices=12',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
+    *NO_WORKERS,
     'val_dataloader.dataset.indices=2',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
     'default_hooks.logger.interval=1',
     'custom_hooks.0.interval=1',
 ]
@@ -31,7 +27,7 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     folder = {'ours': OUR_TOOLS, 'mmdet': MMDET_TOOLS}[tools]
     work_dir = tmp_path / 'work'
     run(
-        folder / 'train.py', AIB_QT, '--work-dir', work_dir,
+        folder / 'train.py', TREES, '--work-dir', work_dir,
         '--cfg-options', *SHORT,
     )  # fmt: skip
     entries = scalars(work_dir)
@@ -50,13 +46,13 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     if tools == 'mmdet':
         return
     run(
-        folder / 'test.py', AIB_QT, checkpoint,
+        folder / 'test.py', TREES, checkpoint,
         '--work-dir', tmp_path / 'test',
         '--out', tmp_path / 'predictions.pkl',
     )  # fmt: skip
     assert (tmp_path / 'predictions.pkl').stat().st_size > 1000
     run(
-        folder / 'analysis_tools' / 'attention.py', AIB_QT, checkpoint,
+        folder / 'analysis_tools' / 'attention.py', TREES, checkpoint,
         data / 'trees' / 'test', '--out', tmp_path / 'maps',
         '--max-images', 1,
     )  # fmt: skip
@@ -77,7 +73,7 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
 def test_resume_goes_on_from_the_last_checkpoint(run, tmp_path):
     work_dir = tmp_path / 'work'
     command = [
-        OUR_TOOLS / 'train.py', AIB_QT, '--work-dir', work_dir, '--resume',
+        OUR_TOOLS / 'train.py', TREES, '--work-dir', work_dir, '--resume',
         '--cfg-options', *SHORT,
     ]  # fmt: skip
     run(*command)
@@ -129,7 +125,7 @@ def test_resume_goes_on_from_the_last_checkpoint(run, tmp_path):
 )
 def test_bad_input_is_told_before_training(run, tmp_path, options, message):
     config = tmp_path / 'config.py'
-    lines = [f'_base_ = {str(AIB_QT)!r}', 'custom_imports = None']
+    lines = [f'_base_ = {str(TREES)!r}', 'custom_imports = None']
     merged = []
     for option in options:
         key, value = option.split('=', 1)
@@ -155,7 +151,7 @@ def test_a_detector_that_does_not_collect_is_told_before_training(
 ):
     config = tmp_path / 'config.py'
     config.write_text(
-        f'_base_ = {str(AIB_QT)!r}\n'
+        f'_base_ = {str(TREES)!r}\n'
         "model = dict(type='FasterRCNN')\n"
         '_base_.model.pop("test_draws")\n'
     )

@@ -7,20 +7,16 @@ import mmseg
 import numpy as np
 import pytest
 
-from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY
 
 OUR_TOOLS = REPOSITORY / 'tools'
 MMSEG_TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
-AIB_QT = CONFIGS / 'sample' / 'aib-qt_upernet_lite0_1xb8-500_digits-128x128.py'
 SHORT = [
     'train_cfg.max_iters=2',
     'train_cfg.val_interval=2',
     'train_dataloader.batch_size=2',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
+    *NO_WORKERS,
     'val_dataloader.dataset.indices=3',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
     'default_hooks.logger.interval=1',
     'default_hooks.checkpoint.interval=2',
     'custom_hooks.0.interval=2',
@@ -37,7 +33,7 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     folder = {'ours': OUR_TOOLS, 'mmseg': MMSEG_TOOLS}[tools]
     work_dir = tmp_path / 'work'
     run(
-        folder / 'train.py', AIB_QT, '--work-dir', work_dir,
+        folder / 'train.py', DIGITS, '--work-dir', work_dir,
         '--cfg-options', *SHORT, *SLIDE,
     )  # fmt: skip
     entries = scalars(work_dir)
@@ -55,11 +51,11 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     if tools == 'mmseg':
         return
     run(
-        folder / 'test.py', AIB_QT, checkpoint,
+        folder / 'test.py', DIGITS, checkpoint,
         '--work-dir', tmp_path / 'test', '--cfg-options', *SHORT[5:8],
     )  # fmt: skip
     command = [
-        folder / 'analysis_tools' / 'attention.py', AIB_QT, checkpoint,
+        folder / 'analysis_tools' / 'attention.py', DIGITS, checkpoint,
         data / 'digits' / 'img_dir' / 'val', '--max-images', 1,
     ]  # fmt: skip
     run(*command, '--out', tmp_path / 'whole')
@@ -92,7 +88,7 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
 )
 def test_bad_input_is_told_before_training(run, tmp_path, options, message):
     out = run(
-        OUR_TOOLS / 'train.py', AIB_QT, '--work-dir', tmp_path / 'work',
+        OUR_TOOLS / 'train.py', DIGITS, '--work-dir', tmp_path / 'work',
         '--cfg-options', *options, check=False,
     )  # fmt: skip
     assert message in out, out[-2000:]

@@ -1,0 +1,30 @@
+"""Files whose name never stands for half of their contents."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes, partial: Path) -> None:
+    """Write a file under its name once all of it is on the disk.
+
+    Args:
+        path: of the file; its folder is made.
+        content: of the file.
+        partial: the name until then, in the same folder.
+
+    Raises:
+        OSError: if it cannot be written; nothing is left of it then, and
+            what had the name before still has it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
