@@ -77,6 +77,12 @@ OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry(
     scope='mmaib',
     locations=['mmaib.layers'],
 )
+DATASETS = PluginRegistry(
+    'dataset',
+    parent=root.DATASETS,
+    scope='mmaib',
+    locations=['mmaib.datasets'],
+)
 TRANSFORMS = PluginRegistry(
     'transform',
     parent=root.TRANSFORMS,

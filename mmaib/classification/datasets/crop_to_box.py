@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmaib.checks import at_least
+from mmaib.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class CropToBox(BaseTransform):
+    """Crop the loaded image to the box of its object.
+
+    Takes ``img`` and the one box in ``gt_bboxes``, sets ``img`` (a view),
+    ``img_shape`` and the box within the crop. Borders are rounded to whole
+    pixels and clipped to the image.
+
+    Args:
+        context: share of the box's width and height that is added on each
+            of its sides.
+
+    Raises:
+        TypeError, ValueError: if ``context`` is no number, or negative.
+        ValueError: from the data set, naming the image, if it has not one
+            box, or its box no pixel.
+    """
+
+    def __init__(self, context: float = 0.0) -> None:
+        self.context = at_least('context', context, 0.0)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        image, name = results['img'], results.get('img_path')
+        boxes = results.get('gt_bboxes')
+        if boxes is None or len(boxes) != 1:
+            raise ValueError(
+                f"CropToBox needs one box in gt_bboxes for '{name}', got "
+                f'{boxes}. mmaib.CUBWithBoxes is a data set with boxes'
+            )
+        height, width = image.shape[:2]
+        borders = np.asarray(boxes[0], float)
+        margin = self.context * (borders[2:] - borders[:2])
+        borders = borders + np.concatenate([-margin, margin])
+        ends = np.array([width, height, width, height])
+        left, top, right, bottom = np.clip(borders.round(), 0, ends).astype(
+            int
+        )
+        if left >= right or top >= bottom:
+            raise ValueError(
+                f"'{name}': the box {borders.tolist()} (left, top, right, "
+                f'bottom) has no pixel of the image, {width} x {height}'
+            )
+        results['img'] = image[top:bottom, left:right]
+        results['img_shape'] = results['img'].shape[:2]
+        corner, far = [left, top] * 2, [right, bottom] * 2
+        within = np.clip(boxes, corner, far) - corner
+        results['gt_bboxes'] = within.astype(np.float32)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(context={self.context})'

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmpretrain.datasets import BaseDataset
+
+from mmaib.checks import one_of
+
+from .source import Source
+
+
+class ImageArrays(BaseDataset):
+    """Small images that their authors distribute as arrays, many in a file.
+
+    The arrays are held once, as they were read; a sample's image is copied
+    out of them when it is asked for, so that workers share the arrays and no
+    transform can write to them. ``indices`` leave them whole.
+
+    A subclass names its ``SPLITS`` and its ``SOURCE`` and reads a split.
+
+    Args:
+        data_root: folder of the files.
+        split: one of ``SPLITS``, or a list of them, which are concatenated.
+        kwargs: of mmpretrain's ``BaseDataset``.
+
+    Raises:
+        FileNotFoundError, ValueError: if a file is not there or not whole,
+            naming it and its download page.
+        ValueError: if ``split`` is none of ``SPLITS``.
+    """
+
+    SPLITS: tuple[str, ...]
+    SOURCE: Source
+
+    def __init__(
+        self, data_root: str, split: str | Sequence[str], **kwargs: Any
+    ) -> None:
+        listed = isinstance(split, (list, tuple))
+        self.splits: list[str] = [*split] if listed else [str(split)]
+        for name in self.splits:
+            one_of('split', name, self.SPLITS)
+        if len(set(self.splits)) != max(len(self.splits), 1):
+            raise ValueError(
+                'split must be one of or a list without repetition of '
+                f'{list(self.SPLITS)}, got {split!r}'
+            )
+        self.images: list[np.ndarray] = []
+        super().__init__(ann_file='', data_root=data_root, **kwargs)
+
+    def read_split(self, split: str) -> tuple[np.ndarray, list[int | None]]:
+        """Images ``(N, H, W, 3)``, RGB, uint8, and N labels; an image whose
+        label is None is left out."""
+        raise NotImplementedError
+
+    def load_data_list(self) -> list[dict]:
+        """Read the splits; a sample's image is told by split and number."""
+        self.images.clear()
+        data_list = []
+        for part, split in enumerate(self.splits):
+            images, labels = self.read_split(split)
+            images.setflags(write=False)
+            self.images.append(images)
+            data_list += [
+                dict(img=(part, number), gt_label=label)
+                for number, label in enumerate(labels)
+                if label is not None
+            ]
+        return data_list
+
+    def get_data_info(self, idx: int) -> dict:
+        """As mmpretrain's CIFAR10 has it: ``img`` ``(H, W, 3)``, uint8, RGB,
+        and ``gt_label``."""
+        info = super().get_data_info(idx)
+        part, number = info['img']
+        info['img'] = np.array(self.images[part][number], order='C')
+        return info
+
+    def path(self, name: str) -> str:
+        """A file of the data set.
+
+        Raises:
+            FileNotFoundError: if it is not there.
+        """
+        path = osp.join(self.data_root, name)
+        if not osp.isfile(path):
+            raise self.SOURCE.missing(self.data_root, path)
+        return path
+
+    def wrong(self, path: str, fault: str) -> ValueError:
+        return self.SOURCE.wrong(self.data_root, path, fault)
+
+    def check_labels(self, path: str, labels: np.ndarray, count: int) -> None:
+        """Refuse labels that are not 1 to 10, or not one for each image.
+
+        Args:
+            path: of the file that the labels were read from.
+            labels: of one dimension.
+            count: number of images.
+
+        Raises:
+            ValueError: naming the file, what came and what fits.
+        """
+        if len(labels) != count:
+            raise self.wrong(
+                path,
+                f'has {len(labels)} labels for {count} images: it must be one '
+                'for each. One of the files was cut off, or is of another '
+                'split',
+            )
+        strange = np.unique(labels[~np.isin(labels, np.arange(1, 11))])
+        if len(strange):
+            raise self.wrong(
+                path,
+                f'has labels {strange[:5].tolist()}; those of the official '
+                'file are 1 to 10',
+            )
+
+    def extra_repr(self) -> list[str]:
+        return [
+            f'Root of dataset: \t{self.data_root}',
+            f'Splits: \t{", ".join(self.splits)}',
+        ]
+
+    def _copy_without_annotation(self, memo: dict | None = None) -> Any:
+        # nothing writes to the images: a subset shares them
+        memo = {} if memo is None else memo
+        memo[id(self.images)] = self.images
+        return super()._copy_without_annotation(memo)
