@@ -132,6 +132,7 @@ def require_collector(plugin: str) -> None:
             f'{plugin} is trained inside a model that does not collect its '
             'losses, which would vanish silently. Use mmaib.AIBFasterRCNN '
             'for Faster R-CNN, mmaib.AIBEncoderDecoder for segmentation, '
+            'mmaib.AIBImageClassifier for classification, '
             "type='mmaib.WithAuxLosses', "
             "base='YourModel' for any other model, or "
             '`with mmaib.aux_losses.collect():` around a bare call. (If '
@@ -156,11 +157,19 @@ class AuxLossMixin:
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         draws = getattr(getattr(self, 'neck', None), 'train_draws', 1)
         if draws > 1:
-            inputs, data_samples, *rest = args
-            args = (inputs, list(data_samples) * draws, *rest)
+            args = (
+                *args[:1],
+                *(list(s) * draws for s in args[1:2]),
+                *args[2:],
+            )
+            for name in kwargs.keys() & {'data_samples', 'batch_data_samples'}:
+                kwargs[name] = list(kwargs[name]) * draws
         with collect() as aux:
             losses = super().loss(*args, **kwargs)  # type: ignore[misc]
         extra = aux.mean()
+        if extra and 'loss' in losses:
+            # mmpretrain's; MMEngine logs the sum under that name
+            losses['loss_cls'] = losses.pop('loss')
         monitors = {k: v for k, v in extra.items() if 'loss' not in k}
         if monitors:
             all_reduce_dict(monitors, op='mean')

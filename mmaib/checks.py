@@ -53,8 +53,17 @@ def draws(field: str, value: Any) -> int | None:
     return value
 
 
-def evaluation_draws(value: Any) -> dict | None:
+def evaluation_draws(
+    value: Any,
+    attention: int | str | None = None,
+    latent: int | str = 1,
+) -> dict | None:
     """The field ``test_draws`` of our models, None for ``'mean'``.
+
+    Args:
+        value: of the field.
+        attention: L_a if it is left out; None if it must not be.
+        latent: L_z if it is left out.
 
     Raises:
         TypeError, ValueError: if it is neither ``'mean'`` nor
@@ -64,15 +73,21 @@ def evaluation_draws(value: Any) -> dict | None:
         return None
     if not (
         isinstance(value, dict)
-        and 'attention' in value
+        and value
+        and (attention is not None or 'attention' in value)
         and set(value) <= {'attention', 'latent', 'seed'}
     ):
         raise ValueError(
             "test_draws must be 'mean' or dict(attention=L_a, "
             f'latent=L_z, seed=0), got {value!r}'
         )
+    if attention is None:
+        drawn = at_least('test_draws.attention', value['attention'], 1)
+    else:
+        asked = value.get('attention', attention)
+        drawn = draws('test_draws.attention', asked)
     return dict(
-        attention=at_least('test_draws.attention', value['attention'], 1),
-        latent=draws('test_draws.latent', value.get('latent', 1)),
+        attention=drawn,
+        latent=draws('test_draws.latent', value.get('latent', latent)),
         seed=at_least('test_draws.seed', value.get('seed', 0), 0),
     )

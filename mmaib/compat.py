@@ -112,6 +112,7 @@ PACKAGES = (
     Package(
         'mmpretrain',
         {'onedl-mmpretrain': ('1.3', '1.4'), 'mmpretrain': ('1.2', '1.3')},
+        plugins='mmaib.classification',
         optional=True,
     ),
 )

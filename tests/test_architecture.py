@@ -64,7 +64,7 @@ def test_host_folders_do_not_import_each_other(folder):
     assert not starting_with(folder_imports(folder), others)
 
 
-@pytest.mark.parametrize('folder', ['detection', 'segmentation'])
+@pytest.mark.parametrize('folder', sorted(HOST_FOLDERS))
 def test_a_host_class_contains_no_formula(folder):
     names = folder_imports(folder)
     assert not starting_with(names, {'mmaib.functional'})

@@ -92,6 +92,7 @@ def test_the_papers_numbers():
     [
         COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py',
         seg.UPERNET / f'aib-qt_{seg.BEIT}',
+        CONFIGS / '_base_' / 'models' / 'vgg16-aib_cifar.py',
     ],
     ids=lambda path: path.stem,
 )
@@ -207,6 +208,119 @@ def test_accumulation_makes_as_many_updates_of_as_many_images():
         assert b.end == counts * a.end
     for field in ('max_iters', 'val_interval'):
         assert two.train_cfg[field] == counts * one.train_cfg[field]
+
+
+def test_our_copy_of_mmpretrains_runtime_is_mmpretrains():
+    register_config_sources()
+    theirs = unscoped(
+        get_config('mmpretrain::_base_/default_runtime.py').to_dict()
+    )
+    ours = without_guards(
+        our_config('_base_/default_runtime_cls.py').to_dict()
+    )
+    assert ours.pop('randomness') == {
+        **theirs.pop('randomness'), 'diff_rank_seed': True
+    }  # fmt: skip
+    checkpoint = ours['default_hooks'].pop('checkpoint')
+    assert checkpoint == dict(
+        type='CheckpointHook', max_keep_ckpts=1, save_best='auto'
+    )
+    assert theirs['default_hooks'].pop('checkpoint') == dict(
+        type='CheckpointHook', interval=1
+    )
+    assert ours == theirs
+
+
+CLASSIFIERS = {'vgg16': 20, 'wrn28-10': 50}
+
+
+@pytest.mark.parametrize('name', CLASSIFIERS)
+@pytest.mark.parametrize('data', ['cifar10', 'cifar100', 'svhn'])
+def test_the_papers_numbers_of_classification(name, data):
+    path = f'classification/{name}/{name}-aib-qt_1xb128-200e_{data}.py'
+    ours = our_config(path)
+    plain = our_config(path.replace('-aib-qt', ''))
+    for field, value in plain.items():
+        if field != 'model':
+            assert ours[field] == value, field
+    assert ours.model.test_draws == dict(attention=4, latent=4, seed=0)
+    bottleneck = ours.model.neck.bottleneck
+    assert bottleneck.quantizer == dict(
+        num_anchors=CLASSIFIERS[name], vq_weight=0.4, commit_weight=0.1
+    )
+    assert bottleneck.modulation.mode == 'scale_residual'
+    assert bottleneck.attention.std_kernel == 3
+    head = ours.model.head
+    assert (head.latent_channels, head.beta) == (256, 0.01)
+    assert head.num_classes == (100 if data == 'cifar100' else 10)
+    assert ours.optim_wrapper.optimizer == dict(
+        type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4
+    )
+    assert ours.train_cfg.max_epochs == 200
+    batches = (
+        ours.train_dataloader.batch_size, ours.val_dataloader.batch_size
+    )  # fmt: skip
+    assert batches == (128, 100)
+    schedule = ours.param_scheduler
+    if name == 'vgg16':
+        assert (schedule.step_size, schedule.gamma) == (25, 0.5)
+    else:
+        assert schedule.milestones == [60, 120, 180]
+        assert schedule.gamma == 0.3
+
+
+@pytest.mark.parametrize(('name', 'anchors'), [('vgg16', 20), ('wrn50-2', 50)])
+def test_the_papers_numbers_of_cub(name, anchors):
+    ours = our_config(
+        f'classification/{name}/{name}-aib-qt_1xb16-200e_cub-224x224.py'
+    )
+    assert ours.model.neck.bottleneck.quantizer.num_anchors == anchors
+    assert ours.model.test_draws == dict(attention=4, latent=4, seed=0)
+    assert ours.optim_wrapper.optimizer == dict(type='Adam', lr=1e-4)
+    assert ours.train_cfg.max_epochs == 200
+    assert ours.train_dataloader.batch_size == 16
+    assert ours.val_dataloader.batch_size == 4
+    for loader in (ours.train_dataloader, ours.val_dataloader):
+        crops = [t['type'] for t in loader.dataset.pipeline]
+        assert 'mmaib.CropToBox' in crops
+
+
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_the_authors_code_differs_from_the_paper_where_it_is_said(name):
+    path = f'classification/{name}/{name}-aib_1xb128-200e{{}}_cifar10.py'
+    paper, released = (
+        our_config(path.format(kind)) for kind in ('', '-released')
+    )
+    attention = released.model.neck.bottleneck.attention
+    assert attention.pop('std_source') == 'mean'
+    assert paper.model.neck.bottleneck.attention.pop('std_source') == 'feature'
+    if name == 'wrn28-10':
+        assert released.model.head.pop('latent_channels') == 512
+        paper.model.head.pop('latent_channels')
+        custom = released.optim_wrapper.pop('paramwise_cfg').custom_keys
+        assert custom == {'quantizer.anchors': dict(lr_mult=1e-4)}
+        schedule = released.param_scheduler
+        assert schedule.milestones == [60, 120, 160]
+        assert schedule.gamma == 0.2
+    else:
+        warm_up, steps = released.param_scheduler
+        assert warm_up.factor == 0.1
+        assert steps == paper.param_scheduler
+    for field in paper:
+        if field != 'param_scheduler':
+            assert released[field] == paper[field], field
+
+
+@pytest.mark.parametrize('name', ['vgg16', 'vgg16-aib-qt', 'wrn28-10-aib'])
+def test_the_cross_domain_test_changes_the_test_set_alone(name):
+    folder = f'classification/{name.split("-aib")[0]}/{name}_1xb128-200e_'
+    plain = our_config(f'{folder}cifar10.py')
+    cross = our_config(f'{folder}cifar10-to-stl10.py')
+    data = cross.test_dataloader.pop('dataset')
+    plain.test_dataloader.pop('dataset')
+    assert cross.to_dict() == plain.to_dict()
+    assert data.type == 'mmaib.STL10'
+    assert data.label_space == 'cifar10'
 
 
 @pytest.mark.parametrize('data', ['trees', 'bccd', 'camvid'])

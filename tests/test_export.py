@@ -7,6 +7,7 @@ from mmaib.functional import nearest_anchor
 from mmaib.layers import AttentiveBottleneck, GaussianEncoder
 from mmaib.layers.capture import capture_attention
 from mmaib.testing import CONFIGS
+from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
 
@@ -78,6 +79,12 @@ def segmentor(path, test_draws='mean'):
     return stir(seg.build(cfg)), (torch.randn(1, 3, *seg.SIZE),)
 
 
+def classifier():
+    """All of it: a classifier's forward gives logits at the mean."""
+    cfg = cls.shrink(cls.config('wrn28-10-aib-qt'))
+    return stir(cls.build(cfg)), (torch.randn(1, 3, 32, 32),)
+
+
 def detector(call, head):
     """The neck and a head behind it, and the backbone's features."""
     cfg = det.shrink(det.aib_config('aib-qt'))
@@ -93,6 +100,7 @@ def detector(call, head):
 PIECES = {
     'UPerNet BEiT': lambda: segmentor(BEIT),
     'UPerNet Lite0': lambda: segmentor(LITE0),
+    'WRN-28-10': classifier,
     'neck and RPN': lambda: detector(
         lambda neck, head, *x: head(neck(x)), 'rpn_head'
     ),

@@ -312,3 +312,18 @@ def test_annotations_as_the_host_takes_them(tmp_path):
         ValueError, match=r'train_dataloader\.dataset\.ann_file: .*none of'
     ):
         preflight.check_annotations(cfg, ('train_dataloader',))
+
+
+def test_data_sets_of_mmpretrain(tmp_path):
+    """A data_prefix may be plain text, and a data set may download itself."""
+    dataset = dict(data_root=str(tmp_path), data_prefix='train')
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"train_dataloader\.dataset\.data_prefix: '.*train' does not",
+    ):
+        preflight.check_data(cfg, ('train_dataloader',))
+    (tmp_path / 'train').mkdir()
+    preflight.check_data(cfg, ('train_dataloader',))
+    cfg.train_dataloader.dataset = dict(data_root='nowhere', download=True)
+    preflight.check_data(cfg, ('train_dataloader',))

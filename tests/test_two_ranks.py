@@ -10,6 +10,7 @@ from torch import distributed
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.testing import CONFIGS
+from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
 
@@ -49,8 +50,15 @@ def segmentor():
     return seg.build(cfg)
 
 
+def classifier():
+    torch.manual_seed(0)
+    return cls.build(cls.shrink(cls.config('vgg16-aib-qt')))
+
+
 def two_images(host):
     torch.manual_seed(1)
+    if host is cls:
+        return cls.inputs(2)
     if host is det:
         return det.inputs(((128, 160), (128, 160)))
     return seg.inputs()
@@ -86,7 +94,11 @@ def gradient(model, wrapper, data):
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-HOSTS = {'detection': (det, detector), 'segmentation': (seg, segmentor)}
+HOSTS = {
+    'detection': (det, detector),
+    'segmentation': (seg, segmentor),
+    'classification': (cls, classifier),
+}
 
 
 def joined(rank, task):
@@ -118,10 +130,15 @@ def test_two_ranks_have_the_gradient_of_the_joined_batch(on_two_ranks, task):
 def our_models():
     """Every model of our configs, shrunken, each once."""
     found = {}
-    for path in sorted(CONFIGS.rglob('*aib*.py')):
+    paths = [*CONFIGS.rglob('*aib*.py'), *CONFIGS.rglob('*dvib*.py')]
+    for path in sorted(paths):
+        if '_base_' in path.parts:
+            continue
         cfg = seg.config(path)
         if cfg.default_scope == 'mmseg':
             seg.shrink(cfg)
+        elif cfg.default_scope == 'mmpretrain':
+            cls.shrink(cfg, 1 if 'sample' in path.parts else 16)
         elif 'sample' in path.parts:
             cfg.model.roi_head.bbox_head.num_classes = 5
         else:
@@ -130,23 +147,36 @@ def our_models():
     return list(found.values())
 
 
+def two_steps(model, rank, new_data):
+    """DDP itself refuses the second one if a parameter had no gradient in
+    the first."""
+    wrapper = MMDistributedDataParallel(model)
+    torch.manual_seed(rank)
+    for _ in range(2):
+        batch = model.data_preprocessor(new_data(), training=True)
+        losses = wrapper(**batch, mode='loss')
+        model.parse_losses(losses)[0].backward()
+
+
+def steps_of_all_combinations(rank):
+    for combination in cls.COMBINATIONS:
+        two_steps(cls.combination(*combination), rank, cls.inputs)
+    return len(cls.COMBINATIONS)
+
+
+def test_no_parameter_is_unused_in_any_combination(on_two_ranks):
+    assert on_two_ranks(steps_of_all_combinations) == [32, 32]
+
+
 def steps_of_all_models(rank):
-    """Two steps of each model; DDP itself refuses the second one if a
-    parameter had no gradient in the first."""
     trained = []
     for name, cfg in our_models():
-        host = det if cfg.default_scope == 'mmdet' else seg
+        host = {'mmdet': det, 'mmseg': seg, 'mmpretrain': cls}[
+            cfg.default_scope
+        ]
+        sizes = [((96, 96), (96, 96))] if host is det else []
         torch.manual_seed(0)
-        model = host.build(cfg)
-        wrapper = MMDistributedDataParallel(model)
-        torch.manual_seed(rank)
-        for _ in range(2):
-            data = host.inputs(((96, 96), (96, 96)))
-            if host is seg:
-                data = host.inputs()
-            batch = model.data_preprocessor(data, training=True)
-            losses = wrapper(**batch, mode='loss')
-            model.parse_losses(losses)[0].backward()
+        two_steps(host.build(cfg), rank, partial(host.inputs, *sizes))
         trained.append(name)
     return trained
 
@@ -154,20 +184,19 @@ def steps_of_all_models(rank):
 def test_no_parameter_is_unused_in_any_of_our_configs(on_two_ranks):
     first, second = on_two_ranks(steps_of_all_models)
     assert first == second
-    assert len(first) >= 10
-    assert {name.split('_')[0] for name in first} == {'aib', 'aib-qt'}
+    assert len(first) >= 20
+    assert {name.split('_')[0] for name in first} == {
+        'aib', 'aib-qt', 'vgg16-dvib', 'vgg16-aib', 'vgg16-aib-qt',
+        'wrn28-10-aib', 'wrn28-10-aib-qt', 'wrn50-2-aib', 'wrn50-2-aib-qt',
+    }  # fmt: skip
 
 
 def unused(rank):
     """The check can fail: a parameter that nothing uses."""
     model = detector()
     model.neck.idle = torch.nn.Parameter(torch.ones(1))
-    wrapper = MMDistributedDataParallel(model)
     try:
-        for _ in range(2):
-            batch = model.data_preprocessor(two_images(det), training=True)
-            losses = wrapper(**batch, mode='loss')
-            model.parse_losses(losses)[0].backward()
+        two_steps(model, rank, partial(two_images, det))
     except RuntimeError as error:
         return str(error)
     return ''

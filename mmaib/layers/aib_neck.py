@@ -88,7 +88,9 @@ class AIBNeck(BaseModule):
                 'in_channels is a field of the AIBNeck, not of its '
                 f'bottleneck: in_channels={bottleneck["in_channels"]}'
             )
-        levels = self._level_channels(in_channels)
+        modulation = bottleneck.get('modulation') or {}
+        doubled = modulation.get('mode') == 'concat'
+        levels = self._level_channels(in_channels, doubled)
         shared = self.map == 'shared'
         if shared and not -len(levels) <= map_level < len(levels):
             raise ValueError(
@@ -120,11 +122,16 @@ class AIBNeck(BaseModule):
                 None if uneven else self.bottleneck.out_channels
             )
 
-    def _level_channels(self, given: int | Sequence[int] | None) -> list[int]:
+    def _level_channels(
+        self, given: int | Sequence[int] | None, doubled: bool
+    ) -> list[int]:
         """Channels of the attended levels, one entry if any level has it."""
         field = 'out_channels' if self.where == 'after' else 'in_channels'
         host = type(self.neck).__name__
         told = getattr(self.neck, field, None)
+        if told is not None and doubled and self.where == 'before':
+            told = _halved(told, f'{host}.in_channels')
+            field = 'in_channels / 2'
         channels, name = (
             (told, f'{host}.{field}')
             if given is None
@@ -236,6 +243,18 @@ class AIBNeck(BaseModule):
                     state_dict.setdefault(new, state_dict[old])
                     del state_dict[old]
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _halved(channels: int | Sequence[int], name: str) -> int | list[int]:
+    """Channels in front of ``mode='concat'``, from those behind it."""
+    if odd := [c for c in _as_list(channels) if c % 2]:
+        raise ValueError(
+            "modulation mode 'concat' doubles the channels that the neck "
+            f'behind it receives: {name} must be even, got {odd[0]}'
+        )
+    if isinstance(channels, int):
+        return channels // 2
+    return [c // 2 for c in channels]
 
 
 def _as_list(channels: int | Sequence[int]) -> list[int]:

@@ -27,6 +27,9 @@ class VariationalAttention(BaseModule):
         std_kernel: kernel of the std's convolution: 1 for dense tasks, 3
             for classification.
         std_shift: subtracted before the softplus.
+        mean_trunk: config of layers in front of the mean's convolution, a
+            module with ``out_channels`` that keeps the grid, such as
+            ``mmaib.WideResNetBlocks`` (Tables 1 and 4).
         init_cfg: see MMEngine.
 
     Shape:
@@ -34,7 +37,8 @@ class VariationalAttention(BaseModule):
         or wider.
 
     Raises:
-        ValueError: if a field is out of range.
+        ValueError: if a field is out of range, or if ``mean_trunk`` changes
+            the grid.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class VariationalAttention(BaseModule):
         std_source: str = 'feature',
         std_kernel: int = 1,
         std_shift: float = 5.0,
+        mean_trunk: dict | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -50,7 +55,12 @@ class VariationalAttention(BaseModule):
         self.std_source = one_of('std_source', std_source, ('feature', 'mean'))
         self.std_shift = at_least('std_shift', std_shift, 0.0)
         one_of('std_kernel', std_kernel, (1, 3, 5, 7))
-        self.mean_conv = nn.Conv2d(in_channels, 1, 3, padding=1)
+        self.mean_trunk = None
+        mean_channels = in_channels
+        if mean_trunk is not None:
+            self.mean_trunk = MODELS.build(mean_trunk)
+            mean_channels = self.mean_trunk.out_channels
+        self.mean_conv = nn.Conv2d(mean_channels, 1, 3, padding=1)
         self.std_conv = nn.Conv2d(
             in_channels if std_source == 'feature' else 1,
             1,
@@ -61,7 +71,20 @@ class VariationalAttention(BaseModule):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean = at_least_float32(self.mean_conv(x)).sigmoid()
+        mean = at_least_float32(self.mean_conv(self._trunk(x))).sigmoid()
         source = x if self.std_source == 'feature' else mean
         std = self.std_conv(source.to(x.dtype))
         return mean, softplus_std(std, self.std_shift)
+
+    def _trunk(self, x: Tensor) -> Tensor:
+        """What the mean's convolution sees."""
+        if self.mean_trunk is None:
+            return x
+        out = self.mean_trunk(x)
+        out = out if isinstance(out, Tensor) else out[-1]
+        if out.shape[2:] != x.shape[2:]:
+            raise ValueError(
+                f'mean_trunk turns a grid of {tuple(x.shape[2:])} into '
+                f'{tuple(out.shape[2:])}: take stride 1 and no pooling'
+            )
+        return out

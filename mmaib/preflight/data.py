@@ -31,15 +31,19 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
     for loader in loaders:
         for path, dataset in having('data_root', cfg.get(loader), loader):
             root = dataset['data_root']
+            if dataset.get('download'):
+                continue  # the data set sees to it
             _must_exist(f'{path}.data_root', root)
             ann_file = dataset.get('ann_file')
             if ann_file and '://' not in ann_file:
                 _must_exist(f'{path}.ann_file', osp.join(root, ann_file))
-            for name, prefix in (dataset.get('data_prefix') or {}).items():
+            prefixes = dataset.get('data_prefix') or {}
+            if isinstance(prefixes, str):  # mmpretrain
+                prefixes = {'': prefixes}
+            for name, prefix in prefixes.items():
                 if isinstance(prefix, str) and '://' not in prefix:
-                    _must_exist(
-                        f'{path}.data_prefix.{name}', osp.join(root, prefix)
-                    )
+                    field = f'{path}.data_prefix.{name}'.rstrip('.')
+                    _must_exist(field, osp.join(root, prefix))
         evaluator = loader.replace('_dataloader', '_evaluator')
         for path, metric in having('ann_file', cfg.get(evaluator), evaluator):
             _must_exist(f'{path}.ann_file', metric['ann_file'])

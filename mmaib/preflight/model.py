@@ -37,8 +37,8 @@ def check_collects(model: Any) -> None:
         raise TypeError(
             f'{type(model).__name__} does not collect the losses of {name} '
             f'({type(layer).__name__}), which would vanish silently. Set '
-            "model.type to 'mmaib.AIBFasterRCNN' or "
-            "'mmaib.AIBEncoderDecoder', or to "
+            "model.type to 'mmaib.AIBFasterRCNN', "
+            "'mmaib.AIBEncoderDecoder' or 'mmaib.AIBImageClassifier', or to "
             f"'mmaib.WithAuxLosses' with base='{type(model).__name__}'."
         )
 

@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / 'configs'
 COCO = CONFIGS / 'detection' / 'faster_rcnn'
 UPERNET = CONFIGS / 'segmentation' / 'upernet'
+CLASSIFICATION = CONFIGS / 'classification'
 DEEPLAB = CONFIGS / 'segmentation' / 'deeplabv3plus'
 BEIT = 'beit-base_upernet_8xb2-160k_ade20k-512x512.py'
 

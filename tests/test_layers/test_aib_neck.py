@@ -333,3 +333,18 @@ def neck_input(neck, x):
 def test_bad_fields_of_a_shared_map(kwargs, match):
     with pytest.raises(ValueError, match=match):
         make_shared(**kwargs)
+
+
+def test_concat_before_a_neck_that_tells_its_channels():
+    """The neck receives twice the channels that attention looks at."""
+    neck = dict(type='mmaib.VGGBlocks', channels=(6,), depths=(1,),
+                pools=(False,), in_channels=8)  # fmt: skip
+    bottleneck = dict(modulation=dict(mode='concat'))
+    aib = AIBNeck(bottleneck, neck, where='before').eval()
+    assert aib.bottleneck.map_channels == 4
+    assert aib((torch.randn(2, 4, 5, 5),))[0].shape == (2, 6, 5, 5)
+    with pytest.raises(ValueError, match='in_channels is 8'):
+        AIBNeck(bottleneck, neck, where='before', in_channels=8)
+    neck['in_channels'] = 7
+    with pytest.raises(ValueError, match=r'must be even, got 7'):
+        AIBNeck(bottleneck, neck, where='before')

@@ -1,0 +1,6 @@
+_base_ = [
+    '../../_base_/models/wrn28-10-aib-qt_cifar.py',
+    '../../_base_/datasets/cifar10.py',
+    '../../_base_/schedules/sgd_200e_wrn.py',
+    '../../_base_/default_runtime_cls.py',
+]

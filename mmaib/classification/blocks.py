@@ -1,0 +1,215 @@
+"""The blocks that [AIB] builds its classifiers of, Tables 1 and 4.
+
+Its networks are cut in two, features in front of the attention and encoder
+behind it, and its maps may have a block of their own. Each class here is any
+run of blocks: a backbone, the neck behind an attention, or its `mean_trunk`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule, Sequential
+from mmpretrain.models.backbones.resnet import Bottleneck, ResLayer
+from torch import Tensor, nn
+
+from mmaib.registry import MODELS
+
+Features = Tensor | Sequence[Tensor]
+
+
+def last(x: Features) -> Tensor:
+    """The feature of the last level, as an image or a backbone gives it."""
+    return x if isinstance(x, Tensor) else x[-1]
+
+
+@MODELS.register_module()
+class VGGBlocks(BaseModule):
+    """Blocks of VGG with batch norm: 3x3 convolutions and, where asked for,
+    a 2x2 max-pooling behind them.
+
+    Args:
+        channels: of each block.
+        depths: convolutions of each block.
+        pools: whether a pooling ends each block.
+        in_channels: of the first block.
+        last_conv: channels of a 1x1 convolution with ReLU behind the
+            blocks, if there is one.
+        init_cfg: see MMEngine.
+
+    Shape:
+        ``(N, in_channels, H, W)``, or the last of several levels -> a tuple
+        of one feature ``(N, out_channels, H', W')``, each pooling halves H
+        and W.
+
+    Raises:
+        ValueError: if the fields differ in length.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        depths: Sequence[int],
+        pools: Sequence[bool],
+        in_channels: int = 3,
+        last_conv: int | None = None,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not len(channels) == len(depths) == len(pools) > 0:
+            raise ValueError(
+                'channels, depths and pools need one entry a block, got '
+                f'{channels}, {depths} and {pools}'
+            )
+        self.in_channels = in_channels
+        norm = dict(type='BN')
+        blocks = []
+        for width, depth, pool in zip(channels, depths, pools):
+            block: list[nn.Module] = []
+            for _ in range(depth):
+                block.append(
+                    ConvModule(in_channels, width, 3, padding=1, norm_cfg=norm)
+                )
+                in_channels = width
+            if pool:
+                block.append(nn.MaxPool2d(2))
+            blocks.append(nn.Sequential(*block))
+        if last_conv is not None:
+            blocks.append(ConvModule(in_channels, last_conv, 1))
+        self.out_channels = last_conv or in_channels
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Features) -> tuple[Tensor]:
+        return (self.blocks(last(x)),)
+
+
+class PreActivationBlock(nn.Module):
+    """Residual block of Wide ResNet: norm and ReLU in front of each
+    convolution, and in front of a shortcut that must change the shape."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        order = ('norm', 'act', 'conv')
+        norm = dict(type='BN')
+        self.same_shape = in_channels == channels and stride == 1
+        self.activate = nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU())
+        self.conv1 = nn.Conv2d(
+            in_channels, channels, 3, stride, padding=1, bias=False
+        )
+        self.conv2 = ConvModule(
+            channels, channels, 3, padding=1, norm_cfg=norm, order=order
+        )
+        if not self.same_shape:
+            self.shortcut = nn.Conv2d(
+                in_channels, channels, 1, stride, bias=False
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.activate(x)
+        shortcut = x if self.same_shape else self.shortcut(activated)
+        return shortcut + self.conv2(self.conv1(activated))
+
+
+@MODELS.register_module()
+class WideResNetBlocks(BaseModule):
+    """Blocks of a Wide ResNet for small images, WRN-28-10 by default.
+
+    Args:
+        channels: of each block.
+        strides: of each block.
+        depth: residual units of a block; ``(d - 4) / 6`` in WRN-d.
+        in_channels: of the first block.
+        stem: whether a 3x3 convolution turns an image into them.
+        last_norm: whether norm and ReLU end the blocks, as they end the
+            network.
+        init_cfg: see MMEngine.
+
+    Shape:
+        ``(N, in_channels, H, W)``, or the last of several levels, with
+        ``stem`` ``(N, 3, H, W)`` -> a tuple of one feature ``(N,
+        out_channels, H', W')``.
+
+    Raises:
+        ValueError: if the fields differ in length.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        depth: int = 4,
+        in_channels: int = 16,
+        stem: bool = False,
+        last_norm: bool = False,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not len(channels) == len(strides) > 0:
+            raise ValueError(
+                'channels and strides need one entry a block, got '
+                f'{channels} and {strides}'
+            )
+        self.in_channels = 3 if stem else in_channels
+        self.out_channels = channels[-1]
+        blocks: list[nn.Module] = []
+        if stem:
+            blocks.append(nn.Conv2d(3, in_channels, 3, padding=1, bias=False))
+        for width, stride in zip(channels, strides):
+            units = []
+            for _ in range(depth):
+                units.append(PreActivationBlock(in_channels, width, stride))
+                in_channels, stride = width, 1
+            blocks.append(nn.Sequential(*units))
+        if last_norm:
+            blocks.append(
+                nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU())
+            )
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Features) -> tuple[Tensor]:
+        return (self.blocks(last(x)),)
+
+
+@MODELS.register_module()
+class ResNetStage(Sequential):
+    """A stage of mmpretrain's ResNet on its own, the names of its weights
+    included: ``init_cfg=dict(type='Pretrained', checkpoint=...,
+    prefix='backbone.layer4')`` loads those of a ResNet.
+
+    Args:
+        in_channels: of the stage before it.
+        out_channels: of its own.
+        num_blocks: bottlenecks.
+        expansion: of a bottleneck, 2 in Wide ResNet.
+        stride: of the first bottleneck.
+        init_cfg: see MMEngine.
+
+    Shape:
+        ``(N, in_channels, H, W)``, or the last of several levels -> a tuple
+        of one feature ``(N, out_channels, H / stride, W / stride)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_blocks: int,
+        expansion: int = 4,
+        stride: int = 2,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        stage = ResLayer(
+            Bottleneck,
+            num_blocks,
+            in_channels,
+            out_channels,
+            expansion=expansion,
+            stride=stride,
+        )
+        super().__init__(*stage, init_cfg=init_cfg)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+
+    def forward(self, x: Features) -> tuple[Tensor]:
+        return (super().forward(last(x)),)

@@ -1,0 +1,109 @@
+"""Small classifiers and inputs for them."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+from mmaib.testing import CLASSIFICATION, loss, predict
+
+__all__ = [
+    'CLASSIFICATION',
+    'COMBINATIONS',
+    'build',
+    'combination',
+    'config',
+    'inputs',
+    'loss',
+    'predict',
+    'shrink',
+]
+
+
+def config(name: str, data: str = 'cifar10') -> Config:
+    """Our config of a model, such as ``'wrn28-10-aib-qt'``, and a data
+    set."""
+    folder = name.split('-aib')[0].split('-gap')[0].split('-dvib')[0]
+    schedule = '1xb16' if data == 'cub-224x224' else '1xb128'
+    return Config.fromfile(
+        CLASSIFICATION / folder / f'{name}_{schedule}-200e_{data}.py'
+    )
+
+
+def shrink(cfg: Config, divisor: int = 16) -> Config:
+    """Divide every width, but of models with mmpretrain's VGG, which has no
+    field for it, and drop pretrained weights."""
+    _shrink(cfg.model, 1 if cfg.model.backbone.type == 'VGG' else divisor)
+    return cfg
+
+
+WIDTHS = (
+    'base_channels',
+    'in_channels',
+    'last_conv',
+    'latent_channels',
+    'out_channels',
+    'stem_channels',
+)
+
+
+def _shrink(part: Any, divisor: int) -> None:
+    part.pop('init_cfg', None)
+    for field, value in part.items():
+        if isinstance(value, dict):
+            _shrink(value, divisor)
+        elif field in ('channels', 'mid_channels'):
+            part[field] = [width // divisor for width in value]
+        elif field in WIDTHS:
+            part[field] = value // divisor
+
+
+MODULATIONS = ('scale', 'scale_residual', 'bias', 'concat')
+LATENTS = (
+    ('GaussianEncoder', 'closed_form'),
+    ('GaussianEncoder', 'adversarial'),
+    ('AdditiveNoiseEncoder', 'adversarial'),
+    ('PropagatedNoiseEncoder', 'adversarial'),
+)
+# modulation, (encoder, KL), whether the map is quantised: Section 3.3
+COMBINATIONS = [*product(MODULATIONS, LATENTS, (False, True))]
+
+
+def combination(mode: str, latent: tuple[str, str], quantized: bool) -> Any:
+    """A small VGG of one of ``COMBINATIONS``."""
+    cfg = config('vgg16-aib-qt' if quantized else 'vgg16-aib')
+    encoder, kl = latent
+    cfg.model.neck.bottleneck.modulation.mode = mode
+    cfg.model.head.update(
+        kl=dict(type=kl), encoder=dict(type=f'mmaib.{encoder}')
+    )
+    if mode == 'concat':
+        cfg.model.neck.neck.in_channels *= 2
+    torch.manual_seed(0)
+    return build(shrink(cfg))
+
+
+def build(cfg: Config) -> Any:
+    """The config's classifier, initialised."""
+    init_default_scope('mmpretrain')
+    classifier = MODELS.build(cfg.model)
+    classifier.init_weights()
+    return classifier
+
+
+def inputs(
+    batch: int = 4, size: int = 32, num_classes: int = 10
+) -> dict[str, Any]:
+    """A batch of random images with random labels."""
+    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
+    labels = torch.randint(0, num_classes, (batch,))
+    return dict(
+        inputs=list(images),
+        data_samples=[DataSample().set_gt_label(int(i)) for i in labels],
+    )

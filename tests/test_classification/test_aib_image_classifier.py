@@ -1,0 +1,327 @@
+"""Classifiers, run for real on small networks."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_state_dict
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from mmaib.testing import CLASSIFICATION, CONFIGS
+from mmaib.testing import classification as cls
+
+MONITORS = {'attention_mean', 'attention_std'}
+ANCHORS = {'loss_vq', 'loss_commit', 'anchor_perplexity', 'anchors_used'}
+LATENT = {'loss_kl', 'kl_nats'}
+ALL = sorted(CLASSIFICATION.rglob('*.py')) + sorted(
+    CONFIGS.glob('sample/*cifar10*.py')
+)
+
+# What one pastes into a config of mmpretrain's.
+RESNET = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=64),
+)
+OURS = dict(
+    RESNET,
+    type='mmaib.AIBImageClassifier',
+    neck=dict(
+        type='mmaib.AIBNeck',
+        where='before',
+        neck=RESNET['neck'],
+        in_channels=64,
+        bottleneck=dict(quantizer=dict(num_anchors=20)),
+    ),
+    head=dict(
+        type='mmaib.AIBClsHead',
+        num_classes=10,
+        in_channels=64,
+        latent_channels=None,
+        decoder='linear',
+    ),
+)
+
+
+def make(model=OURS, **fields):
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    classifier = MODELS.build(copy.deepcopy({**model, **fields}))
+    classifier.init_weights()
+    return classifier
+
+
+def small(name='vgg16-aib-qt', **options):
+    cfg = cls.shrink(cls.config(name))
+    cfg.merge_from_dict(options)
+    torch.manual_seed(0)
+    return cls.build(cfg)
+
+
+def wide_stds(model, bias=5.0):
+    """Stds of 0.7 where they start at 0.007, so that noise is seen."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(('std_conv.bias', 'encoder.std.bias')):
+            nn.init.constant_(parameter, bias)
+
+
+def scores(model, data, draws=None):
+    model.test_draws = draws
+    samples = cls.predict(model, copy.deepcopy(data))
+    return torch.stack([sample.pred_score for sample in samples])
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
+def test_every_config_trains_and_predicts(path):
+    from mmengine.config import Config
+    from mmengine.optim import build_optim_wrapper
+
+    cfg = Config.fromfile(path)
+    if 'sample' not in path.parts:
+        cls.shrink(cfg)
+    torch.manual_seed(0)
+    model = cls.build(cfg)
+    size = 64 if 'cub' in path.stem else 32
+    losses = cls.loss(model, cls.inputs(2, size))
+    expected = {'loss'}
+    if 'aib' in path.stem:
+        expected = {'loss_cls'} | MONITORS | LATENT
+    if 'aib-qt' in path.stem:
+        expected |= ANCHORS
+    if 'dvib' in path.stem:
+        expected = {'loss_cls'} | LATENT
+    assert set(losses) == expected
+    total, _ = model.parse_losses(losses)
+    assert total.isfinite()
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    stepped = {
+        id(p) for group in wrapper.param_groups for p in group['params']
+    }
+    assert {id(p) for p in model.parameters()} <= stepped
+    total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+    (sample,) = cls.predict(model, cls.inputs(1, size))
+    assert sample.pred_score.shape == (cfg.model.head.num_classes,)
+    torch.testing.assert_close(sample.pred_score.sum(), torch.tensor(1.0))
+
+
+def test_the_log_tells_the_sum_as_loss():
+    """mmpretrain's head calls its own loss plainly `loss`, which MMEngine
+    would log in the sum's place."""
+    model = small()
+    losses = cls.loss(model, cls.inputs())
+    total, log = model.parse_losses(losses)
+    parts = sum(v.item() for k, v in losses.items() if 'loss' in k)
+    assert log['loss'].item() == pytest.approx(parts)
+    assert total.item() == pytest.approx(parts)
+    assert parts > losses['loss_cls'].item()
+
+
+def test_off_means_off_to_the_bit():
+    plain, ours = make(RESNET), make(test_draws='mean')
+    load_state_dict(ours, plain.state_dict(), strict=False)
+    ours.neck.bottleneck.quantizer = None
+    switch_off(ours)
+    data = cls.inputs()
+    assert torch.equal(scores(plain, data), scores(ours, data))
+    drawn = scores(ours, data, dict(attention=3, latent=2, seed=0))
+    # the floor under a std is 1e-4
+    torch.testing.assert_close(drawn, scores(plain, data), atol=1e-3, rtol=0)
+    train = cls.loss(plain, copy.deepcopy(data))['loss']
+    assert torch.equal(train, cls.loss(ours, copy.deepcopy(data))['loss_cls'])
+
+
+def switch_off(model):
+    """Attention zero, no noise."""
+    attention = model.neck.bottleneck.attention
+    nn.init.zeros_(attention.mean_conv.weight)
+    nn.init.constant_(attention.mean_conv.bias, -1e4)
+    model.neck.bottleneck.train_draws = None
+    model.head.encoder.train_draws = None
+    for std in (attention.std_conv, model.head.encoder.std):
+        nn.init.constant_(std.bias, -1e4)
+
+
+def test_a_plain_checkpoint_lacks_our_keys_only():
+    plain, ours = make(RESNET), make()
+    told = ours.load_state_dict(plain.state_dict(), strict=False)
+    assert not told.unexpected_keys
+    assert all(
+        key.startswith(('neck.bottleneck.', 'head.encoder.'))
+        for key in told.missing_keys
+    )
+    for name, value in plain.state_dict().items():
+        if name.startswith('backbone') or name.startswith('head.fc'):
+            assert torch.equal(ours.state_dict()[name], value), name
+
+
+def test_the_mean_mode_is_deterministic_and_the_drawn_one_repeats():
+    model, data = small(), cls.inputs()
+    wide_stds(model)
+    assert torch.equal(scores(model, data), scores(model, data))
+    draws = dict(attention=4, latent=4, seed=0)
+    state = torch.get_rng_state()
+    first = scores(model, data, draws)
+    assert torch.equal(first, scores(model, data, draws))
+    assert torch.equal(state, torch.get_rng_state())
+    other = scores(model, data, dict(draws, seed=1))
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, scores(model, data))
+
+
+def test_logits_are_averaged_over_all_pairs_of_draws():
+    """Against a loop over the maps and over the latents of each."""
+    model = small().eval()
+    wide_stds(model)
+    x = torch.randn(3, 3, 32, 32)
+    model.test_draws = dict(attention=3, latent=2, seed=5)
+    with torch.no_grad():
+        (sample, *_) = model.predict(x)
+        generator = torch.Generator().manual_seed(5)
+        maps = model.neck.draws(model.backbone(x), 3, generator)[-1]
+        noise = torch.randn((2, 9, 16), generator=generator)
+        total = 0
+        for i in range(3):
+            feature = model.head.pre_logits((maps[3 * i : 3 * i + 3],))
+            mean = model.head.fc_mean(feature)
+            std = model.head.encoder.std(feature)
+            std = nn.functional.softplus(std - 5) + 1e-4
+            for j in range(2):
+                z = mean + std * noise[j, 3 * i : 3 * i + 3]
+                total = total + model.head.fc(model.head.hidden(z))
+    torch.testing.assert_close(
+        sample.pred_score, (total / 6).softmax(1)[0], atol=1e-5, rtol=1e-4
+    )
+
+
+def test_several_draws_in_training_are_the_mean_of_single_ones(monkeypatch):
+    """Eq. 12 and 18: L_a = 3, L_z = 2 with the noise of six single
+    steps, batch norm frozen."""
+    data = cls.inputs(2)
+    model = small(**{
+        'model.neck.bottleneck.train_draws': 3,
+        'model.head.train_draws': 2,
+    })  # fmt: skip
+    wide_stds(model)
+    batch = model.data_preprocessor(data, training=True)
+    for module in model.train().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    grid, latent = (1, 16, 16), (16,)
+    map_noise = torch.randn(3, 2, *grid)
+    latent_noise = torch.randn(2, 6, *latent)
+    noises = []
+    monkeypatch.setattr(torch, 'randn', lambda *a, **k: noises.pop(0).clone())
+    noises += [map_noise, latent_noise]
+    joined = model.loss(**batch)
+    singles = []
+    model.neck.bottleneck.train_draws = 1
+    model.head.encoder.train_draws = 1
+    for i in range(3):
+        for j in range(2):
+            rows = slice(2 * i, 2 * i + 2)
+            noises += [map_noise[i : i + 1], latent_noise[j : j + 1, rows]]
+            singles.append(model.loss(**batch))
+    for name in ('loss_cls', 'loss_kl', 'loss_vq', 'loss_commit'):
+        mean = torch.stack([losses[name] for losses in singles]).mean()
+        torch.testing.assert_close(joined[name], mean, msg=name)
+
+
+def test_targets_of_mixed_images_are_repeated_with_the_draws():
+    model = small(**{'model.neck.bottleneck.train_draws': 2})
+    data = cls.inputs(2)
+    data['data_samples'] = [
+        DataSample().set_gt_score(torch.full((10,), 0.1)) for _ in range(2)
+    ]
+    losses = cls.loss(model, data)
+    assert losses['loss_cls'].isfinite()
+
+
+@pytest.mark.parametrize('kind', ['Additive', 'Propagated'])
+def test_noise_encoders(kind):
+    model = small(**{
+        'model.head.encoder': dict(type=f'mmaib.{kind}NoiseEncoder'),
+        'model.head.kl': dict(type='adversarial'),
+    })  # fmt: skip
+    losses = cls.loss(model, cls.inputs())
+    assert {'loss_critic', 'loss_kl'} <= losses.keys()
+    model.parse_losses(losses)[0].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+
+
+def test_attention_alone_works_behind_any_head():
+    model = make(head=RESNET['head'])
+    assert set(cls.loss(model, cls.inputs())) == (
+        {'loss_cls'} | MONITORS | ANCHORS
+    )
+    wide_stds(model)
+    data = cls.inputs()
+    drawn = scores(model, data, dict(attention=4, latent=None, seed=0))
+    assert drawn.shape == (4, 10)
+    assert not torch.equal(drawn, scores(model, data))
+
+
+def test_a_mean_trunk_must_keep_the_grid():
+    cfg = cls.shrink(cls.config('wrn28-10-aib'))
+    cfg.model.neck.bottleneck.attention.mean_trunk.strides = (2,)
+    model = cls.build(cfg)
+    with pytest.raises(ValueError, match=r'\(16, 16\) into \(8, 8\)'):
+        cls.loss(model, cls.inputs())
+
+
+@pytest.mark.parametrize(
+    ('fields', 'match'),
+    [
+        (dict(test_draws=4), 'test_draws must be'),
+        (dict(test_draws=dict()), 'test_draws must be'),
+        (dict(test_draws=dict(latents=4)), 'test_draws must be'),
+        (dict(test_draws=dict(attention=0)), 'test_draws.attention must be'),
+        (
+            dict(test_draws=dict(latent=2), head=RESNET['head']),
+            'needs an mmaib.AIBClsHead as head, got LinearClsHead',
+        ),
+        (
+            dict(test_draws=dict(attention=2), neck=RESNET['neck']),
+            'needs an mmaib.AIBNeck as neck, got GlobalAveragePooling',
+        ),
+        (dict(head=dict(OURS['head'], decoder='two')), 'decoder must be one'),
+        (dict(head=dict(OURS['head'], pool_size=0)), 'pool_size must be'),
+        (
+            dict(
+                head=dict(
+                    OURS['head'],
+                    encoder=dict(type='mmaib.AdditiveNoiseEncoder'),
+                    kl=dict(type='closed_form'),
+                )
+            ),
+            'density',
+        ),
+    ],
+)
+def test_bad_fields(fields, match):
+    with pytest.raises(ValueError, match=match):
+        make(**fields)
+
+
+def test_channels_that_do_not_fit_are_named_before_training():
+    cfg = cls.shrink(cls.config('vgg16-aib'))
+    cfg.model.head.in_channels = 99
+    with pytest.raises(ValueError, match='gives 32 channels, head.in_chan'):
+        cls.build(cfg)
+
+
+def test_training_inside_a_plain_classifier_is_refused():
+    model = make(type='ImageClassifier')
+    with pytest.raises(RuntimeError, match=r'mmaib\.AIBImageClassifier'):
+        cls.loss(model, cls.inputs())
+
+
+def test_any_classifier_collects():
+    model = make(type='mmaib.WithAuxLosses', base='ImageClassifier')
+    assert 'loss_kl' in cls.loss(model, cls.inputs())
