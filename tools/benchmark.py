@@ -14,8 +14,7 @@ on the forward pass of a training step. The tables: Faster R-CNN R50 (one
 import argparse
 import ctypes
 import platform
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,30 +24,15 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmaib import testing
 from mmaib.compat import report
 from mmaib.functional import nearest_anchor
 from mmaib.testing import BEIT, COCO, UPERNET
+from mmaib.testing.measure import gmacs, interleaved, millions
 
 DETECTOR = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
 TABLES = ('detector', 'segmentor', 'anchors')
-
-
-def interleaved(
-    variants: Mapping[str, Callable[[], Any]], rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of each variant in each round; one round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for round_ in range(rounds + 1):
-        for name, call in variants.items():
-            begun = time.perf_counter()
-            call()
-            if round_:
-                times[name].append(time.perf_counter() - begun)
-        print(f'  round {round_} of {rounds}', flush=True)
-    return times
 
 
 def ratio(times: dict[str, list[float]], name: str, base: str) -> float:
@@ -75,16 +59,6 @@ def train(model: Any, data: dict) -> None:
     loss = forward(model, data)
     model.zero_grad(set_to_none=True)
     loss.backward()
-
-
-def gmacs(call: Callable[[], Any]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops() / 2e9
-
-
-def millions(model: Any) -> float:
-    return sum(p.numel() for p in model.parameters()) / 1e6
 
 
 class Variant(NamedTuple):

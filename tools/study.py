@@ -19,7 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, median, stdev
 
-METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'mIoU', 'aAcc')
+METRICS = (
+    'coco/bbox_mAP',
+    'coco/bbox_mAP_50',
+    'mIoU',
+    'aAcc',
+    'accuracy/top1',
+)
 TRAIN = Path(__file__).with_name('train.py')
 
 

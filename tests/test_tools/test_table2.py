@@ -1,0 +1,111 @@
+import json
+import sys
+
+import pytest
+from mmengine.config import Config
+
+from mmaib.testing import REPOSITORY
+from mmaib.testing import classification as cls
+
+TABLE2 = REPOSITORY / 'tools' / 'table2.py'
+
+
+@pytest.fixture
+def table2(monkeypatch):
+    monkeypatch.syspath_prepend(str(TABLE2.parent))
+    import table2
+
+    yield table2
+    for name in ('table2', 'study'):
+        sys.modules.pop(name, None)
+
+
+def write_log(work_dir, accuracy):
+    log = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    entries = [
+        {'loss': 2.0, 'time': 1.0},
+        {'accuracy/top1': 1.0, 'step': 1},
+        {'accuracy/top1': accuracy, 'step': 2},
+    ]
+    log.write_text('\n'.join(map(json.dumps, entries)))
+    (work_dir / 'finished').touch()
+
+
+def cells(text):
+    return [
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in text.splitlines()
+        if line.startswith('|')
+    ]
+
+
+def test_the_layout_is_the_papers_and_the_figures_the_logs(
+    table2, run, tmp_path
+):
+    quantized = next(r for r in table2.rows() if r.config == 'vgg16-aib-qt')
+    for seed, accuracy in ((1, 90.0), (2, 92.0)):
+        write_log(quantized.run_dir(tmp_path, 'cifar10', seed), accuracy)
+    run(
+        TABLE2, '--out', tmp_path, '--seeds', 1, 2, '--rows', 0, 3, 6,
+        '--report-only',
+    )  # fmt: skip
+    head, _, *lines = cells((tmp_path / 'table2.md').read_text())
+    assert head[:6] == [
+        'No.', 'Model', 'Backbone', 'Att. Modulation', 'Enc. Types',
+        'KL Loss Eva.',
+    ]  # fmt: skip
+    assert [line[:2] for line in lines] == [
+        ['0', 'vanilla VGG'], ['3', 'VGG-aib'], ['3', 'VGG-aib-qt'],
+        ['6', 'VGG-aib'], ['6', 'VGG-aib-qt'],
+    ]  # fmt: skip
+    assert lines[0][6:] == ['not run', '7.77', 'not run', '30.62']
+    assert lines[2][6:] == ['9.00 ± 1.41', '4.10', 'not run', '20.87']
+    assert lines[4][3] == 'cat'
+    assert lines[4][6] == 'not run'
+
+
+def test_every_row_is_a_model_of_its_own(table2):
+    """Its config and options build, and no two rows train the same."""
+    seen = {}
+    for row in table2.rows():
+        cfg = Config.fromfile(row.path('cifar10'))
+        for option in row.options('cifar10'):
+            field, value = option.split('=')
+            value = int(value) if value.isdigit() else value
+            cfg.merge_from_dict({field: value})
+        model = repr(cfg.model)
+        assert model not in seen.values(), row
+        seen[row.line, row.label] = model
+        cls.build(cls.shrink(cfg))
+        assert row.path('cifar100').exists()
+    assert len(seen) == 4 + 2 * 8
+
+
+def test_what_the_rows_change(table2):
+    options = {row.line: row.options('cifar10') for row in table2.rows()}
+    for line in ('0', '1', '2', '3', 'gap', 'dvib'):
+        assert options[line] == []
+    prefix = 'model.neck.bottleneck.modulation.mode='
+    assert options['4'] == [f'{prefix}scale']
+    assert options['5'] == [f'{prefix}bias']
+    assert options['6'] == [
+        f'{prefix}concat',
+        'model.neck.neck.in_channels=512',
+    ]
+    for line, encoder in {
+        '7': 'Gaussian', '8': 'AdditiveNoise', '9': 'PropagatedNoise'
+    }.items():  # fmt: skip
+        assert options[line] == [
+            'model.head.kl.type=adversarial',
+            f'model.head.encoder.type=mmaib.{encoder}Encoder',
+        ]
+
+
+def test_a_row_without_a_config_is_refused(run, tmp_path):
+    out = run(
+        TABLE2, '--out', tmp_path, '--rows', 1, '--data', 'cifar10-subset',
+        check=False,
+    )  # fmt: skip
+    assert out.returncode
+    assert 'vanilla WRN has no config for cifar10-subset' in out
