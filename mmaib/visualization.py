@@ -1,4 +1,4 @@
-"""Pictures of attention beside what the model detected."""
+"""Pictures of attention beside what the model predicted."""
 
 from __future__ import annotations
 
@@ -143,6 +143,16 @@ def draw_predictions(
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / 'prediction.png')
         options: dict[str, Any] = {}
+        if 'pred_score' in sample:
+            small = min(image.shape[:2]) < 224
+            visualizer.visualize_cls(
+                image,
+                sample,
+                draw_gt=False,
+                resize=224 if small else None,
+                out_file=out,
+            )
+            return mmcv.imread(out, channel_order='rgb')
         if 'pred_instances' in sample:
             options['pred_score_thr'] = score_thr
         # An out_file keeps the host from sending it to the back ends.
@@ -155,6 +165,27 @@ def draw_predictions(
             **options,
         )
         return mmcv.imread(out, channel_order='rgb')
+
+
+def classifier_input(
+    model: Any, image: Tensor, sample: Any
+) -> tuple[np.ndarray, Any]:
+    """What a classifier saw of an image. Its pipeline may crop, so its map
+    does not lie on the original, which data sets of arrays do not have.
+
+    Args:
+        model: the classifier.
+        image: ``(3, H, W)``, uint8, from its pipeline.
+        sample: its data sample.
+
+    Returns:
+        the image ``(H, W, 3)``, RGB, and a data sample with its shape.
+    """
+    if model.data_preprocessor.to_rgb:
+        image = image.flip(0)
+    sample, size = sample.clone(), tuple(image.shape[1:])
+    sample.set_metainfo(dict(ori_shape=size, img_shape=size))
+    return image.permute(1, 2, 0).cpu().numpy(), sample
 
 
 def attention_figure(

@@ -79,19 +79,29 @@ class AttentionVisHook(Hook):
         self._capture = None
         if not self._maps or not outputs:
             return
-        from mmaib.visualization import picture, whole_maps
+        from mmaib.visualization import (
+            classifier_input,
+            picture,
+            whole_maps,
+        )
 
         sample, model = outputs[0], runner.model
         if is_model_wrapper(model):
             model = model.module
         maps = whole_maps(model, self._maps, sample.metainfo)
-        content = mmengine.fileio.get(sample.img_path, self.backend_args)
-        image = mmcv.imfrombytes(content, channel_order='rgb')
+        path = sample.get('img_path') or f'sample_{batch_idx}'
+        if 'pred_score' in sample:
+            image, sample = classifier_input(
+                model, data_batch['inputs'][0], sample
+            )
+        else:
+            content = mmengine.fileio.get(path, self.backend_args)
+            image = mmcv.imfrombytes(content, channel_order='rgb')
         visualizer = Visualizer.get_current_instance()
         drawn = picture(
             visualizer, maps, image, sample, score_thr=self.score_thr
         )
-        name = osp.splitext(osp.basename(sample.img_path))[0]
+        name = osp.splitext(osp.basename(path))[0]
         # Not runner.iter: where nothing was trained it builds the training's
         # loop, here on the main process alone, and the others wait for it.
         step = runner.message_hub.get_info('iter', batch_idx)

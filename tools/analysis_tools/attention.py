@@ -6,7 +6,7 @@ For each image DIR gets NAME.png (image, attention, quantised attention,
 predictions), NAME.level0.npy ... with the raw mean map of each level and,
 behind a quantiser, NAME.level0.quantized.npy. Of a segmentor that slides a
 window over the image, the raw maps are those of the whole image, in pixels of
-the resized image.
+the resized image. A classifier's maps are drawn on what it saw.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from mmengine.visualization import Visualizer
 from mmaib import compat
 from mmaib.layers import capture_attention
 from mmaib.preflight import check_checkpoint
-from mmaib.visualization import picture, whole_maps
+from mmaib.visualization import classifier_input, picture, whole_maps
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
@@ -84,7 +84,10 @@ def draw(
     with capture_attention(model) as captured_maps:
         (sample,) = model.test_step(data)
     maps = whole_maps(model, captured_maps, sample.metainfo)
-    image = mmcv.imread(str(path), channel_order='rgb')
+    if 'pred_score' in sample:
+        image, sample = classifier_input(model, data['inputs'][0], sample)
+    else:
+        image = mmcv.imread(str(path), channel_order='rgb')
     drawn = picture(visualizer, maps, image, sample, score_thr=score_thr)
     mmcv.imwrite(drawn[..., ::-1], str(out / f'{path.stem}.png'))
     for level, captured in enumerate(maps):
