@@ -26,16 +26,8 @@ from mmaib.testing import CLASSIFICATION, CONFIGS
 FULL = ('cifar10', 'cifar100')
 SUBSET = 'cifar10-subset'
 MODES = {'⊙⊕': 'scale_residual', '⊙': 'scale', '⊕': 'bias', 'cat': 'concat'}
-ENCODERS = {
-    'Gaussian': 'mmaib.GaussianEncoder',
-    'Additive': 'mmaib.AdditiveNoiseEncoder',
-    'Propagated': 'mmaib.PropagatedNoiseEncoder',
-}
-KLS = {
-    'Closed form (Eq. (19))': 'closed_form',
-    'Adv. Learning (Eq. (20))': 'adversarial',
-}
-CLOSED, ADVERSARIAL = KLS
+NOISES = {'Additive': 'additive', 'Propagated': 'propagated'}
+CLOSED, ADVERSARIAL = 'Closed form (Eq. (19))', 'Adv. Learning (Eq. (20))'
 
 
 class Row(NamedTuple):
@@ -63,13 +55,16 @@ class Row(NamedTuple):
         if self.modulation not in ('-', '⊙⊕'):
             mode = MODES[self.modulation]
             options.append(f'model.neck.bottleneck.modulation.mode={mode}')
-        if self.modulation == 'cat':
+        if self.modulation == 'cat' or self.encoder == 'Propagated':
             channels = 64 if data == SUBSET else 512
             options.append(f'model.neck.neck.in_channels={channels}')
         if self.kl == ADVERSARIAL:
+            options.append('model.head.kl.type=adversarial')
+        if self.encoder in NOISES:
             options += [
-                'model.head.kl.type=adversarial',
-                f'model.head.encoder.type={ENCODERS[self.encoder]}',
+                f'model.neck.bottleneck.noise.mode={NOISES[self.encoder]}',
+                'model.head.encoder.type=mmaib.AdditiveNoiseEncoder',
+                'model.head.encoder.noise_std=0.0',
             ]
         return options
 

@@ -104,13 +104,19 @@ class AIBImageClassifier(AuxLossMixin, ImageClassifier):
             ``(L_z * L_a, N, C)``.
         """
         draws = self.test_draws or dict(attention=None, latent=None)
-        x = self.backbone(inputs)
-        if draws['attention'] is not None:
-            x = self.neck.draws(x, draws['attention'], generator)
+        x, latent = self.backbone(inputs), draws['latent']
+        if isinstance(self.neck, AIBNeck):
+            # where the noise of the latent is on the neck's features, its
+            # draws are made there
+            noisy = self.neck.bottleneck.noise is not None
+            x = self.neck.draws(
+                x, draws['attention'], generator, latent if noisy else None
+            )
+            latent = None if noisy else latent
         elif self.with_neck:
             x = self.neck(x)
         if isinstance(self.head, AIBClsHead):
-            logits = self.head(x, draws['latent'], generator)
+            logits = self.head(x, latent, generator)
         else:
             logits = self.head(x)
         return logits.unflatten(0, (-1, len(inputs)))

@@ -6,6 +6,7 @@ from .attentive_bottleneck import AttentiveBottleneck
 from .capture import CapturedMap, capture_attention
 from .encoders import LatentEncoder, build_encoder
 from .feature_modulation import FeatureModulation
+from .feature_noise import FeatureNoise
 from .gaussian_encoder import GaussianEncoder
 from .kl_critic import KLCritic
 from .noise_encoders import AdditiveNoiseEncoder, PropagatedNoiseEncoder
@@ -19,6 +20,7 @@ __all__ = [
     'AttentiveBottleneck',
     'CapturedMap',
     'FeatureModulation',
+    'FeatureNoise',
     'GaussianEncoder',
     'KLCritic',
     'LatentEncoder',

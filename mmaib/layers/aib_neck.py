@@ -88,9 +88,7 @@ class AIBNeck(BaseModule):
                 'in_channels is a field of the AIBNeck, not of its '
                 f'bottleneck: in_channels={bottleneck["in_channels"]}'
             )
-        modulation = bottleneck.get('modulation') or {}
-        doubled = modulation.get('mode') == 'concat'
-        levels = self._level_channels(in_channels, doubled)
+        levels = self._level_channels(in_channels, _growth(bottleneck))
         shared = self.map == 'shared'
         if shared and not -len(levels) <= map_level < len(levels):
             raise ValueError(
@@ -123,15 +121,15 @@ class AIBNeck(BaseModule):
             )
 
     def _level_channels(
-        self, given: int | Sequence[int] | None, doubled: bool
+        self, given: int | Sequence[int] | None, growth: int
     ) -> list[int]:
         """Channels of the attended levels, one entry if any level has it."""
         field = 'out_channels' if self.where == 'after' else 'in_channels'
         host = type(self.neck).__name__
         told = getattr(self.neck, field, None)
-        if told is not None and doubled and self.where == 'before':
-            told = _halved(told, f'{host}.in_channels')
-            field = 'in_channels / 2'
+        if told is not None and growth > 1 and self.where == 'before':
+            told = _divided(told, growth, f'{host}.in_channels')
+            field = f'in_channels / {growth}'
         channels, name = (
             (told, f'{host}.{field}')
             if given is None
@@ -174,19 +172,23 @@ class AIBNeck(BaseModule):
     def draws(
         self,
         features: Sequence[Tensor],
-        num_draws: int,
+        num_draws: int | None,
         generator: torch.Generator | None = None,
+        num_noises: int | None = None,
     ) -> tuple[Tensor, ...]:
         """Features of ``num_draws`` drawn maps, ``(L * N, ...)`` a level,
         draw by draw.
 
         Args:
             features: the backbone's.
-            num_draws: L_a.
+            num_draws: L_a; None is the mean map.
             generator: source of the noise; None is the global one.
+            num_noises: L_z of a bottleneck with noise on its features, for
+                each map; None is no noise.
         """
         x = self.prepare(features)
-        return self.modulate(x, self.attend(x, num_draws, generator))
+        maps = self.attend(x, num_draws, generator)
+        return self.modulate(x, maps, num_noises, generator)
 
     # The three steps of the way, for callers that need what lies between.
 
@@ -220,11 +222,15 @@ class AIBNeck(BaseModule):
         return [resize(shared, level.shape[2:], mode) for level in x]
 
     def modulate(
-        self, x: Sequence[Tensor], maps: Sequence[Tensor]
+        self,
+        x: Sequence[Tensor],
+        maps: Sequence[Tensor],
+        num_noises: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, ...]:
         """What the host's heads receive, from prepared features and maps."""
         out = tuple(
-            self.bottleneck.modulation(level, attention)
+            self.bottleneck.modulate(level, attention, num_noises, generator)
             for level, attention in zip(x, maps)
         )
         if self.where == 'before' and self.neck is not None:
@@ -245,16 +251,31 @@ class AIBNeck(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _halved(channels: int | Sequence[int], name: str) -> int | list[int]:
-    """Channels in front of ``mode='concat'``, from those behind it."""
-    if odd := [c for c in _as_list(channels) if c % 2]:
+def _growth(bottleneck: dict) -> int:
+    """How many times the channels a bottleneck gives."""
+    modulation, noise = (
+        bottleneck.get(field) or {} for field in ('modulation', 'noise')
+    )
+    doubled = (
+        modulation.get('mode') == 'concat',
+        noise.get('mode') == 'propagated',
+    )
+    return 2 ** sum(doubled)
+
+
+def _divided(
+    channels: int | Sequence[int], growth: int, name: str
+) -> int | list[int]:
+    """Channels in front of a bottleneck, from those behind it."""
+    if odd := [c for c in _as_list(channels) if c % growth]:
         raise ValueError(
-            "modulation mode 'concat' doubles the channels that the neck "
-            f'behind it receives: {name} must be even, got {odd[0]}'
+            f'the bottleneck gives {growth} times its channels (modulation '
+            f"mode 'concat', noise mode 'propagated'): {name} must be a "
+            f'multiple of {growth}, got {odd[0]}'
         )
     if isinstance(channels, int):
-        return channels // 2
-    return [c // 2 for c in channels]
+        return channels // growth
+    return [c // growth for c in channels]
 
 
 def _as_list(channels: int | Sequence[int]) -> list[int]:

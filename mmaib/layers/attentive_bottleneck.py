@@ -17,7 +17,7 @@ class AttentiveBottleneck(BaseModule):
     ::
 
         x --> attention p(a|x) --> draw --> quantizer --> modulation --> x_at
-          \__________________________________________________/
+          \_______________________________________ (noise) __/
 
     Reports the monitors ``attention_mean`` and ``attention_std``, the means
     over the map of mu_a and sigma_a, and what the quantiser reports. With
@@ -31,6 +31,9 @@ class AttentiveBottleneck(BaseModule):
         quantizer: config of :class:`AnchorQuantizer`, with at least
             ``num_anchors``; None for a continuous map.
         modulation: config of :class:`FeatureModulation`.
+        noise: config of :class:`FeatureNoise` on the features that are
+            modulated, if [AIB]'s noise encoders begin here; one draw for
+            each map in training, none in evaluation unless asked for.
         train_draws: L_a in training, 1 in [AIB], or ``'mean'``, no noise.
             More than one are folded into the batch (Eq. 12), which the
             model that collects the losses repeats the targets for.
@@ -54,6 +57,7 @@ class AttentiveBottleneck(BaseModule):
         attention: dict | None = None,
         quantizer: dict | None = None,
         modulation: dict | None = None,
+        noise: dict | None = None,
         train_draws: int | str = 1,
         map_channels: int | None = None,
         beta: float = 0.0,
@@ -82,6 +86,16 @@ class AttentiveBottleneck(BaseModule):
             self.quantizer = MODELS.build(
                 {'type': 'mmaib.AnchorQuantizer', **quantizer}
             )
+        self.noise = None
+        if noise is not None:
+            self.noise = MODELS.build(
+                {
+                    'type': 'mmaib.FeatureNoise',
+                    'in_channels': in_channels,
+                    **noise,
+                }
+            )
+            in_channels = self.noise.out_channels
         self.modulation = MODELS.build(
             {
                 'type': 'mmaib.FeatureModulation',
@@ -92,7 +106,7 @@ class AttentiveBottleneck(BaseModule):
         self.out_channels = self.modulation.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.modulation(x, self.attend(x))
+        return self.modulate(x, self.attend(x))
 
     def attend(
         self,
@@ -131,6 +145,34 @@ class AttentiveBottleneck(BaseModule):
         else:
             scores = mean
         return scores if self.quantizer is None else self.quantizer(scores)
+
+    def modulate(
+        self,
+        x: Tensor,
+        attention: Tensor,
+        num_noises: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Features x modulated by a map.
+
+        Args:
+            x: ``(N, C, H, W)``.
+            attention: ``(L_a * N, 1, H, W)``.
+            num_noises: L_z of the noise; None is one in training and no
+                noise in evaluation. Without a noise it means nothing.
+            generator: source of the noise; None is the global one.
+
+        Returns:
+            ``(L_z * L_a * N, out_channels, H, W)``, draw by draw.
+        """
+        if self.noise is None:
+            return self.modulation(x, attention)
+        if num_noises is None and self.training:
+            num_noises = 1
+        x = x.repeat(len(attention) // len(x), 1, 1, 1)
+        x = self.noise(x, num_noises, generator)
+        attention = attention.repeat(len(x) // len(attention), 1, 1, 1)
+        return self.modulation(x, attention)
 
     def _report(self, mean: Tensor, std: Tensor) -> None:
         report_scalar('attention_mean', mean.mean())

@@ -33,7 +33,8 @@ class AdditiveNoiseEncoder(LatentEncoder):
         trunk: ``'linear'``, ``'conv1x1'`` or ``'conv3x3'``.
         with_mean: whether the encoder has the layer, ReLU(trunk(x)). If
             False, it is the host's.
-        noise_std: sigma.
+        noise_std: sigma; 0 where the noise is on the features in front of
+            the modulation (:class:`FeatureNoise`).
         beta: weight of the KL.
         train_draws: L_z in training.
         loss_name: key of the KL in the loss dict.

@@ -242,17 +242,35 @@ def test_targets_of_mixed_images_are_repeated_with_the_draws():
     assert losses['loss_cls'].isfinite()
 
 
-@pytest.mark.parametrize('kind', ['Additive', 'Propagated'])
-def test_noise_encoders(kind):
-    model = small(**{
-        'model.head.encoder': dict(type=f'mmaib.{kind}NoiseEncoder'),
-        'model.head.kl': dict(type='adversarial'),
-    })  # fmt: skip
+@pytest.mark.parametrize('mode', ['additive', 'propagated'])
+def test_noise_on_the_features_as_the_paper_draws_it(mode):
+    """Lines 8 and 9 of Table 2: all that follows the noise is the encoder,
+    and the draws of the latent are draws of that noise."""
+    cfg = cls.config('vgg16-aib-qt')
+    cfg.model.neck.bottleneck.noise = dict(mode=mode, std=0.5)
+    if mode == 'propagated':
+        cfg.model.neck.neck.in_channels *= 2
+    cfg.model.head.update(
+        encoder=dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0),
+        kl=dict(type='adversarial'),
+    )
+    torch.manual_seed(0)
+    model = cls.build(cls.shrink(cfg))
     losses = cls.loss(model, cls.inputs())
     assert {'loss_critic', 'loss_kl'} <= losses.keys()
     model.parse_losses(losses)[0].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
+    model.eval().test_draws = dict(attention=3, latent=2, seed=0)
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        drawn = model.draw_logits(x)
+        assert drawn.shape == (6, 4, 10)
+        spread = drawn.std(0).mean()
+        model.neck.bottleneck.noise.std = 0.0
+        assert spread > 2 * model.draw_logits(x).std(0).mean()
+    data = cls.inputs()
+    assert torch.equal(scores(model, data), scores(model, data))
 
 
 def test_attention_alone_works_behind_any_head():

@@ -346,5 +346,5 @@ def test_concat_before_a_neck_that_tells_its_channels():
     with pytest.raises(ValueError, match='in_channels is 8'):
         AIBNeck(bottleneck, neck, where='before', in_channels=8)
     neck['in_channels'] = 7
-    with pytest.raises(ValueError, match=r'must be even, got 7'):
+    with pytest.raises(ValueError, match=r'a multiple of 2, got 7'):
         AIBNeck(bottleneck, neck, where='before')

@@ -1,5 +1,6 @@
 import json
 import sys
+from contextlib import suppress
 
 import pytest
 from mmengine.config import Config
@@ -72,7 +73,8 @@ def test_every_row_is_a_model_of_its_own(table2):
         cfg = Config.fromfile(row.path('cifar10'))
         for option in row.options('cifar10'):
             field, value = option.split('=')
-            value = int(value) if value.isdigit() else value
+            with suppress(ValueError):
+                value = float(value) if '.' in value else int(value)
             cfg.merge_from_dict({field: value})
         model = repr(cfg.model)
         assert model not in seen.values(), row
@@ -93,13 +95,20 @@ def test_what_the_rows_change(table2):
         f'{prefix}concat',
         'model.neck.neck.in_channels=512',
     ]
-    for line, encoder in {
-        '7': 'Gaussian', '8': 'AdditiveNoise', '9': 'PropagatedNoise'
-    }.items():  # fmt: skip
-        assert options[line] == [
-            'model.head.kl.type=adversarial',
-            f'model.head.encoder.type=mmaib.{encoder}Encoder',
-        ]
+    adversarial = 'model.head.kl.type=adversarial'
+    assert options['7'] == [adversarial]
+    noise = [
+        'model.head.encoder.type=mmaib.AdditiveNoiseEncoder',
+        'model.head.encoder.noise_std=0.0',
+    ]
+    prefix = 'model.neck.bottleneck.noise.mode='
+    assert options['8'] == [adversarial, f'{prefix}additive', *noise]
+    assert options['9'] == [
+        'model.neck.neck.in_channels=512',
+        adversarial,
+        f'{prefix}propagated',
+        *noise,
+    ]
 
 
 def test_a_row_without_a_config_is_refused(run, tmp_path):

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from mmaib.layers import AttentiveBottleneck, FeatureNoise
+
+
+def test_additive_noise_has_the_std():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 4)
+    drawn = FeatureNoise(3, std=0.5)(x, 4000).unflatten(0, (4000, 2))
+    assert torch.allclose(drawn.mean(0), x, atol=5 * 0.5 / 4000**0.5)
+    assert drawn.std(0).mean() == pytest.approx(0.5, rel=0.02)
+    assert torch.equal(FeatureNoise(3)(x, None), x)
+
+
+def test_propagated_noise_stands_beside_the_features():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 4)
+    noise = FeatureNoise(3, mode='propagated', std=2.0)
+    drawn = noise(x, 3000)
+    assert drawn.shape == (6000, 6, 4, 4)
+    assert torch.equal(drawn[:, :3], x.repeat(3000, 1, 1, 1))
+    assert drawn[:, 3:].std() == pytest.approx(2.0, rel=0.02)
+    silent = noise(x, None)
+    assert torch.equal(silent[:, :3], x)
+    assert not silent[:, 3:].any()
+
+
+@pytest.mark.parametrize('mode', ['additive', 'propagated'])
+def test_the_map_is_of_the_features_without_noise(mode):
+    """Each of L_a maps with each of L_z noises, against a loop."""
+    torch.manual_seed(0)
+    layer = AttentiveBottleneck(3, noise=dict(mode=mode)).eval()
+    x, maps = torch.randn(2, 3, 4, 4), torch.rand(3 * 2, 1, 4, 4)
+    generator = torch.Generator().manual_seed(1)
+    out = layer.modulate(x, maps, 2, generator)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(2 * 3 * 2, 3, 4, 4, generator=generator)
+    for z in range(2):
+        for a in range(3):
+            for n in range(2):
+                row = 6 * z + 2 * a + n
+                if mode == 'additive':
+                    noisy = x[n] + noise[row]
+                else:
+                    noisy = torch.cat([x[n], noise[row]])
+                expected = noisy + noisy * maps[2 * a + n]
+                assert torch.allclose(out[row], expected, atol=1e-6)
+    mean, _ = layer.attention(x)
+    silent = layer(x)
+    assert torch.allclose(silent[:, :3], x + x * mean)
+    layer.train()
+    assert not torch.equal(layer(x), layer(x))
+
+
+def test_bad_fields():
+    with pytest.raises(ValueError, match=r'noise\.mode must be one of'):
+        FeatureNoise(3, mode='multiplied')
+    with pytest.raises(ValueError, match=r'noise\.std must be >= 0'):
+        AttentiveBottleneck(3, noise=dict(std=-1.0))
