@@ -1,16 +1,21 @@
 """Classifiers, run for real on small networks."""
 
 import copy
+import re
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_state_dict
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmaib.testing import CLASSIFICATION, CONFIGS
+from mmaib.compat import register_config_sources
+from mmaib.testing import CLASSIFICATION, CONFIGS, REPOSITORY
 from mmaib.testing import classification as cls
 
 MONITORS = {'attention_mean', 'attention_std'}
@@ -77,9 +82,6 @@ def scores(model, data, draws=None):
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_every_config_trains_and_predicts(path):
-    from mmengine.config import Config
-    from mmengine.optim import build_optim_wrapper
-
     cfg = Config.fromfile(path)
     if 'sample' not in path.parts:
         cls.shrink(cfg)
@@ -271,6 +273,28 @@ def test_noise_on_the_features_as_the_paper_draws_it(mode):
         assert spread > 2 * model.draw_logits(x).std(0).mean()
     data = cls.inputs()
     assert torch.equal(scores(model, data), scores(model, data))
+
+
+def test_the_readmes_lines_make_a_resnet_ours(tmp_path):
+    """Pasted over mmpretrain's own config of ResNet-50."""
+    readme = (REPOSITORY / 'README.md').read_text()
+    (lines,) = (
+        block
+        for block in re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
+        if 'AIBImageClassifier' in block
+    )
+    path = tmp_path / 'pasted.py'
+    path.write_text(
+        "_base_ = 'mmpretrain::resnet/resnet50_8xb32_in1k.py'\n"
+        f"custom_imports = dict(imports=['mmaib'])\n{lines}"
+    )
+    register_config_sources()
+    model = make(Config.fromfile(path).model)
+    losses = cls.loss(model, cls.inputs(2, 64, 1000))
+    assert set(losses) == {'loss_cls'} | MONITORS | ANCHORS | LATENT
+    host = make(get_config('mmpretrain::resnet/resnet50_8xb32_in1k.py').model)
+    told = model.load_state_dict(host.state_dict(), strict=False)
+    assert not told.unexpected_keys
 
 
 def test_attention_alone_works_behind_any_head():
