@@ -9,7 +9,7 @@ from mmengine.model import MMDistributedDataParallel
 from torch import distributed
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmaib.testing import CONFIGS
+from mmaib.testing import COMBINATIONS, CONFIGS
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
@@ -159,9 +159,9 @@ def two_steps(model, rank, new_data):
 
 
 def steps_of_all_combinations(rank):
-    for combination in cls.COMBINATIONS:
+    for combination in COMBINATIONS:
         two_steps(cls.combination(*combination), rank, cls.inputs)
-    return len(cls.COMBINATIONS)
+    return len(COMBINATIONS)
 
 
 def test_no_parameter_is_unused_in_any_combination(on_two_ranks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ NO_WORKERS = (
     'val_dataloader.num_workers=0',
     'val_dataloader.persistent_workers=False',
 )
+
+MODULATIONS = ('scale', 'scale_residual', 'bias', 'concat')
+LATENTS = (
+    ('GaussianEncoder', 'closed_form'),
+    ('GaussianEncoder', 'adversarial'),
+    ('AdditiveNoiseEncoder', 'adversarial'),
+    ('PropagatedNoiseEncoder', 'adversarial'),
+)
+# modulation, (encoder, KL), whether the map is quantised: Section 3.3
+COMBINATIONS = [*product(MODULATIONS, LATENTS, (False, True))]
 
 
 def shared_data() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from mmaib.testing import CLASSIFICATION, loss, predict
 
 __all__ = [
     'CLASSIFICATION',
-    'COMBINATIONS',
     'build',
     'combination',
     'config',
@@ -64,19 +62,8 @@ def _shrink(part: Any, divisor: int) -> None:
             part[field] = value // divisor
 
 
-MODULATIONS = ('scale', 'scale_residual', 'bias', 'concat')
-LATENTS = (
-    ('GaussianEncoder', 'closed_form'),
-    ('GaussianEncoder', 'adversarial'),
-    ('AdditiveNoiseEncoder', 'adversarial'),
-    ('PropagatedNoiseEncoder', 'adversarial'),
-)
-# modulation, (encoder, KL), whether the map is quantised: Section 3.3
-COMBINATIONS = [*product(MODULATIONS, LATENTS, (False, True))]
-
-
 def combination(mode: str, latent: tuple[str, str], quantized: bool) -> Any:
-    """A small VGG of one of ``COMBINATIONS``."""
+    """A small VGG of one of ``mmaib.testing.COMBINATIONS``."""
     cfg = config('vgg16-aib-qt' if quantized else 'vgg16-aib')
     encoder, kl = latent
     cfg.model.neck.bottleneck.modulation.mode = mode

@@ -4,12 +4,13 @@ every KL and both kinds of map, in a classifier."""
 import pytest
 import torch
 
+from mmaib.testing import COMBINATIONS
 from mmaib.testing import classification as cls
 
 
 @pytest.mark.parametrize(
     ('mode', 'latent', 'quantized'),
-    cls.COMBINATIONS,
+    COMBINATIONS,
     ids=lambda value: '-'.join(value) if isinstance(value, tuple) else None,
 )
 def test_the_full_product_trains_and_evaluates(mode, latent, quantized):
@@ -31,7 +32,7 @@ def test_the_full_product_trains_and_evaluates(mode, latent, quantized):
 def test_it_learns():
     """The paper's default, -qt: in sixty steps on eight images of noise the
     loss falls to a third."""
-    model = cls.combination(*cls.COMBINATIONS[9])
+    model = cls.combination(*COMBINATIONS[9])
     data = cls.inputs(8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     losses = []

@@ -1,11 +1,10 @@
 """Section 3.3 of [AIB] as configuration: every modulation with every
 encoder, every KL and both kinds of map, in a detector."""
 
-from itertools import product
-
 import pytest
 import torch
 
+from mmaib.testing import COMBINATIONS
 from mmaib.testing.detection import (
     aib_config,
     build,
@@ -15,16 +14,9 @@ from mmaib.testing.detection import (
     shrink,
 )
 
-MODULATIONS = ('scale', 'scale_residual', 'bias', 'concat')
-LATENTS = (
-    ('GaussianEncoder', 'closed_form'),
-    ('GaussianEncoder', 'adversarial'),
-    ('AdditiveNoiseEncoder', 'adversarial'),
-    ('PropagatedNoiseEncoder', 'adversarial'),
-)
 
-
-def detector(mode, encoder, kl, quantized):
+def detector(mode, latent, quantized):
+    encoder, kl = latent
     cfg = shrink(aib_config('aib-qt' if quantized else 'aib'))
     cfg.model.test_draws = dict(attention=2, latent=2)
     cfg.model.neck.bottleneck.modulation.mode = mode
@@ -39,11 +31,11 @@ def detector(mode, encoder, kl, quantized):
 
 @pytest.mark.parametrize(
     ('mode', 'latent', 'quantized'),
-    product(MODULATIONS, LATENTS, (False, True)),
+    COMBINATIONS,
     ids=lambda value: '-'.join(value) if isinstance(value, tuple) else None,
 )
 def test_the_full_product_trains_and_evaluates(mode, latent, quantized):
-    model = detector(mode, *latent, quantized)
+    model = detector(mode, latent, quantized)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.SGD(trained.values(), lr=1e-3)
     for _ in range(2):

@@ -1,42 +1,11 @@
-# CIFAR-100 as [AIB] and its authors' code train on it: crops of reflected
-# borders and flips. mmpretrain downloads it; MMAIB_DATA moves the folder.
-data_root = '{{$MMAIB_DATA:data}}/cifar100/'
-dataset_type = 'CIFAR100'
+_base_ = './cifar10.py'
+
+cifar100 = dict(
+    type='CIFAR100', data_root='{{$MMAIB_DATA:data}}/cifar100/')
 data_preprocessor = dict(
     num_classes=100,
     mean=[129.304, 124.070, 112.434],
-    std=[68.170, 65.392, 70.418],
-    to_rgb=False)
-
-train_pipeline = [
-    dict(
-        type='RandomCrop', crop_size=32, padding=4, padding_mode='reflect'),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
-]
-test_pipeline = [dict(type='PackInputs')]
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        split='train',
-        download=True,
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=100,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        split='test',
-        download=True,
-        pipeline=test_pipeline))
-test_dataloader = val_dataloader
-val_evaluator = dict(type='Accuracy', topk=(1, ))
-test_evaluator = val_evaluator
+    std=[68.170, 65.392, 70.418])
+train_dataloader = dict(dataset=cifar100)
+val_dataloader = dict(dataset=cifar100)
+test_dataloader = dict(dataset=cifar100)

@@ -1,15 +1,6 @@
-# A classifier of CIFAR-10 on STL-10, resized: Section 4.2.3 of [AIB].
-_base_ = './vgg16_1xb128-200e_cifar10.py'
-
-test_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='mmaib.STL10',
-        data_root='{{$MMAIB_DATA:data}}/stl10_binary/',
-        split='test',
-        label_space='cifar10',
-        test_mode=True,
-        pipeline=[
-            dict(type='Resize', scale=(32, 32)),
-            dict(type='PackInputs'),
-        ]))
+_base_ = [
+    '../../_base_/models/vgg16_cifar.py',
+    '../../_base_/datasets/cifar10-to-stl10.py',
+    '../../_base_/schedules/sgd_200e_vgg.py',
+    '../../_base_/default_runtime_cls.py',
+]
