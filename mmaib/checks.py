@@ -38,6 +38,21 @@ def at_least(field: str, value: Any, minimum: float) -> Any:
     return value
 
 
+def a_dict(field: str, value: Any) -> dict:
+    """The fields of a part's config, none for None.
+
+    Raises:
+        TypeError: if ``value`` is neither a dict nor None.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise TypeError(
+            f'{field} must be a dict of fields or None, got {value!r}'
+        )
+    return value
+
+
 def draws(field: str, value: Any) -> int | None:
     """Number of draws, None for ``'mean'``.
 

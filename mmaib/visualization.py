@@ -143,7 +143,7 @@ def draw_predictions(
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / 'prediction.png')
         options: dict[str, Any] = {}
-        if 'pred_score' in sample:
+        if is_classified(sample):
             small = min(image.shape[:2]) < 224
             visualizer.visualize_cls(
                 image,
@@ -167,24 +167,39 @@ def draw_predictions(
         return mmcv.imread(out, channel_order='rgb')
 
 
+def is_classified(sample: Any) -> bool:
+    """Whether a data sample is mmpretrain's, with a class predicted."""
+    return 'pred_score' in sample
+
+
 def classifier_input(
-    model: Any, image: Tensor, sample: Any
+    model: Any, images: Sequence[Tensor], sample: Any
 ) -> tuple[np.ndarray, Any]:
-    """What a classifier saw of an image. Its pipeline may crop, so its map
-    does not lie on the original, which data sets of arrays do not have.
+    """What a classifier saw of the first image of a batch. Its pipeline may
+    crop, so its map does not lie on the original, which data sets of arrays
+    do not have.
 
     Args:
         model: the classifier.
-        image: ``(3, H, W)``, uint8, from its pipeline.
-        sample: its data sample.
+        images: of the batch, ``(3, H, W)`` each, uint8, from its pipeline.
+        sample: the first one's data sample.
 
     Returns:
-        the image ``(H, W, 3)``, RGB, and a data sample with its shape.
+        the image ``(H, W, 3)``, RGB, and a data sample with its shapes.
     """
-    if model.data_preprocessor.to_rgb:
+    image, size = images[0], tuple(images[0].shape[1:])
+    if 'img_path' in sample:  # files load as BGR, arrays are RGB
         image = image.flip(0)
-    sample, size = sample.clone(), tuple(image.shape[1:])
-    sample.set_metainfo(dict(ori_shape=size, img_shape=size))
+    # the preprocessor pads a batch to its largest image
+    unit = getattr(model.data_preprocessor, 'pad_size_divisor', 1) or 1
+    padded = [
+        -(-max(other.shape[side] for other in images) // unit) * unit
+        for side in (1, 2)
+    ]
+    sample = sample.clone()
+    sample.set_metainfo(
+        dict(ori_shape=size, img_shape=size, batch_input_shape=tuple(padded))
+    )
     return image.permute(1, 2, 0).cpu().numpy(), sample
 
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from mmaib.layers import AttentiveBottleneck, CapturedMap, capture_attention
 from mmaib.testing import segmentation as seg
 from mmaib.visualization import (
     attention_figure,
+    classifier_input,
     finest_quantized,
     map_on_image,
     mean_over_levels,
@@ -67,6 +70,31 @@ def test_capture_records_and_lets_go():
     assert torch.equal(maps[0].quantized, bottleneck.quantizer(mean))
     assert maps[1].quantized.shape == (2, 1, 6, 6)
     assert torch.isin(maps[1].quantized, bottleneck.quantizer.anchors).all()
+
+
+def test_a_classifiers_picture_is_what_it_saw():
+    """Padded to the batch's largest image and the divisor; BGR from files,
+    RGB from arrays."""
+    from mmpretrain.structures import DataSample
+
+    model = SimpleNamespace(
+        data_preprocessor=SimpleNamespace(pad_size_divisor=32)
+    )
+    images = [torch.zeros(3, 20, 30), torch.zeros(3, 40, 10)]
+    images[0][0] = 7
+    array, file = DataSample(), DataSample(metainfo=dict(img_path='a.jpg'))
+    image, shown = classifier_input(model, images, array)
+    assert image.shape == (20, 30, 3)
+    assert (image[..., 0] == 7).all()
+    assert shown.metainfo['batch_input_shape'] == (64, 32)
+    assert shown.metainfo['img_shape'] == (20, 30)
+    assert 'img_shape' not in array
+    attention = torch.arange(16.0 * 8).reshape(16, 8)
+    expected = attention.repeat_interleave(4, 0).repeat_interleave(4, 1)
+    drawn = map_on_image(attention, shown.metainfo, 'nearest')
+    assert torch.equal(drawn, expected[:20, :30])
+    image, _ = classifier_input(model, images, file)
+    assert (image[..., 2] == 7).all()
 
 
 def test_figure_has_a_panel_each():

@@ -51,9 +51,20 @@ def parse_args() -> argparse.Namespace:
         '--report-only', action='store_true', help='train nothing'
     )
     args = parser.parse_args()
+    check_runs(parser, args)
     if len({config.stem for config in args.configs}) < len(args.configs):
         parser.error('configs must differ in their file names')
     return args
+
+
+def check_runs(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+    """Refuse no process at all, and two runs in one work dir."""
+    if args.jobs < 1:
+        parser.error(f'--jobs must be >= 1, got {args.jobs}')
+    if len({*args.seeds}) < len(args.seeds):
+        parser.error(f'--seeds must differ, got {args.seeds}')
 
 
 def run_dir(out: Path, config: Path, seed: int) -> Path:

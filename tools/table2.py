@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from study import cell, read_log, train
+from study import cell, check_runs, read_log, train
 
 from mmaib.testing import CLASSIFICATION, CONFIGS
 
@@ -150,6 +150,7 @@ def parse_args() -> argparse.Namespace:
         '--report-only', action='store_true', help='train nothing'
     )
     args = parser.parse_args()
+    check_runs(parser, args)
     missing = [
         f'{row.label} has no config for {data}'
         for row in rows()

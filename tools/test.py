@@ -35,9 +35,14 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 '--show and --show-dir need default_hooks.visualization in '
                 f'{args.config}'
             )
-        cfg.default_hooks.visualization.update(draw=True, show=args.show)
-        if args.show_dir:
-            cfg.default_hooks.visualization.test_out_dir = args.show_dir
+        hook = cfg.default_hooks.visualization
+        if cfg.default_scope == 'mmpretrain':
+            hook.update(enable=True, interval=1, show=args.show)
+            hook.out_dir = args.show_dir
+        else:
+            hook.update(draw=True, show=args.show)
+            if args.show_dir:
+                hook.test_out_dir = args.show_dir
 
 
 def main() -> None:

@@ -80,11 +80,12 @@ class AIBClsHead(ClsHead):
         self.in_channels = at_least('in_channels', in_channels, 1)
         one_of('decoder', decoder, DECODERS)
         self.pool = nn.AdaptiveAvgPool2d(at_least('pool_size', pool_size, 1))
-        inputs = in_channels * pool_size**2
+        self.inputs = inputs = in_channels * pool_size**2
         self.fc_mean: nn.Module = nn.Identity()
+        latent = inputs
         if latent_channels is not None:
-            self.fc_mean = nn.Linear(inputs, latent_channels)
-        latent = latent_channels or inputs
+            latent = at_least('latent_channels', latent_channels, 1)
+            self.fc_mean = nn.Linear(inputs, latent)
         self.encoder = build_encoder(
             encoder,
             gaussian=dict(std_source=std_source, std_shift=std_shift),
@@ -103,10 +104,31 @@ class AIBClsHead(ClsHead):
         self.hidden = nn.Sequential(*hidden)
         self.fc = nn.Linear(latent, num_classes)
 
-    def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
-        """What the encoder sees: the pooled feature of the last level."""
+    def pooled(self, feats: Sequence[Tensor]) -> Tensor:
+        """What the encoder sees: the feature of the last level, pooled if
+        it is a map."""
         x = feats[-1]
-        return self.pool(x).flatten(1) if x.dim() == 4 else x
+        if x.dim() == 4:
+            x = self.pool(x).flatten(1)
+        if x.dim() != 2 or x.size(1) != self.inputs:
+            raise ValueError(
+                f'AIBClsHead takes in_channels * pool_size ** 2 = '
+                f'{self.inputs} numbers of an image, got a feature of '
+                f'{tuple(feats[-1].shape)}'
+            )
+        return x
+
+    def pre_logits(
+        self,
+        feats: Sequence[Tensor],
+        num_draws: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """What the last linear layer ``fc`` sees; fields as of
+        :meth:`forward`."""
+        x = self.pooled(feats)
+        z = self.encoder(x, self.fc_mean, num_draws, generator)
+        return self.hidden(z)
 
     def forward(
         self,
@@ -124,9 +146,7 @@ class AIBClsHead(ClsHead):
         """
         if self.training:
             require_collector('AIBClsHead')
-        x = self.pre_logits(feats)
-        z = self.encoder(x, self.fc_mean, num_draws, generator)
-        return self.fc(self.hidden(z))
+        return self.fc(self.pre_logits(feats, num_draws, generator))
 
     def _get_loss(
         self, cls_score: Tensor, data_samples: list, **kwargs: Any

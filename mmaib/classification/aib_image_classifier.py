@@ -59,6 +59,7 @@ class AIBImageClassifier(AuxLossMixin, ImageClassifier):
                 f'the neck gives {channels} channels, head.in_channels is '
                 f'{self.head.in_channels}'
             )
+        self._check_noise()
         self.test_draws = evaluation_draws(test_draws, 'mean', 'mean')
         for name, kind, part in (
             ('attention', AIBNeck, self.neck),
@@ -75,6 +76,26 @@ class AIBImageClassifier(AuxLossMixin, ImageClassifier):
             raise ValueError(
                 'test_draws averages the logits of a head derived from '
                 f"mmpretrain's ClsHead, got {type(self.head).__name__}"
+            )
+
+    def _check_noise(self) -> None:
+        """Refuse a second source of noise behind that on the features."""
+        bottleneck = getattr(self.neck, 'bottleneck', None)
+        if getattr(bottleneck, 'noise', None) is None:
+            return
+        encoder = getattr(self.head, 'encoder', None)
+        if encoder is None:
+            return
+        if getattr(encoder, 'noise_std', None) != 0 or (
+            encoder.train_draws != 1
+        ):
+            raise ValueError(
+                'neck.bottleneck.noise makes the latent stochastic: it needs '
+                "head.encoder=dict(type='mmaib.AdditiveNoiseEncoder', "
+                'noise_std=0.0) and head.train_draws=1 (its own field is '
+                f'noise.train_draws), got {type(encoder).__name__} with '
+                f'noise_std={getattr(encoder, "noise_std", None)} and '
+                f'train_draws={encoder.train_draws}'
             )
 
     def predict(

@@ -8,12 +8,14 @@ run of blocks: a backbone, the neck behind an attention, or its `mean_trunk`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, Sequential
 from mmpretrain.models.backbones.resnet import Bottleneck, ResLayer
 from torch import Tensor, nn
 
+from mmaib.checks import at_least
 from mmaib.registry import MODELS
 
 Features = Tensor | Sequence[Tensor]
@@ -22,6 +24,22 @@ Features = Tensor | Sequence[Tensor]
 def last(x: Features) -> Tensor:
     """The feature of the last level, as an image or a backbone gives it."""
     return x if isinstance(x, Tensor) else x[-1]
+
+
+def one_entry_a_block(**fields: Any) -> None:
+    """Refuse fields that are no lists of one length.
+
+    Raises:
+        ValueError: telling the fields.
+    """
+    lengths = {
+        len(value) if isinstance(value, (list, tuple)) else 0
+        for value in fields.values()
+    }
+    if len(lengths) > 1 or 0 in lengths:
+        raise ValueError(
+            f'{", ".join(fields)} need one entry a block, got {fields}'
+        )
 
 
 @MODELS.register_module()
@@ -57,11 +75,9 @@ class VGGBlocks(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if not len(channels) == len(depths) == len(pools) > 0:
-            raise ValueError(
-                'channels, depths and pools need one entry a block, got '
-                f'{channels}, {depths} and {pools}'
-            )
+        one_entry_a_block(channels=channels, depths=depths, pools=pools)
+        for depth in depths:
+            at_least('depths', depth, 1)
         self.in_channels = in_channels
         norm = dict(type='BN')
         blocks = []
@@ -82,6 +98,12 @@ class VGGBlocks(BaseModule):
 
     def forward(self, x: Features) -> tuple[Tensor]:
         return (self.blocks(last(x)),)
+
+
+KAIMING = [
+    dict(type='Kaiming', layer=['Conv2d']),
+    dict(type='Constant', val=1, layer=['_BatchNorm']),
+]
 
 
 class PreActivationBlock(nn.Module):
@@ -123,7 +145,7 @@ class WideResNetBlocks(BaseModule):
         stem: whether a 3x3 convolution turns an image into them.
         last_norm: whether norm and ReLU end the blocks, as they end the
             network.
-        init_cfg: see MMEngine.
+        init_cfg: see MMEngine; that of mmpretrain's ResNet by default.
 
     Shape:
         ``(N, in_channels, H, W)``, or the last of several levels, with
@@ -142,14 +164,11 @@ class WideResNetBlocks(BaseModule):
         in_channels: int = 16,
         stem: bool = False,
         last_norm: bool = False,
-        init_cfg: dict | list | None = None,
+        init_cfg: dict | list | None = KAIMING,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if not len(channels) == len(strides) > 0:
-            raise ValueError(
-                'channels and strides need one entry a block, got '
-                f'{channels} and {strides}'
-            )
+        one_entry_a_block(channels=channels, strides=strides)
+        at_least('depth', depth, 1)
         self.in_channels = 3 if stem else in_channels
         self.out_channels = channels[-1]
         blocks: list[nn.Module] = []

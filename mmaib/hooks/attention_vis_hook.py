@@ -81,6 +81,7 @@ class AttentionVisHook(Hook):
             return
         from mmaib.visualization import (
             classifier_input,
+            is_classified,
             picture,
             whole_maps,
         )
@@ -89,10 +90,12 @@ class AttentionVisHook(Hook):
         if is_model_wrapper(model):
             model = model.module
         maps = whole_maps(model, self._maps, sample.metainfo)
-        path = sample.get('img_path') or f'sample_{batch_idx}'
-        if 'pred_score' in sample:
+        # arrays have a number in their data set, but no file
+        number = sample.get('sample_idx', batch_idx)
+        path = sample.get('img_path') or f'sample_{number}'
+        if is_classified(sample):
             image, sample = classifier_input(
-                model, data_batch['inputs'][0], sample
+                model, data_batch['inputs'], sample
             )
         else:
             content = mmengine.fileio.get(path, self.backend_args)

@@ -99,11 +99,12 @@ def _images(batch: Any) -> list[Tensor]:
 
 
 def _paths(batch: Any) -> list[str]:
-    """Where the images of a batch come from, '?' if unknown."""
+    """Where the images of a batch come from: a file, or its number in the
+    data set, or '?' if unknown."""
     samples = batch.get('data_samples') if isinstance(batch, dict) else None
     branches = samples.values() if isinstance(samples, dict) else [samples]
     return [
-        getattr(sample, 'img_path', '?')
+        getattr(sample, 'img_path', getattr(sample, 'sample_idx', '?'))
         for branch in branches
         for sample in branch or ()
     ]

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmaib.aux_losses import require_collector
-from mmaib.checks import one_of
+from mmaib.checks import a_dict, one_of
 from mmaib.registry import MODELS
 
 
@@ -160,8 +160,11 @@ class AIBNeck(BaseModule):
 
     @property
     def train_draws(self) -> int:
-        """How many features the neck gives for one in training: L_a."""
-        return self.bottleneck.train_draws or 1
+        """How many features the neck gives for one in training: L_a, times
+        L_z if its bottleneck has a noise."""
+        noise = self.bottleneck.noise
+        maps = self.bottleneck.train_draws or 1
+        return maps * (1 if noise is None else noise.train_draws)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         if self.training:
@@ -254,7 +257,8 @@ class AIBNeck(BaseModule):
 def _growth(bottleneck: dict) -> int:
     """How many times the channels a bottleneck gives."""
     modulation, noise = (
-        bottleneck.get(field) or {} for field in ('modulation', 'noise')
+        a_dict(field, bottleneck.get(field))
+        for field in ('modulation', 'noise')
     )
     doubled = (
         modulation.get('mode') == 'concat',

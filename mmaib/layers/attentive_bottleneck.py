@@ -5,7 +5,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmaib.aux_losses import collecting, report_loss, report_scalar
-from mmaib.checks import at_least, draws
+from mmaib.checks import a_dict, at_least, draws
 from mmaib.functional import draw_gaussian, gaussian_kl
 from mmaib.registry import MODELS
 
@@ -32,8 +32,8 @@ class AttentiveBottleneck(BaseModule):
             ``num_anchors``; None for a continuous map.
         modulation: config of :class:`FeatureModulation`.
         noise: config of :class:`FeatureNoise` on the features that are
-            modulated, if [AIB]'s noise encoders begin here; one draw for
-            each map in training, none in evaluation unless asked for.
+            modulated, if [AIB]'s noise encoders begin here. In evaluation
+            there is none, unless a classifier draws latents.
         train_draws: L_a in training, 1 in [AIB], or ``'mean'``, no noise.
             More than one are folded into the batch (Eq. 12), which the
             model that collects the losses repeats the targets for.
@@ -71,12 +71,12 @@ class AttentiveBottleneck(BaseModule):
             {
                 'type': 'mmaib.VariationalAttention',
                 'in_channels': self.map_channels,
-                **(attention or {}),
+                **a_dict('attention', attention),
             }
         )
         self.quantizer = None
         if quantizer is not None:
-            if 'num_anchors' not in quantizer:
+            if 'num_anchors' not in a_dict('quantizer', quantizer):
                 raise ValueError(
                     'quantizer has no num_anchors: give an integer >= 1 '
                     '(the papers use 20), or quantizer=None for a '
@@ -92,7 +92,7 @@ class AttentiveBottleneck(BaseModule):
                 {
                     'type': 'mmaib.FeatureNoise',
                     'in_channels': in_channels,
-                    **noise,
+                    **a_dict('noise', noise),
                 }
             )
             in_channels = self.noise.out_channels
@@ -100,7 +100,7 @@ class AttentiveBottleneck(BaseModule):
             {
                 'type': 'mmaib.FeatureModulation',
                 'in_channels': in_channels,
-                **(modulation or {}),
+                **a_dict('modulation', modulation),
             }
         )
         self.out_channels = self.modulation.out_channels
@@ -125,6 +125,13 @@ class AttentiveBottleneck(BaseModule):
         Returns:
             ``(L * N, 1, H, W)``, draw by draw.
         """
+        if x.dim() != 4:
+            raise ValueError(
+                'AttentiveBottleneck attends to maps (N, C, H, W), got a '
+                f'feature of {tuple(x.shape)}: have the backbone give its '
+                "feature map (in mmpretrain out_type='featmap', "
+                'gap_before_final_norm=False)'
+            )
         if x.size(1) != self.map_channels:
             raise ValueError(
                 'AttentiveBottleneck makes its map from '
@@ -158,8 +165,9 @@ class AttentiveBottleneck(BaseModule):
         Args:
             x: ``(N, C, H, W)``.
             attention: ``(L_a * N, 1, H, W)``.
-            num_noises: L_z of the noise; None is one in training and no
-                noise in evaluation. Without a noise it means nothing.
+            num_noises: L_z of the noise; None is its ``train_draws`` in
+                training and no noise in evaluation. Without a noise it means
+                nothing.
             generator: source of the noise; None is the global one.
 
         Returns:
@@ -168,7 +176,7 @@ class AttentiveBottleneck(BaseModule):
         if self.noise is None:
             return self.modulation(x, attention)
         if num_noises is None and self.training:
-            num_noises = 1
+            num_noises = self.noise.train_draws
         x = x.repeat(len(attention) // len(x), 1, 1, 1)
         x = self.noise(x, num_noises, generator)
         attention = attention.repeat(len(x) // len(attention), 1, 1, 1)

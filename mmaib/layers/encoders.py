@@ -7,13 +7,15 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.aux_losses import report_loss
-from mmaib.checks import at_least, draws, one_of
+from mmaib.checks import a_dict, at_least, draws, one_of
 from mmaib.registry import MODELS
 
 from .kl_critic import KLCritic
 
 TRUNKS = ('linear', 'conv1x1', 'conv3x3')
 GAUSSIAN = 'mmaib.GaussianEncoder'
+# fields of the Gaussian latent that heads pass on, with their defaults
+GAUSSIAN_FIELDS = {'std_source': 'feature', 'std_shift': 5.0}
 Layer = Callable[[Tensor], Tensor]
 
 
@@ -111,8 +113,23 @@ def build_encoder(
             and the like; None is a :class:`GaussianEncoder`.
         gaussian: fields that a :class:`GaussianEncoder` alone has.
         common: fields that every encoder has.
+
+    Raises:
+        TypeError, ValueError: if ``encoder`` is no dict, sets a field that
+            is the head's, or is no Gaussian one and a field asks for that.
     """
-    config = {'type': GAUSSIAN, **(encoder or {})}
+    config = {'type': GAUSSIAN, **a_dict('encoder', encoder)}
+    if owned := sorted(config.keys() & common.keys()):
+        raise ValueError(
+            f"encoder={encoder} sets {owned}, which are the head's own: set "
+            'them there'
+        )
     if config['type'] == GAUSSIAN:
-        config = {**gaussian, **config}
+        return MODELS.build({**common, **gaussian, **config})
+    for field, default in GAUSSIAN_FIELDS.items():
+        if gaussian.get(field, default) != default:
+            raise ValueError(
+                f'{field}={gaussian[field]!r} is a field of the Gaussian '
+                f'latent, which {config["type"]} is not: leave it out'
+            )
     return MODELS.build({**common, **config})

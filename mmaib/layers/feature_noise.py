@@ -28,6 +28,7 @@ class FeatureNoise(BaseModule):
         in_channels: channels C of the features.
         mode: one of the table.
         std: sigma, which [AIB] does not tell.
+        train_draws: L_z in training, for each map.
         init_cfg: see MMEngine.
 
     Shape:
@@ -42,11 +43,13 @@ class FeatureNoise(BaseModule):
         in_channels: int,
         mode: str = 'additive',
         std: float = 1.0,
+        train_draws: int = 1,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.mode = one_of('noise.mode', mode, ('additive', 'propagated'))
         self.std = at_least('noise.std', std, 0.0)
+        self.train_draws = at_least('noise.train_draws', train_draws, 1)
         self.out_channels = in_channels * (2 if mode == 'propagated' else 1)
 
     def forward(

@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmaib.checks import at_least, one_of
+from mmaib.checks import a_dict, at_least, one_of
 from mmaib.functional import adversarial_kl, critic_loss
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
@@ -117,7 +117,7 @@ def build_critic(
         ValueError: if the encoder cannot have that KL.
     """
     default = 'closed_form' if density else 'adversarial'
-    fields: dict[str, Any] = {'type': default, **(kl or {})}
+    fields: dict[str, Any] = {'type': default, **a_dict('kl', kl)}
     kind = fields.pop('type')
     one_of('kl.type', kind, ('closed_form', 'adversarial'))
     if kind == 'closed_form' and not density:

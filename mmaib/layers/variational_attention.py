@@ -3,7 +3,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmaib.checks import at_least, one_of
+from mmaib.checks import a_dict, at_least, one_of
 from mmaib.functional import softplus_std
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
@@ -58,8 +58,17 @@ class VariationalAttention(BaseModule):
         self.mean_trunk = None
         mean_channels = in_channels
         if mean_trunk is not None:
-            self.mean_trunk = MODELS.build(mean_trunk)
-            mean_channels = self.mean_trunk.out_channels
+            self.mean_trunk = MODELS.build(a_dict('mean_trunk', mean_trunk))
+            given = getattr(self.mean_trunk, 'out_channels', None)
+            taken = getattr(self.mean_trunk, 'in_channels', in_channels)
+            if not isinstance(given, int) or taken != in_channels:
+                raise ValueError(
+                    f'mean_trunk must take {in_channels} channels and tell '
+                    'its out_channels, got '
+                    f'{type(self.mean_trunk).__name__} with '
+                    f'in_channels={taken}, out_channels={given}'
+                )
+            mean_channels = given
         self.mean_conv = nn.Conv2d(mean_channels, 1, 3, padding=1)
         self.std_conv = nn.Conv2d(
             in_channels if std_source == 'feature' else 1,

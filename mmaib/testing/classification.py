@@ -79,6 +79,8 @@ def combination(mode: str, latent: tuple[str, str], quantized: bool) -> Any:
 def build(cfg: Config) -> Any:
     """The config's classifier, initialised."""
     init_default_scope('mmpretrain')
+    if 'data_preprocessor' in cfg:  # as the Runner does
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     classifier = MODELS.build(cfg.model)
     classifier.init_weights()
     return classifier

@@ -52,6 +52,11 @@ OURS = dict(
 )
 
 
+def with_noise(**noise):
+    bottleneck = dict(OURS['neck']['bottleneck'], noise=noise)
+    return dict(OURS['neck'], bottleneck=bottleneck)
+
+
 def make(model=OURS, **fields):
     init_default_scope('mmpretrain')
     torch.manual_seed(0)
@@ -189,7 +194,7 @@ def test_logits_are_averaged_over_all_pairs_of_draws():
         noise = torch.randn((2, 9, 16), generator=generator)
         total = 0
         for i in range(3):
-            feature = model.head.pre_logits((maps[3 * i : 3 * i + 3],))
+            feature = model.head.pooled((maps[3 * i : 3 * i + 3],))
             mean = model.head.fc_mean(feature)
             std = model.head.encoder.std(feature)
             std = nn.functional.softplus(std - 5) + 1e-4
@@ -309,6 +314,13 @@ def test_attention_alone_works_behind_any_head():
     assert not torch.equal(drawn, scores(model, data))
 
 
+def test_a_mean_trunk_must_take_the_channels():
+    cfg = cls.shrink(cls.config('wrn28-10-aib'))
+    cfg.model.neck.bottleneck.attention.mean_trunk.in_channels = 7
+    with pytest.raises(ValueError, match='must take 20 channels.*=7'):
+        cls.build(cfg)
+
+
 def test_a_mean_trunk_must_keep_the_grid():
     cfg = cls.shrink(cls.config('wrn28-10-aib'))
     cfg.model.neck.bottleneck.attention.mean_trunk.strides = (2,)
@@ -335,6 +347,41 @@ def test_a_mean_trunk_must_keep_the_grid():
         (dict(head=dict(OURS['head'], decoder='two')), 'decoder must be one'),
         (dict(head=dict(OURS['head'], pool_size=0)), 'pool_size must be'),
         (
+            dict(head=dict(OURS['head'], latent_channels=0)),
+            'latent_channels must be >= 1',
+        ),
+        (
+            dict(head=dict(OURS['head'], encoder=dict(beta=0.1))),
+            r"sets \['beta'\], which are the head's own",
+        ),
+        (
+            dict(
+                head=dict(
+                    OURS['head'],
+                    encoder=dict(type='mmaib.AdditiveNoiseEncoder'),
+                    std_source='mean',
+                )
+            ),
+            "std_source='mean' is a field of the Gaussian latent",
+        ),
+        (
+            dict(neck=with_noise(mode='additive')),
+            'needs head.encoder=.*got GaussianEncoder',
+        ),
+        (
+            dict(
+                neck=with_noise(mode='additive'),
+                head=dict(
+                    OURS['head'],
+                    encoder=dict(
+                        type='mmaib.AdditiveNoiseEncoder', noise_std=0.0
+                    ),
+                    train_draws=2,
+                ),
+            ),
+            'train_draws=2',
+        ),
+        (
             dict(
                 head=dict(
                     OURS['head'],
@@ -349,6 +396,54 @@ def test_a_mean_trunk_must_keep_the_grid():
 def test_bad_fields(fields, match):
     with pytest.raises(ValueError, match=match):
         make(**fields)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'match'),
+    [
+        (dict(encoder='mmaib.GaussianEncoder'), 'encoder must be a dict'),
+        (dict(kl='adversarial'), 'kl must be a dict'),
+    ],
+)
+def test_text_in_place_of_fields(fields, match):
+    with pytest.raises(TypeError, match=match):
+        make(head=dict(OURS['head'], **fields))
+
+
+def test_features_that_are_no_map_or_of_another_width():
+    model = make().eval()
+    vit = [torch.randn(2, 17, 64)]
+    with pytest.raises(ValueError, match=r"\(2, 17, 64\): .*'featmap'"):
+        model.neck(vit)
+    with pytest.raises(ValueError, match=r'= 64 numbers .* \(2, 32\)'):
+        model.head((torch.randn(2, 32),))
+
+
+def test_pre_logits_are_what_the_last_layer_sees():
+    """mmpretrain's contract of `extract_feat`."""
+    model = small().eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = model.extract_feat(x, stage='pre_logits')
+        assert torch.equal(model.head.fc(features), model(x))
+
+
+def test_noise_of_several_draws_in_training():
+    """L_a = 2 maps with L_z = 3 noises each: targets go along."""
+    model = make(
+        neck=with_noise(mode='additive', train_draws=3),
+        head=dict(
+            OURS['head'],
+            encoder=dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0),
+        ),
+    )
+    model.neck.bottleneck.train_draws = 2
+    logits = []
+    model.head.fc.register_forward_hook(lambda _, __, out: logits.append(out))
+    losses = cls.loss(model, cls.inputs(4))
+    assert losses['loss_cls'].isfinite()
+    assert logits[0].shape == (2 * 3 * 4, 10)
+    assert len(logits[0].unique(dim=0)) == 24
 
 
 def test_channels_that_do_not_fit_are_named_before_training():

@@ -231,9 +231,27 @@ def test_a_stage_starts_from_a_resnets_weights(tmp_path):
     [
         (VGGBlocks, dict(channels=(8, 8), depths=(1,), pools=(True, True))),
         (VGGBlocks, dict(channels=(), depths=(), pools=())),
+        (VGGBlocks, dict(channels=8, depths=1, pools=True)),
         (WideResNetBlocks, dict(channels=(8, 8), strides=(1,))),
     ],
 )
 def test_fields_of_different_length(cls, fields):
     with pytest.raises(ValueError, match='one entry a block'):
         cls(**fields)
+
+
+def test_a_block_without_a_layer():
+    with pytest.raises(ValueError, match='depths must be >= 1, got 0'):
+        VGGBlocks(channels=(8, 8), depths=(1, 0), pools=(True, True))
+    with pytest.raises(ValueError, match='depth must be >= 1, got 0'):
+        WideResNetBlocks(channels=(8,), strides=(1,), depth=0)
+
+
+def test_every_convolution_of_wide_resnet_starts_alike():
+    blocks = WideResNetBlocks((64,), (1,), depth=1, in_channels=32)
+    blocks.init_weights()
+    for conv in (m for m in blocks.modules() if isinstance(m, nn.Conv2d)):
+        fan_out = conv.out_channels * conv.kernel_size[0] ** 2
+        assert conv.weight.std().item() == pytest.approx(
+            (2 / fan_out) ** 0.5, rel=0.1
+        )

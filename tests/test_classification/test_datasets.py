@@ -510,3 +510,14 @@ def test_birds_that_are_not_there(cub):
     match = r"1 of 2 images are not there: .*c.jpg' does not exist"
     refused('CUBWithBoxes', cub, match, FileNotFoundError)
     build('CUBWithBoxes', cub, split='test')
+
+
+def test_a_picture_without_a_box():
+    """Inference on any picture of a bird."""
+    image = np.zeros((4, 5, 3), np.uint8)
+    whole = CropToBox(missing='whole')(dict(img=image))
+    assert whole['img'] is image
+    with pytest.raises(ValueError, match='needs one box'):
+        CropToBox()(dict(img=image))
+    with pytest.raises(ValueError, match='missing must be one of'):
+        CropToBox(missing='guess')

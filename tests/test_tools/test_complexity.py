@@ -8,7 +8,7 @@ COMPLEXITY = REPOSITORY / 'tools' / 'analysis_tools' / 'complexity.py'
 
 
 def test_the_papers_multiply_adds(run, tmp_path):
-    """Within 2 %: as Table 1 has it, or as the paper must have counted."""
+    """Within 2 %: as Table 1 has it, or as we infer that the paper counted."""
     out = tmp_path / 'complexity.md'
     run(COMPLEXITY, '--rounds', 0, '--out', out)
     rows = {}

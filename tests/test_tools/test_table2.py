@@ -118,3 +118,13 @@ def test_a_row_without_a_config_is_refused(run, tmp_path):
     )  # fmt: skip
     assert out.returncode
     assert 'vanilla WRN has no config for cifar10-subset' in out
+
+
+@pytest.mark.parametrize(
+    ('options', 'match'),
+    [(['--jobs', 0], '--jobs must be'), (['--seeds', 1, 1], 'must differ')],
+)
+def test_runs_that_would_meet_are_refused(run, tmp_path, options, match):
+    out = run(TABLE2, '--out', tmp_path, *options, check=False)
+    assert out.returncode == 2
+    assert match in out

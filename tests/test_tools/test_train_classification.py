@@ -2,13 +2,20 @@
 mmpretrain's own."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mmpretrain
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.runner import Runner
 from PIL import Image
 
+from mmaib.layers import capture_attention
 from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import classification as cls
 
 OUR_TOOLS = REPOSITORY / 'tools'
 MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
@@ -38,8 +45,27 @@ def images(tmp_path_factory):
             for number in range(count):
                 pixels = noise.integers(0, 80, (32, 32, 3), np.uint8)
                 pixels[..., i] += 150
-                Image.fromarray(pixels).save(folder / f'{number}.jpg')
+                Image.fromarray(pixels).save(folder / f'{name}{number}.jpg')
     return root
+
+
+def map_in_the_host(checkpoint, images):
+    """The map of the first bird in a Runner's own test."""
+    cfg = Config.fromfile(CONFIG)
+    folder = images / 'cifar10_subset'
+    cfg.test_dataloader.dataset.data_root = str(folder)
+    cfg.merge_from_dict(dict(load_from=str(checkpoint), launcher='none'))
+    with TemporaryDirectory() as work_dir:
+        cfg.work_dir = work_dir
+        runner = Runner.from_cfg(cfg)
+        runner.load_or_resume()
+    dataset = runner.test_dataloader.dataset
+    path = str(folder / 'test' / 'bird' / 'bird0.jpg')
+    data = pseudo_collate([dataset.pipeline(dict(img_path=path))])
+    runner.model.eval()
+    with capture_attention(runner.model) as maps, torch.no_grad():
+        runner.model.test_step(data)
+    return maps[0].mean[0, 0].numpy()
 
 
 @pytest.mark.parametrize('tools', ['ours', 'mmpretrain'])
@@ -69,19 +95,40 @@ def test_from_training_to_pictures(run, scalars, images, tmp_path, tools):
         return
     checkpoint = work_dir / 'epoch_1.pth'
     run(
-        folder / 'test.py', CONFIG, checkpoint,
-        '--work-dir', tmp_path / 'test', data_root=images,
+        folder / 'test.py', CONFIG, checkpoint, '--show-dir',
+        tmp_path / 'shown', '--work-dir', tmp_path / 'test', data_root=images,
     )  # fmt: skip
+    assert len(list((tmp_path / 'shown').rglob('*.png'))) == 6
     run(
         folder / 'analysis_tools' / 'attention.py', CONFIG, checkpoint,
         images / 'cifar10_subset' / 'test' / 'bird', '--out',
         tmp_path / 'maps', data_root=images,
     )  # fmt: skip
-    mean = np.load(tmp_path / 'maps' / '0.level0.npy')
-    quantized = np.load(tmp_path / 'maps' / '0.level0.quantized.npy')
+    mean = np.load(tmp_path / 'maps' / 'bird0.level0.npy')
+    quantized = np.load(tmp_path / 'maps' / 'bird0.level0.quantized.npy')
     assert mean.shape == quantized.shape == (16, 16)
+    assert np.abs(mean - map_in_the_host(checkpoint, images)).max() < 1e-5
     assert len(np.unique(quantized)) <= 20
-    assert (tmp_path / 'maps' / '0.png').stat().st_size > 10_000
+    assert (tmp_path / 'maps' / 'bird0.png').stat().st_size > 10_000
+
+
+def test_pictures_of_a_pipeline_without_a_loader(run, images, tmp_path):
+    """CIFAR's and SVHN's data sets give arrays."""
+    config = tmp_path / 'arrays.py'
+    config.write_text(
+        f'_base_ = {str(CONFIG)!r}\n'
+        'test_dataloader = dict(\n'
+        "    dataset=dict(pipeline=[dict(type='PackInputs')]))\n"
+        'data_preprocessor = dict(to_rgb=False)\n'
+    )
+    classifier = cls.build(Config.fromfile(config))
+    torch.save(dict(state_dict=classifier.state_dict()), tmp_path / 'c.pth')
+    run(
+        OUR_TOOLS / 'analysis_tools' / 'attention.py', config,
+        tmp_path / 'c.pth', images / 'cifar10_subset' / 'test' / 'cat',
+        '--out', tmp_path / 'maps', data_root=images,
+    )  # fmt: skip
+    assert (tmp_path / 'maps' / 'cat0.png').stat().st_size > 10_000
 
 
 def test_missing_folders_are_named_before_training(run, images, tmp_path):

@@ -31,7 +31,12 @@ from mmengine.visualization import Visualizer
 from mmaib import compat
 from mmaib.layers import capture_attention
 from mmaib.preflight import check_checkpoint
-from mmaib.visualization import classifier_input, picture, whole_maps
+from mmaib.visualization import (
+    classifier_input,
+    is_classified,
+    picture,
+    whole_maps,
+)
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
@@ -39,6 +44,9 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 def load(cfg: Config, checkpoint: str) -> tuple[Any, Visualizer]:
     """Model in evaluation mode, and the host's visualizer."""
     init_default_scope(cfg.default_scope)
+    # as the Runner does; mmpretrain's configs have it beside the model
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
     check_checkpoint('checkpoint', checkpoint)
     loaded = load_checkpoint(model, checkpoint, map_location='cpu')
@@ -70,6 +78,16 @@ def images(source: Path) -> list[Path]:
     return found
 
 
+def loadable(pipeline: Compose, path: Path) -> dict[str, Any]:
+    """An image for a pipeline that loads files, or, as those of CIFAR and
+    SVHN, is given arrays."""
+    if any('Load' in type(t).__name__ for t in pipeline.transforms):
+        return dict(img_path=str(path), img_id=0)
+    image = mmcv.imread(str(path), channel_order='rgb')
+    size = image.shape[:2]
+    return dict(img=image, img_shape=size, ori_shape=size)
+
+
 @torch.no_grad()
 def draw(
     model: Any,
@@ -80,12 +98,12 @@ def draw(
     score_thr: float,
 ) -> None:
     """Write the picture and the raw maps of one image."""
-    data: Any = pseudo_collate([pipeline(dict(img_path=str(path), img_id=0))])
+    data: Any = pseudo_collate([pipeline(loadable(pipeline, path))])
     with capture_attention(model) as captured_maps:
         (sample,) = model.test_step(data)
     maps = whole_maps(model, captured_maps, sample.metainfo)
-    if 'pred_score' in sample:
-        image, sample = classifier_input(model, data['inputs'][0], sample)
+    if is_classified(sample):
+        image, sample = classifier_input(model, data['inputs'], sample)
     else:
         image = mmcv.imread(str(path), channel_order='rgb')
     drawn = picture(visualizer, maps, image, sample, score_thr=score_thr)

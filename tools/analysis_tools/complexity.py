@@ -279,6 +279,10 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=32, help='for --layers')
     parser.add_argument('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
+    if args.rounds < 0:
+        parser.error(f'--rounds must be >= 0, got {args.rounds}')
+    if args.layers and not args.layers.is_file():
+        parser.error(f'--layers: no file {args.layers}')
     torch.set_num_threads(args.threads)
     if args.layers:
         lines = layer_table(args.layers, args.size)

@@ -18,7 +18,8 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmaib.CropToBox'),
+    # a picture without a box, in inference, is taken whole
+    dict(type='mmaib.CropToBox', missing='whole'),
     dict(type='Resize', scale=(224, 224)),
     dict(type='PackInputs'),
 ]

@@ -2,14 +2,21 @@
 # [AIB] says, flips of digits included.
 _base_ = './cifar10.py'
 
-svhn = dict(
-    _delete_=True,
-    type='mmaib.SVHN',
-    data_root='{{$MMAIB_DATA:data}}/svhn/')
-test = dict(**svhn, split='test', pipeline={{_base_.test_pipeline}})
+data_root = '{{$MMAIB_DATA:data}}/svhn/'
+dataset_type = 'mmaib.SVHN'
 data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3)
 train_dataloader = dict(
     dataset=dict(
-        **svhn, split='train', pipeline={{_base_.train_pipeline}}))
-val_dataloader = dict(dataset=test)
-test_dataloader = dict(dataset=test)
+        _delete_=True,
+        type=dataset_type,
+        data_root=data_root,
+        split='train',
+        pipeline={{_base_.train_pipeline}}))
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type=dataset_type,
+        data_root=data_root,
+        split='test',
+        pipeline={{_base_.test_pipeline}}))
+test_dataloader = val_dataloader

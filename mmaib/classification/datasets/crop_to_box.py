@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmaib.checks import at_least
+from mmaib.checks import at_least, one_of
 from mmaib.registry import TRANSFORMS
 
 
@@ -20,6 +20,8 @@ class CropToBox(BaseTransform):
     Args:
         context: share of the box's width and height that is added on each
             of its sides.
+        missing: what to do without ``gt_bboxes``: ``'raise'``, or take the
+            ``'whole'`` image, as for inference on a picture of a bird.
 
     Raises:
         TypeError, ValueError: if ``context`` is no number, or negative.
@@ -27,12 +29,15 @@ class CropToBox(BaseTransform):
             box, or its box no pixel.
     """
 
-    def __init__(self, context: float = 0.0) -> None:
+    def __init__(self, context: float = 0.0, missing: str = 'raise') -> None:
         self.context = at_least('context', context, 0.0)
+        self.missing = one_of('missing', missing, ('raise', 'whole'))
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         image, name = results['img'], results.get('img_path')
         boxes = results.get('gt_bboxes')
+        if boxes is None and self.missing == 'whole':
+            return results
         if boxes is None or len(boxes) != 1:
             raise ValueError(
                 f"CropToBox needs one box in gt_bboxes for '{name}', got "
@@ -59,4 +64,7 @@ class CropToBox(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(context={self.context})'
+        return (
+            f'{type(self).__name__}(context={self.context}, '
+            f'missing={self.missing!r})'
+        )
