@@ -27,11 +27,8 @@ __all__ = [
 def config(name: str, data: str = 'cifar10') -> Config:
     """Our config of a model, such as ``'wrn28-10-aib-qt'``, and a data
     set."""
-    folder = name.split('-aib')[0].split('-gap')[0].split('-dvib')[0]
-    schedule = '1xb16' if data == 'cub-224x224' else '1xb128'
-    return Config.fromfile(
-        CLASSIFICATION / folder / f'{name}_{schedule}-200e_{data}.py'
-    )
+    (path,) = CLASSIFICATION.glob(f'*/{name}_*-200e_{data}.py')
+    return Config.fromfile(path)
 
 
 def shrink(cfg: Config, divisor: int = 16) -> Config:

@@ -1,5 +1,7 @@
 """The sample configs, trained in bfloat16 on a CPU by `tools/train.py`."""
 
+from zipfile import ZipFile
+
 import numpy as np
 import pytest
 
@@ -52,11 +54,24 @@ SEGMENTATION = [
     f'train_cfg.val_interval={STEPS}',
     'model.data_preprocessor.size=(128,128)',
 ]
-REAL = ('bccd', 'camvid')
+CLASSIFICATION = [
+    'optim_wrapper.type=AmpOptimWrapper',
+    'optim_wrapper.loss_scale=dynamic',
+    'optim_wrapper.dtype=bfloat16',
+    'train_dataloader.batch_size=8',
+    'train_dataloader.dataset.indices=160',
+    'val_dataloader.dataset.indices=20',
+    'train_cfg.max_epochs=10',
+    'train_cfg.val_interval=10',
+    'default_hooks.logger.interval=1',
+]
+REAL = ('bccd', 'camvid', 'cifar10')
 
 
 def options(config):
-    """A short training on images of 128 pixels."""
+    """A short training on images of 128 pixels, or CIFAR's 32."""
+    if 'cifar10' in config.stem:
+        return CLASSIFICATION
     task, transform, field = (
         (DETECTION, 'Resize', 'scale')
         if 'faster-rcnn' in config.stem
@@ -95,11 +110,16 @@ def test_200_steps_in_bfloat16_stay_finite(
 ):
     launcher = tmp_path / 'train_on_a_cpu.py'
     launcher.write_text(LAUNCHER)
-    real = any(name in config.stem for name in REAL)
+    if 'cifar10' in config.stem:
+        data = tmp_path
+        with ZipFile(shared_data() / 'cifar10' / 'cifar10_subset.zip') as file:
+            file.extractall(data / 'cifar10_subset')
+    elif any(name in config.stem for name in REAL):
+        data = shared_data()
     run(
         launcher, config, '--work-dir', tmp_path / 'work',
         '--cfg-options', *options(config),
-        data_root=shared_data() if real else data,
+        data_root=data,
     )  # fmt: skip
     steps = [entry for entry in scalars(tmp_path / 'work') if 'loss' in entry]
     assert len(steps) == STEPS
