@@ -74,6 +74,8 @@ except KeyError as error:
         ('mmdet', 'AIBFasterRCNN', 'mmaib.segmentation'),
         ('mmseg', 'AIBUPerHead', 'mmaib.detection'),
         ('mmdet', 'AIBNeck', 'mmaib.detection'),
+        ('mmdet', 'AIBFasterRCNN', 'mmaib.classification'),
+        ('mmpretrain', 'AIBClsHead', 'mmaib.segmentation'),
     ],
 )
 def test_a_name_imports_no_plugins_but_its_own(host, name, other):
