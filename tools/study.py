@@ -100,6 +100,18 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     return True
 
 
+def train_all(runs: Iterable[tuple], jobs: int) -> bool:
+    """:func:`train` each of these, so many at a time, in their order;
+    whether all are finished."""
+    with ThreadPoolExecutor(jobs) as pool:
+        return all(list(pool.map(lambda run: train(*run), runs)))
+
+
+def markdown(rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    return ['| ' + ' | '.join(row) + ' |' for row in rows]
+
+
 def read_log(work_dir: Path) -> dict[str, float] | None:
     """Last evaluation and median step time of a finished run."""
     if not (work_dir / 'finished').exists():
@@ -176,11 +188,10 @@ def table(args: argparse.Namespace) -> str:
             row.append('-' if is_base else cell(paired))
         row.append(cell([run['seconds per step'] for run in runs.values()], 2))
         rows.append(row)
-    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
     command = ' '.join(['python', *sys.argv])
     return '\n'.join(
         [
-            *lines,
+            *markdown(rows),
             '',
             'Mean ± standard deviation over seeds, last evaluation. '
             f'Command: `{command}`',
@@ -191,22 +202,18 @@ def table(args: argparse.Namespace) -> str:
 
 def main() -> None:
     args = parse_args()
-    runs = []
-    if not args.report_only:
-        with ThreadPoolExecutor(args.jobs) as pool:
-            # Seed by seed, so that an unfinished study is still paired.
-            for seed in args.seeds:
-                for config in args.configs:
-                    work_dir = run_dir(args.out, config, seed)
-                    options = args.cfg_options
-                    runs.append(
-                        pool.submit(train, config, seed, work_dir, options)
-                    )
+    # Seed by seed, so that an unfinished study is still paired.
+    runs = [
+        (config, seed, run_dir(args.out, config, seed), args.cfg_options)
+        for seed in args.seeds
+        for config in args.configs
+    ]
+    finished = args.report_only or train_all(runs, args.jobs)
     args.out.mkdir(parents=True, exist_ok=True)
     text = table(args)
     (args.out / 'table.md').write_text(text)
     print(text)
-    if not all(run.result() for run in runs):
+    if not finished:
         sys.exit('some runs failed: see above')
 
 

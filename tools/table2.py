@@ -15,11 +15,10 @@ with 10,000 images of CIFAR-10 as files and an eighth of the channels:
 import argparse
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from study import cell, check_runs, read_log, train
+from study import cell, check_runs, markdown, read_log, train_all
 
 from mmaib.testing import CLASSIFICATION, CONFIGS
 
@@ -177,23 +176,23 @@ def table(chosen: Sequence[Row], args: argparse.Namespace) -> str:
         if data in FULL:
             head.append(f'{data}, paper')
     lines = [head, ['---'] * len(head)]
+    counts = set()  # of finished runs
     for row in chosen:
         cells = [row.line, row.label, row.backbone, row.modulation]
         cells += [row.encoder, row.kl]
         for data in args.data:
-            cells.append(cell(errors(row, data, args), 2))
+            found = errors(row, data, args)
+            counts.add(len(found))
+            cells.append(cell(found, 2))
             if data in FULL:
                 cells.append(f'{row.paper[FULL.index(data)]:.2f}')
         lines.append(cells)
-    runs = {
-        len(errors(row, data, args)) for row in chosen for data in args.data
-    }
     told = 'Test error in %, last epoch'
-    if runs != {0}:
+    if counts != {0}:
         told += f'; seeds {" ".join(map(str, args.seeds))}'
     if len(args.seeds) > 1:
         told += ', mean ± standard deviation'
-    if not runs <= {0, len(args.seeds)}:
+    if not counts <= {0, len(args.seeds)}:
         told += ' of those that are finished'
     if SUBSET in args.data:
         told += (
@@ -203,7 +202,7 @@ def table(chosen: Sequence[Row], args: argparse.Namespace) -> str:
     command = ' '.join(['python', *sys.argv])
     return '\n'.join(
         [
-            *('| ' + ' | '.join(line) + ' |' for line in lines),
+            *markdown(lines),
             '',
             f'{told}. Command: `{command}`',
             '',
@@ -214,26 +213,23 @@ def table(chosen: Sequence[Row], args: argparse.Namespace) -> str:
 def main() -> None:
     args = parse_args()
     chosen = [row for row in rows() if row.line in args.rows]
-    finished = []
-    if not args.report_only:
-        with ThreadPoolExecutor(args.jobs) as pool:
-            for seed in args.seeds:
-                for row in chosen:
-                    for data in args.data:
-                        finished.append(
-                            pool.submit(
-                                train,
-                                row.path(data),
-                                seed,
-                                row.run_dir(args.out, data, seed),
-                                row.options(data),
-                            )
-                        )
+    runs = [
+        (
+            row.path(data),
+            seed,
+            row.run_dir(args.out, data, seed),
+            row.options(data),
+        )
+        for seed in args.seeds
+        for row in chosen
+        for data in args.data
+    ]
+    finished = args.report_only or train_all(runs, args.jobs)
     args.out.mkdir(parents=True, exist_ok=True)
     text = table(chosen, args)
     (args.out / 'table2.md').write_text(text)
     print(text)
-    if not all(run.result() for run in finished):
+    if not finished:
         sys.exit('some runs failed: see above')
 
 
