@@ -170,6 +170,8 @@ def test_the_ade20k_configs_change_nothing_but_the_model(name):
     plain = our_config(f'segmentation/upernet/{rest}')
     ours = our_config(f'segmentation/upernet/aib-qt_{rest}')
     assert set(ours) == set(plain)
+    custom = ours.optim_wrapper.paramwise_cfg.pop('custom_keys')
+    assert custom == {'encoder.std': dict(lr_mult=0.01)}
     for field, value in plain.items():
         if field != 'model':
             assert ours[field] == value, field
@@ -194,6 +196,20 @@ def test_the_papers_numbers_of_segmentation():
     assert cfg.optim_wrapper.optimizer.lr == 1e-3
     assert cfg.optim_wrapper.paramwise_cfg.decay_rate == 0.65
     assert cfg.train_cfg.max_iters == 160000
+
+
+@pytest.mark.parametrize('name', ['aib', 'aib-qt'])
+def test_the_literal_configs_are_without_what_is_ours(name):
+    literal = our_config(f'segmentation/upernet/{name}-literal_{seg.BEIT}')
+    ours = our_config(f'segmentation/upernet/{name}_{seg.BEIT}')
+    plain = our_config(f'segmentation/upernet/{seg.BEIT}')
+    attention = literal.model.neck.bottleneck.attention
+    assert attention.pop('logit_norm') is False
+    assert ours.model.neck.bottleneck.attention.pop('logit_norm') is True
+    assert literal.model == ours.model
+    groups = literal.optim_wrapper.paramwise_cfg
+    assert groups.pop('custom_keys') == {}
+    assert literal.optim_wrapper == plain.optim_wrapper
 
 
 def test_accumulation_makes_as_many_updates_of_as_many_images():

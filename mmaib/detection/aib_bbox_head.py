@@ -26,7 +26,9 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
     this is mmdet's head. The twin starts as a copy of fc2, also when a
     checkpoint of the host is loaded.
 
-    Reports ``loss_kl_cls``, ``loss_kl_reg`` and the monitor ``kl_nats``.
+    Reports ``loss_kl_cls``, ``loss_kl_reg`` and the monitor ``kl_nats``. In
+    a cascade they are means over its stages, which ``stage_loss_weights``
+    do not reach: give the stages betas of their own to weigh them.
 
     Args:
         beta: weight of the KL, in nats, mean over K and RoIs.

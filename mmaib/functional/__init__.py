@@ -1,6 +1,7 @@
 """The papers' equations: tensors in, tensors out, no state."""
 
 from .adversarial import adversarial_kl, critic_loss
+from .attention import standardized_logit
 from .gaussian import draw_gaussian, gaussian_kl, softplus_std
 from .quantization import nearest_anchor, straight_through
 
@@ -11,5 +12,6 @@ __all__ = [
     'gaussian_kl',
     'nearest_anchor',
     'softplus_std',
+    'standardized_logit',
     'straight_through',
 ]

@@ -9,6 +9,9 @@ from mmaib.checks import a_dict, at_least, draws
 from mmaib.functional import draw_gaussian, gaussian_kl
 from mmaib.registry import MODELS
 
+# scores so close to 0 or 1 count as saturated
+SATURATED = 0.02
+
 
 @MODELS.register_module()
 class AttentiveBottleneck(BaseModule):
@@ -19,9 +22,12 @@ class AttentiveBottleneck(BaseModule):
         x --> attention p(a|x) --> draw --> quantizer --> modulation --> x_at
           \_______________________________________ (noise) __/
 
-    Reports the monitors ``attention_mean`` and ``attention_std``, the means
-    over the map of mu_a and sigma_a, and what the quantiser reports. With
-    ``beta`` above zero, also ``loss_kl_map`` and its monitor
+    Reports monitors of the map, and what the quantiser reports:
+    ``attention_mean`` and ``attention_std``, the means of mu_a and sigma_a;
+    ``attention_contrast``, the standard deviation of mu_a over positions;
+    ``attention_saturated``, the share of mu_a within 0.02 of 0 or 1. A map
+    without contrast, or saturated, attends to nothing. With ``beta`` above
+    zero, also ``loss_kl_map`` and its monitor
     ``kl_map_nats``: the KL of the map itself, which [AIB] does not have and
     its authors' later segmentation models have instead of the latent's.
 
@@ -185,6 +191,10 @@ class AttentiveBottleneck(BaseModule):
     def _report(self, mean: Tensor, std: Tensor) -> None:
         report_scalar('attention_mean', mean.mean())
         report_scalar('attention_std', std.mean())
+        contrast = mean.flatten(1).std(1, correction=0).mean()
+        report_scalar('attention_contrast', contrast)
+        saturated = ((mean - 0.5).abs() > 0.5 - SATURATED).float().mean()
+        report_scalar('attention_saturated', saturated)
         if self.beta > 0:
             kl = gaussian_kl(mean, std).mean()
             report_loss('loss_kl_map', self.beta * kl)

@@ -70,6 +70,16 @@ class LatentEncoder(BaseModule):
         if with_mean:
             self.mean = make_trunk(trunk, in_channels, latent_channels)
 
+    def init_weights(self) -> None:
+        initialized = self.is_init
+        super().init_weights()
+        # a model-level init_cfg, which comes first, takes every layer
+        if not initialized and not self.init_cfg:
+            self.zero_init()
+
+    def zero_init(self) -> None:
+        """Zero the layers that a latent starts without."""
+
     def apply_layer(self, layer: Layer | None, x: Tensor) -> Tensor:
         """The last layer on x.
 

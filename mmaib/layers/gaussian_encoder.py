@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from mmengine.model import constant_init
+from torch import Tensor
 
 from mmaib.aux_losses import collecting, report_loss, report_scalar
 from mmaib.checks import at_least, one_of
@@ -88,9 +89,11 @@ class GaussianEncoder(LatentEncoder):
         from_mean = std_source == 'mean'
         source_channels = latent_channels if from_mean else in_channels
         self.std = make_trunk(trunk, source_channels, latent_channels)
-        for parameter in self.std.parameters():
-            nn.init.zeros_(parameter)
+        self.zero_init()
         self.critic = build_critic(kl, latent_channels, self.train_draws)
+
+    def zero_init(self) -> None:
+        constant_init(self.std, 0)
 
     def forward(
         self,

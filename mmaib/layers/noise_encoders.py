@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from mmengine.model import constant_init
+from torch import Tensor
 
 from mmaib.aux_losses import collecting
 from mmaib.checks import at_least
@@ -149,7 +150,10 @@ class PropagatedNoiseEncoder(AdditiveNoiseEncoder):
         kind = 'linear' if trunk == 'linear' else 'conv1x1'
         self.propagate = make_trunk(kind, in_channels, in_channels)
         self.propagate.register_parameter('bias', None)
-        nn.init.zeros_(self.propagate.weight)  # type: ignore[arg-type]
+        self.zero_init()
+
+    def zero_init(self) -> None:
+        constant_init(self.propagate, 0)
 
     def enter(self, noise: Tensor) -> Tensor:
         return self.propagate(noise)

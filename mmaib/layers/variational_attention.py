@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, constant_init
 from torch import Tensor, nn
 
 from mmaib.checks import a_dict, at_least, one_of
-from mmaib.functional import softplus_std
+from mmaib.functional import softplus_std, standardized_logit
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
 
@@ -20,6 +20,11 @@ class VariationalAttention(BaseModule):
     The std's convolution starts at zero, so that the map starts with
     :math:`\sigma_a = 0.007` whatever the scale of the features.
 
+    As published the map saturates under Adam: a step moves a logit by the
+    learning rate times thousands of inputs, the features' common mode moves
+    all of them together, and nothing pulls them back. ``logit_norm`` takes
+    the common mode and the scale out.
+
     Args:
         in_channels: channels C of the features.
         std_source: what the std is computed from: ``'feature'``, s = x
@@ -27,6 +32,8 @@ class VariationalAttention(BaseModule):
         std_kernel: kernel of the std's convolution: 1 for dense tasks, 3
             for classification.
         std_shift: subtracted before the softplus.
+        logit_norm: whether the logits of each map are standardised over its
+            positions (:func:`standardized_logit`), which [AIB] does not do.
         mean_trunk: config of layers in front of the mean's convolution, a
             module with ``out_channels`` that keeps the grid, such as
             ``mmaib.WideResNetBlocks`` (Tables 1 and 4).
@@ -47,6 +54,7 @@ class VariationalAttention(BaseModule):
         std_source: str = 'feature',
         std_kernel: int = 1,
         std_shift: float = 5.0,
+        logit_norm: bool = False,
         mean_trunk: dict | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
@@ -54,6 +62,7 @@ class VariationalAttention(BaseModule):
         at_least('in_channels', in_channels, 1)
         self.std_source = one_of('std_source', std_source, ('feature', 'mean'))
         self.std_shift = at_least('std_shift', std_shift, 0.0)
+        self.logit_norm = one_of('logit_norm', logit_norm, (True, False))
         one_of('std_kernel', std_kernel, (1, 3, 5, 7))
         self.mean_trunk = None
         mean_channels = in_channels
@@ -69,18 +78,29 @@ class VariationalAttention(BaseModule):
                     f'in_channels={taken}, out_channels={given}'
                 )
             mean_channels = given
-        self.mean_conv = nn.Conv2d(mean_channels, 1, 3, padding=1)
+        self.mean_conv = nn.Conv2d(
+            mean_channels, 1, 3, padding=1, bias=not logit_norm
+        )
         self.std_conv = nn.Conv2d(
             in_channels if std_source == 'feature' else 1,
             1,
             std_kernel,
             padding=std_kernel // 2,
         )
-        for parameter in self.std_conv.parameters():
-            nn.init.zeros_(parameter)
+        constant_init(self.std_conv, 0)
+
+    def init_weights(self) -> None:
+        initialized = self.is_init
+        super().init_weights()
+        # a model-level init_cfg, which comes first, takes every layer
+        if not initialized and not self.init_cfg:
+            constant_init(self.std_conv, 0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean = at_least_float32(self.mean_conv(self._trunk(x))).sigmoid()
+        logit = at_least_float32(self.mean_conv(self._trunk(x)))
+        if self.logit_norm:
+            logit = standardized_logit(logit)
+        mean = logit.sigmoid()
         source = x if self.std_source == 'feature' else mean
         std = self.std_conv(source.to(x.dtype))
         return mean, softplus_std(std, self.std_shift)

@@ -18,7 +18,12 @@ from mmaib.compat import register_config_sources
 from mmaib.testing import CLASSIFICATION, CONFIGS, REPOSITORY
 from mmaib.testing import classification as cls
 
-MONITORS = {'attention_mean', 'attention_std'}
+MONITORS = {
+    'attention_mean',
+    'attention_std',
+    'attention_contrast',
+    'attention_saturated',
+}
 ANCHORS = {'loss_vq', 'loss_commit', 'anchor_perplexity', 'anchors_used'}
 LATENT = {'loss_kl', 'kl_nats'}
 ALL = sorted(CLASSIFICATION.rglob('*.py')) + sorted(
@@ -127,6 +132,28 @@ def test_the_log_tells_the_sum_as_loss():
     assert log['loss'].item() == pytest.approx(parts)
     assert total.item() == pytest.approx(parts)
     assert parts > losses['loss_cls'].item()
+
+
+def test_a_models_init_cfg_leaves_the_first_forward_the_hosts():
+    """As of mmpretrain's Swin and ConvNeXt: it takes every layer in the
+    model, ours too."""
+    init_cfg = [
+        dict(type='TruncNormal', layer=['Conv2d', 'Linear'], std=0.02, bias=0)
+    ]
+    neck = copy.deepcopy(OURS['neck'])
+    neck['bottleneck'] = dict(modulation=dict(init='identity'))
+    plain = make(RESNET, init_cfg=init_cfg)
+    ours = make(neck=neck, test_draws='mean', init_cfg=init_cfg)
+    for layer in (ours.head.encoder.std, ours.neck.bottleneck.attention):
+        stds = [p for n, p in layer.named_parameters() if 'mean' not in n]
+        assert len(stds) == 2
+        assert not any(p.any() for p in stds)
+    load_state_dict(ours, plain.state_dict(), strict=False)
+    data = cls.inputs()
+    assert torch.equal(scores(plain, data), scores(ours, data))
+    drawn = scores(ours, data, dict(attention=3, latent=2, seed=0))
+    # sigma = 0.007
+    assert (drawn - scores(plain, data)).abs().max() < 5e-3
 
 
 def test_off_means_off_to_the_bit():

@@ -64,3 +64,27 @@ def test_losses_of_the_neck_enter_the_total():
     value, log = model.parse_losses(losses)
     parts = [v for k, v in log.items() if 'loss' in k and k != 'loss']
     assert torch.allclose(value, sum(parts))
+
+
+def test_the_betas_of_a_cascade_weigh_the_kl_of_its_stages():
+    """The mean over stages; `stage_loss_weights` do not reach it."""
+    cfg = config('CascadeRCNN')
+    for head in cfg.model.roi_head.bbox_head:
+        head.update(type='mmaib.AIBShared2FCBBoxHead', fc_out_channels=32)
+    model = build(cfg)
+    data = inputs(((96, 96),))
+    stages = model.roi_head.bbox_head
+
+    def kl(*betas):
+        for head, beta in zip(stages, betas):
+            head.cls_encoder.beta = head.reg_encoder.beta = beta
+        torch.manual_seed(1)
+        losses = loss(model, data)
+        return losses['loss_kl_cls'].item(), losses['kl_nats'].item()
+
+    first, second, third = kl(3, 0, 0), kl(0, 3, 0), kl(0, 0, 3)
+    total, nats = kl(3, 1.5, 0.75)
+    expected = first[0] + 0.5 * second[0] + 0.25 * third[0]
+    assert total == pytest.approx(expected, rel=1e-5)
+    model.roi_head.stage_loss_weights = [1, 7, 7]
+    assert kl(3, 1.5, 0.75) == (total, nats)

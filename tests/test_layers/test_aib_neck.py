@@ -108,6 +108,8 @@ def test_reports_and_gradients():
         'loss_commit',
         'attention_mean',
         'attention_std',
+        'attention_contrast',
+        'attention_saturated',
         'anchor_perplexity',
         'anchors_used',
     }

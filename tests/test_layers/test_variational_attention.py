@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.model import Sequential
 
 from mmaib.layers import VariationalAttention
 
@@ -31,6 +32,40 @@ def test_std_starts_small_whatever_the_features_scale():
         assert torch.allclose(std, torch.tensor(0.0068153), atol=1e-6)
 
 
+def test_normalised_logits_use_the_whole_range_at_any_scale():
+    attention = VariationalAttention(8, logit_norm=True)
+    x = torch.randn(4, 8, 16, 16)
+    # a common mode of features of RMS 24, as an untrained FPN gives them
+    mean, _ = attention(24 * (x + 1))
+    literal = VariationalAttention(8)
+    literal.load_state_dict(attention.state_dict(), strict=False)
+    saturated, _ = literal(24 * (x + 1))
+    assert 0.25 < mean.std() < 0.35
+    assert ((mean - 0.5).abs() > 0.48).float().mean() < 0.1
+    assert ((saturated - 0.5).abs() > 0.48).float().mean() > 0.5
+
+
+@pytest.mark.parametrize('kind', ['model', 'layer'])
+def test_a_parents_init_cfg_leaves_the_std_at_zero(kind):
+    """A model's own init_cfg, as of mmpretrain's Swin, takes every layer
+    in it; a layer's own is meant."""
+    init_cfg = dict(type='Normal', layer='Conv2d', std=1.0)
+    attention = VariationalAttention(
+        4, init_cfg=init_cfg if kind == 'layer' else None
+    )
+    model = Sequential(
+        attention, init_cfg=init_cfg if kind == 'model' else None
+    )
+    model.init_weights()
+    assert attention.mean_conv.weight.std() > 0.5
+    assert attention.std_conv.weight.any() == (kind == 'layer')
+    trained = torch.randn_like(attention.std_conv.weight)
+    attention.std_conv.weight.data.copy_(trained)
+    model.init_weights()
+    if kind == 'model':
+        assert torch.equal(attention.std_conv.weight, trained)
+
+
 def test_float32_under_autocast():
     attention = VariationalAttention(4)
     with torch.autocast('cpu', torch.bfloat16):
@@ -45,6 +80,7 @@ def test_float32_under_autocast():
         ('std_source', 'map'),
         ('std_kernel', 2),
         ('std_shift', -1.0),
+        ('logit_norm', 'BN'),
     ],
 )
 def test_bad_fields(field, value):

@@ -37,6 +37,8 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
         'loss_kl_cls', 'loss_kl_reg', 'loss_vq', 'loss_commit', 'kl_nats',
         'anchors_used', 'anchor_perplexity', 'attention_mean',
         'attention_std',
+        'attention_contrast',
+        'attention_saturated',
     ):  # fmt: skip
         assert all(np.isfinite(step[name]) for step in steps), name
     assert 'coco/bbox_mAP' in entries[-1]

@@ -1,5 +1,6 @@
 # UPerNet BEiT-base with IB attention, quantised map: Section 4.2.4 and
 # Table 6 of [AIB]. Schedule, data and every other layer are the baseline's.
+# Ours: logit_norm and the std's rate; aib-qt-literal is without them.
 _base_ = './beit-base_upernet_8xb2-160k_ade20k-512x512.py'
 
 model = dict(
@@ -15,9 +16,12 @@ model = dict(
         map='shared',
         in_channels=[768, 768, 768, 768],
         bottleneck=dict(
-            attention=dict(std_source='feature', std_kernel=1),
+            attention=dict(std_kernel=1, logit_norm=True),
             quantizer=dict(num_anchors=20, vq_weight=0.4, commit_weight=0.1),
             modulation=dict(mode='scale_residual', init='paper'))),
     # std_source='mean' is the cheap form: 1.02 times the MACs, not 1.58
     decode_head=dict(
         type='mmaib.AIBUPerHead', std_source='feature', beta=0.01))
+# AdamW lets the KL alone set the stds: at the full rate, within 100 steps
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys={'encoder.std': dict(lr_mult=0.01)}))

@@ -15,13 +15,19 @@ model = dict(
         where='before',
         map='shared',
         in_channels=[768, 768, 768, 768],
-        bottleneck=dict(quantizer=dict(num_anchors=20))),
+        bottleneck=dict(
+            attention=dict(logit_norm=True),
+            quantizer=dict(num_anchors=20))),
     decode_head=dict(
         type='mmaib.AIBUPerHead', std_source='feature', beta=0.01))
 optim_wrapper = dict(
     constructor='mmaib.AIBLayerDecayOptimizerConstructor',
     paramwise_cfg=dict(
-        _delete_=True, num_layers=12, decay_rate=0.9, decay_type='layer_wise'))
+        _delete_=True,
+        num_layers=12,
+        decay_rate=0.9,
+        decay_type='layer_wise',
+        custom_keys={'encoder.std': dict(lr_mult=0.01)}))
 
 # every rank draws its own noise; the hooks: docs/reliability.md
 randomness = dict(seed=None, diff_rank_seed=True)
