@@ -186,7 +186,8 @@ def test_no_parameter_is_unused_in_any_of_our_configs(on_two_ranks):
     assert first == second
     assert len(first) >= 20
     assert {name.split('_')[0] for name in first} == {
-        'aib', 'aib-qt', 'aib-literal', 'aib-qt-literal', 'vgg16-dvib', 'vgg16-aib', 'vgg16-aib-qt',
+        'aib', 'aib-qt', 'aib-literal', 'aib-qt-literal',
+        'vgg16-dvib', 'vgg16-aib', 'vgg16-aib-qt',
         'wrn28-10-aib', 'wrn28-10-aib-qt', 'wrn50-2-aib', 'wrn50-2-aib-qt',
     }  # fmt: skip
 
