@@ -18,6 +18,9 @@ import torch
 from mmengine.dist import all_reduce_dict
 from torch import Tensor
 
+from . import deprecated
+from .draws import Draws
+
 _active: list[AuxLosses] = []
 
 
@@ -54,6 +57,18 @@ def collect() -> Iterator[AuxLosses]:
         yield losses
     finally:
         _active.remove(losses)
+
+
+class Reporter:
+    """Base of the layers that report losses. What must hear them, warm them
+    up or refuse a model that does not collect them asks for this type, so a
+    subclass of anyone's counts.
+
+    Attributes:
+        beta: weight of the layer's KL, if it has one.
+    """
+
+    beta: float = 0.0
 
 
 def collecting(training: bool) -> bool:
@@ -142,30 +157,94 @@ def require_collector(plugin: str) -> None:
 
 
 class AuxLossMixin:
-    """Collect around a host model's ``loss()``; put it before the host in
-    the bases.
+    """What makes a host's model ours: it collects its layers' losses and
+    says how much they draw. Put it before the host in the bases.
 
     If the neck draws more than one map in training (L_a > 1, Eq. 12 of
     [AIB]), the host gets the samples as often: the draws are folded into the
     batch, draw by draw, and its losses are means over them.
 
+    Args:
+        train_draws: ``dict(attention=L_a, latent=L_z)`` in training, 1 and 1
+            in [AIB]; ``'mean'`` in place of a number, or of both, is without
+            noise.
+        test_draws: how to evaluate. ``'mean'``, the mean map and latent,
+            deterministic and as fast as the host; or
+            ``dict(attention=L_a, latent=L_z, seed=0)``, Monte-Carlo, what is
+            left out at its mean. The noise comes from a generator of its
+            own, seeded anew at each call, so the same batches give the same
+            results and the global generator is left alone.
+        args, kwargs: of the host's model.
+
+    Attributes:
+        draw_parts: what a model needs for its draws to be averaged,
+            ``{'attention': {name: type}, 'latent': {name: type}}``; None if
+            it cannot.
+
     Raises:
+        ValueError: if a field does not fit, or asks for draws from parts
+            that have none to give.
         KeyError: at the first step, if the host already has a loss of a
             reported name.
     """
 
-    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        draws = getattr(getattr(self, 'neck', None), 'train_draws', 1)
-        if draws > 1:
-            args = (
-                *args[:1],
-                *(list(s) * draws for s in args[1:2]),
-                *args[2:],
+    draw_parts: dict[str, dict[str, type]] | None = None
+
+    def __init__(
+        self,
+        *args: Any,
+        train_draws: dict | str | None = None,
+        test_draws: dict | str = 'mean',
+        **kwargs: Any,
+    ) -> None:
+        owner = type(self).__name__
+        kwargs, old = deprecated.train_draws(owner, kwargs)
+        super().__init__(*args, **kwargs)
+        if train_draws is None:
+            train_draws = {'attention': 1, 'latent': 1, **old}
+        self.train_draws = Draws.from_config('train_draws', train_draws)
+        self.test_draws = test_draws
+        if self.train_draws.latent is None:
+            self._refuse_critics()
+
+    @property
+    def test_draws(self) -> Draws:
+        return self._test_draws
+
+    @test_draws.setter
+    def test_draws(self, value: dict | str | Draws) -> None:
+        draws = Draws.from_config('test_draws', value)
+        if not draws.mean and self.draw_parts is None:
+            raise ValueError(
+                f'test_draws={value!r}: {type(self).__name__} has no way to '
+                'average draws, which mmaib.AIBFasterRCNN, '
+                'mmaib.AIBEncoderDecoder and mmaib.AIBImageClassifier have'
             )
-            for name in kwargs.keys() & {'data_samples', 'batch_data_samples'}:
-                kwargs[name] = list(kwargs[name]) * draws
-        with collect() as aux:
-            losses = super().loss(*args, **kwargs)  # type: ignore[misc]
+        modules = dict(self.named_modules())  # type: ignore[attr-defined]
+        for kind, parts in (self.draw_parts or {}).items():
+            for name, wanted in parts.items():
+                part = modules.get(name)
+                if getattr(draws, kind) and not isinstance(part, wanted):
+                    raise ValueError(
+                        f'test_draws.{kind}={getattr(draws, kind)} needs an '
+                        f'mmaib.{wanted.__name__} as {name}, got '
+                        f'{type(part).__name__}: leave {kind} out'
+                    )
+        self._test_draws = draws
+
+    def _refuse_critics(self) -> None:
+        """A critic compares draws of the latent with the prior's."""
+        for name, module in self.named_modules():  # type: ignore[attr-defined]
+            if getattr(module, 'critic', None) is not None:
+                raise ValueError(
+                    f"train_draws.latent='mean' leaves the critic of {name} "
+                    'nothing to compare: take 1 or more'
+                )
+
+    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        draws = self.train_draws if self.training else Draws()  # type: ignore[attr-defined]
+        with draws.open(), collect() as aux:
+            losses = self._drawn_loss(*args, **kwargs)
         extra = aux.mean()
         if extra and 'loss' in losses:
             # mmpretrain's; MMEngine logs the sum under that name
@@ -181,6 +260,20 @@ class AuxLossMixin:
             )
         losses.update(extra)
         return losses
+
+    def _drawn_loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The host's loss, of its samples as often as the neck copies
+        them."""
+        copies = getattr(getattr(self, 'neck', None), 'copies', 1)
+        if copies > 1:
+            args = (
+                *args[:1],
+                *(list(samples) * copies for samples in args[1:2]),
+                *args[2:],
+            )
+            for name in kwargs.keys() & {'data_samples', 'batch_data_samples'}:
+                kwargs[name] = list(kwargs[name]) * copies
+        return super().loss(*args, **kwargs)  # type: ignore[misc]
 
 
 @cache

@@ -38,11 +38,17 @@ def at_least(field: str, value: Any, minimum: float) -> Any:
     return value
 
 
-def a_dict(field: str, value: Any) -> dict:
+def part_fields(field: str, value: Any, owned: Collection[str] = ()) -> dict:
     """The fields of a part's config, none for None.
+
+    Args:
+        field: that holds the config.
+        value: of it.
+        owned: fields that the part's owner sets.
 
     Raises:
         TypeError: if ``value`` is neither a dict nor None.
+        ValueError: if it sets a field of its owner's.
     """
     if value is None:
         return {}
@@ -50,59 +56,8 @@ def a_dict(field: str, value: Any) -> dict:
         raise TypeError(
             f'{field} must be a dict of fields or None, got {value!r}'
         )
-    return value
-
-
-def draws(field: str, value: Any) -> int | None:
-    """Number of draws, None for ``'mean'``.
-
-    Raises:
-        ValueError: if ``value`` is neither ``'mean'`` nor a count.
-    """
-    if value == 'mean':
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if taken := {name: value[name] for name in owned if name in value}:
         raise ValueError(
-            f"{field} must be 'mean' or an integer >= 1, got {value!r}"
+            f'{field} sets {taken}, which its owner does: leave it out there'
         )
     return value
-
-
-def evaluation_draws(
-    value: Any,
-    attention: int | str | None = None,
-    latent: int | str = 1,
-) -> dict | None:
-    """The field ``test_draws`` of our models, None for ``'mean'``.
-
-    Args:
-        value: of the field.
-        attention: L_a if it is left out; None if it must not be.
-        latent: L_z if it is left out.
-
-    Raises:
-        TypeError, ValueError: if it is neither ``'mean'`` nor
-            ``dict(attention=L_a, latent=L_z, seed=0)``.
-    """
-    if value == 'mean':
-        return None
-    if not (
-        isinstance(value, dict)
-        and value
-        and (attention is not None or 'attention' in value)
-        and set(value) <= {'attention', 'latent', 'seed'}
-    ):
-        raise ValueError(
-            "test_draws must be 'mean' or dict(attention=L_a, "
-            f'latent=L_z, seed=0), got {value!r}'
-        )
-    if attention is None:
-        drawn = at_least('test_draws.attention', value['attention'], 1)
-    else:
-        asked = value.get('attention', attention)
-        drawn = draws('test_draws.attention', asked)
-    return dict(
-        attention=drawn,
-        latent=draws('test_draws.latent', value.get('latent', latent)),
-        seed=at_least('test_draws.seed', value.get('seed', 0), 0),
-    )

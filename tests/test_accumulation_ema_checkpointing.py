@@ -77,8 +77,7 @@ def backward(model, data):
 
 def test_two_batches_accumulated_are_one_of_twice_the_size():
     norm = dict(type='GN', num_groups=4, requires_grad=True)
-    options = {'neck.bottleneck.train_draws': 'mean'}
-    options['decode_head.train_draws'] = 'mean'
+    options = {'train_draws': 'mean'}
     for head in ('decode_head', 'auxiliary_head'):
         options[f'{head}.dropout_ratio'] = 0
     # BatchNorm would know what else is in its batch.

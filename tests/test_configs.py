@@ -79,7 +79,7 @@ def test_the_coco_configs_change_nothing_but_the_model(name):
 def test_the_papers_numbers():
     model = aib_config('aib-qt').model
     assert model.test_draws == dict(attention=4, latent=1, seed=0)
-    assert model.roi_head.bbox_head.beta == 0.01
+    assert model.roi_head.bbox_head.latent.beta == 0.01
     bottleneck = model.neck.bottleneck
     assert bottleneck.quantizer == dict(
         num_anchors=20, vq_weight=0.4, commit_weight=0.1
@@ -179,7 +179,7 @@ def test_the_ade20k_configs_change_nothing_but_the_model(name):
         assert ours.model[part] == plain.model[part]
     assert ours.model.neck.neck == plain.model.neck
     head = ours.model.decode_head
-    for field in ('type', 'std_source', 'beta'):
+    for field in ('type', 'latent'):
         head.pop(field)
     plain.model.decode_head.pop('type')
     assert head == plain.model.decode_head
@@ -188,7 +188,7 @@ def test_the_ade20k_configs_change_nothing_but_the_model(name):
 def test_the_papers_numbers_of_segmentation():
     cfg = our_config(f'segmentation/upernet/aib-qt_{seg.BEIT}')
     assert cfg.model.test_draws == dict(attention=2, latent=1, seed=0)
-    assert cfg.model.decode_head.beta == 0.01
+    assert cfg.model.decode_head.latent.beta == 0.01
     assert cfg.model.neck.map == 'shared'
     assert cfg.model.neck.bottleneck.quantizer == dict(
         num_anchors=20, vq_weight=0.4, commit_weight=0.1
@@ -288,7 +288,7 @@ def test_the_papers_numbers_of_classification(name, data):
     assert bottleneck.modulation.mode == 'scale_residual'
     assert bottleneck.attention.std_kernel == 3
     head = ours.model.head
-    assert (head.latent_channels, head.beta) == (256, 0.01)
+    assert (head.latent_channels, head.latent.beta) == (256, 0.01)
     assert head.num_classes == (100 if data == 'cifar100' else 10)
     assert ours.optim_wrapper.optimizer == dict(
         type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4

@@ -74,7 +74,6 @@ def make(kind, name, draws=None):
     """A small model and a batch for it; ``draws='mean'`` has no noise."""
     if kind == 'detector':
         host, cfg = det, det.shrink(det.aib_config(name))
-        heads = [cfg.model.roi_head.bbox_head]
     else:
         deeplab = f'{name}_deeplabv3plus_r50-d8_4xb4-80k_ade20k-512x512.py'
         path = {
@@ -82,11 +81,8 @@ def make(kind, name, draws=None):
             'deeplab': seg.DEEPLAB / deeplab,
         }[kind]
         host, cfg = seg, seg.shrink(seg.config(path))
-        heads = [cfg.model.decode_head] if kind == 'upernet' else []
     if draws:
-        cfg.model.test_draws = draws
-        for part in (cfg.model.neck.bottleneck, *heads):
-            part.train_draws = draws
+        cfg.model.test_draws = cfg.model.train_draws = draws
     model = host.build(cfg)
     if kind == 'detector':
         model.rpn_head.predict_by_feat = proposals

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmaib.draws import Draws
 from mmaib.layers import AttentiveBottleneck, CapturedMap, capture_attention
 from mmaib.testing import segmentation as seg
 from mmaib.visualization import (
@@ -62,7 +63,8 @@ def test_capture_records_and_lets_go():
     x = torch.randn(2, 4, 6, 6)
     with capture_attention(bottleneck) as maps:
         bottleneck(x)
-        bottleneck.attend(x, num_draws=5)
+        with Draws(attention=5).open():
+            bottleneck.attend(x)
     bottleneck(x)
     assert [m.level for m in maps] == [0, 1]
     mean, _ = bottleneck.attention(x)

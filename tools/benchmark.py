@@ -44,7 +44,7 @@ def draws(count: int) -> dict:
     return dict(attention=count, latent=1, seed=0)
 
 
-def predict(model: Any, data: dict, test_draws: dict | None = None) -> None:
+def predict(model: Any, data: dict, test_draws: Any = 'mean') -> None:
     if hasattr(model, 'test_draws'):
         model.test_draws = test_draws
     testing.predict(model, data)
@@ -70,7 +70,7 @@ class Variant(NamedTuple):
 
 
 def inference(model: Any, data: dict, count: int | None = None) -> Variant:
-    call = partial(predict, model, data, draws(count) if count else None)
+    call = partial(predict, model, data, draws(count) if count else 'mean')
     return Variant(model, call, call)
 
 

@@ -58,12 +58,13 @@ class Row(NamedTuple):
             channels = 64 if data == SUBSET else 512
             options.append(f'model.neck.neck.in_channels={channels}')
         if self.kl == ADVERSARIAL:
-            options.append('model.head.kl.type=adversarial')
+            # any field of it turns the critic on; this is its default
+            options.append('model.head.latent.critic.saturating=True')
         if self.encoder in NOISES:
             options += [
                 f'model.neck.bottleneck.noise.mode={NOISES[self.encoder]}',
-                'model.head.encoder.type=mmaib.AdditiveNoiseEncoder',
-                'model.head.encoder.noise_std=0.0',
+                'model.head.latent.type=mmaib.AdditiveNoiseEncoder',
+                'model.head.latent.noise_std=0.0',
             ]
         return options
 

@@ -11,4 +11,5 @@ model = dict(
             modulation=dict(mode='scale_residual', init='identity'))),
     roi_head=dict(
         type='mmaib.AIBRoIHead',
-        bbox_head=dict(type='mmaib.AIBShared2FCBBoxHead', beta=0.01)))
+        bbox_head=dict(
+            type='mmaib.AIBShared2FCBBoxHead', latent=dict(beta=0.01))))

@@ -11,7 +11,8 @@ model = dict(
             modulation=dict(mode='scale_residual', init='identity'))),
     roi_head=dict(
         type='mmaib.AIBRoIHead',
-        bbox_head=dict(type='mmaib.AIBShared2FCBBoxHead', beta=0.01)))
+        bbox_head=dict(
+            type='mmaib.AIBShared2FCBBoxHead', latent=dict(beta=0.01))))
 
 custom_hooks = [dict(type='mmaib.AttentionVisHook', interval=8)]
 # AdamW's step does not shrink with the gradient: at the full rate the map

@@ -12,7 +12,8 @@ model = dict(
             quantizer=dict(num_anchors=20),
             modulation=dict(mode='scale_residual', init='identity'))),
     decode_head=dict(
-        type='mmaib.AIBUPerHead', std_source='feature', beta=0.01))
+        type='mmaib.AIBUPerHead',
+        latent=dict(std_source='feature', beta=0.01)))
 # AdamW moves a logit by its step times the number of inputs, some thousands
 # here: at the full rate the map saturates and the KL sets the stds at once.
 optim_wrapper = dict(

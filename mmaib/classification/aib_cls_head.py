@@ -3,13 +3,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from mmpretrain.models import ClsHead
 from torch import Tensor, nn
 
+from mmaib import deprecated
 from mmaib.aux_losses import require_collector
-from mmaib.checks import at_least, one_of
-from mmaib.layers import build_encoder
+from mmaib.checks import at_least, one_of, part_fields
 from mmaib.registry import MODELS
 
 DECODERS = ('linear', 'relu', 'mlp')
@@ -42,19 +41,14 @@ class AIBClsHead(ClsHead):
             mean is the mean prediction.
         pool_size: of the average pooling: the encoder sees ``in_channels *
             pool_size ** 2`` numbers.
-        beta: weight of the KL, in nats, mean over the K channels.
-        std_source: see :class:`GaussianEncoder`.
-        std_shift: see :class:`GaussianEncoder`.
-        train_draws: see :class:`GaussianEncoder`.
-        kl: see :class:`GaussianEncoder`.
-        encoder: another latent than the Gaussian one, such as
-            ``dict(type='mmaib.AdditiveNoiseEncoder', noise_std=1.0)``.
+        latent: config of the latent, of its ``beta`` for instance; a
+            :class:`GaussianEncoder` unless its ``type`` says otherwise.
         kwargs: of mmpretrain's ``ClsHead``.
 
     Shape:
         a tuple whose last is ``(N, in_channels, H, W)`` or ``(N,
         in_channels)`` -> logits ``(N, num_classes)``; ``L_z * N`` of them,
-        draw by draw, if draws are asked for.
+        draw by draw, where :mod:`mmaib.draws` has L_z latents drawn.
 
     Raises:
         ValueError: if a field is out of range.
@@ -67,14 +61,10 @@ class AIBClsHead(ClsHead):
         latent_channels: int | None = 256,
         decoder: str = 'mlp',
         pool_size: int = 1,
-        beta: float = 0.01,
-        std_source: str = 'feature',
-        std_shift: float = 5.0,
-        train_draws: int | str = 1,
-        kl: dict | None = None,
-        encoder: dict | None = None,
+        latent: dict | None = None,
         **kwargs: Any,
     ) -> None:
+        latent = deprecated.latent_fields(type(self).__name__, latent, kwargs)
         super().__init__(**kwargs)
         self.num_classes = at_least('num_classes', num_classes, 1)
         self.in_channels = at_least('in_channels', in_channels, 1)
@@ -82,27 +72,25 @@ class AIBClsHead(ClsHead):
         self.pool = nn.AdaptiveAvgPool2d(at_least('pool_size', pool_size, 1))
         self.inputs = inputs = in_channels * pool_size**2
         self.fc_mean: nn.Module = nn.Identity()
-        latent = inputs
+        width = inputs
         if latent_channels is not None:
-            latent = at_least('latent_channels', latent_channels, 1)
-            self.fc_mean = nn.Linear(inputs, latent)
-        self.encoder = build_encoder(
-            encoder,
-            gaussian=dict(std_source=std_source, std_shift=std_shift),
-            in_channels=inputs,
-            latent_channels=latent,
-            with_mean=False,
-            beta=beta,
-            train_draws=train_draws,
-            kl=kl,
+            width = at_least('latent_channels', latent_channels, 1)
+            self.fc_mean = nn.Linear(inputs, width)
+        own = dict(in_channels=inputs, latent_channels=width, with_mean=False)
+        self.encoder = MODELS.build(
+            {
+                'type': 'mmaib.GaussianEncoder',
+                **part_fields('latent', latent, own),
+                **own,
+            }
         )
         hidden: list[nn.Module] = []
         if decoder == 'mlp':
-            hidden.append(nn.Linear(latent, latent))
+            hidden.append(nn.Linear(width, width))
         if decoder != 'linear':
             hidden.append(nn.ReLU())
         self.hidden = nn.Sequential(*hidden)
-        self.fc = nn.Linear(latent, num_classes)
+        self.fc = nn.Linear(width, num_classes)
 
     def pooled(self, feats: Sequence[Tensor]) -> Tensor:
         """What the encoder sees: the feature of the last level, pooled if
@@ -118,35 +106,14 @@ class AIBClsHead(ClsHead):
             )
         return x
 
-    def pre_logits(
-        self,
-        feats: Sequence[Tensor],
-        num_draws: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """What the last linear layer ``fc`` sees; fields as of
-        :meth:`forward`."""
-        x = self.pooled(feats)
-        z = self.encoder(x, self.fc_mean, num_draws, generator)
-        return self.hidden(z)
+    def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
+        """What the last linear layer ``fc`` sees."""
+        return self.hidden(self.encoder(self.pooled(feats), self.fc_mean))
 
-    def forward(
-        self,
-        feats: Sequence[Tensor],
-        num_draws: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Logits of features.
-
-        Args:
-            feats: a feature a level, the last counts.
-            num_draws: L_z; None is ``train_draws`` in training, the mean in
-                evaluation.
-            generator: source of the noise; None is the global one.
-        """
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
         if self.training:
             require_collector('AIBClsHead')
-        return self.fc(self.pre_logits(feats, num_draws, generator))
+        return self.fc(self.pre_logits(feats))
 
     def _get_loss(
         self, cls_score: Tensor, data_samples: list, **kwargs: Any

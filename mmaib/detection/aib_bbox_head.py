@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from mmdet.models import Shared2FCBBoxHead
 from torch import Tensor
 
+from mmaib import deprecated
 from mmaib.aux_losses import require_collector
-from mmaib.layers import build_encoder
+from mmaib.checks import part_fields
 from mmaib.registry import MODELS
 
 
@@ -31,18 +31,14 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
     do not reach: give the stages betas of their own to weigh them.
 
     Args:
-        beta: weight of the KL, in nats, mean over K and RoIs.
-        std_shift: see :class:`GaussianEncoder`.
-        train_draws: see :class:`GaussianEncoder`.
-        kl: see :class:`GaussianEncoder`.
-        encoder: another latent than the Gaussian one, such as
-            ``dict(type='mmaib.AdditiveNoiseEncoder', noise_std=1.0)``.
+        latent: config of both latents, of their ``beta`` for instance; a
+            :class:`GaussianEncoder` unless its ``type`` says otherwise.
         args, kwargs: of mmdet's ``Shared2FCBBoxHead``.
 
     Shape:
         RoI features ``(R, in_channels, 7, 7)`` -> scores ``(R, C + 1)`` and
-        deltas ``(R, 4 C)``; ``L_z * R`` rows, draw by draw, if draws are
-        asked for.
+        deltas ``(R, 4 C)``; ``L_z * R`` rows, draw by draw, where
+        :mod:`mmaib.draws` has L_z latents drawn.
 
     Raises:
         ValueError: if a field is out of range.
@@ -51,59 +47,43 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
     def __init__(
         self,
         *args: Any,
-        beta: float = 0.01,
-        std_shift: float = 5.0,
-        train_draws: int | str = 1,
-        kl: dict | None = None,
-        encoder: dict | None = None,
+        latent: dict | None = None,
         **kwargs: Any,
     ) -> None:
+        latent = deprecated.latent_fields(type(self).__name__, latent, kwargs)
         super().__init__(*args, **kwargs)
         if not (self.with_cls and self.with_reg):
             raise ValueError(
                 'AIBShared2FCBBoxHead needs with_cls=True and with_reg=True'
             )
-        latent: dict[str, Any] = dict(
-            gaussian=dict(std_shift=std_shift),
+        own: dict[str, Any] = dict(
             in_channels=self.fc_out_channels,
             latent_channels=self.fc_out_channels,
-            beta=beta,
-            train_draws=train_draws,
-            kl=kl,
         )
-        self.cls_encoder = build_encoder(
-            encoder, **latent, with_mean=False, loss_name='loss_kl_cls'
+        owned = [*own, 'with_mean', 'loss_name', 'trunk']
+        config = {
+            'type': 'mmaib.GaussianEncoder',
+            **part_fields('latent', latent, owned),
+            **own,
+        }
+        self.cls_encoder = MODELS.build(
+            dict(config, with_mean=False, loss_name='loss_kl_cls')
         )
-        self.reg_encoder = build_encoder(
-            encoder, **latent, loss_name='loss_kl_reg'
-        )
+        self.reg_encoder = MODELS.build(dict(config, loss_name='loss_kl_reg'))
 
     def init_weights(self) -> None:
         super().init_weights()
         twin, fc2 = self.reg_encoder.mean, self.shared_fcs[1]
-        twin.load_state_dict(fc2.state_dict())  # type: ignore[union-attr]
+        twin.load_state_dict(fc2.state_dict())
 
-    def forward(
-        self,
-        x: Tensor,
-        num_draws: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Scores and deltas of RoI features.
-
-        Args:
-            x: RoI features.
-            num_draws: L_z; None is one draw in training, the mean in
-                evaluation.
-            generator: source of the noise; None is the global one.
-        """
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.training:
             require_collector('AIBShared2FCBBoxHead')
         if self.with_avg_pool:
             x = self.avg_pool(x)
         x = self.shared_fcs[0](x.flatten(1)).relu()
-        z_cls = self.cls_encoder(x, self._fc2, num_draws, generator)
-        z_reg = self.reg_encoder(x, None, num_draws, generator)
+        z_cls = self.cls_encoder(x, self._fc2)
+        z_reg = self.reg_encoder(x)
         return self.fc_cls(z_cls), self.fc_reg(z_reg)
 
     def loss(

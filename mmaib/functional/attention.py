@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -33,4 +31,4 @@ def standardized_logit(logit: Tensor, eps: float = 1e-5) -> Tensor:
     variance, mean = torch.var_mean(
         logit, dim=(-2, -1), correction=0, keepdim=True
     )
-    return (logit - mean) * (variance + eps).rsqrt() * (math.pi / 3**0.5)
+    return (logit - mean) * (variance + eps).rsqrt() * (torch.pi / 3**0.5)

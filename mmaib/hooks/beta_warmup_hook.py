@@ -9,6 +9,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmaib.aux_losses import Reporter
 from mmaib.checks import at_least, one_of
 from mmaib.registry import HOOKS
 
@@ -60,13 +61,12 @@ class BetaWarmupHook(Hook):
         self._betas = [
             (layer, layer.beta)
             for layer in model.modules()
-            if type(layer).__module__.startswith('mmaib.layers')
-            and getattr(layer, 'beta', 0.0) > 0
+            if isinstance(layer, Reporter) and layer.beta > 0
         ]
         if not self._betas:
             raise ValueError(
                 f'BetaWarmupHook: {type(model).__name__} has no layer with '
-                'beta > 0, such as decode_head.beta or bbox_head.beta'
+                'beta > 0, such as decode_head.latent.beta'
             )
 
     def before_train_iter(

@@ -4,7 +4,7 @@ from .aib_neck import AIBNeck
 from .anchor_quantizer import AnchorQuantizer
 from .attentive_bottleneck import AttentiveBottleneck
 from .capture import CapturedMap, capture_attention
-from .encoders import LatentEncoder, build_encoder
+from .encoders import LatentEncoder
 from .feature_modulation import FeatureModulation
 from .feature_noise import FeatureNoise
 from .gaussian_encoder import GaussianEncoder
@@ -26,7 +26,6 @@ __all__ = [
     'LatentEncoder',
     'PropagatedNoiseEncoder',
     'VariationalAttention',
-    'build_encoder',
     'build_with_aux_losses',
     'capture_attention',
 ]

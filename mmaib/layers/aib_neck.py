@@ -8,7 +8,8 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmaib.aux_losses import require_collector
-from mmaib.checks import a_dict, one_of
+from mmaib.checks import one_of, part_fields
+from mmaib.draws import current
 from mmaib.registry import MODELS
 
 
@@ -35,9 +36,8 @@ class AIBNeck(BaseModule):
         x3 -> a3 -> x3 + x3 a3               x3 -'          '-> x3 + x3 a
 
     One bottleneck serves every level. ``forward`` returns what the host
-    expects, N features a level, from one drawn map in training and from the
-    mean map in evaluation, so any head works behind it. Heads that average
-    over draws take :meth:`draws`.
+    expects, N features a level, so any head works behind it; ``L_a * N``,
+    draw by draw, where :mod:`mmaib.draws` has L_a maps drawn.
 
     A checkpoint of the host loads as it is: its keys ``neck.*`` are mapped
     onto the wrapped neck.
@@ -159,58 +159,30 @@ class AIBNeck(BaseModule):
         return levels
 
     @property
-    def train_draws(self) -> int:
-        """How many features the neck gives for one in training: L_a, times
+    def copies(self) -> int:
+        """How many features the neck gives for one, here and now: L_a, times
         L_z if its bottleneck has a noise."""
-        noise = self.bottleneck.noise
-        maps = self.bottleneck.train_draws or 1
-        return maps * (1 if noise is None else noise.train_draws)
+        drawn = current()
+        noisy = self.bottleneck.noise is not None
+        return (drawn.attention or 1) * ((noisy and drawn.latent) or 1)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         if self.training:
             require_collector('AIBNeck')
-        x = self.prepare(features)
-        return self.modulate(x, self.attend(x))
-
-    def draws(
-        self,
-        features: Sequence[Tensor],
-        num_draws: int | None,
-        generator: torch.Generator | None = None,
-        num_noises: int | None = None,
-    ) -> tuple[Tensor, ...]:
-        """Features of ``num_draws`` drawn maps, ``(L * N, ...)`` a level,
-        draw by draw.
-
-        Args:
-            features: the backbone's.
-            num_draws: L_a; None is the mean map.
-            generator: source of the noise; None is the global one.
-            num_noises: L_z of a bottleneck with noise on its features, for
-                each map; None is no noise.
-        """
-        x = self.prepare(features)
-        maps = self.attend(x, num_draws, generator)
-        return self.modulate(x, maps, num_noises, generator)
-
-    # The three steps of the way, for callers that need what lies between.
-
-    def prepare(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The features that attention looks at."""
         if self.where == 'after' and self.neck is not None:
             features = self.neck(features)
-        return tuple(features)
+        out = tuple(
+            self.bottleneck.modulate(level, attention)
+            for level, attention in zip(features, self._maps(features))
+        )
+        if self.where == 'before' and self.neck is not None:
+            out = tuple(self.neck(out))
+        return out
 
-    def attend(
-        self,
-        x: Sequence[Tensor],
-        num_draws: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> list[Tensor]:
-        """A map ``(L * N, 1, H, W)`` for each level of prepared features."""
-        attend = self.bottleneck.attend
+    def _maps(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """A map ``(L_a * N, 1, H, W)`` for each level."""
         if self.map == 'per_level':
-            return [attend(level, num_draws, generator) for level in x]
+            return [self.bottleneck.attend(level) for level in x]
         if len(x) != self.num_levels:
             raise ValueError(
                 f'in_channels of the AIBNeck names {self.num_levels} levels, '
@@ -218,27 +190,11 @@ class AIBNeck(BaseModule):
             )
         grid = x[self.map_level].shape[2:]
         joined = torch.cat([resize(level, grid) for level in x], dim=1)
-        shared = attend(joined, num_draws, generator)
+        shared = self.bottleneck.attend(joined)
         # Between two anchors there is none: a quantised map stays quantised.
         quantized = self.bottleneck.quantizer is not None
         mode = 'nearest' if quantized else 'bilinear'
         return [resize(shared, level.shape[2:], mode) for level in x]
-
-    def modulate(
-        self,
-        x: Sequence[Tensor],
-        maps: Sequence[Tensor],
-        num_noises: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, ...]:
-        """What the host's heads receive, from prepared features and maps."""
-        out = tuple(
-            self.bottleneck.modulate(level, attention, num_noises, generator)
-            for level, attention in zip(x, maps)
-        )
-        if self.where == 'before' and self.neck is not None:
-            out = tuple(self.neck(out))
-        return out
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: object
@@ -257,7 +213,7 @@ class AIBNeck(BaseModule):
 def _growth(bottleneck: dict) -> int:
     """How many times the channels a bottleneck gives."""
     modulation, noise = (
-        a_dict(field, bottleneck.get(field))
+        part_fields(field, bottleneck.get(field))
         for field in ('modulation', 'noise')
     )
     doubled = (

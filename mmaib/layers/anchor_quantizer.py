@@ -5,7 +5,12 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmaib.aux_losses import collecting, report_loss, report_scalar
+from mmaib.aux_losses import (
+    Reporter,
+    collecting,
+    report_loss,
+    report_scalar,
+)
 from mmaib.checks import at_least
 from mmaib.functional import nearest_anchor, straight_through
 from mmaib.functional.gaussian import at_least_float32
@@ -13,7 +18,7 @@ from mmaib.registry import MODELS
 
 
 @MODELS.register_module()
-class AnchorQuantizer(BaseModule):
+class AnchorQuantizer(Reporter, BaseModule):
     r"""Quantise attention scores to learned anchors, Section 3.2.1 of [AIB].
 
     .. math::

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmaib.aux_losses import collecting, report_loss, report_scalar
-from mmaib.checks import a_dict, at_least, draws
-from mmaib.functional import draw_gaussian, gaussian_kl
+from mmaib import draws
+from mmaib.aux_losses import (
+    Reporter,
+    collecting,
+    report_loss,
+    report_scalar,
+)
+from mmaib.checks import at_least, part_fields
+from mmaib.functional import gaussian_kl
 from mmaib.registry import MODELS
 
 # scores so close to 0 or 1 count as saturated
@@ -14,7 +19,7 @@ SATURATED = 0.02
 
 
 @MODELS.register_module()
-class AttentiveBottleneck(BaseModule):
+class AttentiveBottleneck(Reporter, BaseModule):
     r"""Attend, quantise, modulate: what a host plugs in (Fig. 2-4 of [AIB]).
 
     ::
@@ -33,17 +38,13 @@ class AttentiveBottleneck(BaseModule):
 
     Args:
         in_channels: channels C of the features that are modulated.
-        attention: config of the map, any module with x -> (mean, std).
+        attention: config of the map, any module with ``(x, with_std)`` ->
+            (mean, std), the std None if it is not asked for.
         quantizer: config of :class:`AnchorQuantizer`, with at least
             ``num_anchors``; None for a continuous map.
         modulation: config of :class:`FeatureModulation`.
         noise: config of :class:`FeatureNoise` on the features that are
-            modulated, if [AIB]'s noise encoders begin here. In evaluation
-            there is none, unless a classifier draws latents.
-        train_draws: L_a in training, 1 in [AIB], or ``'mean'``, no noise.
-            More than one are folded into the batch (Eq. 12), which the
-            model that collects the losses repeats the targets for.
-            Evaluation takes the mean map unless it asks for draws.
+            modulated, if [AIB]'s noise encoders begin here.
         map_channels: channels of the features that the map is made from, if
             they are others; ``in_channels`` by default.
         beta: weight of the map's KL to N(0, 1), in nats, mean over
@@ -51,7 +52,8 @@ class AttentiveBottleneck(BaseModule):
         init_cfg: see MMEngine.
 
     Shape:
-        x ``(N, C, H, W)`` -> ``(N, out_channels, H, W)``.
+        x ``(N, C, H, W)`` -> ``(N, out_channels, H, W)``, ``(L_a * N, ...)``
+        where :mod:`mmaib.draws` has L_a maps drawn.
 
     Raises:
         ValueError: if a field is out of range.
@@ -64,7 +66,6 @@ class AttentiveBottleneck(BaseModule):
         quantizer: dict | None = None,
         modulation: dict | None = None,
         noise: dict | None = None,
-        train_draws: int | str = 1,
         map_channels: int | None = None,
         beta: float = 0.0,
         init_cfg: dict | list | None = None,
@@ -72,17 +73,16 @@ class AttentiveBottleneck(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.map_channels = map_channels or in_channels
         self.beta = at_least('beta', beta, 0.0)
-        self.train_draws = draws('train_draws', train_draws)
         self.attention = MODELS.build(
             {
                 'type': 'mmaib.VariationalAttention',
                 'in_channels': self.map_channels,
-                **a_dict('attention', attention),
+                **part_fields('attention', attention),
             }
         )
         self.quantizer = None
         if quantizer is not None:
-            if 'num_anchors' not in a_dict('quantizer', quantizer):
+            if 'num_anchors' not in part_fields('quantizer', quantizer):
                 raise ValueError(
                     'quantizer has no num_anchors: give an integer >= 1 '
                     '(the papers use 20), or quantizer=None for a '
@@ -98,7 +98,7 @@ class AttentiveBottleneck(BaseModule):
                 {
                     'type': 'mmaib.FeatureNoise',
                     'in_channels': in_channels,
-                    **a_dict('noise', noise),
+                    **part_fields('noise', noise),
                 }
             )
             in_channels = self.noise.out_channels
@@ -106,7 +106,7 @@ class AttentiveBottleneck(BaseModule):
             {
                 'type': 'mmaib.FeatureModulation',
                 'in_channels': in_channels,
-                **a_dict('modulation', modulation),
+                **part_fields('modulation', modulation),
             }
         )
         self.out_channels = self.modulation.out_channels
@@ -114,22 +114,14 @@ class AttentiveBottleneck(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.modulate(x, self.attend(x))
 
-    def attend(
-        self,
-        x: Tensor,
-        num_draws: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def attend(self, x: Tensor) -> Tensor:
         """The map a (or a_q) of features x.
 
         Args:
             x: ``(N, map_channels, H, W)``.
-            num_draws: L_a; None takes ``train_draws`` in training and the
-                mean map in evaluation.
-            generator: source of the noise; None is the global one.
 
         Returns:
-            ``(L * N, 1, H, W)``, draw by draw.
+            ``(L_a * N, 1, H, W)``, draw by draw.
         """
         if x.dim() != 4:
             raise ValueError(
@@ -145,46 +137,30 @@ class AttentiveBottleneck(BaseModule):
                 f'{x.size(1)}; levels that share one map module need equal '
                 'channels'
             )
-        mean, std = self.attention(x)
-        if collecting(self.training):
+        reports = collecting(self.training)
+        drawn = draws.current().attention is not None
+        mean, std = self.attention(
+            x, with_std=self.training or reports or drawn
+        )
+        if reports:
             self._report(mean, std)
-        if num_draws is None and self.training:
-            num_draws = self.train_draws
-        if num_draws is not None:
-            scores = draw_gaussian(mean, std, num_draws, generator)
-        elif self.training:
-            # The std stays in the graph: DDP knows no unused parameters.
-            scores = mean + 0 * std
-        else:
-            scores = mean
+        scores = draws.draw_maps(mean, std)
         return scores if self.quantizer is None else self.quantizer(scores)
 
-    def modulate(
-        self,
-        x: Tensor,
-        attention: Tensor,
-        num_noises: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def modulate(self, x: Tensor, attention: Tensor) -> Tensor:
         """Features x modulated by a map.
 
         Args:
             x: ``(N, C, H, W)``.
             attention: ``(L_a * N, 1, H, W)``.
-            num_noises: L_z of the noise; None is its ``train_draws`` in
-                training and no noise in evaluation. Without a noise it means
-                nothing.
-            generator: source of the noise; None is the global one.
 
         Returns:
-            ``(L_z * L_a * N, out_channels, H, W)``, draw by draw.
+            ``(L_a * N, out_channels, H, W)``, draw by draw; ``(L_z * L_a *
+            N, ...)`` with a noise on the features.
         """
         if self.noise is None:
             return self.modulation(x, attention)
-        if num_noises is None and self.training:
-            num_noises = self.noise.train_draws
-        x = x.repeat(len(attention) // len(x), 1, 1, 1)
-        x = self.noise(x, num_noises, generator)
+        x = self.noise(x.repeat(len(attention) // len(x), 1, 1, 1))
         attention = attention.repeat(len(x) // len(attention), 1, 1, 1)
         return self.modulation(x, attention)
 

@@ -1,21 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmaib.aux_losses import report_loss
-from mmaib.checks import a_dict, at_least, draws, one_of
-from mmaib.registry import MODELS
+from mmaib.aux_losses import Reporter, report_loss
+from mmaib.checks import at_least, one_of, part_fields
 
 from .kl_critic import KLCritic
 
 TRUNKS = ('linear', 'conv1x1', 'conv3x3')
-GAUSSIAN = 'mmaib.GaussianEncoder'
-# fields of the Gaussian latent that heads pass on, with their defaults
-GAUSSIAN_FIELDS = {'std_source': 'feature', 'std_shift': 5.0}
 Layer = Callable[[Tensor], Tensor]
 
 
@@ -27,9 +22,11 @@ def make_trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
     return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
 
 
-class LatentEncoder(BaseModule):
+class LatentEncoder(Reporter, BaseModule):
     """What every encoder :math:`p(z|x,a)` of Section 3.3.2 of [AIB] has:
-    its last layer, the host's or its own, its draws and its KL.
+    its last layer, the host's or its own, and its KL. ``forward(x, layer)``
+    draws z as :mod:`mmaib.draws` asks; ``layer`` is the host's last layer,
+    if ``with_mean=False``.
 
     Args:
         in_channels: channels of the attended feature.
@@ -37,38 +34,46 @@ class LatentEncoder(BaseModule):
         trunk: ``'linear'``, ``'conv1x1'`` or ``'conv3x3'``.
         with_mean: whether it has the last layer, ReLU(trunk(x)). If False,
             it is the host's.
-        beta: weight of the KL.
-        train_draws: L_z in training, or ``'mean'``.
-        loss_name: key of the KL in the loss dict.
+        beta: weight of the KL; 0.01 in all of [AIB].
+        critic: fields of :class:`KLCritic`, for the adversarial KL of Eq.
+            20; None for the closed form of Eq. 19, which needs a density.
+        loss_name: key of the KL in the loss dict. The critic's loss is
+            ``loss_critic...`` beside ``loss_kl...``, or has ``_critic``
+            added to another name.
         init_cfg: see MMEngine.
+
+    Shape:
+        x ``(N, in_channels)`` or ``(N, in_channels, H, W)`` -> z of the same
+        rank with K channels, ``(L_z * N, ...)`` draw by draw.
 
     Raises:
         ValueError: if a field is out of range.
     """
 
-    critic: KLCritic | None
-
     def __init__(
         self,
         in_channels: int,
         latent_channels: int,
-        trunk: str,
-        with_mean: bool,
-        beta: float,
-        train_draws: int | str,
-        loss_name: str,
-        init_cfg: dict | list | None,
+        trunk: str = 'linear',
+        with_mean: bool = True,
+        beta: float = 0.01,
+        critic: dict | None = None,
+        loss_name: str = 'loss_kl',
+        init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        at_least('in_channels', in_channels, 1)
-        at_least('latent_channels', latent_channels, 1)
-        one_of('trunk', trunk, TRUNKS)
+        self.in_channels = at_least('in_channels', in_channels, 1)
+        self.latent_channels = at_least('latent_channels', latent_channels, 1)
+        self.trunk = one_of('trunk', trunk, TRUNKS)
         self.beta = at_least('beta', beta, 0.0)
-        self.train_draws = draws('train_draws', train_draws)
         self.loss_name = loss_name
         self.mean: nn.Module | None = None
         if with_mean:
             self.mean = make_trunk(trunk, in_channels, latent_channels)
+        self.critic: KLCritic | None = None
+        if critic is not None:
+            fields = part_fields('critic', critic, ['latent_channels'])
+            self.critic = KLCritic(latent_channels, **fields)
 
     def init_weights(self) -> None:
         initialized = self.is_init
@@ -98,48 +103,19 @@ class LatentEncoder(BaseModule):
             )
         return self.mean(x).relu()
 
-    def default_draws(self, num_draws: int | None) -> int | None:
-        """L_z: what is asked for, in training ``train_draws``, else none."""
-        if num_draws is None and self.training:
-            return self.train_draws
-        return num_draws
+    def report_kl(self, z: Tensor, kl: Tensor | None = None) -> None:
+        """Report beta times the KL as ``loss_name``: with a critic the
+        encoder's part of Eq. 20, and the critic's loss beside it.
 
-    def report_adversarial(self, critic: KLCritic, z: Tensor) -> None:
-        """Report beta times the encoder's part of Eq. 20 as ``loss_name``,
-        and the critic's loss beside it (``loss_critic_cls`` beside
-        ``loss_kl_cls``)."""
-        kl, loss = critic(z)
-        report_loss(self.loss_name, self.beta * kl)
-        report_loss(self.loss_name.replace('kl', 'critic'), loss)
-
-
-def build_encoder(
-    encoder: dict | None, gaussian: dict[str, Any], **common: Any
-) -> LatentEncoder:
-    """The stochastic latent that a head's field ``encoder`` names.
-
-    Args:
-        encoder: ``dict(type='mmaib.PropagatedNoiseEncoder', noise_std=1.0)``
-            and the like; None is a :class:`GaussianEncoder`.
-        gaussian: fields that a :class:`GaussianEncoder` alone has.
-        common: fields that every encoder has.
-
-    Raises:
-        TypeError, ValueError: if ``encoder`` is no dict, sets a field that
-            is the head's, or is no Gaussian one and a field asks for that.
-    """
-    config = {'type': GAUSSIAN, **a_dict('encoder', encoder)}
-    if owned := sorted(config.keys() & common.keys()):
-        raise ValueError(
-            f"encoder={encoder} sets {owned}, which are the head's own: set "
-            'them there'
-        )
-    if config['type'] == GAUSSIAN:
-        return MODELS.build({**common, **gaussian, **config})
-    for field, default in GAUSSIAN_FIELDS.items():
-        if gaussian.get(field, default) != default:
-            raise ValueError(
-                f'{field}={gaussian[field]!r} is a field of the Gaussian '
-                f'latent, which {config["type"]} is not: leave it out'
-            )
-    return MODELS.build({**common, **config})
+        Args:
+            z: drawn latents.
+            kl: in closed form, if there is one.
+        """
+        if self.critic is not None:
+            kl, loss = self.critic(z)
+            name = self.loss_name.replace('loss_kl', 'loss_critic')
+            if name == self.loss_name:
+                name += '_critic'
+            report_loss(name, loss)
+        if kl is not None:
+            report_loss(self.loss_name, self.beta * kl)

@@ -5,6 +5,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmaib.checks import at_least, one_of
+from mmaib.draws import latent_noise
 from mmaib.registry import MODELS
 
 
@@ -21,18 +22,18 @@ class FeatureNoise(BaseModule):
     ============== ======================================== ============
 
     The map is made of x without noise. The latent behind it has no density:
-    a head's ``encoder=dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0)``
-    with an adversarial ``kl`` goes with it.
+    a head's ``latent=dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0)``
+    goes with it.
 
     Args:
         in_channels: channels C of the features.
         mode: one of the table.
         std: sigma, which [AIB] does not tell.
-        train_draws: L_z in training, for each map.
         init_cfg: see MMEngine.
 
     Shape:
-        x ``(N, C, H, W)`` -> ``(L * N, out_channels, H, W)``, draw by draw.
+        x ``(N, C, H, W)`` -> ``(L_z * N, out_channels, H, W)``, draw by
+        draw; without noise where :mod:`mmaib.draws` has none drawn.
 
     Raises:
         ValueError: if a field is out of range.
@@ -43,35 +44,18 @@ class FeatureNoise(BaseModule):
         in_channels: int,
         mode: str = 'additive',
         std: float = 1.0,
-        train_draws: int = 1,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.mode = one_of('noise.mode', mode, ('additive', 'propagated'))
         self.std = at_least('noise.std', std, 0.0)
-        self.train_draws = at_least('noise.train_draws', train_draws, 1)
         self.out_channels = in_channels * (2 if mode == 'propagated' else 1)
 
-    def forward(
-        self,
-        x: Tensor,
-        num_draws: int | None = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw x'.
-
-        Args:
-            x: the features.
-            num_draws: L_z; None is no noise.
-            generator: source of the noise; None is the global one.
-        """
-        if num_draws is None:
+    def forward(self, x: Tensor) -> Tensor:
+        noise = latent_noise(x)
+        if noise is None:
             noise = torch.zeros_like(x)
-        else:
-            x = x.repeat(num_draws, 1, 1, 1)
-            noise = self.std * torch.randn(
-                x.shape, dtype=x.dtype, device=x.device, generator=generator
-            )
+        x = x.repeat(len(noise) // len(x), 1, 1, 1)
         if self.mode == 'additive':
-            return x + noise
-        return torch.cat([x, noise], dim=1)
+            return x + self.std * noise
+        return torch.cat([x, self.std * noise], dim=1)

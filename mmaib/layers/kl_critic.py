@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmaib.checks import a_dict, at_least, one_of
+from mmaib.checks import at_least
 from mmaib.functional import adversarial_kl, critic_loss
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
@@ -94,46 +92,3 @@ class KLCritic(BaseModule):
             return rows
         chosen = torch.randperm(len(rows), device=z.device)[: self.max_rows]
         return rows.index_select(0, chosen)
-
-
-def build_critic(
-    kl: dict | None,
-    latent_channels: int,
-    train_draws: int | None,
-    density: bool = True,
-) -> KLCritic | None:
-    """The critic that an encoder's field ``kl`` asks for, or None for the
-    closed form.
-
-    Args:
-        kl: ``dict(type='closed_form')`` or ``dict(type='adversarial')``
-            with fields of :class:`KLCritic`; by default what the encoder
-            can have.
-        latent_channels: K.
-        train_draws: of the encoder, None for its mean.
-        density: whether the latent has a density.
-
-    Raises:
-        ValueError: if the encoder cannot have that KL.
-    """
-    default = 'closed_form' if density else 'adversarial'
-    fields: dict[str, Any] = {'type': default, **a_dict('kl', kl)}
-    kind = fields.pop('type')
-    one_of('kl.type', kind, ('closed_form', 'adversarial'))
-    if kind == 'closed_form' and not density:
-        raise ValueError(
-            "kl.type='closed_form' needs a latent with a density, as "
-            "GaussianEncoder's; a noise encoder's has none: 'adversarial'"
-        )
-    if kind == 'closed_form':
-        if fields:
-            raise ValueError(
-                f"kl.type='closed_form' has no fields, got {sorted(fields)}"
-            )
-        return None
-    if train_draws is None:
-        raise ValueError(
-            "kl.type='adversarial' compares draws of the latent with the "
-            "prior's: it needs train_draws >= 1, got 'mean'"
-        )
-    return KLCritic(latent_channels, **fields)

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from mmengine.model import constant_init
 from torch import Tensor
 
 from mmaib.aux_losses import collecting
 from mmaib.checks import at_least
+from mmaib.draws import latent_noise
 from mmaib.registry import MODELS
 
 from .encoders import LatentEncoder, Layer, make_trunk
-from .kl_critic import build_critic
 
 
 @MODELS.register_module()
@@ -21,98 +22,41 @@ class AdditiveNoiseEncoder(LatentEncoder):
 
     The encoder is the layer behind the noise, the host's or its own. The
     latent has no density, so its KL is the adversarial one of Eq. 20. The
-    map was made of the feature without noise. Evaluation is without noise,
-    unless it asks for draws.
+    map was made of the feature without noise. At the mean there is no noise.
 
-    Reports ``beta`` times the encoder's part of Eq. 20 as ``loss_name`` and
-    the critic's loss as ``loss_critic`` (``loss_critic_cls`` beside
-    ``loss_kl_cls``).
+    Reports ``beta`` times the encoder's part of Eq. 20, and the critic's
+    loss.
 
     Args:
-        in_channels: channels of the attended feature.
-        latent_channels: K.
-        trunk: ``'linear'``, ``'conv1x1'`` or ``'conv3x3'``.
-        with_mean: whether the encoder has the layer, ReLU(trunk(x)). If
-            False, it is the host's.
+        args, kwargs: of :class:`LatentEncoder`.
         noise_std: sigma; 0 where the noise is on the features in front of
-            the modulation (:class:`FeatureNoise`).
-        beta: weight of the KL.
-        train_draws: L_z in training.
-        loss_name: key of the KL in the loss dict.
-        kl: ``dict(type='adversarial')`` with fields of :class:`KLCritic`.
-        init_cfg: see MMEngine.
-
-    Shape:
-        x ``(N, in_channels)`` or ``(N, in_channels, H, W)`` -> z of the same
-        rank with K channels.
+            the modulation (:class:`FeatureNoise`), which draws it there.
+        critic: fields of :class:`KLCritic`; None is none of them, as there
+            is no closed form.
 
     Raises:
-        ValueError: if a field is out of range, or asks for a closed form.
+        ValueError: if a field is out of range.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        latent_channels: int,
-        trunk: str = 'linear',
-        with_mean: bool = True,
-        noise_std: float = 1.0,
-        beta: float = 0.01,
-        train_draws: int | str = 1,
-        loss_name: str = 'loss_kl',
-        kl: dict | None = None,
-        init_cfg: dict | list | None = None,
+        self, *args: Any, noise_std: float = 1.0, **kwargs: Any
     ) -> None:
-        super().__init__(
-            in_channels,
-            latent_channels,
-            trunk,
-            with_mean,
-            beta,
-            train_draws,
-            loss_name,
-            init_cfg,
-        )
+        kwargs['critic'] = kwargs.get('critic') or {}
+        super().__init__(*args, **kwargs)
         self.noise_std = at_least('noise_std', noise_std, 0.0)
-        self.critic = build_critic(
-            kl, latent_channels, self.train_draws, density=False
-        )
 
-    def forward(
-        self,
-        x: Tensor,
-        layer: Layer | None = None,
-        num_draws: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw z.
-
-        Args:
-            x: the attended feature.
-            layer: of the host, x -> z, if ``with_mean=False``.
-            num_draws: L_z; None takes ``train_draws`` in training and no
-                noise in evaluation.
-            generator: source of the noise; None is the global one.
-
-        Returns:
-            ``(L * N, ...)``, draw by draw.
-        """
-        num_draws = self.default_draws(num_draws)
-        if num_draws is not None:
-            noise = torch.randn(
-                (num_draws, *x.shape),
-                dtype=x.dtype,
-                device=x.device,
-                generator=generator,
-            )
-            noise = self.enter(self.noise_std * noise.flatten(0, 1))
-            x = x.repeat(num_draws, *[1] * (x.dim() - 1)) + noise
+    def forward(self, x: Tensor, layer: Layer | None = None) -> Tensor:
+        noise = latent_noise(x) if self.noise_std else None
+        if noise is not None:
+            copies = len(noise) // max(len(x), 1)
+            x = x.repeat(copies, *[1] * (x.dim() - 1))
+            x = x + self.propagated(self.noise_std * noise)
         z = self.apply_layer(layer, x)
-        if collecting(self.training) and self.critic is not None:
-            self.report_adversarial(self.critic, z)
+        if collecting(self.training):
+            self.report_kl(z)
         return z
 
-    def enter(self, noise: Tensor) -> Tensor:
+    def propagated(self, noise: Tensor) -> Tensor:
         """What the noise adds to the feature."""
         return noise
 
@@ -132,28 +76,15 @@ class PropagatedNoiseEncoder(AdditiveNoiseEncoder):
         args, kwargs: of :class:`AdditiveNoiseEncoder`.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        latent_channels: int,
-        trunk: str = 'linear',
-        *args: object,
-        **kwargs: object,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            latent_channels,
-            trunk,
-            *args,  # type: ignore[arg-type]
-            **kwargs,  # type: ignore[arg-type]
-        )
-        kind = 'linear' if trunk == 'linear' else 'conv1x1'
-        self.propagate = make_trunk(kind, in_channels, in_channels)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        kind = 'linear' if self.trunk == 'linear' else 'conv1x1'
+        self.propagate = make_trunk(kind, self.in_channels, self.in_channels)
         self.propagate.register_parameter('bias', None)
         self.zero_init()
 
     def zero_init(self) -> None:
         constant_init(self.propagate, 0)
 
-    def enter(self, noise: Tensor) -> Tensor:
+    def propagated(self, noise: Tensor) -> Tensor:
         return self.propagate(noise)

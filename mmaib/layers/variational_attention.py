@@ -3,7 +3,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule, constant_init
 from torch import Tensor, nn
 
-from mmaib.checks import a_dict, at_least, one_of
+from mmaib.checks import at_least, one_of, part_fields
 from mmaib.functional import softplus_std, standardized_logit
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
@@ -41,7 +41,7 @@ class VariationalAttention(BaseModule):
 
     Shape:
         x ``(N, C, H, W)`` -> mean and std, ``(N, 1, H, W)`` each, float32
-        or wider.
+        or wider. The std is None if it is not asked for.
 
     Raises:
         ValueError: if a field is out of range, or if ``mean_trunk`` changes
@@ -67,7 +67,9 @@ class VariationalAttention(BaseModule):
         self.mean_trunk = None
         mean_channels = in_channels
         if mean_trunk is not None:
-            self.mean_trunk = MODELS.build(a_dict('mean_trunk', mean_trunk))
+            self.mean_trunk = MODELS.build(
+                part_fields('mean_trunk', mean_trunk)
+            )
             given = getattr(self.mean_trunk, 'out_channels', None)
             taken = getattr(self.mean_trunk, 'in_channels', in_channels)
             if not isinstance(given, int) or taken != in_channels:
@@ -96,11 +98,15 @@ class VariationalAttention(BaseModule):
         if not initialized and not self.init_cfg:
             constant_init(self.std_conv, 0)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, with_std: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         logit = at_least_float32(self.mean_conv(self._trunk(x)))
         if self.logit_norm:
             logit = standardized_logit(logit)
         mean = logit.sigmoid()
+        if not with_std:
+            return mean, None
         source = x if self.std_source == 'feature' else mean
         std = self.std_conv(source.to(x.dtype))
         return mean, softplus_std(std, self.std_shift)

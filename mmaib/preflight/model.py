@@ -8,7 +8,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmaib.aux_losses import AuxLossMixin
+from mmaib.aux_losses import AuxLossMixin, Reporter
 from mmaib.compat import PACKAGES
 
 
@@ -47,7 +47,7 @@ def _unheard(module: nn.Module, name: str = '') -> tuple | None:
     """A layer of ours that no model above it collects from."""
     if isinstance(module, AuxLossMixin):
         return None
-    if type(module).__module__.startswith('mmaib.layers'):
+    if isinstance(module, Reporter):
         return name, module
     for child_name, child in module.named_children():
         if found := _unheard(child, f'{name}.{child_name}'.lstrip('.')):

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from mmseg.models import EncoderDecoder
 from torch import Tensor, nn
 
 from mmaib.aux_losses import AuxLossMixin
-from mmaib.checks import evaluation_draws, one_of
+from mmaib.checks import one_of
+from mmaib.draws import mean_over_draws
 from mmaib.layers import AIBNeck, AttentiveBottleneck, LatentEncoder
 from mmaib.registry import MODELS
 
@@ -29,50 +29,30 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
     KL of its own, so it goes with ``kl_on='map'``.
 
     Args:
-        test_draws: how to evaluate. ``'mean'``, the mean map and latent,
-            deterministic and as fast as the host; or
-            ``dict(attention=L_a, latent=L_z, seed=0)``, Monte-Carlo: in each
-            window the backbone runs once, all draws pass neck and head as
-            one batch, and logits are averaged. ``latent`` may be
-            ``'mean'``; only :class:`AIBUPerHead` has one to draw. The noise
-            comes from a generator of its own, seeded anew in each window,
-            so the same batches give the same results, and the global
-            generator is left alone.
         kl_on: which Gaussian the KL holds to the prior: ``'latent'``
             ([AIB]), ``'map'`` (its authors' later models) or ``'both'``.
-            The weight of the latent's is ``decode_head.beta``, the map's
-            ``neck.bottleneck.beta``, 0 by default; the one not named here
-            is set to 0.
-        args, kwargs: of mmseg's ``EncoderDecoder``.
+            The weight of the latent's is ``decode_head.latent.beta``, the
+            map's ``neck.bottleneck.beta``, 0 by default; the one not named
+            here is set to 0.
+        args, kwargs: of :class:`AuxLossMixin` and mmseg's
+            ``EncoderDecoder``. With ``test_draws`` the backbone runs once in
+            each window, all draws pass neck and head as one batch, and
+            logits are averaged; the noise is seeded anew in each window.
 
     Raises:
         ValueError: if a field is out of range, or asks for draws or a KL
             from a part that has none to give.
     """
 
+    draw_parts = {
+        'attention': {'neck': AIBNeck},
+        'latent': {'decode_head': AIBUPerHead},
+    }
+
     def __init__(
-        self,
-        *args: Any,
-        test_draws: str | dict = 'mean',
-        kl_on: str = 'latent',
-        **kwargs: Any,
+        self, *args: Any, kl_on: str = 'latent', **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.test_draws = evaluation_draws(test_draws)
-        neck = getattr(self, 'neck', None)
-        if self.test_draws is not None and not isinstance(neck, AIBNeck):
-            raise ValueError(
-                'test_draws needs an mmaib.AIBNeck as neck, '
-                f'got {type(neck).__name__}'
-            )
-        has_latent = isinstance(self.decode_head, AIBUPerHead)
-        asked = test_draws if isinstance(test_draws, dict) else {}
-        if 'latent' in asked and not has_latent:
-            raise ValueError(
-                f'test_draws.latent={asked["latent"]} needs an '
-                'mmaib.AIBUPerHead as decode_head, got '
-                f'{type(self.decode_head).__name__}: leave latent out'
-            )
         self._check_one_class()
         self._weigh_kl(one_of('kl_on', kl_on, ('latent', 'map', 'both')))
 
@@ -91,7 +71,7 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
     def _weigh_kl(self, kl_on: str) -> None:
         """Leave a weight only to the KL that ``kl_on`` names."""
         weighed: dict[str, tuple[type, str]] = {
-            'latent': (LatentEncoder, 'decode_head.beta'),
+            'latent': (LatentEncoder, 'decode_head.latent.beta'),
             'map': (AttentiveBottleneck, 'neck.bottleneck.beta'),
         }
         for name, (kind, field) in weighed.items():
@@ -117,17 +97,6 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
         self, inputs: Tensor, batch_img_metas: list[dict]
     ) -> Tensor:
         """Logits of images or windows, averaged over draws if there are."""
-        if self.test_draws is None:
-            return super().encode_decode(inputs, batch_img_metas)
-        generator = torch.Generator(inputs.device)
-        generator.manual_seed(self.test_draws['seed'])
-        num_draws = self.test_draws['attention']
-        x = self.neck.draws(self.backbone(inputs), num_draws, generator)
-        head = self.decode_head
-        if isinstance(head, AIBUPerHead):
-            logits = head(x, self.test_draws['latent'], generator)
-            logits = logits.unflatten(0, (-1, len(inputs))).mean(0)
-            return head.predict_by_feat(logits, batch_img_metas)
-        # predict() is the one way from features to logits in every head.
-        logits = head.predict(x, batch_img_metas * num_draws, self.test_cfg)
-        return logits.unflatten(0, (num_draws, -1)).mean(0)
+        with self.test_draws.open(inputs.device):
+            logits = super().encode_decode(inputs, batch_img_metas)
+        return mean_over_draws(logits, len(inputs))

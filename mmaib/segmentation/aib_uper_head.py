@@ -3,17 +3,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from mmcv.cnn import ConvModule
 from mmseg.models import UPerHead
 from torch import Tensor
 
+from mmaib import deprecated
 from mmaib.aux_losses import require_collector
-from mmaib.layers import build_encoder
+from mmaib.checks import part_fields
+from mmaib.draws import mean_over_draws
 from mmaib.registry import MODELS
 
 
-class _Postponed(ConvModule):
+class DeferredConvModule(ConvModule):
     """A ConvModule that passes its input on, and is applied later."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,22 +44,17 @@ class AIBUPerHead(UPerHead):
     Reports ``loss_kl`` and the monitor ``kl_nats``.
 
     Args:
-        std_source: what the std is computed from: ``'feature'``, a 3x3
+        latent: config of the latent, a :class:`GaussianEncoder` unless its
+            ``type`` says otherwise. Its ``std_source='feature'`` is a 3x3
             convolution beside ``fpn_bottleneck`` on the pyramid, the form
             closest to [AIB] (1.58 times the MACs of BEiT-base at 512x512),
-            or ``'mean'``, a 1x1 convolution on the mean (1.02 times).
-        beta: weight of the KL, in nats, mean over channels and positions.
-        std_shift: see :class:`GaussianEncoder`.
-        train_draws: see :class:`GaussianEncoder`.
-        kl: see :class:`GaussianEncoder`.
-        encoder: another latent than the Gaussian one, such as
-            ``dict(type='mmaib.AdditiveNoiseEncoder', noise_std=1.0)``.
+            ``'mean'`` a 1x1 convolution on the mean (1.02 times).
         args, kwargs: of mmseg's ``UPerHead``.
 
     Shape:
         a feature ``(N, C_i, H_i, W_i)`` a level -> logits ``(N,
-        num_classes, H_0, W_0)``; ``L_z * N`` of them, draw by draw, if draws
-        are asked for.
+        num_classes, H_0, W_0)``; ``L_z * N`` of them, draw by draw, where
+        :mod:`mmaib.draws` has L_z latents drawn.
 
     Raises:
         ValueError: if a field is out of range.
@@ -67,17 +63,13 @@ class AIBUPerHead(UPerHead):
     def __init__(
         self,
         *args: Any,
-        std_source: str = 'feature',
-        beta: float = 0.01,
-        std_shift: float = 5.0,
-        train_draws: int | str = 1,
-        kl: dict | None = None,
-        encoder: dict | None = None,
+        latent: dict | None = None,
         **kwargs: Any,
     ) -> None:
+        latent = deprecated.latent_fields(type(self).__name__, latent, kwargs)
         super().__init__(*args, **kwargs)
         pyramid_channels = len(self.in_channels) * self.channels
-        self.fpn_bottleneck = _Postponed(
+        self.fpn_bottleneck = DeferredConvModule(
             pyramid_channels,
             self.channels,
             3,
@@ -86,43 +78,37 @@ class AIBUPerHead(UPerHead):
             norm_cfg=self.norm_cfg,
             act_cfg=self.act_cfg,
         )
-        from_mean = std_source == 'mean'
-        self.encoder = build_encoder(
-            encoder,
-            gaussian=dict(
-                std_source=std_source,
-                std_shift=std_shift,
-                trunk='conv1x1' if from_mean else 'conv3x3',
-            ),
+        own: dict[str, Any] = dict(
             in_channels=pyramid_channels,
             latent_channels=self.channels,
-            trunk='conv3x3',
             with_mean=False,
-            beta=beta,
-            train_draws=train_draws,
-            kl=kl,
+        )
+        fields = part_fields('latent', latent, own)
+        from_mean = fields.get('std_source') == 'mean'
+        self.encoder = MODELS.build(
+            {
+                'type': 'mmaib.GaussianEncoder',
+                'trunk': 'conv1x1' if from_mean else 'conv3x3',
+                **fields,
+                **own,
+            }
         )
 
-    def forward(
-        self,
-        inputs: Sequence[Tensor],
-        num_draws: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Logits of features.
-
-        Args:
-            inputs: the neck's.
-            num_draws: L_z; None is one draw in training, the mean in
-                evaluation.
-            generator: source of the noise; None is the global one.
-        """
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         if self.training:
             require_collector('AIBUPerHead')
         # The host's way from levels to the pyramid, fpn_bottleneck postponed.
         pyramid = self._forward_feature(inputs)
         layer = self.fpn_bottleneck.apply_now
-        return self.cls_seg(self.encoder(pyramid, layer, num_draws, generator))
+        return self.cls_seg(self.encoder(pyramid, layer))
+
+    def predict_by_feat(
+        self, seg_logits: Tensor, batch_img_metas: list[dict]
+    ) -> Tensor:
+        """mmseg's, of logits averaged over the draws before they are
+        resized."""
+        logits = mean_over_draws(seg_logits, len(batch_img_metas))
+        return super().predict_by_feat(logits, batch_img_metas)
 
     def loss_by_feat(
         self, seg_logits: Tensor, batch_data_samples: list

@@ -39,6 +39,14 @@ LATENTS = (
 COMBINATIONS = [*product(MODULATIONS, LATENTS, (False, True))]
 
 
+def latent_config(encoder: str, kl: str) -> dict[str, Any]:
+    """A head's field ``latent`` for one of ``LATENTS``."""
+    config: dict[str, Any] = dict(type=f'mmaib.{encoder}')
+    if kl == 'adversarial':
+        config['critic'] = dict()
+    return config
+
+
 def shared_data() -> Path:
     """Folder of real images for tests and studies, by MMAIB_SHARED_DATA."""
     default = REPOSITORY.parent / 'shared' / 'data'

@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmaib.testing import CLASSIFICATION, loss, predict
+from mmaib.testing import CLASSIFICATION, latent_config, loss, predict
 
 __all__ = [
     'CLASSIFICATION',
@@ -64,9 +64,7 @@ def combination(mode: str, latent: tuple[str, str], quantized: bool) -> Any:
     cfg = config('vgg16-aib-qt' if quantized else 'vgg16-aib')
     encoder, kl = latent
     cfg.model.neck.bottleneck.modulation.mode = mode
-    cfg.model.head.update(
-        kl=dict(type=kl), encoder=dict(type=f'mmaib.{encoder}')
-    )
+    cfg.model.head.latent = latent_config(encoder, kl)
     if mode == 'concat':
         cfg.model.neck.neck.in_channels *= 2
     torch.manual_seed(0)

@@ -15,6 +15,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmaib.compat import register_config_sources
+from mmaib.draws import Draws
 from mmaib.testing import CLASSIFICATION, CONFIGS, REPOSITORY
 from mmaib.testing import classification as cls
 
@@ -57,6 +58,9 @@ OURS = dict(
 )
 
 
+NOISE_BEFORE = dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0)
+
+
 def with_noise(**noise):
     bottleneck = dict(OURS['neck']['bottleneck'], noise=noise)
     return dict(OURS['neck'], bottleneck=bottleneck)
@@ -84,7 +88,7 @@ def wide_stds(model, bias=5.0):
             nn.init.constant_(parameter, bias)
 
 
-def scores(model, data, draws=None):
+def scores(model, data, draws='mean'):
     model.test_draws = draws
     samples = cls.predict(model, copy.deepcopy(data))
     return torch.stack([sample.pred_score for sample in samples])
@@ -172,11 +176,10 @@ def test_off_means_off_to_the_bit():
 
 def switch_off(model):
     """Attention zero, no noise."""
+    model.train_draws = Draws()
     attention = model.neck.bottleneck.attention
     nn.init.zeros_(attention.mean_conv.weight)
     nn.init.constant_(attention.mean_conv.bias, -1e4)
-    model.neck.bottleneck.train_draws = None
-    model.head.encoder.train_draws = None
     for std in (attention.std_conv, model.head.encoder.std):
         nn.init.constant_(std.bias, -1e4)
 
@@ -216,8 +219,11 @@ def test_logits_are_averaged_over_all_pairs_of_draws():
     model.test_draws = dict(attention=3, latent=2, seed=5)
     with torch.no_grad():
         (sample, *_) = model.predict(x)
+        with Draws(attention=3, seed=5).open():
+            maps = model.neck(model.backbone(x))[-1]
+        # the latent's noise is drawn behind the map's
         generator = torch.Generator().manual_seed(5)
-        maps = model.neck.draws(model.backbone(x), 3, generator)[-1]
+        torch.randn((3, 3, 1, 16, 16), generator=generator)
         noise = torch.randn((2, 9, 16), generator=generator)
         total = 0
         for i in range(3):
@@ -237,10 +243,7 @@ def test_several_draws_in_training_are_the_mean_of_single_ones(monkeypatch):
     """Eq. 12 and 18: L_a = 3, L_z = 2 with the noise of six single
     steps, batch norm frozen."""
     data = cls.inputs(2)
-    model = small(**{
-        'model.neck.bottleneck.train_draws': 3,
-        'model.head.train_draws': 2,
-    })  # fmt: skip
+    model = small(**{'model.train_draws': dict(attention=3, latent=2)})
     wide_stds(model)
     batch = model.data_preprocessor(data, training=True)
     for module in model.train().modules():
@@ -254,8 +257,7 @@ def test_several_draws_in_training_are_the_mean_of_single_ones(monkeypatch):
     noises += [map_noise, latent_noise]
     joined = model.loss(**batch)
     singles = []
-    model.neck.bottleneck.train_draws = 1
-    model.head.encoder.train_draws = 1
+    model.train_draws = Draws(1, 1)
     for i in range(3):
         for j in range(2):
             rows = slice(2 * i, 2 * i + 2)
@@ -267,7 +269,7 @@ def test_several_draws_in_training_are_the_mean_of_single_ones(monkeypatch):
 
 
 def test_targets_of_mixed_images_are_repeated_with_the_draws():
-    model = small(**{'model.neck.bottleneck.train_draws': 2})
+    model = small(**{'model.train_draws': dict(attention=2)})
     data = cls.inputs(2)
     data['data_samples'] = [
         DataSample().set_gt_score(torch.full((10,), 0.1)) for _ in range(2)
@@ -284,10 +286,7 @@ def test_noise_on_the_features_as_the_paper_draws_it(mode):
     cfg.model.neck.bottleneck.noise = dict(mode=mode, std=0.5)
     if mode == 'propagated':
         cfg.model.neck.neck.in_channels *= 2
-    cfg.model.head.update(
-        encoder=dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0),
-        kl=dict(type='adversarial'),
-    )
+    cfg.model.head.latent = NOISE_BEFORE
     torch.manual_seed(0)
     model = cls.build(cls.shrink(cfg))
     losses = cls.loss(model, cls.inputs())
@@ -336,7 +335,7 @@ def test_attention_alone_works_behind_any_head():
     )
     wide_stds(model)
     data = cls.inputs()
-    drawn = scores(model, data, dict(attention=4, latent=None, seed=0))
+    drawn = scores(model, data, dict(attention=4, seed=0))
     assert drawn.shape == (4, 10)
     assert not torch.equal(drawn, scores(model, data))
 
@@ -378,45 +377,28 @@ def test_a_mean_trunk_must_keep_the_grid():
             'latent_channels must be >= 1',
         ),
         (
-            dict(head=dict(OURS['head'], encoder=dict(beta=0.1))),
-            r"sets \['beta'\], which are the head's own",
-        ),
-        (
-            dict(
-                head=dict(
-                    OURS['head'],
-                    encoder=dict(type='mmaib.AdditiveNoiseEncoder'),
-                    std_source='mean',
-                )
-            ),
-            "std_source='mean' is a field of the Gaussian latent",
+            dict(head=dict(OURS['head'], latent=dict(with_mean=True))),
+            r"latent sets {'with_mean': True}",
         ),
         (
             dict(neck=with_noise(mode='additive')),
-            'needs head.encoder=.*got GaussianEncoder',
+            'needs head.latent=.*got GaussianEncoder',
         ),
         (
             dict(
                 neck=with_noise(mode='additive'),
                 head=dict(
-                    OURS['head'],
-                    encoder=dict(
-                        type='mmaib.AdditiveNoiseEncoder', noise_std=0.0
-                    ),
-                    train_draws=2,
+                    OURS['head'], latent=dict(NOISE_BEFORE, noise_std=1.0)
                 ),
             ),
-            'train_draws=2',
+            'noise_std=1.0',
         ),
         (
             dict(
-                head=dict(
-                    OURS['head'],
-                    encoder=dict(type='mmaib.AdditiveNoiseEncoder'),
-                    kl=dict(type='closed_form'),
-                )
+                train_draws=dict(attention=1),
+                head=dict(OURS['head'], latent=dict(critic=dict())),
             ),
-            'density',
+            "train_draws.latent='mean' leaves the critic of head.encoder",
         ),
     ],
 )
@@ -428,8 +410,8 @@ def test_bad_fields(fields, match):
 @pytest.mark.parametrize(
     ('fields', 'match'),
     [
-        (dict(encoder='mmaib.GaussianEncoder'), 'encoder must be a dict'),
-        (dict(kl='adversarial'), 'kl must be a dict'),
+        (dict(latent='mmaib.GaussianEncoder'), 'latent must be a dict'),
+        (dict(latent=dict(critic='adversarial')), 'critic must be a dict'),
     ],
 )
 def test_text_in_place_of_fields(fields, match):
@@ -458,13 +440,10 @@ def test_pre_logits_are_what_the_last_layer_sees():
 def test_noise_of_several_draws_in_training():
     """L_a = 2 maps with L_z = 3 noises each: targets go along."""
     model = make(
-        neck=with_noise(mode='additive', train_draws=3),
-        head=dict(
-            OURS['head'],
-            encoder=dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0),
-        ),
+        train_draws=dict(attention=2, latent=3),
+        neck=with_noise(mode='additive'),
+        head=dict(OURS['head'], latent=NOISE_BEFORE),
     )
-    model.neck.bottleneck.train_draws = 2
     logits = []
     model.head.fc.register_forward_hook(lambda _, __, out: logits.append(out))
     losses = cls.loss(model, cls.inputs(4))

@@ -60,9 +60,8 @@ def switched_off_pair():
     off = {
         'test_draws': 'mean',
         'neck.bottleneck.quantizer': None,
-        'neck.bottleneck.train_draws': 'mean',
-        'roi_head.bbox_head.train_draws': 'mean',
-        'roi_head.bbox_head.beta': 0.0,
+        'train_draws': 'mean',
+        'roi_head.bbox_head.latent.beta': 0.0,
     }
     ours = detector(**off)
     ours.load_state_dict(plain.state_dict(), strict=False)
@@ -160,8 +159,7 @@ def test_every_encoder_with_an_adversarial_kl(kind):
 def test_several_draws_in_training():
     model = detector(
         **{
-            'neck.bottleneck.train_draws': 3,
-            'roi_head.bbox_head.train_draws': 2,
+            'train_draws': dict(attention=3, latent=2),
         }
     )
     rows = []
@@ -241,7 +239,7 @@ def test_monte_carlo_repeats_and_leaves_the_global_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
     torch.rand(3)
     assert same_predictions(first, predict(model, copy.deepcopy(data)))
-    model.test_draws['seed'] = 1
+    model.test_draws = dict(attention=4, latent=2, seed=1)
     assert not same_predictions(first, predict(model, data))
 
 
@@ -253,9 +251,10 @@ def test_draws_as_a_batch_equal_a_loop_of_single_draws():
     )
     images = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
-        features = model.extract_feat(images)
+        with model.test_draws.open():
+            features = model.extract_feat(images)
         assert isinstance(features, FeatureDraws)
-        features.latent_draws = None
+        # outside, each latent is at its mean
         batched = head._bbox_forward(features, rois)
         single = []
         for draw in range(3):
@@ -273,10 +272,11 @@ def test_the_rpn_sees_the_features_of_the_mean_of_the_drawn_maps():
     model = noisy_detector(3).eval()
     images = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
-        features = model.extract_feat(images)
-        x = model.neck.prepare(model.backbone(images))
-        generator = torch.Generator().manual_seed(0)
-        maps = model.neck.attend(x, 3, generator)
+        with model.test_draws.open():
+            features = model.extract_feat(images)
+        x = model.neck.neck(model.backbone(images))
+        with model.test_draws.open():
+            maps = [model.neck.bottleneck.attend(level) for level in x]
     for got, level, drawn in zip(features, x, maps):
         mean_map = (drawn[:2] + drawn[2:4] + drawn[4:]) / 3
         assert torch.allclose(got, level + level * mean_map, atol=1e-5)
@@ -338,14 +338,20 @@ def test_extreme_statistics_stay_finite(raw):
     ('option', 'value', 'match'),
     [
         ('test_draws', 4, 'test_draws must be'),
-        ('test_draws', {'latent': 1}, 'test_draws must be'),
+        ('test_draws', {}, 'test_draws must be'),
+        ('train_draws', {'attention': 1, 'seed': 0}, 'train_draws must be'),
+        ('train_draws', {'latent': 0}, r'train_draws\.latent.*>= 1, got 0'),
         ('test_draws', {'attention': 0}, r'test_draws\.attention.*>= 1'),
         ('test_draws', {'attention': 2, 'latent': 0}, r'test_draws\.latent'),
         ('test_draws', {'attention': 2, 'sed': 1}, 'test_draws must be'),
-        ('roi_head.bbox_head.beta', -1.0, 'beta must be >= 0'),
+        ('roi_head.bbox_head.latent.beta', -1.0, 'beta must be >= 0'),
         ('neck.bottleneck.modulation.mode', 'plus', 'mode must be one of'),
         ('neck.bottleneck.quantizer.num_anchors', 0, 'num_anchors must be'),
-        ('neck.bottleneck.train_draws', 0, 'train_draws must be'),
+        (
+            'roi_head.bbox_head.latent.in_channels',
+            4,
+            r"latent sets {'in_channels': 4}",
+        ),
     ],
 )
 def test_bad_fields(option, value, match):

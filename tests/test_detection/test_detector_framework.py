@@ -4,7 +4,7 @@ encoder, every KL and both kinds of map, in a detector."""
 import pytest
 import torch
 
-from mmaib.testing import COMBINATIONS
+from mmaib.testing import COMBINATIONS, latent_config
 from mmaib.testing.detection import (
     aib_config,
     build,
@@ -21,7 +21,7 @@ def detector(mode, latent, quantized):
     cfg.model.test_draws = dict(attention=2, latent=2)
     cfg.model.neck.bottleneck.modulation.mode = mode
     head = cfg.model.roi_head.bbox_head
-    head.update(kl=dict(type=kl), encoder=dict(type=f'mmaib.{encoder}'))
+    head.latent = latent_config(encoder, kl)
     if mode == 'concat':
         cfg.model.rpn_head.in_channels = 64
         cfg.model.roi_head.bbox_roi_extractor.out_channels = 64

@@ -7,6 +7,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_state_dict
 
 from mmaib.aux_losses import collect
+from mmaib.draws import Draws
 from mmaib.layers import AIBNeck
 from mmaib.registry import MODELS
 
@@ -63,24 +64,25 @@ def test_off_is_the_host_to_the_bit(where):
 def test_draws_as_a_batch_equal_a_loop_with_the_same_noise():
     neck = make_neck().eval()
     torch.nn.init.constant_(neck.bottleneck.attention.std_conv.bias, 3.0)
-    x, generator = features(), torch.Generator().manual_seed(3)
-    batched = neck.draws(x, 4, generator)
+    x = features()
+    with Draws(attention=4, seed=3).open():
+        assert neck.copies == 4
+        batched = neck(x)
+    assert neck.copies == 1
     # The batch draws (L, N, ...) noise a level, so the loop must take the
     # l-th slice of each level's.
-    generator.manual_seed(3)
-    prepared = neck.prepare(x)
+    generator = torch.Generator().manual_seed(3)
+    prepared = neck.neck(x)
     noises = [
         torch.randn(4, 2, 1, *p.shape[2:], generator=generator)
         for p in prepared
     ]
     for draw in range(4):
-        maps = []
-        for p, noise in zip(prepared, noises):
+        for out, p, noise in zip(batched, prepared, noises):
             mean, std = neck.bottleneck.attention(p)
-            maps.append(neck.bottleneck.quantizer(mean + std * noise[draw]))
-        for out, expected in zip(batched, neck.modulate(prepared, maps)):
+            a_q = neck.bottleneck.quantizer(mean + std * noise[draw])
             got = out.unflatten(0, (4, 2))[draw]
-            assert torch.allclose(got, expected, atol=1e-6)
+            assert torch.allclose(got, p + p * a_q, atol=1e-6)
 
 
 def test_evaluation_is_deterministic_and_training_is_not():
@@ -88,7 +90,7 @@ def test_evaluation_is_deterministic_and_training_is_not():
     neck.eval()
     assert all(map(torch.equal, neck(x), neck(x)))
     neck.train()
-    with collect():
+    with Draws(attention=1).open(), collect():
         assert not all(map(torch.equal, neck(x), neck(x)))
 
 
@@ -100,7 +102,7 @@ def test_without_a_host_neck():
 
 def test_reports_and_gradients():
     neck = make_neck().train()
-    with collect() as aux:
+    with Draws(attention=1).open(), collect() as aux:
         out = neck(features())
     reports = aux.mean()
     assert set(reports) == {
@@ -189,7 +191,6 @@ def test_vq_weights_without_a_quantizer():
         (dict(where='inside'), 'where must be one of'),
         (dict(bottleneck=dict(modulation=dict(mode='add'))), 'mode'),
         (dict(bottleneck=dict(quantizer=dict(num_anchors=0))), 'num_anchors'),
-        (dict(bottleneck=dict(train_draws=0)), 'train_draws'),
     ],
 )
 def test_bad_fields(kwargs, match):
@@ -202,8 +203,8 @@ def test_training_without_a_collector_is_refused():
         make_neck().train()(features())
 
 
-def test_train_draws_mean_has_no_noise_and_no_unused_parameter():
-    neck = make_neck(bottleneck=dict(train_draws='mean')).train()
+def test_training_at_the_mean_has_no_noise_and_no_unused_parameter():
+    neck = make_neck(bottleneck={}).train()
     x = features()
     with collect():
         first, second = neck(x), neck(x)
@@ -260,7 +261,7 @@ def test_a_shared_map_is_made_of_all_levels_and_applied_to_all(map_level):
 def test_a_shared_quantised_map_is_quantised_on_every_level():
     neck = make_shared(map_level=1).eval()
     anchors = neck.bottleneck.quantizer.anchors
-    for attention in neck.attend(features()):
+    for attention in neck._maps(features()):
         assert torch.isin(attention, anchors).all()
 
 
@@ -275,15 +276,16 @@ def test_shared_draws_as_a_batch_equal_a_loop_with_the_same_noise():
     neck = make_shared(bottleneck={}).eval()
     torch.nn.init.constant_(neck.bottleneck.attention.std_conv.bias, 3.0)
     x = features()
-    batched = neck.draws(x, 3, torch.Generator().manual_seed(3))
+    with Draws(attention=3, seed=3).open():
+        batched = neck(x)
     generator = torch.Generator().manual_seed(3)
     noise = torch.randn(3, 2, 1, 9, 7, generator=generator)
     for draw in range(3):
         one = copy.deepcopy(neck)
 
-        def attention(joined, attend=neck.bottleneck.attention, draw=draw):
-            mean, std = attend(joined)
-            return mean + std * noise[draw], std
+        def attention(joined, with_std, draw=draw):
+            mean, std = neck.bottleneck.attention(joined)
+            return mean + std * noise[draw], None
 
         one.bottleneck.attention.forward = attention
         for out, expected in zip(batched, one(x)):
@@ -302,7 +304,7 @@ def test_the_kl_of_the_map():
     x = features()
     with collect() as aux:
         mean, std = neck.bottleneck.attention(neck_input(neck, x))
-        neck.modulate(x, neck.attend(x))
+        neck(x)
     reports = aux.mean()
     expected = torch.distributions.kl_divergence(
         torch.distributions.Normal(mean, std),

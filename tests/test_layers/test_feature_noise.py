@@ -1,27 +1,30 @@
 import pytest
 import torch
 
+from mmaib.draws import Draws
 from mmaib.layers import AttentiveBottleneck, FeatureNoise
 
 
 def test_additive_noise_has_the_std():
     torch.manual_seed(0)
     x = torch.randn(2, 3, 4, 4)
-    drawn = FeatureNoise(3, std=0.5)(x, 4000).unflatten(0, (4000, 2))
+    with Draws(latent=4000).open():
+        drawn = FeatureNoise(3, std=0.5)(x).unflatten(0, (4000, 2))
     assert torch.allclose(drawn.mean(0), x, atol=5 * 0.5 / 4000**0.5)
     assert drawn.std(0).mean() == pytest.approx(0.5, rel=0.02)
-    assert torch.equal(FeatureNoise(3)(x, None), x)
+    assert torch.equal(FeatureNoise(3)(x), x)
 
 
 def test_propagated_noise_stands_beside_the_features():
     torch.manual_seed(0)
     x = torch.randn(2, 3, 4, 4)
     noise = FeatureNoise(3, mode='propagated', std=2.0)
-    drawn = noise(x, 3000)
+    with Draws(latent=3000).open():
+        drawn = noise(x)
     assert drawn.shape == (6000, 6, 4, 4)
     assert torch.equal(drawn[:, :3], x.repeat(3000, 1, 1, 1))
     assert drawn[:, 3:].std() == pytest.approx(2.0, rel=0.02)
-    silent = noise(x, None)
+    silent = noise(x)
     assert torch.equal(silent[:, :3], x)
     assert not silent[:, 3:].any()
 
@@ -32,8 +35,8 @@ def test_the_map_is_of_the_features_without_noise(mode):
     torch.manual_seed(0)
     layer = AttentiveBottleneck(3, noise=dict(mode=mode)).eval()
     x, maps = torch.randn(2, 3, 4, 4), torch.rand(3 * 2, 1, 4, 4)
-    generator = torch.Generator().manual_seed(1)
-    out = layer.modulate(x, maps, 2, generator)
+    with Draws(latent=2, seed=1).open():
+        out = layer.modulate(x, maps)
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(2 * 3 * 2, 3, 4, 4, generator=generator)
     for z in range(2):
@@ -49,8 +52,8 @@ def test_the_map_is_of_the_features_without_noise(mode):
     mean, _ = layer.attention(x)
     silent = layer(x)
     assert torch.allclose(silent[:, :3], x + x * mean)
-    layer.train()
-    assert not torch.equal(layer(x), layer(x))
+    with Draws(attention=1, latent=1).open():
+        assert not torch.equal(layer(x), layer(x))
 
 
 def test_bad_fields():

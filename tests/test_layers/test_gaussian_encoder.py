@@ -3,6 +3,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from mmaib.aux_losses import collect
+from mmaib.draws import Draws
 from mmaib.layers import GaussianEncoder
 
 SHAPES = {'linear': (7, 6), 'conv1x1': (2, 6, 5, 4), 'conv3x3': (2, 6, 5, 4)}
@@ -21,7 +22,8 @@ def test_draws_follow_the_stated_distribution(trunk):
     with torch.no_grad():
         mean = encoder(x)
         assert torch.equal(mean, encoder.mean(x).relu())
-        draws = encoder(x, num_draws=4000).unflatten(0, (4000, -1))
+        with Draws(latent=4000).open():
+            draws = encoder(x).unflatten(0, (4000, -1))
         std = torch.nn.functional.softplus(encoder.std(x) - 5) + 1e-4
     error = std / 4000**0.5
     assert ((draws.mean(0) - mean).abs() < 5 * error + 1e-6).all()
@@ -57,7 +59,7 @@ def test_a_mean_given_by_the_host():
 
 def test_no_rois_give_a_zero_that_stays_in_the_graph():
     encoder = GaussianEncoder(6, 3)
-    with collect() as aux:
+    with Draws(latent=1).open(), collect() as aux:
         z = encoder(torch.empty(0, 6))
     loss = aux.mean()['loss_kl']
     (loss + z.sum()).backward()
@@ -69,7 +71,7 @@ def test_no_rois_give_a_zero_that_stays_in_the_graph():
 def test_extreme_statistics_stay_finite(raw):
     encoder = GaussianEncoder(6, 3)
     torch.nn.init.constant_(encoder.std.bias, raw)
-    with collect() as aux:
+    with Draws(latent=1).open(), collect() as aux:
         z = encoder(torch.randn(7, 6))
     (z.sum() + aux.mean()['loss_kl']).backward()
     assert z.isfinite().all()
@@ -77,12 +79,27 @@ def test_extreme_statistics_stay_finite(raw):
     assert all(p.grad.isfinite().all() for p in encoder.parameters())
 
 
-def test_train_draws_mean_has_no_noise():
-    encoder = GaussianEncoder(6, 3, train_draws='mean').train()
+def test_training_at_the_mean_has_no_noise():
+    encoder = GaussianEncoder(6, 3).train()
     x = torch.randn(7, 6)
     with collect() as aux:
         assert torch.equal(encoder(x), encoder(x))
     assert 'loss_kl' in aux.mean()
+
+
+@pytest.mark.parametrize(
+    ('name', 'critics'),
+    [
+        ('loss_kl', 'loss_critic'),
+        ('loss_kl_cls', 'loss_critic_cls'),
+        ('loss_ib', 'loss_ib_critic'),
+    ],
+)
+def test_the_critics_loss_has_a_key_of_its_own(name, critics):
+    encoder = GaussianEncoder(6, 3, loss_name=name, critic=dict())
+    with Draws(latent=1).open(), collect() as aux:
+        encoder(torch.randn(7, 6))
+    assert aux.mean().keys() == {name, critics, 'kl_nats'}
 
 
 def test_kl_in_float32_under_autocast():
@@ -100,8 +117,6 @@ def test_kl_in_float32_under_autocast():
         ('trunk', 'mlp'),
         ('latent_channels', 0),
         ('std_shift', -5.0),
-        ('train_draws', 0),
-        ('train_draws', 'none'),
     ],
 )
 def test_bad_fields(field, value):

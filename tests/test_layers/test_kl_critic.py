@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmaib.aux_losses import collect
+from mmaib.draws import Draws
 from mmaib.functional import adversarial_kl, critic_loss
 from mmaib.layers import GaussianEncoder, KLCritic
 
@@ -128,30 +129,23 @@ def test_maps_are_read_by_position():
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        (dict(type='mine'), r"kl\.type must be one of .*'adversarial'"),
-        (dict(dropout=0.1), r"'closed_form' has no fields, got \['dropout'\]"),
-        (dict(type='adversarial', dropout=1.0), 'dropout must be below 1'),
-        (dict(type='adversarial', max_rows=0), 'max_rows must be >= 1'),
+        (dict(latent_channels=6), r"critic sets {'latent_channels': 6}"),
+        (dict(dropout=1.0), 'dropout must be below 1'),
+        (dict(max_rows=0), 'max_rows must be >= 1'),
     ],
 )
 def test_bad_fields(fields, message):
     with pytest.raises(ValueError, match=message):
-        GaussianEncoder(4, 6, kl=fields)
-
-
-def test_an_adversarial_kl_needs_draws():
-    with pytest.raises(ValueError, match='needs train_draws >= 1'):
-        GaussianEncoder(4, 6, kl=dict(type='adversarial'), train_draws='mean')
+        GaussianEncoder(4, 6, critic=fields)
 
 
 @pytest.mark.parametrize('trunk', ['linear', 'conv1x1', 'conv3x3'])
 def test_the_encoder_reports_both_losses(trunk):
     encoder = GaussianEncoder(
-        4, 6, trunk, beta=0.5, loss_name='loss_kl_cls',
-        kl=dict(type='adversarial'),
-    )  # fmt: skip
+        4, 6, trunk, beta=0.5, loss_name='loss_kl_cls', critic=dict()
+    )
     shape = (3, 4) if trunk == 'linear' else (3, 4, 5, 5)
-    with collect() as aux:
+    with Draws(latent=1).open(), collect() as aux:
         encoder(torch.randn(shape))
     losses = aux.mean()
     assert losses.keys() == {'loss_kl_cls', 'loss_critic_cls', 'kl_nats'}

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from mmaib.aux_losses import collect
+from mmaib.draws import Draws
 from mmaib.layers import AdditiveNoiseEncoder, PropagatedNoiseEncoder
 
 SHAPES = {'linear': (3, 4), 'conv1x1': (3, 4, 5, 5), 'conv3x3': (3, 4, 5, 5)}
@@ -31,7 +32,8 @@ def test_draws_follow_a_monte_carlo_reference(kind, trunk):
         mixing = encoder.propagate.weight.detach().view(4, 4)
     x = torch.randn(SHAPES[trunk], dtype=torch.double)
     with torch.no_grad():
-        z = encoder(x, layer, num_draws=4000)
+        with Draws(latent=4000).open():
+            z = encoder(x, layer)
         noise = 0.7 * torch.randn(4000, *x.shape, dtype=torch.double)
         noise = torch.einsum('oc,lnc...->lno...', mixing, noise)
         reference = layer((x + noise).flatten(0, 1))
@@ -57,7 +59,8 @@ def test_propagation_is_a_layer_on_the_concatenation():
         wide.weight.copy_(torch.cat([layer.weight, beside], dim=1))
         wide.bias.copy_(layer.bias)
         torch.testing.assert_close(
-            layer(x + encoder.enter(noise)), wide(torch.cat([x, noise], 1))
+            layer(x + encoder.propagated(noise)),
+            wide(torch.cat([x, noise], 1)),
         )
 
 
@@ -66,7 +69,7 @@ def test_propagation_is_a_layer_on_the_concatenation():
 def test_every_parameter_learns_and_evaluation_is_without_noise(kind, trunk):
     encoder = kind(4, 6, trunk, beta=0.5)
     x = torch.randn(SHAPES[trunk])
-    with collect() as aux:
+    with Draws(latent=1).open(), collect() as aux:
         z = encoder(x)
     losses = aux.mean()
     assert losses.keys() == {'loss_kl', 'loss_critic'}
@@ -76,9 +79,11 @@ def test_every_parameter_learns_and_evaluation_is_without_noise(kind, trunk):
         assert parameter.grad.any(), name
     encoder.eval()
     assert torch.equal(encoder(x), encoder.mean(x).relu())
-    generator = torch.Generator().manual_seed(1)
-    first = encoder(x, num_draws=2, generator=generator)
-    again = encoder(x, num_draws=2, generator=generator.manual_seed(1))
+    drawn = Draws(latent=2, seed=1)
+    with drawn.open():
+        first = encoder(x)
+    with drawn.open():
+        again = encoder(x)
     assert first.shape[0] == 6
     assert torch.equal(first, again)
 
@@ -86,19 +91,28 @@ def test_every_parameter_learns_and_evaluation_is_without_noise(kind, trunk):
 def test_propagated_noise_starts_as_the_host():
     encoder = PropagatedNoiseEncoder(4, 6, with_mean=False).train()
     layer, x = host_layer('linear'), torch.randn(3, 4)
-    assert torch.equal(encoder(x, layer), layer(x))
+    with Draws(latent=1).open():
+        assert torch.equal(encoder(x, layer), layer(x))
+
+
+@BOTH
+def test_without_a_std_of_its_own_it_draws_nothing(kind):
+    """The noise is then on the features in front of the modulation."""
+    encoder, x = kind(4, 6, noise_std=0.0), torch.randn(3, 4)
+    with Draws(latent=2).open():
+        assert torch.equal(encoder(x), encoder.mean(x).relu())
 
 
 @BOTH
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        (dict(kl=dict(type='closed_form')), 'needs a latent with a density'),
-        (dict(train_draws='mean'), 'needs train_draws >= 1'),
+        (dict(critic=dict(dropout=1.0)), 'dropout must be below 1'),
+        (dict(critic='adversarial'), 'critic must be a dict'),
         (dict(noise_std=-1.0), 'noise_std must be >= 0'),
         (dict(trunk='conv5x5'), 'trunk must be one of'),
     ],
 )
 def test_bad_fields(kind, fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         kind(4, 6, **fields)

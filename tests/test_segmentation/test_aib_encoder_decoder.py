@@ -6,6 +6,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import load_state_dict
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmaib.draws import Draws
 from mmaib.testing import CONFIGS
 from mmaib.testing import segmentation as seg
 
@@ -44,11 +45,10 @@ def switch_off(segmentor):
     """No map, no noise, no KL."""
     bottleneck = segmentor.neck.bottleneck
     bottleneck.quantizer = None
-    bottleneck.train_draws = None
+    segmentor.train_draws = Draws()
     bottleneck.attention.register_forward_hook(
         lambda _, __, out: (0 * out[0], out[1])
     )
-    segmentor.decode_head.encoder.train_draws = None
     segmentor.decode_head.encoder.beta = 0.0
 
 
@@ -67,7 +67,7 @@ def noisy(segmentor):
 def test_every_encoder_with_an_adversarial_kl(kind):
     segmentor = make(
         decode_head=dict(
-            kl=dict(type='adversarial'), encoder=dict(type=f'mmaib.{kind}')
+            latent=dict(type=f'mmaib.{kind}', critic=dict(), _delete_=True)
         )
     )
     losses = seg.loss(segmentor, seg.inputs())
@@ -117,7 +117,9 @@ def test_every_config_trains_and_predicts(path):
 @pytest.mark.parametrize('std_source', ['feature', 'mean'])
 def test_off_means_off_to_the_bit(std_source):
     plain = make(PLAIN)
-    ours = make(test_draws='mean', decode_head=dict(std_source=std_source))
+    ours = make(
+        test_draws='mean', decode_head=dict(latent=dict(std_source=std_source))
+    )
     load_state_dict(ours, plain.state_dict(), strict=False)
     switch_off(ours)
     data = seg.inputs()
@@ -202,14 +204,18 @@ def test_draws_in_one_batch_equal_a_loop():
     metas = [dict(img_shape=seg.SIZE, pad_shape=seg.SIZE)] * 2
     with torch.no_grad():
         batched = ours.encode_decode(images, metas)
-        generator = torch.Generator().manual_seed(7)
-        x = ours.neck.prepare(ours.backbone(images))
-        maps = ours.neck.attend(x, 3, generator)
+        x = ours.backbone(images)
+        with Draws(attention=3, seed=7).open():
+            drawn = ours.neck(x)
         features = [
-            ours.neck.modulate(x, [m.unflatten(0, (3, 2))[draw] for m in maps])
+            [level.unflatten(0, (3, 2))[draw] for level in drawn]
             for draw in range(3)
         ]
-        # The latent's noise is drawn for all maps at once: (L_z, L_a N, ...)
+        # The latent's noise is drawn behind the map's, for all maps at once:
+        # (L_z, L_a N, ...)
+        generator = torch.Generator().manual_seed(7)
+        side = seg.SIZE[0] // 16
+        torch.randn(3, 2, 1, side, side, generator=generator)
         side = seg.SIZE[0] // 4
         noise = torch.randn(2, 6, 16, side, side, generator=generator)
         head, logits = ours.decode_head, []
@@ -229,8 +235,8 @@ def test_draws_in_one_batch_equal_a_loop():
 def test_drawn_losses_are_the_mean_over_the_draws(monkeypatch):
     """Eq. 12 and 18 with L_a = 3 and L_z = 2, against one draw at a time."""
     segmentor = make(
-        neck=dict(bottleneck=dict(train_draws=3)),
-        decode_head=dict(train_draws=2, dropout_ratio=0.0),
+        train_draws=dict(attention=3, latent=2),
+        decode_head=dict(dropout_ratio=0.0),
         auxiliary_head=dict(dropout_ratio=0.0),
     )
     noisy(segmentor)
@@ -253,8 +259,7 @@ def test_drawn_losses_are_the_mean_over_the_draws(monkeypatch):
     of_maps, of_latents = noise
     assert of_maps.shape[:2] == (3, 2)
     assert of_latents.shape[:2] == (2, 6)
-    segmentor.neck.bottleneck.train_draws = 1
-    segmentor.decode_head.encoder.train_draws = 1
+    segmentor.train_draws = Draws(1, 1)
     one_by_one = []
     for l_a in range(3):
         for l_z in range(2):
@@ -335,7 +340,7 @@ def test_both_kls():
         (
             DEEPLAB_QT,
             dict(kl_on='latent'),
-            "kl_on='latent' needs a layer with decode_head.beta.*"
+            "kl_on='latent' needs a layer with decode_head.latent.beta.*"
             'DepthwiseSeparableASPPHead',
         ),
         (
@@ -348,10 +353,18 @@ def test_both_kls():
         (
             AIB_QT,
             dict(test_draws=dict(attention=0)),
-            'test_draws.attention must be >= 1, got 0',
+            r'test_draws\.attention.*>= 1, got 0',
         ),
-        (AIB_QT, dict(decode_head=dict(std_source='x')), 'std_source must'),
-        (AIB_QT, dict(decode_head=dict(beta=-1.0)), 'beta must be >= 0.0'),
+        (
+            AIB_QT,
+            dict(decode_head=dict(latent=dict(std_source='x'))),
+            'std_source must',
+        ),
+        (
+            AIB_QT,
+            dict(decode_head=dict(latent=dict(beta=-1.0))),
+            'beta must be >= 0.0',
+        ),
     ],
 )
 def test_bad_fields(path, model, match):
@@ -367,7 +380,8 @@ def test_draws_need_our_neck():
 
 
 def test_a_latent_without_a_kl():
-    losses = seg.loss(make(decode_head=dict(beta=0.0)), seg.inputs())
+    ours = make(decode_head=dict(latent=dict(beta=0.0)))
+    losses = seg.loss(ours, seg.inputs())
     assert losses['loss_kl'] == 0
     assert losses['kl_nats'] > 0
 
@@ -397,11 +411,11 @@ def test_heads_whose_forward_gives_more_than_logits(head):
     ours.eval()
     image = torch.randn(1, 3, *seg.SIZE)
     metas = [dict(img_shape=seg.SIZE, pad_shape=seg.SIZE)]
-    num_draws = ours.test_draws['attention']
+    num_draws = ours.test_draws.attention
     with torch.no_grad():
         averaged = ours.encode_decode(image, metas)
-        generator = torch.Generator().manual_seed(0)
-        drawn = ours.neck.draws(ours.backbone(image), num_draws, generator)
+        with ours.test_draws.open():
+            drawn = ours.neck(ours.backbone(image))
         logits = [
             ours.decode_head.predict(
                 [level[draw : draw + 1] for level in drawn], metas, {}

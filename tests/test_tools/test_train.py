@@ -101,7 +101,7 @@ def test_resume_goes_on_from_the_last_checkpoint(run, tmp_path):
             "init='identity' needs a mode that adds to x",
         ),
         (
-            ['model.roi_head.bbox_head.beta=-0.5'],
+            ['model.roi_head.bbox_head.latent.beta=-0.5'],
             'beta must be >= 0.0, got -0.5',
         ),
         (
@@ -116,7 +116,7 @@ def test_resume_goes_on_from_the_last_checkpoint(run, tmp_path):
         ),
         (
             ['model.test_draws={"attention":0}'],
-            'test_draws.attention must be >= 1, got 0',
+            "test_draws.attention must be 'mean' or an integer >= 1, got 0",
         ),
         (
             ['model.type=WithoutUs'],

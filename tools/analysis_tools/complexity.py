@@ -127,7 +127,7 @@ def load(config: str | Path, options: dict | None = None) -> Any:
 
 @torch.no_grad()
 def evaluate(model: Any, image: Tensor, draws: dict | None = None) -> None:
-    model.test_draws = draws
+    model.test_draws = draws or 'mean'
     model.predict(image)
 
 

@@ -11,4 +11,4 @@ model = dict(
         in_channels=512,
         latent_channels=256,
         decoder='mlp',
-        beta=0.01))
+        latent=dict(beta=0.01)))

@@ -35,4 +35,4 @@ model = dict(
         in_channels=640,
         latent_channels=256,
         decoder='relu',
-        beta=0.01))
+        latent=dict(beta=0.01)))

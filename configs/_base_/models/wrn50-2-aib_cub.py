@@ -38,4 +38,4 @@ model = dict(
         in_channels=2048,
         latent_channels=256,
         decoder='mlp',
-        beta=0.01))
+        latent=dict(beta=0.01)))

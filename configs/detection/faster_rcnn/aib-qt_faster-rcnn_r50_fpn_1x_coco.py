@@ -20,7 +20,8 @@ model = dict(
         type='mmaib.AIBRoIHead',
         # the same bits as mmcv's, nearly three times as fast on a CPU
         bbox_roi_extractor=dict(roi_layer=dict(use_torchvision=True)),
-        bbox_head=dict(type='mmaib.AIBShared2FCBBoxHead', beta=0.01)))
+        bbox_head=dict(
+            type='mmaib.AIBShared2FCBBoxHead', latent=dict(beta=0.01))))
 
 # every rank draws its own noise; the hooks: docs/reliability.md
 randomness = dict(seed=None, diff_rank_seed=True)

@@ -19,9 +19,10 @@ model = dict(
             attention=dict(std_kernel=1, logit_norm=True),
             quantizer=dict(num_anchors=20, vq_weight=0.4, commit_weight=0.1),
             modulation=dict(mode='scale_residual', init='paper'))),
-    # std_source='mean' is the cheap form: 1.02 times the MACs, not 1.58
+    # latent.std_source='mean' is the cheap form: 1.02 times the MACs, not 1.58
     decode_head=dict(
-        type='mmaib.AIBUPerHead', std_source='feature', beta=0.01))
+        type='mmaib.AIBUPerHead',
+        latent=dict(std_source='feature', beta=0.01)))
 # AdamW lets the KL alone set the stds: at the full rate, within 100 steps
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'encoder.std': dict(lr_mult=0.01)}))

@@ -19,7 +19,8 @@ model = dict(
             attention=dict(logit_norm=True),
             quantizer=dict(num_anchors=20))),
     decode_head=dict(
-        type='mmaib.AIBUPerHead', std_source='feature', beta=0.01))
+        type='mmaib.AIBUPerHead',
+        latent=dict(std_source='feature', beta=0.01)))
 optim_wrapper = dict(
     constructor='mmaib.AIBLayerDecayOptimizerConstructor',
     paramwise_cfg=dict(

@@ -1,0 +1,174 @@
+"""The one road by which layers learn how many maps and latents to draw.
+
+A model opens :class:`Draws` around its training step or its evaluation; the
+layers deep inside ask it. So no signature between them carries a number of
+draws or a generator. Outside of it, as in a teacher's forward without
+gradient within a student's step, every layer works at its mean.
+
+Draws are folded into the batch, draw by draw: row ``l * N + n`` is draw l of
+element n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .checks import at_least
+from .functional import draw_gaussian
+
+FIELDS = ('attention', 'latent')
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How many maps and latents are drawn, and from which noise.
+
+    Args:
+        attention: L_a of [AIB]; None is the mean map.
+        latent: L_z of [AIB], for each map; None is the mean latent.
+        seed: of a generator of its own, seeded anew each time it is opened,
+            so that an evaluation repeats exactly and the global generator
+            is left alone; None takes the global one.
+
+    Example:
+        >>> with Draws(attention=4, seed=0).open():
+        ...     features = bottleneck(x)  # (4 * N, C, H, W)
+    """
+
+    attention: int | None = None
+    latent: int | None = None
+    seed: int | None = None
+
+    @classmethod
+    def from_config(cls, field: str, value: Any) -> Draws:
+        """Of a field ``'mean'`` or ``dict(attention=L_a, latent=L_z)``, with
+        ``seed`` in ``test_draws``; what is left out is the mean.
+
+        Raises:
+            TypeError, ValueError: telling the field, if it is neither.
+        """
+        if isinstance(value, cls):
+            return value
+        if value == 'mean':
+            return cls()
+        known = {*FIELDS, 'seed'} if field == 'test_draws' else {*FIELDS}
+        if not (isinstance(value, dict) and value and value.keys() <= known):
+            raise ValueError(
+                f"{field} must be 'mean' or a dict with some of "
+                f'{sorted(known)}, got {value!r}'
+            )
+        counts = [
+            _count(f'{field}.{name}', value.get(name, 'mean'))
+            for name in FIELDS
+        ]
+        seed = None
+        if field == 'test_draws':
+            seed = at_least('test_draws.seed', value.get('seed', 0), 0)
+        return cls(*counts, seed=seed)
+
+    @property
+    def mean(self) -> bool:
+        """Whether nothing is drawn."""
+        return self.attention is None and self.latent is None
+
+    @contextmanager
+    def open(self, device: torch.device | str = 'cpu') -> Iterator[None]:
+        """Let the layers inside the ``with`` draw so.
+
+        Args:
+            device: of the features, for the generator.
+        """
+        generator = None
+        if self.seed is not None and not self.mean:
+            generator = torch.Generator(device).manual_seed(self.seed)
+        opened = _Open(self, generator, torch.is_grad_enabled())
+        _active.append(opened)
+        try:
+            yield
+        finally:
+            _active.remove(opened)
+
+
+def _count(field: str, value: Any) -> int | None:
+    if value == 'mean':
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"{field} must be 'mean' or an integer >= 1, got {value!r}"
+        )
+    return value
+
+
+class _Open(NamedTuple):
+    draws: Draws
+    generator: torch.Generator | None
+    with_gradient: bool
+
+
+_MEAN = _Open(Draws(), None, False)
+_active: list[_Open] = []
+
+
+def _current() -> _Open:
+    if not _active:
+        return _MEAN
+    if _active[-1].with_gradient and not torch.is_grad_enabled():
+        return _MEAN  # a teacher's forward within a student's step
+    return _active[-1]
+
+
+def current() -> Draws:
+    """What is to be drawn here."""
+    return _current().draws
+
+
+def draw_maps(mean: Tensor, std: Tensor | None) -> Tensor:
+    """Draws of maps ``(L_a * N, ...)``, or their mean ``(N, ...)``."""
+    return _draw(mean, std, current().attention)
+
+
+def draw_latents(mean: Tensor, std: Tensor | None) -> Tensor:
+    """Draws of latents ``(L_z * N, ...)``, or their mean ``(N, ...)``."""
+    return _draw(mean, std, current().latent)
+
+
+def _draw(mean: Tensor, std: Tensor | None, count: int | None) -> Tensor:
+    if std is None:
+        return mean
+    if count is None:
+        # The std stays in the graph: DDP knows no unused parameters.
+        return mean + 0 * std if std.requires_grad else mean
+    return draw_gaussian(mean, std, count, _current().generator)
+
+
+def latent_noise(x: Tensor) -> Tensor | None:
+    """Standard normal noise ``(L_z * N, ...)`` for features of x's shape;
+    None at the mean."""
+    _, generator, _ = _current()
+    count = current().latent
+    if count is None:
+        return None
+    return torch.randn(
+        (count, *x.shape), dtype=x.dtype, device=x.device, generator=generator
+    ).flatten(0, 1)
+
+
+def mean_over_draws(x: Tensor, batch: int) -> Tensor:
+    """The mean over the draws that are folded into the batch of x.
+
+    Args:
+        x: ``(L * N, ...)``.
+        batch: N.
+
+    Returns:
+        ``(N, ...)``, x itself without draws.
+    """
+    if len(x) == batch:
+        return x
+    return x.unflatten(0, (-1, batch)).mean(0)
