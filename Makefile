@@ -8,30 +8,34 @@ RUN := $(THREADS) '$(VENV)/bin/python'
 PYTEST := $(RUN) -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-baseline demo-seg test test-slow test-openmmlab \
-	lint venv-path
+.PHONY: help setup env demo demo-baseline demo-seg test test-slow \
+	test-openmmlab lint venv-path
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-setup:  ## build the environment, once per machine (10 minutes)
+setup: env  ## build the environment, once per machine (10 minutes)
+	@printf 'the environment is ready; in each new shell:\n  source %q\n' \
+		'$(CURDIR)/tools/activate'
+
+env:
 	@tools/setup_env.sh
 
-demo: setup  ## train aib-qt on aerial photographs, evaluate, draw its attention (10 minutes)
+demo: env  ## train aib-qt on aerial photographs, evaluate, draw its attention (10 minutes)
 	@$(RUN) tools/demo.py --variant aib-qt --out work_dirs/demo
 
-demo-baseline: setup  ## the same for the plain detector
+demo-baseline: env  ## the same for the plain detector
 	@$(RUN) tools/demo.py --variant baseline --out work_dirs/demo-baseline
 
-demo-seg: setup  ## the same for segmentation, digits on photographs (10 minutes)
+demo-seg: env  ## the same for segmentation, digits on photographs (10 minutes)
 	@$(RUN) tools/demo.py --task segmentation --out work_dirs/demo-seg
 
-test: setup  ## lint, type-check and run the tests (10 minutes)
+test: env  ## lint, type-check and run the tests (10 minutes)
 	@$(MAKE) --no-print-directory lint
 	@echo 'tests, two processes:'
 	@$(PYTEST) -m 'not slow'
 
-test-slow: setup  ## the tests that take minutes each
+test-slow: env  ## the tests that take minutes each
 	@$(PYTEST) -m slow
 
 test-openmmlab:  ## the tests on OpenMMLab's own distributions, in their own environment
@@ -39,7 +43,7 @@ test-openmmlab:  ## the tests on OpenMMLab's own distributions, in their own env
 	@$(THREADS) "$$(tools/setup_env.sh --openmmlab --path)/bin/python" \
 		-m pytest -n 2 -rs -m 'not slow'
 
-lint: setup  ## ruff and mypy
+lint: env  ## ruff and mypy
 	@'$(VENV)/bin/ruff' check .
 	@'$(VENV)/bin/ruff' format --check .
 	@'$(VENV)/bin/mypy'

@@ -6,6 +6,7 @@ digits painted on photographs."""
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -68,7 +69,7 @@ def run(commands: list[str], *args: object) -> float:
         SystemExit: with the command, if it fails.
     """
     words = [sys.executable, *map(str, args)]
-    commands.append(' '.join(['python', *words[1:]]))
+    commands.append(shlex.join(['python', *words[1:]]))
     print(f'\n== {commands[-1]}', flush=True)
     begun = time.perf_counter()
     env = {**os.environ, 'MMAIB_DATA': 'data'}
@@ -118,8 +119,9 @@ def summary(
         '|---|---|',
         *(f'| {name} | {value:.0f} |' for name, value in seconds.items()),
         '',
-        'Commands:',
+        "Commands, in the checkout's folder:",
         '',
+        '    source tools/activate',
         *(f'    {command}' for command in commands),
         '',
         'Versions:',
@@ -179,7 +181,12 @@ def main() -> None:
         metrics(ROOT / out / 'evaluation'),
     )
     (ROOT / out / 'summary.md').write_text(text)
-    print(f'\n{text}\nwritten to {out}/summary.md', flush=True)
+    print(f'\n{text}\nwritten to {out}/summary.md')
+    print(
+        'next, with a config of yours:\n'
+        f'  source {shlex.quote(str(ROOT / "tools" / "activate"))}\n'
+        '  python tools/train.py CONFIG'
+    )
 
 
 if __name__ == '__main__':
