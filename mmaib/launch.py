@@ -38,6 +38,19 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def device_argument(name: str) -> torch.device:
+    """The type of an argument ``--device``.
+
+    Raises:
+        argparse.ArgumentTypeError: if torch finds no such device.
+    """
+    try:
+        return torch.empty(1, device=name).device
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f'{name!r}: {reason}') from error
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config with the common arguments merged in."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

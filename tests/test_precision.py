@@ -74,6 +74,8 @@ def make(kind, name, draws=None):
     """A small model and a batch for it; ``draws='mean'`` has no noise."""
     if kind == 'detector':
         host, cfg = det, det.shrink(det.aib_config(name))
+        # mmcv's has no bfloat16
+        cfg.model.roi_head.bbox_roi_extractor.roi_layer.use_torchvision = True
     else:
         deeplab = f'{name}_deeplabv3plus_r50-d8_4xb4-80k_ade20k-512x512.py'
         path = {

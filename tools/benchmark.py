@@ -9,10 +9,12 @@ number of proposals. MACs are counted on a real `predict`, with all draws, or
 on the forward pass of a training step. The tables: Faster R-CNN R50 (one
 800x1344 image), UPerNet BEiT-base (512x512, training on two), and
 `nearest_anchor` against a table of Q distances.
+
+With `--device cuda` the tables also tell the peak of the GPU's memory during
+a call, without the weights.
 """
 
 import argparse
-import ctypes
 import platform
 from collections.abc import Callable
 from functools import partial
@@ -28,8 +30,9 @@ from torch import Tensor
 from mmaib import testing
 from mmaib.compat import report
 from mmaib.functional import nearest_anchor
+from mmaib.launch import device_argument
 from mmaib.testing import BEIT, COCO, UPERNET
-from mmaib.testing.measure import gmacs, interleaved, millions
+from mmaib.testing.measure import gmacs, interleaved, millions, peak_mib
 
 DETECTOR = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
 TABLES = ('detector', 'segmentor', 'anchors')
@@ -80,78 +83,85 @@ def training(model: Any, data: dict) -> Variant:
     )
 
 
+def head(device: torch.device) -> list[str]:
+    """Head of a table of variants."""
+    cells = ['time / host', 'median s', 'GMACs', 'M parameters']
+    if device.type == 'cuda':
+        cells.append('peak MiB')
+    return [
+        f'| variant | {" | ".join(cells)} |',
+        '|---' * (1 + len(cells)) + '|',
+    ]
+
+
 def rows(
-    variants: dict[str, Variant], bases: list[str], rounds: int
+    variants: dict[str, Variant],
+    base: str,
+    rounds: int,
+    device: torch.device,
 ) -> list[str]:
-    """Markdown rows, with the ratio to each base in turn."""
-    times = interleaved({k: v.timed for k, v in variants.items()}, rounds)
+    """Rows under that head, ``base`` being the host."""
+    on_gpu = device.type == 'cuda'
+    calls = {name: variant.timed for name, variant in variants.items()}
+    times = interleaved(calls, rounds, device)
     lines = []
     for name, variant in variants.items():
-        ratios = ' | '.join(f'{ratio(times, name, b):.3f}' for b in bases)
-        lines.append(
-            f'| {name} | {ratios} | {median(times[name]):.2f} '
-            f'| {gmacs(variant.counted):.1f} '
-            f'| {millions(variant.model):.2f} |'
-        )
+        cells = [
+            f'{ratio(times, name, base):.3f}',
+            f'{median(times[name]):{".4f" if on_gpu else ".2f"}}',
+            f'{gmacs(variant.counted):.1f}',
+            f'{millions(variant.model):.2f}',
+        ]
+        if on_gpu:
+            variant.model.zero_grad(set_to_none=True)
+            cells.append(peak_mib(variant.timed, device))
+        lines.append(f'| {name} | {" | ".join(cells)} |')
     return lines
 
 
 def detector_table(
-    config: Path, size: tuple[int, int], rounds: int
+    config: Path, size: tuple[int, int], rounds: int, device: torch.device
 ) -> list[str]:
-    """The host, the host with torchvision's RoIAlign, which our config asks
-    for, and ours with the host's weights."""
+    """The host, and ours with its weights."""
     from mmdet.testing import demo_mm_inputs
 
     from mmaib.testing import detection
 
-    cfgs = [
-        detection.plain_config(),
-        detection.plain_config(),
-        Config.fromfile(config),
-    ]
-    roi_layer = cfgs[1].model.roi_head.bbox_roi_extractor.roi_layer
-    roi_layer.use_torchvision = True
+    cfgs = detection.plain_config(), Config.fromfile(config)
     for cfg in cfgs:
         cfg.model.backbone.init_cfg = None
-    host, swapped, ours = map(detection.build, cfgs)
-    for other in (swapped, ours):
-        other.load_state_dict(host.state_dict(), strict=False)
+    host, ours = (detection.build(cfg).to(device) for cfg in cfgs)
+    ours.load_state_dict(host.state_dict(), strict=False)
     torch.manual_seed(0)
     data = demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
     return [
-        '| variant | time / host | time / host with the same RoIAlign '
-        '| median s | GMACs | M parameters |',
-        '|---|---|---|---|---|---|',
+        *head(device),
         *rows(
             {
                 'host': inference(host, data),
-                'host, torchvision RoIAlign': inference(swapped, data),
                 'ours, mean': inference(ours, data),
                 'ours, L_a = 1': inference(ours, data, 1),
                 'ours, L_a = 4': inference(ours, data, 4),
             },
-            ['host', 'host, torchvision RoIAlign'],
+            'host',
             rounds,
+            device,
         ),
         *rows(
             {
                 'host, training step': training(host, data),
-                'host, torchvision RoIAlign, training step': training(
-                    swapped, data
-                ),
                 'ours, training step': training(ours, data),
             },
-            [
-                'host, training step',
-                'host, torchvision RoIAlign, training step',
-            ],
+            'host, training step',
             rounds,
+            device,
         ),
     ]
 
 
-def segmentor_table(size: tuple[int, int], rounds: int) -> list[str]:
+def segmentor_table(
+    size: tuple[int, int], rounds: int, device: torch.device
+) -> list[str]:
     """The host, and both forms of the std with the host's weights."""
     from mmaib.testing import segmentation
 
@@ -165,15 +175,16 @@ def segmentor_table(size: tuple[int, int], rounds: int) -> list[str]:
         cfg.model.backbone.img_size = size
         cfg.model.data_preprocessor.update(size=size, test_cfg=dict(size=size))
         cfg.model.test_cfg = dict(mode='whole')
-    host, paper, cheap = map(segmentation.build, (plain, paper, cheap))
+    host, paper, cheap = (
+        segmentation.build(cfg).to(device) for cfg in (plain, paper, cheap)
+    )
     for ours in (paper, cheap):
         ours.load_state_dict(host.state_dict(), strict=False)
     torch.manual_seed(0)
     one = segmentation.inputs((size,), 150)
     two = segmentation.inputs((size, size), 150)
     return [
-        '| variant | time / host | median s | GMACs | M parameters |',
-        '|---|---|---|---|---|',
+        *head(device),
         *rows(
             {
                 'host': inference(host, one),
@@ -183,8 +194,9 @@ def segmentor_table(size: tuple[int, int], rounds: int) -> list[str]:
                 'ours, L_a = 2, std 3x3': inference(paper, one, 2),
                 'ours, L_a = 2, std 1x1': inference(cheap, one, 2),
             },
-            ['host'],
+            'host',
             rounds,
+            device,
         ),
         *rows(
             {
@@ -192,8 +204,9 @@ def segmentor_table(size: tuple[int, int], rounds: int) -> list[str]:
                 'ours, training step, std 3x3': training(paper, two),
                 'ours, training step, std 1x1': training(cheap, two),
             },
-            ['host, training step'],
+            'host, training step',
             rounds,
+            device,
         ),
     ]
 
@@ -204,26 +217,7 @@ def distance_table(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     return anchors[indices], indices
 
 
-def peak_mib(call: Callable[[], Any]) -> str:
-    """Growth of this process's memory at the peak of one call (Linux)."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # or freed memory hides the growth
-        Path('/proc/self/clear_refs').write_text('5')  # resets the peak
-        before = _status_kib('VmRSS')
-        call()
-        return f'{(_status_kib("VmHWM") - before) / 1024:.0f}'
-    except (OSError, AttributeError):
-        return 'not measured'
-
-
-def _status_kib(field: str) -> int:
-    for line in Path('/proc/self/status').read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1])
-    raise OSError(f'no {field} in /proc/self/status')
-
-
-def anchor_table(rounds: int) -> list[str]:
+def anchor_table(rounds: int, device: torch.device) -> list[str]:
     """Markdown rows for `nearest_anchor` against the distance table."""
     shape = (8, 1, 200, 336)
     lines = [
@@ -232,13 +226,14 @@ def anchor_table(rounds: int) -> list[str]:
         '|---|---|---|---|',
     ]
     for num_anchors in (20, 50, 200):
-        x, anchors = torch.rand(shape), torch.linspace(0, 1, num_anchors)
+        x = torch.rand(shape, device=device)
+        anchors = torch.linspace(0, 1, num_anchors, device=device)
         variants = {
             'ours': partial(nearest_anchor, x, anchors),
             'table': partial(distance_table, x, anchors),
         }
-        times = interleaved(variants, rounds)
-        peaks = [peak_mib(call) for call in variants.values()]
+        times = interleaved(variants, rounds, device)
+        peaks = [peak_mib(call, device) for call in variants.values()]
         lines.append(
             f'| Q = {num_anchors} '
             f'| {median(times["ours"]) * 1e3:.1f} ms : '
@@ -273,6 +268,9 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument(
+        '--device', type=device_argument, default='cpu', help='cpu or cuda'
+    )
+    parser.add_argument(
         '--only', choices=TABLES, nargs='+', default=TABLES, help='tables'
     )
     parser.add_argument('--out', type=Path, help='markdown file to write')
@@ -280,15 +278,19 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     # or every model's initialisation is told parameter by parameter
     MMLogger.get_instance('mmengine', log_level='WARNING')
+    where = f'{args.threads} thread(s)'
+    if args.device.type == 'cuda':
+        where = torch.cuda.get_device_name(args.device)
     lines = [
-        f'Benchmark: {args.threads} thread(s), median of {args.rounds} '
-        'interleaved rounds.',
+        f'Benchmark: {where}, median of {args.rounds} interleaved rounds.',
         '',
     ]
     if 'detector' in args.only:
         height, width = args.size
         lines += [f'{args.config.stem}, one {height}x{width} image:', '']
-        lines += detector_table(args.config, (height, width), args.rounds)
+        lines += detector_table(
+            args.config, (height, width), args.rounds, args.device
+        )
         lines.append('')
     if 'segmentor' in args.only:
         height, width = args.seg_size
@@ -297,10 +299,10 @@ def main() -> None:
             'training; GMACs of the forward pass:',
             '',
         ]
-        lines += segmentor_table((height, width), args.rounds)
+        lines += segmentor_table((height, width), args.rounds, args.device)
         lines.append('')
     if 'anchors' in args.only:
-        lines += anchor_table(max(args.rounds, 9))
+        lines += anchor_table(max(args.rounds, 9), args.device)
         lines.append('')
     lines += [f'    {line}' for line in report()[0].splitlines()]
     lines += ['', f'    {platform.platform()}, {platform.processor()}', '']

@@ -1,28 +1,67 @@
-"""Time and arithmetic of calls."""
+"""Time, memory and arithmetic of calls."""
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
 def interleaved(
-    variants: Mapping[str, Callable[[], Any]], rounds: int
+    variants: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    device: torch.device | str = 'cpu',
 ) -> dict[str, list[float]]:
-    """Seconds of each variant in each round; one round warms up."""
+    """Seconds of each variant in each round; the first rounds warm up, one
+    on a CPU, three on a GPU."""
+    on_gpu = torch.device(device).type == 'cuda'
     times: dict[str, list[float]] = {name: [] for name in variants}
-    for round_ in range(rounds + 1):
+    for round_ in range(-2 if on_gpu else 0, rounds + 1):
         for name, call in variants.items():
+            if on_gpu:
+                torch.cuda.synchronize(device)
             begun = time.perf_counter()
             call()
-            if round_:
+            if on_gpu:  # a call returns before its kernels do
+                torch.cuda.synchronize(device)
+            if round_ > 0:
                 times[name].append(time.perf_counter() - begun)
         print(f'  round {round_} of {rounds}', flush=True)
     return times
+
+
+def peak_mib(
+    call: Callable[[], Any], device: torch.device | str = 'cpu'
+) -> str:
+    """Growth of the memory at the peak of one call: what tensors take on a
+    GPU, what this process takes of the machine's on a CPU (Linux)."""
+    if torch.device(device).type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        allocated = torch.cuda.memory_allocated(device)
+        call()
+        peak = torch.cuda.max_memory_allocated(device)
+        return f'{(peak - allocated) / 2**20:.0f}'
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # or freed memory hides the growth
+        Path('/proc/self/clear_refs').write_text('5')  # resets the peak
+        before = _status_kib('VmRSS')
+        call()
+        return f'{(_status_kib("VmHWM") - before) / 1024:.0f}'
+    except (OSError, AttributeError):
+        return 'not measured'
+
+
+def _status_kib(field: str) -> int:
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise OSError(f'no {field} in /proc/self/status')
 
 
 def gmacs(call: Callable[[], Any]) -> float:

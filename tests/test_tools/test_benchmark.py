@@ -1,3 +1,5 @@
+import pytest
+
 from mmaib.testing import REPOSITORY
 
 
@@ -18,7 +20,7 @@ def test_benchmark_writes_its_tables(run, tmp_path):
     )  # fmt: skip
     rows = read_rows(out)
     macs = {
-        name: float(rows[name][3])
+        name: float(rows[name][2])
         for name in ('host', 'ours, mean', 'ours, L_a = 1', 'ours, L_a = 4')
     }
     assert float(rows['host'][0]) == 1
@@ -52,3 +54,12 @@ def test_benchmark_of_segmentation(run, tmp_path):
     for form in ('std 3x3', 'std 1x1'):
         one = macs[f'ours, L_a = 1, {form}']
         assert one < macs[f'ours, L_a = 2, {form}'] < 2 * one
+
+
+@pytest.mark.parametrize(
+    'tool', ['benchmark.py', 'analysis_tools/attention.py']
+)
+def test_a_device_that_is_not_there(run, tool):
+    out = run(REPOSITORY / 'tools' / tool, '--device', 'cuda:99', check=False)
+    assert out.returncode == 2
+    assert "argument --device: 'cuda:99': " in out

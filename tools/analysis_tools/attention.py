@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
 from mmengine.registry import (
     MODELS,
     VISUALIZERS,
@@ -29,6 +30,7 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
+from mmaib.launch import device_argument
 from mmaib.layers import capture_attention
 from mmaib.preflight import check_checkpoint
 from mmaib.visualization import (
@@ -41,7 +43,9 @@ from mmaib.visualization import (
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
 
-def load(cfg: Config, checkpoint: str) -> tuple[Any, Visualizer]:
+def load(
+    cfg: Config, checkpoint: str, device: torch.device
+) -> tuple[Any, Visualizer]:
     """Model in evaluation mode, and the host's visualizer."""
     init_default_scope(cfg.default_scope)
     # as the Runner does; mmpretrain's configs have it beside the model
@@ -55,7 +59,7 @@ def load(cfg: Config, checkpoint: str) -> tuple[Any, Visualizer]:
         {**visualizer, 'name': 'attention', 'vis_backends': None}
     )
     visualizer.dataset_meta = loaded.get('meta', {}).get('dataset_meta', {})
-    return model.eval(), visualizer
+    return model.to(device).eval(), visualizer
 
 
 def test_pipeline(cfg: Config) -> Compose:
@@ -100,7 +104,7 @@ def draw(
     """Write the picture and the raw maps of one image."""
     data: Any = pseudo_collate([pipeline(loadable(pipeline, path))])
     with capture_attention(model) as captured_maps:
-        (sample,) = model.test_step(data)
+        sample = model.test_step(data)[0].cpu()
     maps = whole_maps(model, captured_maps, sample.metainfo)
     if is_classified(sample):
         image, sample = classifier_input(model, data['inputs'], sample)
@@ -110,9 +114,9 @@ def draw(
     mmcv.imwrite(drawn[..., ::-1], str(out / f'{path.stem}.png'))
     for level, captured in enumerate(maps):
         stem = f'{path.stem}.level{level}'
-        np.save(out / f'{stem}.npy', captured.mean[0, 0].numpy())
+        np.save(out / f'{stem}.npy', captured.mean[0, 0].cpu().numpy())
         if captured.quantized is not None:
-            quantized = captured.quantized[0, 0].numpy()
+            quantized = captured.quantized[0, 0].cpu().numpy()
             np.save(out / f'{stem}.quantized.npy', quantized)
 
 
@@ -126,6 +130,12 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--score-thr', type=float, default=0.3)
     parser.add_argument('--max-images', type=int, help='the first so many')
+    parser.add_argument(
+        '--device',
+        type=device_argument,
+        default=get_device(),
+        help='default: a GPU if there is one',
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
     compat.register_config_sources()
@@ -136,7 +146,7 @@ def main() -> None:
         paths = images(args.images)[: args.max_images]
     except FileNotFoundError as error:
         sys.exit(str(error))
-    model, visualizer = load(cfg, args.checkpoint)
+    model, visualizer = load(cfg, args.checkpoint, args.device)
     args.out.mkdir(parents=True, exist_ok=True)
     pipeline = test_pipeline(cfg)
     for path in track_iter_progress(paths):

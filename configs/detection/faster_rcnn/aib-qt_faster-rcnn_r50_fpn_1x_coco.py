@@ -18,8 +18,6 @@ model = dict(
             modulation=dict(mode='scale_residual', init='paper'))),
     roi_head=dict(
         type='mmaib.AIBRoIHead',
-        # the same bits as mmcv's, nearly three times as fast on a CPU
-        bbox_roi_extractor=dict(roi_layer=dict(use_torchvision=True)),
         bbox_head=dict(
             type='mmaib.AIBShared2FCBBoxHead', latent=dict(beta=0.01))))
 
