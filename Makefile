@@ -9,7 +9,7 @@ PYTEST := $(RUN) -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env demo demo-baseline demo-seg test test-slow \
-	test-openmmlab lint venv-path
+	test-gpu test-openmmlab lint venv-path
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,9 @@ test: env  ## lint, type-check and run the tests (10 minutes)
 
 test-slow: env  ## the tests that take minutes each
 	@$(PYTEST) -m slow
+
+test-gpu: env  ## the tests that need a CUDA device
+	@$(RUN) -m pytest -rs -m gpu
 
 test-openmmlab:  ## the tests on OpenMMLab's own distributions, in their own environment
 	@tools/setup_env.sh --openmmlab

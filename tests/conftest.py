@@ -19,10 +19,14 @@ def seed():
 
 
 def pytest_collection_modifyitems(items):
+    reasons = {}
     if not shared_data().is_dir():
-        skip = pytest.mark.skip(
-            reason=f'no real images in {shared_data()} (MMAIB_SHARED_DATA)'
+        reasons['shared_data'] = (
+            f'no real images in {shared_data()} (MMAIB_SHARED_DATA)'
         )
+    if not torch.cuda.is_available() and 'MMAIB_TEST_DEVICE' not in os.environ:
+        reasons['gpu'] = 'no CUDA device'
+    for name, reason in reasons.items():
         for item in items:
-            if item.get_closest_marker('shared_data'):
-                item.add_marker(skip)
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
