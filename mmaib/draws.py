@@ -70,7 +70,7 @@ class Draws:
         seed = None
         if field == 'test_draws':
             seed = at_least('test_draws.seed', value.get('seed', 0), 0)
-        return cls(*counts, seed=seed)
+        return cls(counts[0], counts[1], seed)
 
     @property
     def mean(self) -> bool:

@@ -7,7 +7,7 @@ from mmengine.registry import MODEL_WRAPPERS, MODELS, init_default_scope
 
 from mmaib import launch, preflight
 from mmaib.aux_losses import with_aux_losses
-from mmaib.layers import AttentiveBottleneck
+from mmaib.layers import AttentiveBottleneck, GaussianEncoder
 from mmaib.testing import segmentation as seg
 from mmaib.testing.detection import COCO
 
@@ -215,6 +215,17 @@ def test_a_model_that_does_not_collect():
     with pytest.raises(TypeError, match=r'teacher\.bottleneck'):
         preflight.check_collects(outer)
     preflight.check_collects(torch.nn.Linear(1, 1))
+
+
+class OwnEncoder(GaussianEncoder):
+    """A user's, from a module of theirs."""
+
+
+def test_a_layer_of_ones_own_that_would_not_be_heard():
+    head = torch.nn.Module()
+    head.latent = OwnEncoder(2, 3)
+    with pytest.raises(TypeError, match=r'latent \(OwnEncoder\)'):
+        preflight.check_collects(head)
 
 
 def test_a_host_that_is_not_installed(monkeypatch):

@@ -50,6 +50,20 @@ def test_carries_configs_and_tools(installed):
     assert not (installed / 'tests').exists()
 
 
+def test_its_tools_find_their_configs(installed, tmp_path):
+    tool = installed / 'mmaib' / '.mim' / 'tools' / 'table2.py'
+    out = subprocess.run(
+        [sys.executable, str(tool), '--report-only', '--rows', '3',
+         '--out', str(tmp_path)],
+        env={**os.environ, 'PYTHONPATH': str(installed)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert 'VGG-aib-qt' in out.stdout, out.stderr[-2000:]
+    assert 'not run' in out.stdout
+
+
 def test_its_configs_resolve_as_a_base(installed, tmp_path):
     child = tmp_path / 'child.py'
     child.write_text(

@@ -24,12 +24,17 @@ def test_schedules(schedule, factors):
     )
 
 
+class OwnEncoder(GaussianEncoder):
+    """A user's, from a module of theirs."""
+
+
 @pytest.fixture
 def model():
     return nn.ModuleDict(
         dict(
             encoder=GaussianEncoder(2, 3, beta=0.01),
             bottleneck=AttentiveBottleneck(2, beta=0.5),
+            own=OwnEncoder(2, 3, beta=0.1),
             without=GaussianEncoder(2, 3, beta=0.0),
         )
     )
@@ -46,6 +51,7 @@ def test_every_beta_follows_the_step(model, by_epoch):
         hook.before_train_iter(runner, 0)
         assert model['encoder'].beta == pytest.approx(factor * 0.01)
         assert model['bottleneck'].beta == pytest.approx(factor * 0.5)
+        assert model['own'].beta == pytest.approx(factor * 0.1)
         assert model['without'].beta == 0
         hub = MessageHub.get_current_instance()
         assert hub.get_scalar('train/beta_factor').current() == factor
