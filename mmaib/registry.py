@@ -66,10 +66,13 @@ MODELS = PluginRegistry(
     'model',
     parent=root.MODELS,
     scope='mmaib',
-    locations=['mmaib.layers', 'mmaib.datasets'],
+    locations=['mmaib.layers', 'mmaib.sample'],
 )
 HOOKS = PluginRegistry(
-    'hook', parent=root.HOOKS, scope='mmaib', locations=['mmaib.hooks']
+    'hook',
+    parent=root.HOOKS,
+    scope='mmaib',
+    locations=['mmaib.hooks', 'mmaib.reliability'],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry(
     'optimizer wrapper constructor',
@@ -81,11 +84,11 @@ DATASETS = PluginRegistry(
     'dataset',
     parent=root.DATASETS,
     scope='mmaib',
-    locations=['mmaib.datasets'],
+    locations=['mmaib.sample'],
 )
 TRANSFORMS = PluginRegistry(
     'transform',
     parent=root.TRANSFORMS,
     scope='mmaib',
-    locations=['mmaib.datasets'],
+    locations=['mmaib.reliability'],
 )

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import checkpoint
 from torch.utils.data import DataLoader
 
-from mmaib.checkpoint import read_checkpoint
+from mmaib.reliability.checkpoint import read_checkpoint
 from mmaib.testing import detection as det
 from mmaib.testing import loss
 from mmaib.testing import segmentation as seg

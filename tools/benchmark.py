@@ -30,7 +30,7 @@ from torch import Tensor
 from mmaib import testing
 from mmaib.compat import report
 from mmaib.functional import nearest_anchor
-from mmaib.launch import device_argument
+from mmaib.reliability.launch import device_argument
 from mmaib.testing import BEIT, COCO, UPERNET
 from mmaib.testing.measure import gmacs, interleaved, millions, peak_mib
 

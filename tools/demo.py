@@ -25,7 +25,7 @@ class Demo(NamedTuple):
 
     Attributes:
         config: the baseline's, in `configs/sample`.
-        dataset: module of `mmaib.datasets`, and folder in `data`.
+        dataset: module of `mmaib.sample`, and folder in `data`.
         held_out: folder of the data set with the images to draw.
         metrics: fields of the evaluation.
         minutes: of training, about, on one thread.
@@ -151,7 +151,7 @@ def main() -> None:
     commands: list[str] = []
     seconds: dict[str, float] = {}
     seconds['data set'] = run(
-        commands, '-m', f'mmaib.datasets.{demo.dataset}', '--out', data
+        commands, '-m', f'mmaib.sample.{demo.dataset}', '--out', data
     )
     print(
         f'\ntraining: about {demo.minutes} minutes on one thread', flush=True

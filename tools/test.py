@@ -6,8 +6,13 @@ import os.path as osp
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 
-from mmaib import preflight
-from mmaib.launch import argument_parser, build_runner, leave, load_config
+from mmaib.reliability import preflight
+from mmaib.reliability.launch import (
+    argument_parser,
+    build_runner,
+    leave,
+    load_config,
+)
 
 
 def parse_args() -> argparse.Namespace:

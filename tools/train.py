@@ -5,8 +5,13 @@ import argparse
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from mmaib import preflight
-from mmaib.launch import argument_parser, build_runner, leave, load_config
+from mmaib.reliability import preflight
+from mmaib.reliability.launch import (
+    argument_parser,
+    build_runner,
+    leave,
+    load_config,
+)
 
 
 def parse_args() -> argparse.Namespace:

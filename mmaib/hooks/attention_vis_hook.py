@@ -79,7 +79,7 @@ class AttentionVisHook(Hook):
         self._capture = None
         if not self._maps or not outputs:
             return
-        from mmaib.visualization import (
+        from mmaib.hooks.visualization import (
             classifier_input,
             is_classified,
             picture,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmaib.datasets import digits, trees
+from mmaib.sample import digits, trees
 from mmaib.testing import REPOSITORY
 
 

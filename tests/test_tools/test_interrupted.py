@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
-from mmaib.checkpoint import read_checkpoint
+from mmaib.reliability.checkpoint import read_checkpoint
 from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'

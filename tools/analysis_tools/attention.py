@@ -30,15 +30,15 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
-from mmaib.launch import device_argument
-from mmaib.layers import capture_attention
-from mmaib.preflight import check_checkpoint
-from mmaib.visualization import (
+from mmaib.hooks.visualization import (
     classifier_input,
     is_classified,
     picture,
     whole_maps,
 )
+from mmaib.layers import capture_attention
+from mmaib.reliability.launch import device_argument
+from mmaib.reliability.preflight import check_checkpoint
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 

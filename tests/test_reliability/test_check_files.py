@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmaib.datasets import CheckFiles, check_files
+from mmaib.reliability import CheckFiles, check_files
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
 

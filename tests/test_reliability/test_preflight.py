@@ -5,9 +5,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODEL_WRAPPERS, MODELS, init_default_scope
 
-from mmaib import launch, preflight
 from mmaib.aux_losses import with_aux_losses
 from mmaib.layers import AttentiveBottleneck, GaussianEncoder
+from mmaib.reliability import launch, preflight
 from mmaib.testing import segmentation as seg
 from mmaib.testing.detection import COCO
 

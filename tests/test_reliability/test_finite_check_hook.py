@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmaib.hooks import FiniteCheckHook
+from mmaib.reliability import FiniteCheckHook
 
 RUNNER = SimpleNamespace(iter=6)
 NAN = float('nan')

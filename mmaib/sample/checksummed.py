@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmaib.files import write_whole
+from mmaib.reliability.files import write_whole
 
 SUMS = 'SHA256SUMS.json'
 

@@ -6,7 +6,7 @@ mask, figure against ground, is exact, as it is what was painted. Training
 takes the photographs' left parts and the first 1,397 digits, validation the
 right parts and the other digits.
 
-    python -m mmaib.datasets.digits --out data/digits
+    python -m mmaib.sample.digits --out data/digits
 
 Running it again checks every file and rewrites only what is missing or
 damaged. Files of other names are left alone.
@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mmaib.datasets import checksummed
+from mmaib.sample import checksummed
 
 VERSION = 1
 SIDE = 128
@@ -154,7 +154,7 @@ def main() -> None:
     try:
         built = build(out)
     except ModuleNotFoundError as error:
-        sys.exit(f'mmaib.datasets.digits: {error}')
+        sys.exit(f'mmaib.sample.digits: {error}')
     for split in SPLITS:
         print(f'{out}/img_dir/{split.name}: {split.num_images} images')
     print('written' if built else 'already complete, checksums right')

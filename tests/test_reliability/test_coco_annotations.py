@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmaib.datasets.coco_annotations import check_coco
+from mmaib.reliability.coco_annotations import check_coco
 
 
 def coco():

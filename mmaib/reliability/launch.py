@@ -14,8 +14,9 @@ from mmengine.dist import is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmaib import compat, preflight
-from mmaib.checkpoint import load_safely
+from mmaib import compat
+from mmaib.reliability import preflight
+from mmaib.reliability.checkpoint import load_safely
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import find_latest_checkpoint
 from torch import Tensor, nn
 
-from mmaib.checkpoint import read_checkpoint
+from mmaib.reliability.checkpoint import read_checkpoint
 
 from .fields import having
 

@@ -3,7 +3,7 @@ import json
 import pytest
 from PIL import Image
 
-from mmaib.datasets import trees
+from mmaib.sample import trees
 
 
 @pytest.fixture(scope='module')

@@ -10,8 +10,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmaib.files import write_whole
 from mmaib.registry import HOOKS
+from mmaib.reliability.files import write_whole
 
 
 class AtomicLocalBackend(LocalBackend):

@@ -7,7 +7,12 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch._tensor import _rebuild_from_type_v2 as rebuild
 
-from mmaib.checkpoint import SAFE, TRUSTED, load_safely, read_checkpoint
+from mmaib.reliability.checkpoint import (
+    SAFE,
+    TRUSTED,
+    load_safely,
+    read_checkpoint,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import torch
 from mmengine.registry import init_default_scope
 from skimage import data as photographs
 
-from mmaib.datasets import EfficientNetLite0
-from mmaib.datasets.efficientnet_lite0 import load_imagenet_weights
+from mmaib.sample import EfficientNetLite0
+from mmaib.sample.efficientnet_lite0 import load_imagenet_weights
 
 
 def coffee():

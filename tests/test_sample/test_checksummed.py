@@ -1,6 +1,6 @@
 import pytest
 
-from mmaib.datasets import checksummed
+from mmaib.sample import checksummed
 
 FILES = {'a/1.png': b'one', 'b.json': b'{}'}
 

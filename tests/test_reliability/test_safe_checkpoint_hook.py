@@ -9,9 +9,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmaib.checkpoint import read_checkpoint
-from mmaib.hooks import SafeCheckpointHook
-from mmaib.hooks.safe_checkpoint_hook import AtomicLocalBackend
+from mmaib.reliability import SafeCheckpointHook
+from mmaib.reliability.checkpoint import read_checkpoint
+from mmaib.reliability.safe_checkpoint_hook import AtomicLocalBackend
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):

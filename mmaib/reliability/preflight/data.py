@@ -11,7 +11,7 @@ from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from mmaib.datasets.coco_annotations import check_coco
+from mmaib.reliability.coco_annotations import check_coco
 
 from .fields import having
 

@@ -4,7 +4,7 @@ The package ``deepforest`` (MIT) ships aerial photographs of Yellowstone with
 the boxes of their trees. The larger one becomes overlapping training tiles,
 the other, taken 13 km away, test tiles, both as COCO json.
 
-    python -m mmaib.datasets.trees --out data/trees
+    python -m mmaib.sample.trees --out data/trees
 
 Running it again checks every file and rewrites only what is missing or
 damaged. Files of other names are left alone.
@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
-from mmaib.datasets import checksummed
+from mmaib.sample import checksummed
 
 VERSION = 1
 TILE = 256
@@ -177,7 +177,7 @@ def main() -> None:
     try:
         built = build(out)
     except (ModuleNotFoundError, ValueError) as error:
-        sys.exit(f'mmaib.datasets.trees: {error}')
+        sys.exit(f'mmaib.sample.trees: {error}')
     for photo in PHOTOGRAPHS:
         coco = json.loads(
             (out / f'annotations/{photo.split}.json').read_text()

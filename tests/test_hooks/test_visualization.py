@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from mmaib.draws import Draws
-from mmaib.layers import AttentiveBottleneck, CapturedMap, capture_attention
-from mmaib.testing import segmentation as seg
-from mmaib.visualization import (
+from mmaib.hooks.visualization import (
     attention_figure,
     classifier_input,
     finest_quantized,
@@ -16,6 +14,8 @@ from mmaib.visualization import (
     whole_maps,
     windows,
 )
+from mmaib.layers import AttentiveBottleneck, CapturedMap, capture_attention
+from mmaib.testing import segmentation as seg
 
 
 def test_a_map_lands_where_it_belongs_without_the_padding():

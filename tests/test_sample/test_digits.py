@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmaib.datasets import digits
+from mmaib.sample import digits
 
 
 @pytest.fixture(scope='module')
