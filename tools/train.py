@@ -61,6 +61,7 @@ def main() -> None:
     cfg = load_config(args)
     apply_options(cfg, args)
     preflight.check_weights(cfg)
+    preflight.take_seed(cfg)
     runner = build_runner(cfg, ('train_dataloader', 'val_dataloader'))
     preflight.check_collects(runner.model)
     preflight.check_batch(runner.model, cfg.train_dataloader.get('batch_size'))

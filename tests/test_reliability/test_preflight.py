@@ -172,6 +172,34 @@ def test_resuming_what_is_not_whole(tmp_path):
         preflight.check_resume(cfg, Saved())
 
 
+def test_the_seed_of_what_is_resumed(tmp_path):
+    path = tmp_path / 'iter_2.pth'
+    torch.save(dict(state_dict={}, meta=dict(seed=7)), path)
+    (tmp_path / 'last_checkpoint').write_text(str(path))
+    own = dict(seed=None, diff_rank_seed=True)
+    latest = dict(resume=True, work_dir=str(tmp_path), randomness=own)
+    elsewhere = str(tmp_path / 'elsewhere')
+    named = dict(latest, work_dir=elsewhere, load_from=str(path))
+    other = dict(latest, randomness=dict(own, seed=3))
+    for fields in (latest, named, other):
+        cfg = Config(fields)
+        preflight.take_seed(cfg)
+        assert cfg.randomness == dict(seed=7, diff_rank_seed=True)
+    # weights alone, a new training, and what MMEngine itself reads
+    for fields in (
+        dict(latest, resume=False),
+        dict(latest, work_dir=elsewhere),
+        dict(latest, load_from='http://host/iter_2.pth'),
+    ):
+        cfg = Config(fields)
+        preflight.take_seed(cfg)
+        assert cfg.randomness == own
+    cfg = Config(dict(latest, load_from='no.pth'))
+    preflight.check_weights(cfg)
+    with pytest.raises(FileNotFoundError, match="resume: 'no.pth' is not"):
+        preflight.take_seed(cfg)
+
+
 def test_beits_weights_are_told_with_their_converter():
     cfg = seg.config(seg.UPERNET / seg.BEIT)
     with pytest.raises(

@@ -15,7 +15,6 @@ COMMON = [
     'train_dataloader.batch_size=2',
     *NO_WORKERS,
     'val_dataloader.dataset.indices=2',
-    'randomness.seed=1',
 ]
 STEPS = 8
 # epochs of four steps, a checkpoint and a validation after each
@@ -85,6 +84,12 @@ def train(run, probed, tmp_path):
     return run_train
 
 
+def seed_of(checkpoint):
+    """The option that gives another training the seed this one drew: the
+    configs leave it open."""
+    return f'randomness.seed={checkpoint["meta"]["seed"]}'
+
+
 def assert_same_training(one, other):
     for part in ('state_dict', 'optimizer'):
         torch.testing.assert_close(one[part], other[part], rtol=0, atol=0)
@@ -94,9 +99,10 @@ def assert_same_training(one, other):
 
 @SAMPLES
 def test_killed_and_resumed_is_never_killed(train, base, options):
-    whole = train('whole', base, options)
     # after the first checkpoint, before the last
-    train('cut', base, options, kill=random.Random(0).randrange(4, STEPS))
+    at = random.Random(0).randrange(4, STEPS)
+    cut = train('cut', base, options, kill=at)
+    whole = train('whole', base, [*options, seed_of(cut)])
     assert_same_training(whole, train('cut', base, options, '--resume'))
 
 
@@ -116,9 +122,9 @@ def test_killed_while_a_checkpoint_is_written(train, tmp_path):
 @SAMPLES
 def test_killed_ten_times(train, base, options):
     """Cut off again and again at random steps, each time resumed."""
-    whole = train('whole', base, options)
     steps = random.Random(1)
     cut = train('cut', base, options, kill=steps.randrange(4, STEPS))
+    whole = train('whole', base, [*options, seed_of(cut)])
     for _ in range(9):
         at = steps.randrange(cut['meta']['iter'], STEPS)
         cut = train('cut', base, options, '--resume', kill=at)
@@ -130,8 +136,8 @@ def test_killed_ten_times(train, base, options):
 def test_two_ranks_killed_and_resumed(train, base, options):
     # four steps an epoch on each
     options = [*options, 'train_dataloader.dataset.indices=16']
-    whole = train('whole', base, options, ranks=2)
-    train('cut', base, options, kill=STEPS - 2, ranks=2)
+    cut = train('cut', base, options, kill=STEPS - 2, ranks=2)
+    whole = train('whole', base, [*options, seed_of(cut)], ranks=2)
     assert_same_training(
         whole, train('cut', base, options, '--resume', ranks=2)
     )

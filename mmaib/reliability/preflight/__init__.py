@@ -2,7 +2,7 @@
 
 from .data import check_annotations, check_data
 from .model import check_batch, check_collects, check_host
-from .weights import check_checkpoint, check_resume, check_weights
+from .weights import check_checkpoint, check_resume, check_weights, take_seed
 
 __all__ = [
     'check_annotations',
@@ -13,4 +13,5 @@ __all__ = [
     'check_host',
     'check_resume',
     'check_weights',
+    'take_seed',
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import find_latest_checkpoint
 from torch import Tensor, nn
@@ -26,7 +28,9 @@ def check_weights(cfg: Any) -> None:
         FileNotFoundError: naming the field, the file, and what to do.
         ValueError: if the file is not whole, or loading it would run code.
     """
-    named = [('load_from', cfg.get('load_from'))]
+    named = []
+    if not cfg.get('resume'):  # what is resumed is looked at there
+        named.append(('load_from', cfg.get('load_from')))
     for field in ('pretrained', 'checkpoint'):
         for path, owner in having(field, cfg.get('model'), 'model'):
             named.append((f'{path}.{field}', owner[field]))
@@ -45,7 +49,7 @@ def check_weights(cfg: Any) -> None:
             )
         unset = f'--cfg-options {field.removesuffix(".checkpoint")}=None'
         if field == 'load_from':
-            unset = 'leave out load_from or the file behind --resume'
+            unset = 'leave out load_from'
         raise FileNotFoundError(
             f"{field}: '{path}' does not exist (seen from "
             f"'{osp.abspath('.')}'). {how}, or, to start without it, {unset}."
@@ -69,6 +73,35 @@ def check_checkpoint(field: str, path: str) -> None:
             raise ValueError(f'{field}: {error}') from error
 
 
+def take_seed(cfg: Any) -> None:
+    """Put the seed of the checkpoint to resume into ``randomness.seed``.
+
+    MMEngine takes it over only when the sampler already has another one, so
+    that images of the first steps would be seen again. The checkpoint has
+    the seed of rank 0, to which ``diff_rank_seed`` adds the rank, as it did
+    when the training began.
+
+    Args:
+        cfg: the experiment's config; its Runner must not be built yet.
+
+    Raises:
+        FileNotFoundError, ValueError: if the checkpoint cannot be resumed.
+    """
+    _, read = _resumed(cfg)
+    seed = read.get('meta', {}).get('seed')
+    if seed is None:
+        return
+    randomness = cfg.get('randomness') or {}
+    if randomness.get('seed') not in (None, seed):
+        print_log(
+            f'randomness.seed={randomness["seed"]} gives way to {seed}, '
+            'which the checkpoint to resume began with',
+            logger='current',
+            level=logging.WARNING,
+        )
+    cfg.randomness = {**randomness, 'seed': seed}
+
+
 def check_resume(cfg: Any, model: nn.Module) -> None:
     """Refuse to go on from a checkpoint that is broken or another model's.
 
@@ -84,24 +117,9 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
         FileNotFoundError, ValueError: naming the checkpoint, and its whole
             neighbours or the parameters that differ.
     """
-    if not cfg.get('resume'):
+    path, read = _resumed(cfg)
+    if not read:
         return
-    path = cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
-    if path is None or '://' in path:
-        return
-    path = osp.expanduser(path)
-    if osp.isdir(path):  # DeepSpeed's; MMEngine reads it
-        return
-    try:
-        if not osp.isfile(path):
-            raise FileNotFoundError(f"'{path}' is not there")
-        read = read_checkpoint(path)
-        if not isinstance(read, dict) or 'state_dict' not in read:
-            raise ValueError(f"'{path}' is no checkpoint of a training")
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(
-            f'resume: {error}. {_whole_checkpoints(cfg.work_dir)}'
-        ) from error
     bare: Any = model.module if is_model_wrapper(model) else model
     saved, own = _tensors(read['state_dict']), _tensors(bare.state_dict())
     buffers = dict(bare.named_buffers())
@@ -124,6 +142,30 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
             f'its weights: --cfg-options load_from={path}, without --resume '
             'and in another --work-dir.'
         )
+
+
+def _resumed(cfg: Any) -> tuple[str, dict[str, Any]]:
+    """Path and contents of the local checkpoint to resume, if there is one:
+    both are empty otherwise."""
+    if not cfg.get('resume'):
+        return '', {}
+    path = cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
+    if path is None or '://' in path:
+        return '', {}
+    path = osp.expanduser(path)
+    if osp.isdir(path):  # DeepSpeed's; MMEngine reads it
+        return '', {}
+    try:
+        if not osp.isfile(path):
+            raise FileNotFoundError(f"'{path}' is not there")
+        read = read_checkpoint(path)
+        if not isinstance(read, dict) or 'state_dict' not in read:
+            raise ValueError(f"'{path}' is no checkpoint of a training")
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(
+            f'resume: {error}. {_whole_checkpoints(cfg.work_dir)}'
+        ) from error
+    return path, read
 
 
 def _tensors(state_dict: dict[str, Any]) -> dict[str, Tensor]:
