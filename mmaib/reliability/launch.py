@@ -82,6 +82,7 @@ def build_runner(cfg: Config, loaders: tuple[str, ...]) -> Runner:
         cfg: the experiment's config.
         loaders: the dataloaders that will be used.
     """
+    preflight.check_runner(cfg)
     preflight.check_host(cfg.get('default_scope'))
     preflight.check_data(cfg, loaders)
     if cfg.get('launcher', 'none') != 'none' and get_device() == 'cpu':

@@ -280,6 +280,24 @@ def test_a_config_whose_host_is_missing(monkeypatch):
         launch.load_config(args)
 
 
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        (
+            dict(runner_type='FlexibleRunner'),
+            "runner_type='FlexibleRunner'.*tools need",
+        ),
+        (
+            dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
+            r'model_wrapper_cfg\.type=.MMFully.*the shard of rank 0',
+        ),
+    ],
+)
+def test_runners_that_shard_are_refused_by_name(fields, message):
+    with pytest.raises(ValueError, match=message):
+        launch.build_runner(Config(fields), ())
+
+
 @MODEL_WRAPPERS.register_module(name='WrapperOfThisTest', force=True)
 class Wrapped(torch.nn.Module):
     def __init__(self, module):

@@ -23,6 +23,29 @@ def check_host(default_scope: str | None) -> None:
             raise ModuleNotFoundError(package.problem())
 
 
+def check_runner(cfg: Any) -> None:
+    """Refuse what shards or offloads a model: it was never run with ours.
+
+    Raises:
+        ValueError: naming the field and the reason.
+    """
+    runner = cfg.get('runner_type')
+    if 'FlexibleRunner' in str(runner):
+        raise ValueError(
+            f'runner_type={runner!r} (FSDP, DeepSpeed, ColossalAI) is not '
+            'supported: it builds the model after the checks that our tools '
+            'need it for. Leave it out: the Runner trains with '
+            'MMDistributedDataParallel'
+        )
+    wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type')
+    if 'FullyShardedDataParallel' in str(wrapper):
+        raise ValueError(
+            f'model_wrapper_cfg.type={wrapper!r} is not supported: '
+            "MMEngine's Runner would save the shard of rank 0 as the "
+            'checkpoint. Leave it out for MMDistributedDataParallel'
+        )
+
+
 def check_collects(model: Any) -> None:
     """Refuse a model whose extra losses nobody would hear.
 
