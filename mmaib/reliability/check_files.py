@@ -86,7 +86,10 @@ class CheckFiles:
         try:
             content = bytes(fileio.get(path, self.backend_args))
         except OSError as error:
-            raise ValueError(f"'{path}' cannot be read: {error}") from error
+            raise ValueError(
+                f"'{path}' cannot be read with "
+                f'backend_args={self.backend_args}: {error}'
+            ) from error
         if not content:
             raise ValueError(f"'{path}' is empty")
         try:

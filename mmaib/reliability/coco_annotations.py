@@ -11,13 +11,20 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine import fileio
 
-def check_coco(path: str, classes: Sequence[str] | None) -> list[str]:
+
+def check_coco(
+    path: str,
+    classes: Sequence[str] | None,
+    backend_args: dict | None = None,
+) -> list[str]:
     """Read a file of COCO annotations.
 
     Args:
         path: of the JSON file.
         classes: the config's ``metainfo.classes``; None if it has none.
+        backend_args: how to read the file, see MMEngine.
 
     Returns:
         A sentence on each fault, with counts.
@@ -26,7 +33,7 @@ def check_coco(path: str, classes: Sequence[str] | None) -> list[str]:
         ValueError: if the file is not whole, not COCO's, has none of the
             classes, or an annotation lacks a field.
     """
-    coco = _read(path)
+    coco = _read(path, backend_args)
     names = {entry['id']: entry['name'] for entry in coco['categories']}
     told = []
     if 'annotations' not in coco:
@@ -66,10 +73,9 @@ def check_coco(path: str, classes: Sequence[str] | None) -> list[str]:
     return told
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str, backend_args: dict | None) -> dict[str, Any]:
     try:
-        with open(path, encoding='utf-8') as file:
-            coco = json.load(file)
+        coco = json.loads(fileio.get_text(path, backend_args=backend_args))
     except ValueError as error:
         raise ValueError(f"'{path}' is no whole JSON file: {error}") from error
     fields = ('images', 'categories')

@@ -55,7 +55,9 @@ def test_files_that_are_no_images(sample, tmp_path):
         CheckFiles()(sample(b''))
     with pytest.raises(ValueError, match=r"no image: 9 bytes .*'not an i'"):
         CheckFiles()(sample(b'not an image'[:9]))
-    with pytest.raises(ValueError, match=r"/none' cannot be read"):
+    with pytest.raises(
+        ValueError, match=r"/none' cannot be read with backend_args=None"
+    ):
         CheckFiles()(dict(img_path=str(tmp_path / 'none')))
 
 

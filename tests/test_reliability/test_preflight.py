@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import MODEL_WRAPPERS, MODELS, init_default_scope
 
 from mmaib.aux_losses import with_aux_losses
@@ -215,6 +216,79 @@ def test_an_evaluators_annotations_that_are_not(tmp_path):
         FileNotFoundError, match=r"train_evaluator\.0\.ann_file: '/no/val"
     ):
         preflight.check_data(cfg, ('train_dataloader',))
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """The `backend_args` of a store whose paths begin with /store, and are
+    files in a folder of the test."""
+
+    class Store(LocalBackend):
+        def _path(self, path):
+            return str(path).replace('/store', str(tmp_path), 1)
+
+        def exists(self, filepath):
+            return super().exists(self._path(filepath))
+
+        def get_text(self, filepath, encoding='utf-8'):
+            return super().get_text(self._path(filepath), encoding)
+
+    register_backend('store', Store, force=True)
+    return dict(backend='store')
+
+
+def test_data_behind_a_backend(tmp_path, mapped):
+    (tmp_path / 'images').mkdir()
+    cfg = annotated(
+        tmp_path,
+        COCO_FILE,
+        data_root='/store',
+        data_prefix=dict(img='images'),
+        metainfo=dict(classes=('cell',)),
+        backend_args=mapped,
+    )
+    loaders = ('train_dataloader',)
+    field = r'train_dataloader\.dataset\.'
+    metric = dict(ann_file='/store/train.json', backend_args=mapped)
+    cfg.train_evaluator = dict(metric)
+    preflight.check_data(cfg, loaders)
+    preflight.check_annotations(cfg, loaders)
+
+    # annotations on this disk, images there, as their transform says
+    dataset = cfg.train_dataloader.dataset
+    dataset.ann_file = str(tmp_path / 'train.json')
+    del dataset['backend_args']
+    dataset.pipeline = [dict(type='LoadImageFromFile', backend_args=mapped)]
+    preflight.check_data(cfg, loaders)
+    preflight.check_annotations(cfg, loaders)
+    dataset.data_prefix.img = 'none'
+    with pytest.raises(FileNotFoundError, match=f'{field}data_prefix.img:'):
+        preflight.check_data(cfg, loaders)
+
+    # the transform is not asked for annotations
+    dataset.data_prefix.img, dataset.ann_file = 'images', 'train.json'
+    with pytest.raises(FileNotFoundError, match=f'{field}ann_file:'):
+        preflight.check_data(cfg, loaders)
+    dataset.backend_args = mapped
+    for name in ('ann_file', 'data_root'):
+        there, dataset[name] = dataset[name], '/store/none'
+        with pytest.raises(FileNotFoundError, match=f'{field}{name}: '):
+            preflight.check_data(cfg, loaders)
+        dataset[name] = there
+    cfg.train_evaluator.ann_file = '/store/none.json'
+    with pytest.raises(FileNotFoundError, match='train_evaluator.ann_file: '):
+        preflight.check_data(cfg, loaders)
+    cfg.train_evaluator = dict(metric)
+    dataset.metainfo.classes = ('leaf',)
+    with pytest.raises(ValueError, match=f'{field}ann_file: .*none of the'):
+        preflight.check_annotations(cfg, loaders)
+
+
+def test_a_backend_that_cannot_be_asked_is_believed(tmp_path):
+    cfg = data_config(tmp_path)
+    dataset = cfg.train_dataloader.dataset.dataset
+    dataset.update(data_root='/none', backend_args=dict(backend='http'))
+    preflight.check_data(cfg, ('train_dataloader',))
 
 
 @pytest.mark.parametrize('ann_file', [None, '', 'http://host/train.json'])

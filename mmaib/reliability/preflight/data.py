@@ -6,8 +6,8 @@ import logging
 import os.path as osp
 from typing import Any
 
+from mmengine import fileio
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
@@ -18,6 +18,9 @@ from .fields import having
 
 def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
     """Refuse a config whose data are not where it says.
+
+    Files behind ``backend_args`` are asked for there: an annotation file
+    through the data set's, folders also through those of its pipeline.
 
     Args:
         cfg: the experiment's config.
@@ -33,29 +36,47 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
             root = dataset['data_root']
             if dataset.get('download'):
                 continue  # the data set sees to it
-            _must_exist(f'{path}.data_root', root)
-            ann_file = dataset.get('ann_file')
-            if ann_file and '://' not in ann_file:
-                _must_exist(f'{path}.ann_file', osp.join(root, ann_file))
+            own = dataset.get('backend_args')
+            loading = having('backend_args', dataset.get('pipeline'), '')
+            readers = [own, *(step['backend_args'] for _, step in loading)]
+            _must_exist(f'{path}.data_root', root, readers)
+            if ann_file := dataset.get('ann_file'):
+                file = _joined(root, ann_file)
+                _must_exist(f'{path}.ann_file', file, [own])
             prefixes = dataset.get('data_prefix') or {}
             if isinstance(prefixes, str):  # mmpretrain
                 prefixes = {'': prefixes}
             for name, prefix in prefixes.items():
-                if isinstance(prefix, str) and '://' not in prefix:
+                if isinstance(prefix, str):
                     field = f'{path}.data_prefix.{name}'.rstrip('.')
-                    _must_exist(field, osp.join(root, prefix))
+                    _must_exist(field, _joined(root, prefix), readers)
         evaluator = loader.replace('_dataloader', '_evaluator')
         for path, metric in having('ann_file', cfg.get(evaluator), evaluator):
-            _must_exist(f'{path}.ann_file', metric['ann_file'])
+            reader = metric.get('backend_args')
+            _must_exist(f'{path}.ann_file', metric['ann_file'], [reader])
 
 
-def _must_exist(field: str, path: str) -> None:
-    if '://' not in path and not osp.exists(path):
+def _joined(root: str, path: str) -> str:
+    return path if '://' in path else osp.join(root, path)
+
+
+def _is_there(path: str, backend_args: dict | None) -> bool:
+    """Whether it is, as far as the file backend can tell."""
+    if '://' in path and not backend_args:
+        return True
+    backend = fileio.get_file_backend(path, backend_args=backend_args)
+    return not hasattr(backend, 'exists') or backend.exists(path)
+
+
+def _must_exist(field: str, path: str, readers: list[dict | None]) -> None:
+    """Refuse what is not there for any of the ``backend_args``."""
+    if not any(_is_there(path, reader) for reader in readers):
+        asked = ''.join(f', with backend_args={r}' for r in readers if r)
         raise FileNotFoundError(
             f"{field}: '{path}' does not exist (seen from "
-            f"'{osp.abspath('.')}'). Set it with --cfg-options {field}=..., "
-            'or move the folder of all data sets with MMAIB_DATA where a '
-            'config of ours names them.'
+            f"'{osp.abspath('.')}'{asked}). Set it with --cfg-options "
+            f'{field}=..., or move the folder of all data sets with '
+            'MMAIB_DATA where a config of ours names them.'
         )
 
 
@@ -92,17 +113,19 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
                     kind = registry.get(kind)
             if not _reads_coco(kind):
                 continue
-            ann_file = osp.join(root, dataset['ann_file'])
-            if not osp.isfile(ann_file):
+            reader = dataset.get('backend_args')
+            ann_file = _joined(root, dataset['ann_file'])
+            remote = '://' in ann_file and not reader
+            if remote or not _is_there(ann_file, reader):
                 continue
             classes = {
                 **kind.METAINFO,
                 **(dataset.get('metainfo') or {}),
             }.get('classes')
             if isinstance(classes, str):
-                classes = list_from_file(classes)
+                classes = fileio.list_from_file(classes)
             try:
-                told = check_coco(ann_file, classes)
+                told = check_coco(ann_file, classes, reader)
             except ValueError as error:
                 raise ValueError(f'{path}.ann_file: {error}') from error
             for sentence in told:
