@@ -47,9 +47,11 @@ def collect() -> Iterator[AuxLosses]:
     """Gather what layers report inside the ``with``.
 
     Example:
-        >>> with collect() as aux:
-        ...     features = neck(features)
-        >>> losses.update(aux.mean())
+        >>> with collect() as aux:  # around a forward of layers that report
+        ...     report_loss('loss_kl', torch.tensor(0.25))
+        ...     report_loss('loss_kl', torch.tensor(0.75))
+        >>> aux.mean()
+        {'loss_kl': tensor(0.5000)}
     """
     losses = AuxLosses()
     _active.append(losses)

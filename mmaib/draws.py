@@ -37,8 +37,10 @@ class Draws:
             is left alone; None takes the global one.
 
     Example:
+        >>> mean, std = torch.rand(2, 1, 32, 32), torch.ones(2, 1, 32, 32)
         >>> with Draws(attention=4, seed=0).open():
-        ...     features = bottleneck(x)  # (4 * N, C, H, W)
+        ...     draw_maps(mean, std).shape
+        torch.Size([8, 1, 32, 32])
     """
 
     attention: int | None = None

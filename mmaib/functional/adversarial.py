@@ -30,6 +30,10 @@ def critic_loss(prior_logits: Tensor, latent_logits: Tensor) -> Tensor:
 
     Returns:
         Scalar in nats, float32 or wider; 0 for no rows.
+
+    Example:
+        >>> critic_loss(torch.zeros(8, 1), torch.zeros(8, 1))  # cannot tell
+        tensor(1.3863)
     """
     prior = F.softplus(-at_least_float32(prior_logits))
     latent = F.softplus(at_least_float32(latent_logits))
@@ -53,6 +57,10 @@ def adversarial_kl(latent_logits: Tensor, saturating: bool = True) -> Tensor:
 
     Returns:
         Scalar in nats, float32 or wider; 0 for no rows.
+
+    Example:
+        >>> adversarial_kl(torch.zeros(8, 1))  # the critic cannot tell
+        tensor(-0.6931)
     """
     logits = at_least_float32(latent_logits)
     if saturating:

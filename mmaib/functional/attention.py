@@ -26,6 +26,13 @@ def standardized_logit(logit: Tensor, eps: float = 1e-5) -> Tensor:
 
     Returns:
         The same shape, float32 or wider.
+
+    Example:
+        >>> logit = standardized_logit(100 + torch.rand(2, 1, 32, 32))
+        >>> logit.shape
+        torch.Size([2, 1, 32, 32])
+        >>> bool(logit.mean().abs() < 1e-3)
+        True
     """
     logit = at_least_float32(logit)
     variance, mean = torch.var_mean(

@@ -29,6 +29,12 @@ def softplus_std(raw: Tensor, shift: float = 5.0) -> Tensor:
 
     Returns:
         Positive tensor of the same shape, float32 or wider.
+
+    Example:
+        >>> softplus_std(torch.zeros(2, 8)).shape
+        torch.Size([2, 8])
+        >>> softplus_std(torch.tensor(0.0))
+        tensor(0.0068)
     """
     return F.softplus(at_least_float32(raw) - shift) + STD_FLOOR
 
@@ -47,6 +53,13 @@ def gaussian_kl(mean: Tensor, std: Tensor) -> Tensor:
     Returns:
         Divergences in nats, float32 or wider. The caller reduces; Eq. 19
         takes the mean over the K latent dimensions.
+
+    Example:
+        >>> mean, std = torch.rand(2, 8), torch.full((2, 8), 0.5)
+        >>> gaussian_kl(mean, std).shape
+        torch.Size([2, 8])
+        >>> gaussian_kl(torch.zeros(2), torch.ones(2))  # the prior itself
+        tensor([0., 0.])
     """
     mean, std = at_least_float32(mean), at_least_float32(std)
     return 0.5 * (mean.square() + std.square() - 1) - std.log()
@@ -70,6 +83,11 @@ def draw_gaussian(
     Returns:
         ``(L * N, ...)``, draw by draw: row ``l * N + n`` is draw l of
         element n.
+
+    Example:
+        >>> mean, std = torch.zeros(2, 8), torch.ones(2, 8)
+        >>> draw_gaussian(mean, std, num_draws=4).shape
+        torch.Size([8, 8])
     """
     noise = torch.randn(
         (num_draws, *mean.shape),

@@ -74,6 +74,14 @@ def nearest_anchor(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
         anchors at equal distance the lower value wins, of two equal anchors
         the first.
 
+    Example:
+        >>> scores, anchors = torch.rand(2, 1, 32, 32), torch.linspace(0, 1, 5)
+        >>> values, indices = nearest_anchor(scores, anchors)
+        >>> values.shape, indices.shape
+        (torch.Size([2, 1, 32, 32]), torch.Size([2, 1, 32, 32]))
+        >>> nearest_anchor(torch.tensor([0.1, 0.2, 0.9]), anchors)
+        (tensor([0.0000, 0.2500, 1.0000]), tensor([0, 1, 4]))
+
     Raises:
         ValueError: if ``anchors`` is not a non-empty vector.
     """
@@ -101,5 +109,13 @@ def straight_through(x: Tensor, quantized: Tensor) -> Tensor:
     Args:
         x: continuous scores.
         quantized: their quantised values, same shape.
+
+    Example:
+        >>> x = torch.rand(2, 1, 32, 32, requires_grad=True)
+        >>> a = straight_through(x, x.round())
+        >>> a.shape, torch.equal(a, x.round())
+        (torch.Size([2, 1, 32, 32]), True)
+        >>> torch.autograd.grad(a.sum(), x)[0].unique()
+        tensor([1.])
     """
     return quantized.detach() + (x - x.detach())

@@ -64,6 +64,12 @@ class AIBNeck(BaseModule):
         a feature ``(N, C, H, W)`` a level -> a feature a level, as the host
         neck gives them; ``2 C`` channels behind ``mode='concat'``.
 
+    Example:
+        >>> neck = AIBNeck(dict(), map='shared', in_channels=[64, 128]).eval()
+        >>> x = [torch.rand(2, 64, 32, 32), torch.rand(2, 128, 16, 16)]
+        >>> [level.shape for level in neck(x)]
+        [torch.Size([2, 64, 32, 32]), torch.Size([2, 128, 16, 16])]
+
     Raises:
         ValueError: if a field is out of range, or if levels that share a
             module differ in channels.
@@ -126,12 +132,12 @@ class AIBNeck(BaseModule):
         """Channels of the attended levels, one entry if any level has it."""
         field = 'out_channels' if self.where == 'after' else 'in_channels'
         host = type(self.neck).__name__
-        told = getattr(self.neck, field, None)
-        if told is not None and growth > 1 and self.where == 'before':
-            told = _divided(told, growth, f'{host}.in_channels')
+        declared = getattr(self.neck, field, None)
+        if declared is not None and growth > 1 and self.where == 'before':
+            declared = _divided(declared, growth, f'{host}.in_channels')
             field = f'in_channels / {growth}'
         channels, name = (
-            (told, f'{host}.{field}')
+            (declared, f'{host}.{field}')
             if given is None
             else (given, 'in_channels')
         )
@@ -146,10 +152,10 @@ class AIBNeck(BaseModule):
                 f'got {name} = {channels}'
             )
         levels = _as_list(channels)
-        if told is not None and {*levels} != {*_as_list(told)}:
+        if declared is not None and {*levels} != {*_as_list(declared)}:
             raise ValueError(
                 f'in_channels is {given}, the features {self.where} {host} '
-                f'have {told} channels'
+                f'have {declared} channels'
             )
         if self.map == 'per_level' and len(set(levels)) > 1:
             raise ValueError(

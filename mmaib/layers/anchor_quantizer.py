@@ -42,6 +42,13 @@ class AnchorQuantizer(Reporter, BaseModule):
     Shape:
         any shape -> the same shape, float32 or wider.
 
+    Example:
+        >>> quantizer = AnchorQuantizer(num_anchors=5)
+        >>> quantizer(torch.rand(2, 1, 32, 32)).shape
+        torch.Size([2, 1, 32, 32])
+        >>> quantizer(torch.tensor([0.1, 0.2, 0.9])).tolist()
+        [0.0, 0.25, 1.0]
+
     Raises:
         ValueError: if a field is out of range.
     """

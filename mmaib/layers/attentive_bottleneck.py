@@ -55,6 +55,16 @@ class AttentiveBottleneck(Reporter, BaseModule):
         x ``(N, C, H, W)`` -> ``(N, out_channels, H, W)``, ``(L_a * N, ...)``
         where :mod:`mmaib.draws` has L_a maps drawn.
 
+    Example:
+        >>> from mmaib.draws import Draws
+        >>> layer = AttentiveBottleneck(256, quantizer=dict(num_anchors=20))
+        >>> x = torch.rand(2, 256, 32, 32)
+        >>> layer.attend(x).shape, layer(x).shape  # of the mean map
+        (torch.Size([2, 1, 32, 32]), torch.Size([2, 256, 32, 32]))
+        >>> with Draws(attention=4).open():
+        ...     layer(x).shape
+        torch.Size([8, 256, 32, 32])
+
     Raises:
         ValueError: if a field is out of range.
     """

@@ -34,9 +34,11 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
     """Record the maps of every :class:`AttentiveBottleneck` of a model.
 
     Example:
+        >>> model = AttentiveBottleneck(in_channels=256)
         >>> with capture_attention(model) as maps:
-        ...     model.test_step(data)
+        ...     out = model(torch.rand(2, 256, 32, 32))
         >>> maps[0].mean.shape
+        torch.Size([2, 1, 32, 32])
     """
     captured: list[CapturedMap] = []
 

@@ -38,6 +38,12 @@ class FeatureModulation(BaseModule):
         x ``(N, C, H, W)`` and map ``(L * N, 1, H, W)``, draw by draw ->
         ``(L * N, out_channels, H, W)``, in x's dtype.
 
+    Example:
+        >>> modulation = FeatureModulation(in_channels=256)
+        >>> x = torch.rand(2, 256, 32, 32)
+        >>> modulation(x, torch.rand(8, 1, 32, 32)).shape  # 4 maps an image
+        torch.Size([8, 256, 32, 32])
+
     Raises:
         ValueError: if a field is out of range.
     """

@@ -35,6 +35,13 @@ class FeatureNoise(BaseModule):
         x ``(N, C, H, W)`` -> ``(L_z * N, out_channels, H, W)``, draw by
         draw; without noise where :mod:`mmaib.draws` has none drawn.
 
+    Example:
+        >>> from mmaib.draws import Draws
+        >>> noise = FeatureNoise(in_channels=256, mode='propagated')
+        >>> with Draws(latent=4).open():
+        ...     noise(torch.rand(2, 256, 32, 32)).shape
+        torch.Size([8, 512, 32, 32])
+
     Raises:
         ValueError: if a field is out of range.
     """

@@ -39,6 +39,15 @@ class GaussianEncoder(LatentEncoder):
             ``'mean'``.
         std_shift: subtracted before the softplus.
 
+    Example:
+        >>> from mmaib.draws import Draws
+        >>> encoder = GaussianEncoder(in_channels=512, latent_channels=256)
+        >>> encoder(torch.rand(2, 512)).shape  # the mean
+        torch.Size([2, 256])
+        >>> with Draws(latent=4).open():
+        ...     encoder(torch.rand(2, 512)).shape
+        torch.Size([8, 256])
+
     Raises:
         ValueError: if a field is out of range.
     """

@@ -40,6 +40,12 @@ class KLCritic(BaseModule):
         with gradient to z alone, and the critic's loss with gradient to the
         critic alone.
 
+    Example:
+        >>> critic = KLCritic(latent_channels=256)
+        >>> kl, loss = critic(torch.rand(2, 256, 16, 16))
+        >>> kl.shape, loss.shape
+        (torch.Size([]), torch.Size([]))
+
     Raises:
         ValueError: if a field is out of range.
     """

@@ -34,6 +34,13 @@ class AdditiveNoiseEncoder(LatentEncoder):
         critic: fields of :class:`KLCritic`; None is none of them, as there
             is no closed form.
 
+    Example:
+        >>> from mmaib.draws import Draws
+        >>> encoder = AdditiveNoiseEncoder(512, latent_channels=256)
+        >>> with Draws(latent=4).open():
+        ...     encoder(torch.rand(2, 512)).shape
+        torch.Size([8, 256])
+
     Raises:
         ValueError: if a field is out of range.
     """
@@ -74,6 +81,13 @@ class PropagatedNoiseEncoder(AdditiveNoiseEncoder):
 
     Args:
         args, kwargs: of :class:`AdditiveNoiseEncoder`.
+
+    Example:
+        >>> from mmaib.draws import Draws
+        >>> encoder = PropagatedNoiseEncoder(512, 256, trunk='conv3x3')
+        >>> with Draws(latent=4).open():
+        ...     encoder(torch.rand(2, 512, 16, 16)).shape
+        torch.Size([8, 256, 16, 16])
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -43,6 +43,12 @@ class VariationalAttention(BaseModule):
         x ``(N, C, H, W)`` -> mean and std, ``(N, 1, H, W)`` each, float32
         or wider. The std is None if it is not asked for.
 
+    Example:
+        >>> attention = VariationalAttention(in_channels=256)
+        >>> mean, std = attention(torch.rand(2, 256, 32, 32))
+        >>> mean.shape, std.shape
+        (torch.Size([2, 1, 32, 32]), torch.Size([2, 1, 32, 32]))
+
     Raises:
         ValueError: if a field is out of range, or if ``mean_trunk`` changes
             the grid.

@@ -1,0 +1,46 @@
+"""The examples in docstrings, run as they stand. They take `torch` and the
+names of their own module for granted."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+import torch
+
+import mmaib.functional
+import mmaib.layers
+
+PACKAGES = (mmaib.functional, mmaib.layers)
+MODULES = [
+    'mmaib.aux_losses',
+    'mmaib.draws',
+    *(
+        f'{package.__name__}.{module.name}'
+        for package in PACKAGES
+        for module in pkgutil.iter_modules(package.__path__)
+    ),
+]
+# a base, a record that `capture_attention` gives, a builder of hosts' models
+WITHOUT = {'LatentEncoder', 'CapturedMap', 'build_with_aux_losses'}
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_examples_print_what_they_say(name):
+    module = importlib.import_module(name)
+    report = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    names = {'torch': torch, **vars(module)}
+    for test in doctest.DocTestFinder().find(module, globs=names):
+        runner.run(test, out=report.append)
+    assert not runner.failures, ''.join(report)
+
+
+@pytest.mark.parametrize('package', PACKAGES, ids=lambda p: p.__name__)
+def test_every_public_name_has_an_example(package):
+    missing = {
+        name
+        for name in package.__all__
+        if '>>> ' not in (getattr(package, name).__doc__ or '')
+    }
+    assert missing == WITHOUT & set(package.__all__)
