@@ -92,14 +92,26 @@ def test_the_papers_numbers():
 @pytest.mark.parametrize(
     'path',
     [
-        COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py',
-        seg.UPERNET / f'aib-qt_{seg.BEIT}',
+        COCO / 'aib_faster-rcnn_r50_fpn_1x_coco.py',
+        seg.UPERNET / f'aib_{seg.BEIT}',
         CONFIGS / '_base_' / 'models' / 'vgg16-aib_cifar.py',
     ],
     ids=lambda path: path.stem,
 )
 def test_the_whole_method_shows_in_thirty_lines(path):
     assert len(path.read_text().splitlines()) <= 30
+
+
+@pytest.mark.parametrize(
+    'path', [p for p in ALL if 'aib-qt' in p.stem], ids=lambda path: path.stem
+)
+def test_aib_qt_is_aib_and_a_quantizer(path):
+    ours = seg.config(path).to_dict()
+    plain = seg.config(path.with_name(path.name.replace('aib-qt', 'aib')))
+    plain = plain.to_dict()
+    assert ours['model']['neck']['bottleneck'].pop('quantizer')
+    assert not plain['model']['neck']['bottleneck'].pop('quantizer', None)
+    assert ours == plain
 
 
 def host_config(path):

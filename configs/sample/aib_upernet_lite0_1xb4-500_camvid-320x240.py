@@ -1,3 +1,8 @@
-_base_ = './aib-qt_upernet_lite0_1xb4-500_camvid-320x240.py'
+_base_ = [
+    '../_base_/models/aib_upernet_lite0.py',
+    '../_base_/datasets/camvid.py',
+    '../_base_/schedules/adamw_cosine_500_aib.py',
+    '../_base_/default_runtime_seg_cpu.py',
+]
 
-model = dict(neck=dict(bottleneck=dict(quantizer=None)))
+model = dict(data_preprocessor=dict(size=(240, 320)))

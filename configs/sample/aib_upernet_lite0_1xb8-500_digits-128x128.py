@@ -1,3 +1,11 @@
-_base_ = './aib-qt_upernet_lite0_1xb8-500_digits-128x128.py'
+_base_ = [
+    '../_base_/models/aib_upernet_lite0.py',
+    '../_base_/datasets/digits.py',
+    '../_base_/schedules/adamw_cosine_500_aib.py',
+    '../_base_/default_runtime_seg_cpu.py',
+]
 
-model = dict(neck=dict(bottleneck=dict(quantizer=None)))
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    decode_head=dict(num_classes=2))
+custom_hooks = [dict(type='mmaib.AttentionVisHook', interval=20)]

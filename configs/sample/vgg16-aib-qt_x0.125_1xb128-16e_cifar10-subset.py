@@ -1,15 +1,8 @@
-# An eighth of the channels and of K.
-_base_ = [
-    '../_base_/models/vgg16-aib-qt_cifar.py',
-    '../_base_/datasets/cifar10-subset.py',
-    '../_base_/schedules/sgd_16e_vgg.py',
-    '../_base_/default_runtime_cls.py',
-]
+# As aib, with a quantised map.
+_base_ = './vgg16-aib_x0.125_1xb128-16e_cifar10-subset.py'
 
 model = dict(
-    backbone=dict(channels=(8, 16, 32)),
     neck=dict(
-        neck=dict(in_channels=32, channels=(64, 64, 64, 64), last_conv=64)),
-    head=dict(in_channels=64, latent_channels=32))
-default_hooks = dict(logger=dict(interval=10))
-env_cfg = dict(dist_cfg=dict(backend='gloo'))
+        bottleneck=dict(
+            quantizer=dict(
+                num_anchors=20, vq_weight=0.4, commit_weight=0.1))))

@@ -3,11 +3,9 @@ _base_ = [
     '../_base_/models/vgg16_cifar.py',
     '../_base_/datasets/cifar10-subset.py',
     '../_base_/schedules/sgd_16e_vgg.py',
-    '../_base_/default_runtime_cls.py',
+    '../_base_/default_runtime_cls_cpu.py',
 ]
 
 model = dict(
     backbone=dict(channels=(8, 16, 32, 64, 64, 64, 64), last_conv=64),
     head=dict(in_channels=64, mid_channels=[32]))
-default_hooks = dict(logger=dict(interval=10))
-env_cfg = dict(dist_cfg=dict(backend='gloo'))

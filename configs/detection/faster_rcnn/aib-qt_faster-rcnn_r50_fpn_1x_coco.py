@@ -1,29 +1,11 @@
-# Faster R-CNN R50-FPN with IB attention, quantised map: Section 4.2.5 and
-# Table 7 of [AIB]. Schedule, data and every other layer are mmdet's.
-_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
-custom_imports = dict(imports=['mmaib'])
+# As aib, with a quantised map.
+_base_ = './aib_faster-rcnn_r50_fpn_1x_coco.py'
 
 model = dict(
-    type='mmaib.AIBFasterRCNN',
-    # L_a = 4, L_z = 1 at inference; 'mean' is deterministic and faster
-    test_draws=dict(attention=4, latent=1, seed=0),
     neck=dict(
-        _delete_=True,
-        type='mmaib.AIBNeck',
-        neck={{_base_.model.neck}},
-        where='after',
         bottleneck=dict(
-            attention=dict(std_source='feature', std_kernel=1),
-            quantizer=dict(num_anchors=20, vq_weight=0.4, commit_weight=0.1),
-            modulation=dict(mode='scale_residual', init='paper'))),
-    roi_head=dict(
-        type='mmaib.AIBRoIHead',
-        bbox_head=dict(
-            type='mmaib.AIBShared2FCBBoxHead', latent=dict(beta=0.01))))
-
-# every rank draws its own noise; the hooks: docs/reliability.md
-randomness = dict(seed=None, diff_rank_seed=True)
-default_hooks = dict(
-    checkpoint=dict(type='mmaib.SafeCheckpointHook'),
-    finite=dict(type='mmaib.FiniteCheckHook'),
-    step_seed=dict(type='mmaib.StepSeedHook'))
+            quantizer=dict(
+                _delete_=True,
+                num_anchors=20,
+                vq_weight=0.4,
+                commit_weight=0.1))))

@@ -1,4 +1,19 @@
-# As aib-qt, with a continuous map.
-_base_ = './aib-qt_beit-base_upernet_4xb2-accum2-160k_ade20k-512x512.py'
+# Four small GPUs, as the paper trained: two iterations make one update of 16
+# images, so iterations and milestones are doubled.
+_base_ = './aib_beit-base_upernet_8xb2-160k_ade20k-512x512.py'
 
-model = dict(neck=dict(bottleneck=dict(quantizer=None)))
+optim_wrapper = dict(accumulative_counts=2)
+param_scheduler = [
+    dict(
+        type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=3000),
+    dict(
+        type='PolyLR',
+        power=1.0,
+        begin=3000,
+        end=320000,
+        eta_min=0.0,
+        by_epoch=False,
+    )
+]
+train_cfg = dict(max_iters=320000, val_interval=32000)
+default_hooks = dict(checkpoint=dict(interval=32000))
