@@ -167,7 +167,7 @@ def report() -> tuple[str, bool]:
     if not installed_hosts():
         problems += missing_plugins()
     if not package('mmcv').installed():
-        return _told(lines, problems)
+        return _summary(lines, problems)
     try:
         import mmcv.ops  # noqa: F401
 
@@ -179,9 +179,9 @@ def report() -> tuple[str, bool]:
             'CFLAGS=-g0 pip install --no-build-isolation --force-reinstall '
             f'--no-deps {next(iter(package("mmcv").distributions))}'
         )
-    return _told(lines, problems)
+    return _summary(lines, problems)
 
 
-def _told(lines: list[str], problems: list[str]) -> tuple[str, bool]:
+def _summary(lines: list[str], problems: list[str]) -> tuple[str, bool]:
     lines += [f'! {problem}' for problem in problems]
     return '\n'.join(lines), not problems

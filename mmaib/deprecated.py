@@ -6,7 +6,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-OF_LATENT = ('beta', 'std_shift', 'std_source')
+LATENT_FIELDS = ('beta', 'std_shift', 'std_source')
 
 
 def _warn(owner: str, old: str, new: str) -> None:
@@ -25,7 +25,7 @@ def latent_fields(
         latent: the field as it is.
         fields: others of the head; those of 0.1 are taken out.
     """
-    moved = {k: fields.pop(k) for k in OF_LATENT if k in fields}
+    moved = {k: fields.pop(k) for k in LATENT_FIELDS if k in fields}
     critic = dict(fields.pop('kl', None) or {})
     if critic.pop('type', None) == 'adversarial':
         moved['critic'] = critic

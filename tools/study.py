@@ -142,7 +142,7 @@ def cell(values: Sequence[float], digits: int = 4) -> str:
     return text
 
 
-def told_metrics(
+def metrics_to_tabulate(
     asked: Sequence[str], logs: Iterable[Mapping[int, Mapping[str, float]]]
 ) -> Sequence[str]:
     """The metrics to tabulate.
@@ -171,7 +171,7 @@ def table(args: argparse.Namespace) -> str:
         for config in args.configs
     }
     base = logs[args.configs[0]]
-    metrics = told_metrics(args.metrics, logs.values())
+    metrics = metrics_to_tabulate(args.metrics, logs.values())
     head = ['config', 'seeds']
     for metric in metrics:
         head += [metric, 'paired difference']

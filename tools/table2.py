@@ -188,15 +188,15 @@ def table(chosen: Sequence[Row], args: argparse.Namespace) -> str:
             if data in FULL:
                 cells.append(f'{row.paper[FULL.index(data)]:.2f}')
         lines.append(cells)
-    told = 'Test error in %, last epoch'
+    caption = 'Test error in %, last epoch'
     if counts != {0}:
-        told += f'; seeds {" ".join(map(str, args.seeds))}'
+        caption += f'; seeds {" ".join(map(str, args.seeds))}'
     if len(args.seeds) > 1:
-        told += ', mean ± standard deviation'
+        caption += ', mean ± standard deviation'
     if not counts <= {0, len(args.seeds)}:
-        told += ' of those that are finished'
+        caption += ' of those that are finished'
     if SUBSET in args.data:
-        told += (
+        caption += (
             f'. {SUBSET}: 10,000 training and 2,000 test images of CIFAR-10, '
             'an eighth of the channels and of K, 16 epochs'
         )
@@ -205,7 +205,7 @@ def table(chosen: Sequence[Row], args: argparse.Namespace) -> str:
         [
             *markdown(lines),
             '',
-            f'{told}. Command: `{command}`',
+            f'{caption}. Command: `{command}`',
             '',
         ]
     )

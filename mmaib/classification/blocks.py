@@ -26,7 +26,7 @@ def last(x: Features) -> Tensor:
     return x if isinstance(x, Tensor) else x[-1]
 
 
-def one_entry_a_block(**fields: Any) -> None:
+def check_one_entry_per_block(**fields: Any) -> None:
     """Refuse fields that are no lists of one length.
 
     Raises:
@@ -75,7 +75,9 @@ class VGGBlocks(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        one_entry_a_block(channels=channels, depths=depths, pools=pools)
+        check_one_entry_per_block(
+            channels=channels, depths=depths, pools=pools
+        )
         for depth in depths:
             at_least('depths', depth, 1)
         self.in_channels = in_channels
@@ -167,7 +169,7 @@ class WideResNetBlocks(BaseModule):
         init_cfg: dict | list | None = KAIMING,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        one_entry_a_block(channels=channels, strides=strides)
+        check_one_entry_per_block(channels=channels, strides=strides)
         at_least('depth', depth, 1)
         self.in_channels = 3 if stem else in_channels
         self.out_channels = channels[-1]

@@ -35,9 +35,9 @@ def check_coco(
     """
     coco = _read(path, backend_args)
     names = {entry['id']: entry['name'] for entry in coco['categories']}
-    told = []
+    sentences = []
     if 'annotations' not in coco:
-        told.append('the file has no annotations')
+        sentences.append('the file has no annotations')
     if classes:
         absent = [name for name in classes if name not in names.values()]
         if len(absent) == len(classes):
@@ -47,10 +47,12 @@ def check_coco(
                 'metainfo.classes to these'
             )
         if absent:
-            told.append(f'no category in the file for the classes {absent}')
+            sentences.append(
+                f'no category in the file for the classes {absent}'
+            )
         ordered = [name for name in names.values() if name in classes]
         if ordered != [name for name in classes if name not in absent]:
-            told.append(
+            sentences.append(
                 f'labels are counted in the order of the file, {ordered}, '
                 f'and named in that of metainfo.classes, {list(classes)}'
             )
@@ -69,8 +71,10 @@ def check_coco(
         if fault:
             dropped[fault] += 1
     total = len(annotations)
-    told += [f'{n} of {total} {what}' for what, n in sorted(dropped.items())]
-    return told
+    sentences += [
+        f'{n} of {total} {what}' for what, n in sorted(dropped.items())
+    ]
+    return sentences
 
 
 def _read(path: str, backend_args: dict | None) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class StepSeedHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        torch.manual_seed(_mixed(runner, runner.iter))
+        torch.manual_seed(_step_seed(runner, runner.iter))
 
     def after_train_iter(
         self,
@@ -55,13 +55,13 @@ class StepSeedHook(Hook):
         _seed_data(runner, runner.iter)
 
 
-def _mixed(runner: Runner, step: int) -> int:
+def _step_seed(runner: Runner, step: int) -> int:
     """A seed of 32 bits: of neighbouring steps and ranks far apart."""
     mixed = np.random.SeedSequence([runner.seed, step]).generate_state(1)
     return int(mixed[0])
 
 
 def _seed_data(runner: Runner, step: int) -> None:
-    seed = _mixed(runner, step)
+    seed = _step_seed(runner, step)
     random.seed(seed)
     np.random.seed(seed)

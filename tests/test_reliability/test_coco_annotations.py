@@ -37,7 +37,7 @@ def test_a_good_file(write):
 
 
 @pytest.mark.parametrize(
-    ('field', 'value', 'told'),
+    ('field', 'value', 'expected'),
     [
         ('bbox', [50, 3, 10, 10], 'boxes lie outside their image'),
         ('bbox', [-20, 3, 10, 10], 'boxes lie outside their image'),
@@ -52,13 +52,13 @@ def test_a_good_file(write):
         ),
     ],
 )
-def test_what_mmdet_would_skip_is_counted(write, field, value, told):
+def test_what_mmdet_would_skip_is_counted(write, field, value, expected):
     content = coco()
     for annotation in content['annotations'][:2]:
         annotation[field] = value
     (sentence,) = check_coco(write(content), ('tree', 'bush'))
     assert sentence.startswith('2 of 4')
-    assert told in sentence
+    assert expected in sentence
 
 
 def test_categories_and_classes_that_differ(write):
@@ -77,8 +77,8 @@ def test_files_that_are_not_cocos(write):
     whole = json.dumps(coco())
     with pytest.raises(ValueError, match=r"train\.json' is no whole JSON"):
         check_coco(write(whole[: len(whole) // 2]), None)
-    (told,) = check_coco(write(dict(images=[], categories=[])), ())
-    assert told == 'the file has no annotations'
+    (sentence,) = check_coco(write(dict(images=[], categories=[])), ())
+    assert sentence == 'the file has no annotations'
     with pytest.raises(ValueError, match=r"needs .* got \['images'\]"):
         check_coco(write(dict(images=[])), None)
     with pytest.raises(ValueError, match='got list'):

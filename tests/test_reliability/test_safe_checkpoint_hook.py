@@ -23,10 +23,12 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match=r'No space left.* MiB are free') as told:
+    with pytest.raises(
+        OSError, match=r'No space left.* MiB are free'
+    ) as raised:
         backend.put(b'second', str(path))
-    assert told.value.errno == errno.ENOSPC
-    assert told.value.filename == str(path)
+    assert raised.value.errno == errno.ENOSPC
+    assert raised.value.filename == str(path)
     assert os.listdir(path.parent) == ['checkpoint.pth']
     assert path.read_bytes() == b'first'
 

@@ -53,11 +53,11 @@ def test_table_is_made_of_the_logs(tmp_path):
 
 def test_metrics_are_those_of_the_logs():
     logs = [{1: {'mIoU': 40.0, 'aAcc': 80.0, 'time': 1.0}}, {}]
-    assert study.told_metrics([], logs) == ['mIoU', 'aAcc']
-    assert study.told_metrics(['mIoU'], logs) == ['mIoU']
-    assert study.told_metrics([], [{}, {}]) == []
+    assert study.metrics_to_tabulate([], logs) == ['mIoU', 'aAcc']
+    assert study.metrics_to_tabulate(['mIoU'], logs) == ['mIoU']
+    assert study.metrics_to_tabulate([], [{}, {}]) == []
     with pytest.raises(SystemExit, match=r'bbox.*the logs have.*mIoU'):
-        study.told_metrics(['coco/bbox_mAP'], logs)
+        study.metrics_to_tabulate(['coco/bbox_mAP'], logs)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):

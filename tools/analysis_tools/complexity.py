@@ -158,7 +158,7 @@ def table(rounds: int) -> list[str]:
         for row in group:
             macs = gmacs(calls[row.model])
             drawn = gmacs(calls[f'{row.model} 4'])
-            told = [
+            latencies = [
                 f'{1e3 * median(times[name]):.1f}' if rounds else 'not run'
                 for name in (row.model, f'{row.model} 4')
             ]
@@ -166,7 +166,7 @@ def table(rounds: int) -> list[str]:
                 f'| {row.model} | {size}x{size} | {classes} '
                 f'| {millions(models[row.model]):.2f} | {macs:.2f} '
                 f'| {row.gflops:.2f} | {difference(macs, row.gflops)} '
-                f'| {drawn:.2f} | {told[0]} | {told[1]} '
+                f'| {drawn:.2f} | {latencies[0]} | {latencies[1]} '
                 f'| {row.milliseconds:.2f} |'
             )
         for row in group[::2]:
@@ -181,8 +181,8 @@ def table(rounds: int) -> list[str]:
                 f'| {difference(macs, row.gflops)} | | | | |'
             )
             notes[f'{row.model} at {size}x{size}'] = row.counted.layers
-    told_notes = [f'- {name}: {layers}.' for name, layers in notes.items()]
-    return [*lines, '', 'As counted:', '', *told_notes]
+    counted = [f'- {name}: {layers}.' for name, layers in notes.items()]
+    return [*lines, '', 'As counted:', '', *counted]
 
 
 def parts(model: Any) -> dict[str, nn.Module]:

@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS
 
 from mmaib.reliability.coco_annotations import check_coco
 
-from .fields import having
+from .fields import configs_with
 
 
 def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
@@ -32,12 +32,14 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
             set it.
     """
     for loader in loaders:
-        for path, dataset in having('data_root', cfg.get(loader), loader):
+        for path, dataset in configs_with(
+            'data_root', cfg.get(loader), loader
+        ):
             root = dataset['data_root']
             if dataset.get('download'):
                 continue  # the data set sees to it
             own = dataset.get('backend_args')
-            loading = having('backend_args', dataset.get('pipeline'), '')
+            loading = configs_with('backend_args', dataset.get('pipeline'), '')
             readers = [own, *(step['backend_args'] for _, step in loading)]
             _must_exist(f'{path}.data_root', root, readers)
             if ann_file := dataset.get('ann_file'):
@@ -51,7 +53,9 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
                     field = f'{path}.data_prefix.{name}'.rstrip('.')
                     _must_exist(field, _joined(root, prefix), readers)
         evaluator = loader.replace('_dataloader', '_evaluator')
-        for path, metric in having('ann_file', cfg.get(evaluator), evaluator):
+        for path, metric in configs_with(
+            'ann_file', cfg.get(evaluator), evaluator
+        ):
             reader = metric.get('backend_args')
             _must_exist(f'{path}.ann_file', metric['ann_file'], [reader])
 
@@ -105,7 +109,7 @@ def check_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
 
 def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
     for loader in loaders:
-        for path, dataset in having('ann_file', cfg.get(loader), loader):
+        for path, dataset in configs_with('ann_file', cfg.get(loader), loader):
             root = dataset.get('data_root') or ''
             kind = dataset.get('type', '')
             if isinstance(kind, str):
@@ -125,10 +129,10 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
             if isinstance(classes, str):
                 classes = fileio.list_from_file(classes)
             try:
-                told = check_coco(ann_file, classes, reader)
+                sentences = check_coco(ann_file, classes, reader)
             except ValueError as error:
                 raise ValueError(f'{path}.ann_file: {error}') from error
-            for sentence in told:
+            for sentence in sentences:
                 print_log(
                     f'{path}.ann_file {ann_file}: {sentence}',
                     logger='current',

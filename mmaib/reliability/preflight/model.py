@@ -54,9 +54,9 @@ def check_collects(model: Any) -> None:
     """
     if is_model_wrapper(model):
         model = model.module
-    unheard = _unheard(model)
-    if unheard:
-        name, layer = unheard
+    uncollected = _uncollected(model)
+    if uncollected:
+        name, layer = uncollected
         raise TypeError(
             f'{type(model).__name__} does not collect the losses of {name} '
             f'({type(layer).__name__}), which would vanish silently. Set '
@@ -66,14 +66,14 @@ def check_collects(model: Any) -> None:
         )
 
 
-def _unheard(module: nn.Module, name: str = '') -> tuple | None:
+def _uncollected(module: nn.Module, name: str = '') -> tuple | None:
     """A layer of ours that no model above it collects from."""
     if isinstance(module, AuxLossMixin):
         return None
     if isinstance(module, Reporter):
         return name, module
     for child_name, child in module.named_children():
-        if found := _unheard(child, f'{name}.{child_name}'.lstrip('.')):
+        if found := _uncollected(child, f'{name}.{child_name}'.lstrip('.')):
             return found
     return None
 

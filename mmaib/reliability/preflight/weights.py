@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmaib.reliability.checkpoint import read_checkpoint
 
-from .fields import having
+from .fields import configs_with
 
 
 def check_weights(cfg: Any) -> None:
@@ -32,7 +32,7 @@ def check_weights(cfg: Any) -> None:
     if not cfg.get('resume'):  # what is resumed is looked at there
         named.append(('load_from', cfg.get('load_from')))
     for field in ('pretrained', 'checkpoint'):
-        for path, owner in having(field, cfg.get('model'), 'model'):
+        for path, owner in configs_with(field, cfg.get('model'), 'model'):
             named.append((f'{path}.{field}', owner[field]))
     for field, path in named:
         if not isinstance(path, str) or '://' in path:
