@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -14,14 +15,53 @@ from mmaib.testing import CLASSIFICATION, latent_config, loss, predict
 
 __all__ = [
     'CLASSIFICATION',
+    'OURS',
+    'RESNET',
     'build',
     'combination',
     'config',
     'inputs',
     'loss',
+    'make',
     'predict',
     'shrink',
 ]
+
+
+# what one pastes into a config of mmpretrain's
+RESNET: dict[str, Any] = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=64),
+)
+OURS: dict[str, Any] = dict(
+    RESNET,
+    type='mmaib.AIBImageClassifier',
+    neck=dict(
+        type='mmaib.AIBNeck',
+        where='before',
+        neck=RESNET['neck'],
+        in_channels=64,
+        bottleneck=dict(quantizer=dict(num_anchors=20)),
+    ),
+    head=dict(
+        type='mmaib.AIBClsHead',
+        num_classes=10,
+        in_channels=64,
+        latent_channels=None,
+        decoder='linear',
+    ),
+)
+
+
+def make(model: dict = OURS, **fields: Any) -> Any:
+    """The small ResNet, with fields of the model overridden."""
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    classifier = MODELS.build(copy.deepcopy({**model, **fields}))
+    classifier.init_weights()
+    return classifier
 
 
 def config(name: str, data: str = 'cifar10') -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
@@ -16,8 +17,10 @@ __all__ = [
     'COCO',
     'aib_config',
     'build',
+    'detector',
     'inputs',
     'loss',
+    'noisy_detector',
     'plain_config',
     'predict',
     'shrink',
@@ -59,6 +62,23 @@ def build(cfg: Config) -> Any:
     detector = MODELS.build(cfg.model)
     detector.init_weights()
     return detector
+
+
+def detector(name: str = 'aib-qt', **options: Any) -> Any:
+    """Our small detector, with fields of its model overridden."""
+    cfg = shrink(aib_config(name))
+    if 'test_draws' in options:  # replaced, not merged
+        cfg.model.test_draws = options.pop('test_draws')
+    cfg.merge_from_dict({f'model.{k}': v for k, v in options.items()})
+    return build(cfg)
+
+
+def noisy_detector(draws: int, seed: int = 0) -> Any:
+    """One whose drawn maps differ enough to be seen."""
+    test_draws = dict(attention=draws, latent=2, seed=seed)
+    model = detector(test_draws=test_draws)
+    torch.nn.init.constant_(model.neck.bottleneck.attention.std_conv.bias, 4.0)
+    return model
 
 
 def inputs(

@@ -16,6 +16,7 @@ from mmaib.compat import register_config_sources
 from mmaib.testing import BEIT, DEEPLAB, UPERNET, loss, predict
 
 __all__ = [
+    'AIB_QT',
     'BEIT',
     'DEEPLAB',
     'SIZE',
@@ -24,10 +25,12 @@ __all__ = [
     'config',
     'inputs',
     'loss',
+    'make',
     'predict',
     'shrink',
 ]
 
+AIB_QT = UPERNET / f'aib-qt_{BEIT}'
 SIZE = (64, 64)
 
 
@@ -87,6 +90,13 @@ def build(cfg: Config) -> Any:
     segmentor = MODELS.build(cfg.model)
     segmentor.init_weights()
     return revert_sync_batchnorm(segmentor)
+
+
+def make(path: Any = AIB_QT, **fields: Any) -> Any:
+    """A config's segmentor, small, with fields of its model overridden."""
+    cfg = shrink(config(path))
+    cfg.merge_from_dict({'model': fields})
+    return build(cfg)
 
 
 def inputs(

@@ -1,23 +1,19 @@
 """Classifiers, run for real on small networks."""
 
 import copy
-import re
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 from mmengine.runner import load_state_dict
-from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmaib.compat import register_config_sources
 from mmaib.draws import Draws
-from mmaib.testing import CLASSIFICATION, CONFIGS, REPOSITORY
+from mmaib.testing import CLASSIFICATION, CONFIGS
 from mmaib.testing import classification as cls
+from mmaib.testing.classification import OURS, RESNET, make
 
 MONITORS = {
     'attention_mean',
@@ -30,48 +26,12 @@ LATENT = {'loss_kl', 'kl_nats'}
 ALL = sorted(CLASSIFICATION.rglob('*.py')) + sorted(
     CONFIGS.glob('sample/*cifar10*.py')
 )
-
-# What one pastes into a config of mmpretrain's.
-RESNET = dict(
-    type='ImageClassifier',
-    backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=10, in_channels=64),
-)
-OURS = dict(
-    RESNET,
-    type='mmaib.AIBImageClassifier',
-    neck=dict(
-        type='mmaib.AIBNeck',
-        where='before',
-        neck=RESNET['neck'],
-        in_channels=64,
-        bottleneck=dict(quantizer=dict(num_anchors=20)),
-    ),
-    head=dict(
-        type='mmaib.AIBClsHead',
-        num_classes=10,
-        in_channels=64,
-        latent_channels=None,
-        decoder='linear',
-    ),
-)
-
-
 NOISE_BEFORE = dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0)
 
 
 def with_noise(**noise):
     bottleneck = dict(OURS['neck']['bottleneck'], noise=noise)
     return dict(OURS['neck'], bottleneck=bottleneck)
-
-
-def make(model=OURS, **fields):
-    init_default_scope('mmpretrain')
-    torch.manual_seed(0)
-    classifier = MODELS.build(copy.deepcopy({**model, **fields}))
-    classifier.init_weights()
-    return classifier
 
 
 def small(name='vgg16-aib-qt', **options):
@@ -186,11 +146,11 @@ def switch_off(model):
 
 def test_a_plain_checkpoint_lacks_our_keys_only():
     plain, ours = make(RESNET), make()
-    told = ours.load_state_dict(plain.state_dict(), strict=False)
-    assert not told.unexpected_keys
+    loaded = ours.load_state_dict(plain.state_dict(), strict=False)
+    assert not loaded.unexpected_keys
     assert all(
         key.startswith(('neck.bottleneck.', 'head.encoder.'))
-        for key in told.missing_keys
+        for key in loaded.missing_keys
     )
     for name, value in plain.state_dict().items():
         if name.startswith('backbone') or name.startswith('head.fc'):
@@ -306,28 +266,6 @@ def test_noise_on_the_features_as_the_paper_draws_it(mode):
     assert torch.equal(scores(model, data), scores(model, data))
 
 
-def test_the_readmes_lines_make_a_resnet_ours(tmp_path):
-    """Pasted over mmpretrain's own config of ResNet-50."""
-    readme = (REPOSITORY / 'README.md').read_text()
-    (lines,) = (
-        block
-        for block in re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
-        if 'AIBImageClassifier' in block
-    )
-    path = tmp_path / 'pasted.py'
-    path.write_text(
-        "_base_ = 'mmpretrain::resnet/resnet50_8xb32_in1k.py'\n"
-        f"custom_imports = dict(imports=['mmaib'])\n{lines}"
-    )
-    register_config_sources()
-    model = make(Config.fromfile(path).model)
-    losses = cls.loss(model, cls.inputs(2, 64, 1000))
-    assert set(losses) == {'loss_cls'} | MONITORS | ANCHORS | LATENT
-    host = make(get_config('mmpretrain::resnet/resnet50_8xb32_in1k.py').model)
-    told = model.load_state_dict(host.state_dict(), strict=False)
-    assert not told.unexpected_keys
-
-
 def test_attention_alone_works_behind_any_head():
     model = make(head=RESNET['head'])
     assert set(cls.loss(model, cls.inputs())) == (
@@ -405,36 +343,6 @@ def test_a_mean_trunk_must_keep_the_grid():
 def test_bad_fields(fields, match):
     with pytest.raises(ValueError, match=match):
         make(**fields)
-
-
-@pytest.mark.parametrize(
-    ('fields', 'match'),
-    [
-        (dict(latent='mmaib.GaussianEncoder'), 'latent must be a dict'),
-        (dict(latent=dict(critic='adversarial')), 'critic must be a dict'),
-    ],
-)
-def test_text_in_place_of_fields(fields, match):
-    with pytest.raises(TypeError, match=match):
-        make(head=dict(OURS['head'], **fields))
-
-
-def test_features_that_are_no_map_or_of_another_width():
-    model = make().eval()
-    vit = [torch.randn(2, 17, 64)]
-    with pytest.raises(ValueError, match=r"\(2, 17, 64\): .*'featmap'"):
-        model.neck(vit)
-    with pytest.raises(ValueError, match=r'= 64 numbers .* \(2, 32\)'):
-        model.head((torch.randn(2, 32),))
-
-
-def test_pre_logits_are_what_the_last_layer_sees():
-    """mmpretrain's contract of `extract_feat`."""
-    model = small().eval()
-    x = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        features = model.extract_feat(x, stage='pre_logits')
-        assert torch.equal(model.head.fc(features), model(x))
 
 
 def test_noise_of_several_draws_in_training():

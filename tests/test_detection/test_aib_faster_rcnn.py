@@ -4,12 +4,13 @@ import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
 
-from mmaib.detection.aib_roi_head import FeatureDraws
 from mmaib.testing.detection import (
     aib_config,
     build,
+    detector,
     inputs,
     loss,
+    noisy_detector,
     plain_config,
     predict,
     shrink,
@@ -19,20 +20,11 @@ OURS = {
     'aib': {'loss_kl_cls', 'loss_kl_reg'},
     'aib-qt': {'loss_kl_cls', 'loss_kl_reg', 'loss_vq', 'loss_commit'},
 }
-
 ENCODERS = (
     'GaussianEncoder',
     'AdditiveNoiseEncoder',
     'PropagatedNoiseEncoder',
 )
-
-
-def detector(name='aib-qt', **model_options):
-    cfg = shrink(aib_config(name))
-    if 'test_draws' in model_options:  # replaced, not merged
-        cfg.model.test_draws = model_options.pop('test_draws')
-    cfg.merge_from_dict({f'model.{k}': v for k, v in model_options.items()})
-    return build(cfg)
 
 
 def total(losses):
@@ -106,17 +98,6 @@ def test_a_plain_checkpoint_leaves_only_our_keys_missing():
     assert torch.equal(head.shared_fcs[1].weight, twin.weight)
 
 
-def test_a_checkpoint_of_ours_keeps_its_own_twin():
-    trained = detector()
-    torch.nn.init.normal_(trained.roi_head.bbox_head.reg_encoder.mean.weight)
-    other = detector()
-    other.load_state_dict(trained.state_dict(), strict=True)
-    assert torch.equal(
-        other.roi_head.bbox_head.reg_encoder.mean.weight,
-        trained.roi_head.bbox_head.reg_encoder.mean.weight,
-    )
-
-
 @pytest.mark.parametrize('name', OURS)
 def test_every_trainable_parameter_gets_a_gradient(name):
     model = detector(name)
@@ -175,26 +156,6 @@ def test_several_draws_in_training():
     assert total(loss(model, inputs(num_boxes=0))).isfinite()
 
 
-def test_losses_of_drawn_latents_are_the_mean_over_the_draws():
-    """Eq. 18."""
-    head = detector().roi_head.bbox_head
-    draws, rois = 3, 7
-    scores = torch.randn(draws, rois, head.num_classes + 1)
-    deltas = torch.randn(draws, rois, 4 * head.num_classes)
-    targets = (
-        torch.rand(rois, 5),
-        torch.randint(0, head.num_classes + 1, (rois,)),
-        torch.ones(rois),
-        torch.randn(rois, 4),
-        torch.ones(rois, 4),
-    )
-    folded = head.loss(scores.flatten(0, 1), deltas.flatten(0, 1), *targets)
-    single = [head.loss(s, d, *targets) for s, d in zip(scores, deltas)]
-    for name, value in folded.items():
-        mean = torch.stack([losses[name] for losses in single]).mean(0)
-        torch.testing.assert_close(value, mean)
-
-
 def test_consecutive_steps_deepcopy_and_ema_keep_the_losses_right():
     model = detector('aib-qt', **{'test_draws': 'mean'})
     ema = ExponentialMovingAverage(model)
@@ -225,13 +186,6 @@ def test_mean_mode_repeats_to_the_bit():
     assert same_predictions(first, predict(model, data))
 
 
-def noisy_detector(draws, seed=0):
-    test_draws = dict(attention=draws, latent=2, seed=seed)
-    model = detector(**{'test_draws': test_draws})
-    torch.nn.init.constant_(model.neck.bottleneck.attention.std_conv.bias, 4.0)
-    return model
-
-
 def test_monte_carlo_repeats_and_leaves_the_global_generator_alone():
     model, data = noisy_detector(4), inputs()
     before = torch.get_rng_state()
@@ -241,31 +195,6 @@ def test_monte_carlo_repeats_and_leaves_the_global_generator_alone():
     assert same_predictions(first, predict(model, copy.deepcopy(data)))
     model.test_draws = dict(attention=4, latent=2, seed=1)
     assert not same_predictions(first, predict(model, data))
-
-
-def test_draws_as_a_batch_equal_a_loop_of_single_draws():
-    model = noisy_detector(3).eval()
-    head = model.roi_head
-    rois = torch.tensor(
-        [[0, 4.0, 4, 60, 50], [1, 0, 0, 30, 90], [0, 20, 8, 90, 70]]
-    )
-    images = torch.randn(2, 3, 96, 96)
-    with torch.no_grad():
-        with model.test_draws.open():
-            features = model.extract_feat(images)
-        assert isinstance(features, FeatureDraws)
-        # outside, each latent is at its mean
-        batched = head._bbox_forward(features, rois)
-        single = []
-        for draw in range(3):
-            one = tuple(
-                level.unflatten(0, (3, 2))[draw] for level in features.draws
-            )
-            single.append(head._bbox_forward(one, rois))
-    for name in ('cls_score', 'bbox_pred'):
-        loop = torch.stack([result[name] for result in single])
-        assert torch.allclose(batched[name], loop.mean(0), atol=1e-5)
-        assert loop.std(0).max() > 1e-4  # the draws do differ
 
 
 def test_the_rpn_sees_the_features_of_the_mean_of_the_drawn_maps():
@@ -306,14 +235,6 @@ def test_no_ground_truth():
         if value.requires_grad and value.grad is None
     ]
     assert missing == []
-
-
-@pytest.mark.parametrize('draws', ['mean', {'attention': 2, 'latent': 1}])
-def test_no_proposals(draws):
-    model = detector(**{'test_draws': draws})
-    model.rpn_head.test_cfg.min_bbox_size = 1e6
-    for sample in predict(model, inputs()):
-        assert len(sample.pred_instances) == 0
 
 
 @pytest.mark.parametrize('raw', [-1e4, 1e4])

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from mmaib.draws import Draws
 from mmaib.hooks.visualization import (
     attention_figure,
     classifier_input,
@@ -14,7 +13,7 @@ from mmaib.hooks.visualization import (
     whole_maps,
     windows,
 )
-from mmaib.layers import AttentiveBottleneck, CapturedMap, capture_attention
+from mmaib.layers import CapturedMap
 from mmaib.testing import segmentation as seg
 
 
@@ -56,22 +55,6 @@ def test_the_quantised_map_keeps_its_anchors():
     expected = maps[1].quantized[0, 0].repeat_interleave(4, 0)
     expected = expected.repeat_interleave(4, 1)
     assert np.array_equal(shown, expected.numpy())
-
-
-def test_capture_records_and_lets_go():
-    bottleneck = AttentiveBottleneck(4, quantizer=dict(num_anchors=3)).eval()
-    x = torch.randn(2, 4, 6, 6)
-    with capture_attention(bottleneck) as maps:
-        bottleneck(x)
-        with Draws(attention=5).open():
-            bottleneck.attend(x)
-    bottleneck(x)
-    assert [m.level for m in maps] == [0, 1]
-    mean, _ = bottleneck.attention(x)
-    assert torch.equal(maps[0].mean, mean)
-    assert torch.equal(maps[0].quantized, bottleneck.quantizer(mean))
-    assert maps[1].quantized.shape == (2, 1, 6, 6)
-    assert torch.isin(maps[1].quantized, bottleneck.quantizer.anchors).all()
 
 
 def test_a_classifiers_picture_is_what_it_saw():

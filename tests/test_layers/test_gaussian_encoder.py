@@ -45,18 +45,6 @@ def test_reports_the_mean_kl(trunk):
     assert torch.allclose(reports['loss_kl_x'], 0.5 * kl)
 
 
-def test_a_mean_given_by_the_host():
-    encoder = GaussianEncoder(6, 3, with_mean=False).eval()
-    mean = torch.randn(7, 3)
-    assert torch.equal(encoder(torch.randn(7, 6), lambda x: mean), mean)
-    assert {n for n, _ in encoder.named_parameters()} == {
-        'std.weight',
-        'std.bias',
-    }
-    with pytest.raises(ValueError, match='with_mean=False'):
-        encoder(torch.randn(7, 6))
-
-
 def test_no_rois_give_a_zero_that_stays_in_the_graph():
     encoder = GaussianEncoder(6, 3)
     with Draws(latent=1).open(), collect() as aux:
@@ -85,21 +73,6 @@ def test_training_at_the_mean_has_no_noise():
     with collect() as aux:
         assert torch.equal(encoder(x), encoder(x))
     assert 'loss_kl' in aux.mean()
-
-
-@pytest.mark.parametrize(
-    ('name', 'critics'),
-    [
-        ('loss_kl', 'loss_critic'),
-        ('loss_kl_cls', 'loss_critic_cls'),
-        ('loss_ib', 'loss_ib_critic'),
-    ],
-)
-def test_the_critics_loss_has_a_key_of_its_own(name, critics):
-    encoder = GaussianEncoder(6, 3, loss_name=name, critic=dict())
-    with Draws(latent=1).open(), collect() as aux:
-        encoder(torch.randn(7, 6))
-    assert aux.mean().keys() == {name, critics, 'kl_nats'}
 
 
 def test_kl_in_float32_under_autocast():
