@@ -169,7 +169,7 @@ def segmentor_table(
         segmentation.config(UPERNET / f'{name}{BEIT}')
         for name in ('', 'aib-qt_', 'aib-qt_')
     )
-    cheap.model.decode_head.std_source = 'mean'
+    cheap.model.decode_head.latent.std_source = 'mean'
     for cfg in (plain, paper, cheap):
         cfg.model.pretrained = None
         cfg.model.backbone.img_size = size

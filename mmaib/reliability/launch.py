@@ -28,7 +28,7 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override fields: model.neck.bottleneck.train_draws=mean',
+        help='override fields: model.train_draws=mean',
     )
     parser.add_argument(
         '--launcher',
