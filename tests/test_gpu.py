@@ -12,12 +12,12 @@ import pytest
 import torch
 from mmcv.ops import get_compiling_cuda_version
 
+from mmaib import draws
 from mmaib.aux_losses import collect
 from mmaib.layers import (
     AIBNeck,
     AttentiveBottleneck,
     anchor_quantizer,
-    attentive_bottleneck,
     gaussian_encoder,
     variational_attention,
 )
@@ -32,8 +32,7 @@ pytestmark = pytest.mark.gpu
 KINDS = ('detector', 'segmentor', 'classifier')
 FORMULAS = [
     (anchor_quantizer, 'nearest_anchor'),
-    (attentive_bottleneck, 'draw_gaussian'),
-    (gaussian_encoder, 'draw_gaussian'),
+    (draws, 'draw_gaussian'),
     (gaussian_encoder, 'gaussian_kl'),
     (gaussian_encoder, 'softplus_std'),
     (variational_attention, 'softplus_std'),
@@ -98,7 +97,7 @@ def build(kind, cfg, device):
     return host.build(cfg).to(device), host.inputs()
 
 
-def draws(count):
+def monte_carlo(count):
     return dict(attention=count, latent=count, seed=0)
 
 
@@ -127,7 +126,7 @@ def test_a_step_and_a_prediction(kind, dtype, device, formulas):
         if dtype == torch.bfloat16:  # mmcv's has none
             extractor = cfg.model.roi_head.bbox_roi_extractor
             extractor.roi_layer.use_torchvision = True
-    cfg.model.test_draws = draws(2)
+    cfg.model.test_draws = monte_carlo(2)
     model, data = build(kind, cfg, device)
     dtypes = set()
     model.neck.bottleneck.attention.std_conv.register_forward_hook(
@@ -160,7 +159,7 @@ def test_a_step_and_a_prediction(kind, dtype, device, formulas):
 @every_kind
 def test_drawn_predictions_repeat_and_differ_by_seed(kind, device):
     cfg = config(kind)
-    cfg.model.test_draws = draws(3)
+    cfg.model.test_draws = monte_carlo(3)
     model, data = build(kind, cfg, device)
     std = model.neck.bottleneck.attention.std_conv
     torch.nn.init.constant_(std.bias, 4.0)
@@ -171,7 +170,7 @@ def test_drawn_predictions_repeat_and_differ_by_seed(kind, device):
 
     first = once()
     assert all(map(torch.equal, first, once()))
-    model.test_draws = dict(draws(3), seed=1)
+    model.test_draws = dict(monte_carlo(3), seed=1)
     assert not all(map(torch.equal, first, once()))
 
 

@@ -12,6 +12,7 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from mmaib import draws
 from mmaib.aux_losses import collect
 from mmaib.functional import gaussian_kl, softplus_std
 from mmaib.functional.gaussian import STD_FLOOR
@@ -196,7 +197,7 @@ def calls(monkeypatch):
     spy(gaussian_encoder, 'gaussian_kl')
     spy(gaussian_encoder, 'softplus_std')
     spy(attentive_bottleneck, 'gaussian_kl')
-    spy(attentive_bottleneck, 'draw_gaussian')
+    spy(draws, 'draw_gaussian')
     spy(variational_attention, 'softplus_std')
     spy(anchor_quantizer, 'nearest_anchor')
     return recorded

@@ -95,11 +95,11 @@ def test_what_the_rows_change(table2):
         f'{prefix}concat',
         'model.neck.neck.in_channels=512',
     ]
-    adversarial = 'model.head.kl.type=adversarial'
+    adversarial = 'model.head.latent.critic.saturating=True'
     assert options['7'] == [adversarial]
     noise = [
-        'model.head.encoder.type=mmaib.AdditiveNoiseEncoder',
-        'model.head.encoder.noise_std=0.0',
+        'model.head.latent.type=mmaib.AdditiveNoiseEncoder',
+        'model.head.latent.noise_std=0.0',
     ]
     prefix = 'model.neck.bottleneck.noise.mode='
     assert options['8'] == [adversarial, f'{prefix}additive', *noise]
