@@ -48,7 +48,7 @@ def test_a_host_that_is_not_installed(monkeypatch):
         preflight.check_host('mmdet')
 
 
-@MODEL_WRAPPERS.register_module(name='WrapperOfThisTest', force=True)
+@MODEL_WRAPPERS.register_module(name='WrapperOfTestModel')
 class Wrapped(torch.nn.Module):
     def __init__(self, module):
         super().__init__()

@@ -7,7 +7,7 @@ from mmaib.reliability import preflight
 from mmaib.testing import segmentation as seg
 
 
-@MODEL_WRAPPERS.register_module(name='WrapperOfThisTest', force=True)
+@MODEL_WRAPPERS.register_module(name='WrapperOfTestWeights')
 class Wrapped(torch.nn.Module):
     def __init__(self, module):
         super().__init__()
