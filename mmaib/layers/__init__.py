@@ -1,4 +1,5 @@
-"""The framework's modules, host-neutral."""
+"""The framework's modules, host-neutral. Papers and symbols:
+:mod:`mmaib.functional`."""
 
 from .aib_neck import AIBNeck
 from .anchor_quantizer import AnchorQuantizer
