@@ -19,6 +19,7 @@ from mmengine.dist import all_reduce_dict
 from torch import Tensor
 
 from . import deprecated
+from .checks import one_of
 from .draws import Draws
 
 _active: list[AuxLosses] = []
@@ -176,6 +177,10 @@ class AuxLossMixin:
             left out at its mean. The noise comes from a generator of its
             own, seeded anew at each call, so the same batches give the same
             results and the global generator is left alone.
+        freeze_host: whether the layers that report (maps, gates) learn
+            alone: the host's weights and statistics stay as they were
+            loaded, to the bit. With an information gate that reads out where
+            a trained model looks.
         args, kwargs: of the host's model.
 
     Attributes:
@@ -197,6 +202,7 @@ class AuxLossMixin:
         *args: Any,
         train_draws: dict | str | None = None,
         test_draws: dict | str = 'mean',
+        freeze_host: bool = False,
         **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
@@ -208,6 +214,9 @@ class AuxLossMixin:
         self.test_draws = test_draws
         if self.train_draws.latent is None:
             self._refuse_critics()
+        self.freeze_host = one_of('freeze_host', freeze_host, (True, False))
+        if freeze_host:
+            self._freeze_host()
 
     @property
     def test_draws(self) -> Draws:
@@ -242,6 +251,31 @@ class AuxLossMixin:
                     f"train_draws.latent='mean' leaves the critic of {name} "
                     'nothing to compare: take 1 or more'
                 )
+
+    def _reporters(self) -> list[Any]:
+        modules = self.modules()  # type: ignore[attr-defined]
+        return [m for m in modules if isinstance(m, Reporter)]
+
+    def _freeze_host(self) -> None:
+        reporters = self._reporters()
+        if not reporters:
+            raise ValueError(
+                'freeze_host=True leaves nothing to learn: the model has no '
+                'layer that reports, such as the bottleneck of an '
+                'mmaib.AIBNeck'
+            )
+        self.requires_grad_(False)  # type: ignore[attr-defined]
+        for reporter in reporters:
+            reporter.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)  # type: ignore[misc]
+        if mode and self.freeze_host:
+            for child in self.children():  # type: ignore[attr-defined]
+                child.eval()
+            for reporter in self._reporters():
+                reporter.train()
+        return self
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         draws = self.train_draws if self.training else Draws()  # type: ignore[attr-defined]

@@ -161,6 +161,17 @@ def latent_noise(x: Tensor) -> Tensor | None:
     ).flatten(0, 1)
 
 
+def map_noise(x: Tensor) -> Tensor | None:
+    """Standard normal noise of the shape of features that have a row for
+    each drawn map; None where maps are at their mean."""
+    _, generator, _ = _current()
+    if current().attention is None:
+        return None
+    return torch.randn(
+        x.shape, dtype=x.dtype, device=x.device, generator=generator
+    )
+
+
 def mean_over_draws(x: Tensor, batch: int) -> Tensor:
     """The mean over the draws that are folded into the batch of x.
 

@@ -141,6 +141,7 @@ def detector_table(
                 'host': inference(host, data),
                 'ours, mean': inference(ours, data),
                 'ours, L_a = 1': inference(ours, data, 1),
+                'ours, L_a = 2': inference(ours, data, 2),
                 'ours, L_a = 4': inference(ours, data, 4),
             },
             'host',

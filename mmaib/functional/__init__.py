@@ -35,13 +35,16 @@ modulation is chosen.
 from .adversarial import adversarial_kl, critic_loss
 from .attention import standardized_logit
 from .gaussian import draw_gaussian, gaussian_kl, softplus_std
+from .information import gate_information, information_gate
 from .quantization import nearest_anchor, straight_through
 
 __all__ = [
     'adversarial_kl',
     'critic_loss',
     'draw_gaussian',
+    'gate_information',
     'gaussian_kl',
+    'information_gate',
     'nearest_anchor',
     'softplus_std',
     'standardized_logit',

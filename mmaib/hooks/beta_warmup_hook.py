@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from mmaib.aux_losses import Reporter
 from mmaib.checks import at_least, one_of
+from mmaib.layers import InformationGate
 from mmaib.registry import HOOKS
 
 SHAPES: dict[str, Callable[[float], float]] = {
@@ -24,10 +25,11 @@ SHAPES: dict[str, Callable[[float], float]] = {
 class BetaWarmupHook(Hook):
     """Raise the weight of the KL from 0 to what the config says.
 
-    Every ``beta`` of the model (latents and maps) is multiplied by a factor
-    that grows over the first steps. It depends on the step alone, so a
-    resumed training goes on where it was. The log shows it as
-    ``beta_factor``.
+    Every ``beta`` of the model (latents, maps and information gates) is
+    multiplied by a factor that grows over the first steps; so is the
+    ``strength`` of the gates, which starts them as the host. It depends on
+    the step alone, so a resumed training goes on where it was. The log shows
+    it as ``beta_factor``.
 
     Args:
         end: the step, or epoch, from which on the factor is 1.
@@ -76,6 +78,8 @@ class BetaWarmupHook(Hook):
         factor = self.factor(step)
         for layer, beta in self._betas:
             layer.beta = factor * beta
+            if isinstance(layer, InformationGate):
+                layer.strength.fill_(factor)
         hub = MessageHub.get_current_instance()
         hub.update_scalar('train/beta_factor', factor)
 

@@ -9,6 +9,7 @@ from .encoders import LatentEncoder
 from .feature_modulation import FeatureModulation
 from .feature_noise import FeatureNoise
 from .gaussian_encoder import GaussianEncoder
+from .information_gate import InformationGate
 from .kl_critic import KLCritic
 from .noise_encoders import AdditiveNoiseEncoder, PropagatedNoiseEncoder
 from .variational_attention import VariationalAttention
@@ -23,6 +24,7 @@ __all__ = [
     'FeatureModulation',
     'FeatureNoise',
     'GaussianEncoder',
+    'InformationGate',
     'KLCritic',
     'LatentEncoder',
     'PropagatedNoiseEncoder',

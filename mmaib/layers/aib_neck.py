@@ -102,23 +102,18 @@ class AIBNeck(BaseModule):
                 f'got {map_level}'
             )
         self.map_level = map_level
+        if len(levels) == 1 and where == 'after':
+            levels *= getattr(self.neck, 'num_outs', 1)
         self.num_levels = len(levels)
         self.bottleneck = MODELS.build(
             {
                 'type': 'mmaib.AttentiveBottleneck',
                 **bottleneck,
-                'in_channels': levels[0],
+                'in_channels': levels,
                 'map_channels': sum(levels) if shared else levels[0],
             }
         )
         uneven = len(set(levels)) > 1
-        mode = self.bottleneck.modulation.mode
-        if uneven and mode in ('bias', 'concat'):
-            raise ValueError(
-                f'modulation mode {mode!r} expands the map to the channels '
-                f'of a level, and these differ: {levels}; use '
-                "'scale_residual' or 'scale'"
-            )
         if where == 'before' and self.neck is not None:
             self.out_channels = getattr(self.neck, 'out_channels', None)
         else:
@@ -177,9 +172,13 @@ class AIBNeck(BaseModule):
             require_collector('AIBNeck')
         if self.where == 'after' and self.neck is not None:
             features = self.neck(features)
+        features = tuple(features)
+        seen = [
+            self.bottleneck.looked_at(x, i) for i, x in enumerate(features)
+        ]
         out = tuple(
-            self.bottleneck.modulate(level, attention)
-            for level, attention in zip(features, self._maps(features))
+            self.bottleneck.modulate(x, attention, i)
+            for i, (x, attention) in enumerate(zip(features, self._maps(seen)))
         )
         if self.where == 'before' and self.neck is not None:
             out = tuple(self.neck(out))

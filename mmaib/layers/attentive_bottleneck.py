@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmengine.model import BaseModule
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from mmaib.aux_losses import (
 from mmaib.checks import at_least, part_fields
 from mmaib.functional import gaussian_kl
 from mmaib.registry import MODELS
+
+from .information_gate import InformationGate
 
 # scores so close to 0 or 1 count as saturated
 SATURATED = 0.02
@@ -37,12 +41,15 @@ class AttentiveBottleneck(Reporter, BaseModule):
     its authors' later segmentation models have instead of the latent's.
 
     Args:
-        in_channels: channels C of the features that are modulated.
+        in_channels: channels C of the features that are modulated, one
+            number, or one a level where it serves several.
         attention: config of the map, any module with ``(x, with_std)`` ->
             (mean, std), the std None if it is not asked for.
         quantizer: config of :class:`AnchorQuantizer`, with at least
             ``num_anchors``; None for a continuous map.
-        modulation: config of :class:`FeatureModulation`.
+        modulation: config of :class:`FeatureModulation`, or of an
+            :class:`InformationGate`, whose map is made of its normalised
+            features.
         noise: config of :class:`FeatureNoise` on the features that are
             modulated, if [AIB]'s noise encoders begin here.
         map_channels: channels of the features that the map is made from, if
@@ -71,7 +78,7 @@ class AttentiveBottleneck(Reporter, BaseModule):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         attention: dict | None = None,
         quantizer: dict | None = None,
         modulation: dict | None = None,
@@ -81,7 +88,10 @@ class AttentiveBottleneck(Reporter, BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.map_channels = map_channels or in_channels
+        channels = (
+            [in_channels] if isinstance(in_channels, int) else [*in_channels]
+        )
+        self.map_channels = map_channels or channels[0]
         self.beta = at_least('beta', beta, 0.0)
         self.attention = MODELS.build(
             {
@@ -107,22 +117,32 @@ class AttentiveBottleneck(Reporter, BaseModule):
             self.noise = MODELS.build(
                 {
                     'type': 'mmaib.FeatureNoise',
-                    'in_channels': in_channels,
+                    'in_channels': channels[0],
                     **part_fields('noise', noise),
                 }
             )
-            in_channels = self.noise.out_channels
+            channels = [self.noise.out_channels]
         self.modulation = MODELS.build(
             {
                 'type': 'mmaib.FeatureModulation',
-                'in_channels': in_channels,
+                'in_channels': channels,
                 **part_fields('modulation', modulation),
             }
         )
+        if noise is not None and isinstance(self.modulation, InformationGate):
+            raise ValueError(
+                'noise: an mmaib.InformationGate has a noise of its own'
+            )
         self.out_channels = self.modulation.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.modulate(x, self.attend(x))
+        return self.modulate(x, self.attend(self.looked_at(x)))
+
+    def looked_at(self, x: Tensor, level: int = 0) -> Tensor:
+        """What the map is made of: x, behind a gate's own normalisation."""
+        if isinstance(self.modulation, InformationGate):
+            return self.modulation.normalized(x, level)
+        return x
 
     def attend(self, x: Tensor) -> Tensor:
         """The map a (or a_q) of features x.
@@ -157,17 +177,20 @@ class AttentiveBottleneck(Reporter, BaseModule):
         scores = draws.draw_maps(mean, std)
         return scores if self.quantizer is None else self.quantizer(scores)
 
-    def modulate(self, x: Tensor, attention: Tensor) -> Tensor:
+    def modulate(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         """Features x modulated by a map.
 
         Args:
             x: ``(N, C, H, W)``.
             attention: ``(L_a * N, 1, H, W)``.
+            level: which of its levels, for a gate that tells them apart.
 
         Returns:
             ``(L_a * N, out_channels, H, W)``, draw by draw; ``(L_z * L_a *
             N, ...)`` with a noise on the features.
         """
+        if isinstance(self.modulation, InformationGate):
+            return self.modulation(x, attention, level)
         if self.noise is None:
             return self.modulation(x, attention)
         x = self.noise(x.repeat(len(attention) // len(x), 1, 1, 1))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class FeatureModulation(BaseModule):
     with :math:`U = \mathrm{sigmoid}(\mathrm{conv}_{3\times3}(a))`.
 
     Args:
-        in_channels: channels C of the features.
+        in_channels: channels C of the features, one number or one a level.
         mode: one of the table.
         init: ``'paper'``, the table as it stands, or ``'identity'``: what is
             added to x passes a learned gate that starts at zero, so that the
@@ -50,13 +52,17 @@ class FeatureModulation(BaseModule):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         mode: str = 'scale_residual',
         init: str = 'paper',
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        at_least('in_channels', in_channels, 1)
+        channels = (
+            [in_channels] if isinstance(in_channels, int) else [*in_channels]
+        )
+        for count in channels:
+            at_least('in_channels', count, 1)
         self.mode = one_of('mode', mode, MODES)
         one_of('init', init, ('paper', 'identity'))
         if init == 'identity' and mode in ('scale', 'concat'):
@@ -64,10 +70,16 @@ class FeatureModulation(BaseModule):
                 "init='identity' needs a mode that adds to x: "
                 f"'scale_residual' or 'bias', got mode={mode!r}"
             )
-        self.out_channels = in_channels * (2 if mode == 'concat' else 1)
+        self.out_channels = channels[0] * (2 if mode == 'concat' else 1)
         if mode in ('bias', 'concat'):
+            if len({*channels}) > 1:
+                raise ValueError(
+                    f'modulation mode {mode!r} expands the map to the '
+                    f'channels of a level, and these differ: {channels}; use '
+                    "'scale_residual' or 'scale'"
+                )
             self.expand = nn.Sequential(
-                nn.Conv2d(1, in_channels, 3, padding=1), nn.Sigmoid()
+                nn.Conv2d(1, channels[0], 3, padding=1), nn.Sigmoid()
             )
         self.gate: nn.Parameter | None = None
         if init == 'identity':

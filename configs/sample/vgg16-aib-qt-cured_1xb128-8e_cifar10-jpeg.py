@@ -1,0 +1,4 @@
+# Logits standardised over positions: the map cannot saturate.
+_base_ = './vgg16-aib-qt_1xb128-8e_cifar10-jpeg.py'
+
+model = dict(neck=dict(bottleneck=dict(attention=dict(logit_norm=True))))

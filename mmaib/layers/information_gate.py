@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmaib import draws
+from mmaib.aux_losses import (
+    Reporter,
+    collecting,
+    report_loss,
+    report_scalar,
+)
+from mmaib.checks import at_least
+from mmaib.functional import gate_information, information_gate
+from mmaib.functional.gaussian import at_least_float32
+from mmaib.registry import MODELS
+
+EPS = 1e-5
+
+
+class FeatureStatistics(nn.Module):
+    """Running mean and variance of each channel of one level's features:
+    the mean over the first steps, an average over about the last ten after
+    that; over all processes; frozen in evaluation.
+
+    Args:
+        channels: C.
+    """
+
+    mean: Tensor
+    var: Tensor
+    steps: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer('mean', torch.zeros(channels, 1, 1))
+        self.register_buffer('var', torch.ones(channels, 1, 1))
+        self.register_buffer('steps', torch.tensor(0.0))
+
+    @property
+    def std(self) -> Tensor:
+        return (self.var + EPS).sqrt()
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Take in a batch ``(N, C, H, W)``."""
+        x = at_least_float32(x.detach())
+        moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])[
+            ..., None, None
+        ]
+        if get_world_size() > 1:
+            all_reduce(moments, op='mean')
+        mean, var = moments[0], moments[1] - moments[0].square()
+        self.steps += 1
+        share = (1 / self.steps).clamp(min=0.1)
+        self.mean.lerp_(mean, share)
+        self.var.lerp_(var.clamp(min=0), share)
+
+
+@MODELS.register_module()
+class InformationGate(Reporter, BaseModule):
+    r"""A modulation that prices what it lets through, in nats (Schulz et
+    al., *Restricting the Flow: Information Bottlenecks for Attribution*,
+    ICLR 2020; there for one image of a trained network, here for every image
+    and trained with it).
+
+    .. math::
+        x_{at} = a' x + (1 - a') \epsilon, \quad
+        \epsilon \sim N(\mu_x, \sigma_x^2), \quad a' = 1 - s (1 - a)
+
+    Where a = 0 the host receives nothing of a position's feature. At the
+    mean :math:`\epsilon = \mu_x`; where maps are drawn, so is
+    :math:`\epsilon`. The mean and the std of each channel are running
+    statistics of each level. ``strength`` s fades the gate in: at 0 the
+    first forward is the host's, to the bit. It is a buffer that
+    :class:`BetaWarmupHook` sets.
+
+    Reports ``beta`` times the information as ``loss_info``, mean over
+    positions and channels, and the monitors ``info_nats``, that mean itself,
+    ``info_bits_per_image``, the sum over positions, channels and levels, and
+    ``gate_open``, the mean of a.
+
+    Args:
+        in_channels: channels C of the features: one number, or one a level.
+        beta: weight of the information.
+        init_cfg: see MMEngine.
+
+    Shape:
+        x ``(N, C, H, W)`` and map ``(L * N, 1, H, W)``, draw by draw ->
+        ``(L * N, C, H, W)``, in x's dtype.
+
+    Raises:
+        ValueError: if a field is out of range.
+    """
+
+    strength: Tensor
+    mode = 'information'
+
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        beta: float = 0.01,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if isinstance(in_channels, int):
+            in_channels = [in_channels]
+        for channels in in_channels:
+            at_least('in_channels', channels, 1)
+        self.out_channels = in_channels[0]
+        self.beta = at_least('beta', beta, 0.0)
+        self.statistics: Any = nn.ModuleList(
+            map(FeatureStatistics, in_channels)
+        )
+        self.register_buffer('strength', torch.tensor(1.0))
+
+    def normalized(self, x: Tensor, level: int = 0) -> Tensor:
+        """Features of mean 0 and variance 1, as the map sees them; in
+        training, with gradient or not, x is taken into the statistics."""
+        if level >= len(self.statistics):
+            raise ValueError(
+                f'InformationGate has statistics of {len(self.statistics)} '
+                'levels, and the features have more: give in_channels of the '
+                'AIBNeck as a list, one a level'
+            )
+        own = self.statistics[level]
+        if self.training:
+            own.update(x)
+        return ((x - own.mean) / own.std).to(x.dtype)
+
+    def forward(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
+        own = self.statistics[level]
+        x = x.repeat(len(attention) // len(x), 1, 1, 1)
+        a = at_least_float32(attention).clamp(0, 1)
+        a = 1 - self.strength * (1 - a)
+        noise = draws.map_noise(x)
+        noise = own.mean if noise is None else own.mean + own.std * noise
+        if collecting(self.training):
+            self._report(x, a, own)
+        return information_gate(x, a, noise)
+
+    def _report(self, x: Tensor, a: Tensor, own: FeatureStatistics) -> None:
+        nats = gate_information(x, a, own.mean, own.std)
+        report_loss('loss_info', self.beta * nats.mean())
+        report_scalar('info_nats', nats.mean())
+        report_scalar('gate_open', a.mean())
+        # reports of levels are averaged, and this is a sum over them
+        bits = nats.sum() / (len(x) * math.log(2))
+        report_scalar('info_bits_per_image', len(self.statistics) * bits)

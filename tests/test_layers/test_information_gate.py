@@ -1,0 +1,167 @@
+import copy
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmaib.aux_losses import collect
+from mmaib.draws import Draws
+from mmaib.layers import AIBNeck, AttentiveBottleneck, InformationGate
+
+FPN = dict(type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3)
+GATE = dict(type='mmaib.InformationGate', beta=0.5)
+
+
+def features(scale=1.0):
+    return (
+        scale * torch.randn(2, 4, 9, 7) + 3,
+        scale * torch.randn(2, 8, 5, 4),
+    )
+
+
+def neck(map='per_level', **fields):
+    init_default_scope('mmdet')
+    options = dict(neck=FPN)
+    if map == 'shared':
+        options = dict(neck=None, in_channels=[4, 8])
+    bottleneck = dict(modulation=GATE, **fields)
+    return AIBNeck(copy.deepcopy(bottleneck), map=map, **options)
+
+
+BOTH = pytest.mark.parametrize('map', ['per_level', 'shared'])
+
+
+@BOTH
+@pytest.mark.parametrize('anchors', [None, 5])
+def test_trains_and_reports(map, anchors):
+    quantizer = anchors and dict(num_anchors=anchors)
+    model, x = neck(map, quantizer=quantizer).train(), features()
+    with Draws(attention=1).open(), collect() as aux:
+        out = model(x)
+    reports = aux.mean()
+    assert {
+        'loss_info', 'info_nats', 'info_bits_per_image', 'gate_open'
+    } < set(reports)  # fmt: skip
+    nats = reports['info_nats']
+    torch.testing.assert_close(reports['loss_info'].detach(), 0.5 * nats)
+    (sum(level.sum() for level in out) + sum(
+        v for k, v in reports.items() if 'loss' in k
+    )).backward()  # fmt: skip
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_bits_are_summed_over_positions_channels_and_levels():
+    model, x = neck(map='shared').train(), features()
+    seen = []
+    gate = model.bottleneck.modulation
+    gate.register_forward_pre_hook(lambda _, args: seen.append(args))
+    with collect() as aux:
+        model(x)
+    bits = 0
+    for x, a, level in seen:
+        own, a = gate.statistics[level], a.clamp(0, 0.999)
+        passed = torch.distributions.Normal(
+            a * x + (1 - a) * own.mean, (1 - a) * own.std
+        )
+        rest = torch.distributions.Normal(own.mean.expand_as(x), own.std)
+        kl = torch.distributions.kl_divergence(passed, rest)
+        bits += kl.sum() / len(x) / torch.tensor(2.0).log()
+    found = aux.mean()['info_bits_per_image']
+    torch.testing.assert_close(found, bits, rtol=1e-4, atol=1e-3)
+
+
+@BOTH
+def test_without_strength_it_is_the_host_to_the_bit(map):
+    model = neck(map).eval()
+    model.bottleneck.modulation.strength.fill_(0.0)
+    x = features()
+    host = model.neck(x) if model.neck else x
+    for drawn in (Draws(), Draws(attention=1, seed=0)):
+        with drawn.open():
+            assert all(map_equal(model(x), host))
+
+
+def map_equal(first, second):
+    return [torch.equal(a, b) for a, b in zip(first, second, strict=True)]
+
+
+def test_where_it_is_closed_nothing_of_the_feature_is_left():
+    """To the bit, in mean mode and in a draw with the same noise."""
+    gate = InformationGate(3).eval()
+    first, second = torch.randn(2, 1, 3, 4, 4)
+    closed = torch.zeros(1, 1, 4, 4)
+    assert torch.equal(gate(first, closed), gate(second, closed))
+    drawn = []
+    for x in (first, second):
+        with Draws(attention=1, seed=0).open():
+            drawn.append(gate(x, closed))
+    assert torch.equal(*drawn)
+    assert not torch.equal(drawn[0], gate(first, closed))
+
+
+def test_statistics_follow_the_features_and_stand_still_in_evaluation():
+    gate = InformationGate([3, 3]).train()
+    batches = [5 * torch.randn(4, 3, 8, 8) + 2 for _ in range(4)]
+    for x in batches:
+        gate.normalized(x, 1)
+    seen = torch.stack(batches).transpose(0, 2).flatten(1)
+    own = gate.statistics[1]
+    # the mean over the first steps
+    torch.testing.assert_close(own.mean.flatten(), seen.mean(1))
+    torch.testing.assert_close(own.std.flatten(), seen.std(1), rtol=0.02,
+                               atol=0)  # fmt: skip
+    assert not gate.statistics[0].mean.any()
+    before = copy.deepcopy(gate.state_dict())
+    normal = gate.eval().normalized(batches[0], 1)
+    assert abs(normal.mean()) < 0.3
+    assert 0.8 < normal.std() < 1.2
+    for name, value in gate.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_one_step_makes_statistics_sane():
+    gate = InformationGate(3).train()
+    out = gate.normalized(100 * torch.randn(2, 3, 16, 16) - 1e3)
+    assert abs(out.mean()) < 1e-3
+    assert out.std() == pytest.approx(1, abs=0.01)
+
+
+def test_half_precision_and_a_map_out_of_range_stay_finite():
+    layer = AttentiveBottleneck(4, modulation=GATE).train()
+    nn.init.constant_(layer.attention.mean_conv.bias, 50.0)
+    x = 100 * torch.randn(2, 4, 6, 6)
+    with (
+        torch.autocast('cpu', torch.bfloat16),
+        Draws(attention=1).open(),
+        collect() as aux,
+    ):
+        out = layer(x.bfloat16())
+    loss = aux.mean()['loss_info']
+    (out.float().sum() + loss).backward()
+    assert out.dtype == torch.bfloat16
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_more_levels_than_were_named():
+    init_default_scope('mmdet')
+    model = AIBNeck(dict(modulation=GATE), in_channels=4).eval()
+    with pytest.raises(ValueError, match='statistics of 1 levels.*as a list'):
+        model((torch.randn(1, 4, 8, 8), torch.randn(1, 4, 4, 4)))
+    model = AIBNeck(dict(modulation=GATE), in_channels=[4, 4]).eval()
+    assert len(model((torch.randn(1, 4, 8, 8), torch.randn(1, 4, 4, 4)))) == 2
+
+
+@pytest.mark.parametrize(
+    ('bottleneck', 'match'),
+    [
+        (dict(modulation=dict(GATE, beta=-1.0)), 'beta must be >= 0'),
+        (dict(modulation=GATE, noise=dict(std=1.0)), 'noise of its own'),
+    ],
+)
+def test_bad_fields(bottleneck, match):
+    with pytest.raises(ValueError, match=match):
+        AttentiveBottleneck(4, **bottleneck)
