@@ -92,3 +92,9 @@ TRANSFORMS = PluginRegistry(
     scope='mmaib',
     locations=['mmaib.reliability'],
 )
+METRICS = PluginRegistry(
+    'metric',
+    parent=root.METRICS,
+    scope='mmaib',
+    locations=['mmaib.evaluation'],
+)

@@ -26,6 +26,12 @@ def information_gate(x: Tensor, openness: Tensor, noise: Tensor) -> Tensor:
 
     Returns:
         The shape that the three broadcast to, in x's dtype.
+
+    Example:
+        >>> x, noise = torch.randn(2, 2, 256, 32, 32)
+        >>> openness = torch.rand(2, 1, 32, 32)
+        >>> information_gate(x, openness, noise).shape
+        torch.Size([2, 256, 32, 32])
     """
     # exact at both ends
     return torch.lerp(noise.to(x.dtype), x, openness.to(x.dtype))
@@ -50,6 +56,12 @@ def gate_information(
 
     Returns:
         Information in nats, of x's shape, float32 or wider.
+
+    Example:
+        >>> x, openness = torch.randn(2, 256, 32, 32), torch.rand(2, 1, 32, 32)
+        >>> mean, std = torch.zeros(256, 1, 1), torch.ones(256, 1, 1)
+        >>> gate_information(x, openness, mean, std).shape
+        torch.Size([2, 256, 32, 32])
     """
     a = at_least_float32(openness).clamp(max=MAX_OPEN)
     u = (at_least_float32(x) - mean) / std

@@ -79,11 +79,11 @@ class AttentionVisHook(Hook):
         self._capture = None
         if not self._maps or not outputs:
             return
+        from mmaib.evaluation.map_geometry import whole_maps
         from mmaib.hooks.visualization import (
             classifier_input,
             is_classified,
             picture,
-            whole_maps,
         )
 
         sample, model = outputs[0], runner.model

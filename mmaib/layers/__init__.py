@@ -4,7 +4,7 @@
 from .aib_neck import AIBNeck
 from .anchor_quantizer import AnchorQuantizer
 from .attentive_bottleneck import AttentiveBottleneck
-from .capture import CapturedMap, capture_attention
+from .capture import CapturedMap, capture_attention, changed_maps
 from .encoders import LatentEncoder
 from .feature_modulation import FeatureModulation
 from .feature_noise import FeatureNoise
@@ -31,4 +31,5 @@ __all__ = [
     'VariationalAttention',
     'build_with_aux_losses',
     'capture_attention',
+    'changed_maps',
 ]

@@ -1,14 +1,18 @@
-"""Look at attention maps while a model runs, without touching the model."""
+"""Look at attention maps while a model runs, or change them, without
+touching the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from .attentive_bottleneck import AttentiveBottleneck
+from .information_gate import InformationGate
 
 
 @dataclass
@@ -21,12 +25,18 @@ class CapturedMap:
         mean: mu_a, ``(N, 1, H, W)``.
         quantized: a_q, of the first draw if there are several; None without
             a quantiser.
+        norms: the norm over channels of the features that it modulates,
+            ``(N, 1, H, W)``; one a level that shares the map.
+        bits: what an :class:`InformationGate` lets through of each of them,
+            sum over channels; none without a gate.
     """
 
     name: str
     level: int
     mean: Tensor
     quantized: Tensor | None = None
+    norms: list[Tensor] = field(default_factory=list)
+    bits: list[Tensor] = field(default_factory=list)
 
 
 @contextmanager
@@ -34,35 +44,114 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
     """Record the maps of every :class:`AttentiveBottleneck` of a model.
 
     Example:
-        >>> model = AttentiveBottleneck(in_channels=256)
-        >>> with capture_attention(model) as maps:
-        ...     out = model(torch.rand(2, 256, 32, 32))
+        >>> bottleneck = AttentiveBottleneck(in_channels=256).eval()
+        >>> with capture_attention(bottleneck) as maps:
+        ...     x_at = bottleneck(torch.randn(2, 256, 16, 16))
         >>> maps[0].mean.shape
-        torch.Size([2, 1, 32, 32])
+        torch.Size([2, 1, 16, 16])
     """
     captured: list[CapturedMap] = []
 
     def watch(name: str, bottleneck: AttentiveBottleneck) -> None:
         own: list[CapturedMap] = []
+        waiting: list[CapturedMap] = []  # for the features they modulate
 
         def on_attention(_: nn.Module, __: tuple, out: tuple) -> None:
             own.append(CapturedMap(name, len(own), out[0].detach()))
             captured.append(own[-1])
+            if waiting and waiting[0].norms:
+                waiting.clear()
+            waiting.append(own[-1])
 
         def on_quantizer(_: nn.Module, __: tuple, out: Tensor) -> None:
             batch = own[-1].mean.size(0)
             own[-1].quantized = out.detach()[:batch]
 
-        attention = bottleneck.attention
-        handles.callback(attention.register_forward_hook(on_attention).remove)
-        if bottleneck.quantizer is not None:
-            quantizer = bottleneck.quantizer
-            handles.callback(
-                quantizer.register_forward_hook(on_quantizer).remove
-            )
+        @torch.no_grad()
+        def on_modulation(gate: nn.Module, args: tuple, _: Tensor) -> None:
+            # a map a level, or one for all of them
+            seen = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            x, attention = args[0].detach(), args[1].detach()
+            seen.norms.append(x.float().norm(dim=1, keepdim=True))
+            if isinstance(gate, InformationGate):
+                level = args[2] if len(args) > 2 else 0
+                nats = gate.nats(x, attention[: len(x)], level)
+                seen.bits.append(nats.sum(1, keepdim=True) / math.log(2))
+
+        hooks: list[tuple[nn.Module | None, Callable]] = [
+            (bottleneck.attention, on_attention),
+            (bottleneck.quantizer, on_quantizer),
+            (bottleneck.modulation, on_modulation),
+        ]
+        for module, hook in hooks:
+            if module is not None:
+                handles.callback(module.register_forward_hook(hook).remove)
 
     with ExitStack() as handles:
         for name, module in model.named_modules():
             if isinstance(module, AttentiveBottleneck):
                 watch(name, module)
         yield captured
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """Maps ``(N, 1, H, W)``, left and right exchanged."""
+    return x.flip(-1)
+
+
+def flattened(x: Tensor) -> Tensor:
+    """Maps ``(N, 1, H, W)``, their mean on every position."""
+    return x.mean((-2, -1), keepdim=True).expand_as(x)
+
+
+def shuffled(x: Tensor) -> Tensor:
+    """Maps ``(N, 1, H, W)``, their values on other positions, the same ones
+    at each call."""
+    height, width = x.shape[-2:]
+    generator = torch.Generator().manual_seed(height * width)
+    order = torch.randperm(height * width, generator=generator)
+    return x.flatten(2)[..., order.to(x.device)].view_as(x)
+
+
+MAP_CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    'mirror': mirrored,
+    'flatten': flattened,
+    'shuffle': shuffled,
+}
+
+
+@contextmanager
+def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
+    """Give every map of a model to the wrong positions, to see what it
+    carried: whatever such a map changes nothing of, it does not explain.
+
+    Args:
+        model: with :class:`AttentiveBottleneck` inside.
+        change: ``'mirror'``, ``'flatten'`` or ``'shuffle'``; mean and std
+            change alike, in front of draws and quantiser.
+
+    Example:
+        >>> bottleneck = AttentiveBottleneck(in_channels=8).eval()
+        >>> with changed_maps(bottleneck, 'mirror'):
+        ...     bottleneck(torch.randn(2, 8, 16, 16)).shape
+        torch.Size([2, 8, 16, 16])
+
+    Raises:
+        ValueError: if the model has no map.
+    """
+    alter = MAP_CHANGES[change]
+
+    def on_attention(_: nn.Module, __: tuple, out: tuple) -> tuple:
+        return tuple(None if x is None else alter(x) for x in out)
+
+    found = [m for m in model.modules() if isinstance(m, AttentiveBottleneck)]
+    if not found:
+        raise ValueError(
+            f'{type(model).__name__} has no AttentiveBottleneck, so there is '
+            'no map to change'
+        )
+    with ExitStack() as handles:
+        for bottleneck in found:
+            handle = bottleneck.attention.register_forward_hook(on_attention)
+            handles.callback(handle.remove)
+        yield

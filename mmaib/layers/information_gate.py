@@ -95,6 +95,12 @@ class InformationGate(Reporter, BaseModule):
         x ``(N, C, H, W)`` and map ``(L * N, 1, H, W)``, draw by draw ->
         ``(L * N, C, H, W)``, in x's dtype.
 
+    Example:
+        >>> gate = InformationGate(in_channels=256)
+        >>> x, a = torch.randn(2, 256, 32, 32), torch.rand(2, 1, 32, 32)
+        >>> gate(x, a).shape
+        torch.Size([2, 256, 32, 32])
+
     Raises:
         ValueError: if a field is out of range.
     """
@@ -137,19 +143,28 @@ class InformationGate(Reporter, BaseModule):
     def forward(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         own = self.statistics[level]
         x = x.repeat(len(attention) // len(x), 1, 1, 1)
-        a = at_least_float32(attention).clamp(0, 1)
-        a = 1 - self.strength * (1 - a)
         noise = draws.map_noise(x)
         noise = own.mean if noise is None else own.mean + own.std * noise
         if collecting(self.training):
-            self._report(x, a, own)
-        return information_gate(x, a, noise)
+            self._report(self.nats(x, attention, level))
+            report_scalar('gate_open', self._openness(attention).mean())
+        return information_gate(x, self._openness(attention), noise)
 
-    def _report(self, x: Tensor, a: Tensor, own: FeatureStatistics) -> None:
-        nats = gate_information(x, a, own.mean, own.std)
+    def nats(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
+        """What of x passes, ``(N, C, H, W)``, for a map ``(N, 1, H, W)``."""
+        own = self.statistics[level]
+        return gate_information(
+            x, self._openness(attention), own.mean, own.std
+        )
+
+    def _openness(self, attention: Tensor) -> Tensor:
+        """a', as far as the gate has faded in."""
+        a = at_least_float32(attention).clamp(0, 1)
+        return 1 - self.strength * (1 - a)
+
+    def _report(self, nats: Tensor) -> None:
         report_loss('loss_info', self.beta * nats.mean())
         report_scalar('info_nats', nats.mean())
-        report_scalar('gate_open', a.mean())
         # reports of levels are averaged, and this is a sum over them
-        bits = nats.sum() / (len(x) * math.log(2))
+        bits = nats.sum() / (len(nats) * math.log(2))
         report_scalar('info_bits_per_image', len(self.statistics) * bits)

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from mmaib.hooks.visualization import (
-    attention_figure,
-    classifier_input,
-    finest_quantized,
+from mmaib.evaluation.map_geometry import (
     map_on_image,
     mean_over_levels,
     whole_maps,
     windows,
+)
+from mmaib.hooks.visualization import (
+    attention_figure,
+    classifier_input,
+    finest_quantized,
 )
 from mmaib.layers import CapturedMap
 from mmaib.testing import segmentation as seg

@@ -30,11 +30,11 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
+from mmaib.evaluation.map_geometry import whole_maps
 from mmaib.hooks.visualization import (
     classifier_input,
     is_classified,
     picture,
-    whole_maps,
 )
 from mmaib.layers import capture_attention
 from mmaib.reliability.launch import device_argument

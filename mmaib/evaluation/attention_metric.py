@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import mean
+from typing import Any
+
+import torch
+from mmengine.evaluator import BaseMetric
+from torch import Tensor, nn
+
+from mmaib.layers import CapturedMap, capture_attention
+from mmaib.layers.attentive_bottleneck import SATURATED
+from mmaib.registry import METRICS
+
+from .map_geometry import map_on_image, mean_over_levels, whole_maps
+from .scores import contrast, energy_inside, pointing_hit, roc_auc
+
+
+@METRICS.register_module()
+class AttentionMetric(BaseMetric):
+    r"""Where the maps of a model look, beside the host's own metrics.
+
+    Against the boxes of a detector, or the classes of a segmentor that are
+    named as foreground, of the mean map mu_a, averaged over levels, on the
+    original image; the mean over the images that have positions inside and
+    outside:
+
+    ================= ===================================================
+    ``auc``           area under the ROC curve
+    ``auc_norm``      the same of the norm of the features that the map
+                      modulates, a baseline without a map
+    ``auc_centre``    the same of the distance to the image's centre; a
+                      uniform map has 0.5
+    ``energy``        share of the map's sum inside
+    ``area``          share of the image inside, a uniform map's ``energy``
+    ``pointing``      share of images whose highest position lies inside
+    ================= ===================================================
+
+    Of the maps alone, the mean over levels and images: ``contrast``, the
+    standard deviation over positions; ``saturated``, the share of scores
+    within 0.02 of 0 or 1; and behind an :class:`InformationGate`
+    ``bits_per_image``. How a map scores says nothing of what it carries: see
+    :func:`causal_drops`.
+
+    The maps come from :class:`mmaib.AttentionEvalHook`, which must be among
+    ``custom_hooks``; our tools add it.
+
+    Args:
+        foreground: numbers of the classes that a segmentor's map is held
+            against; None leaves out all that needs a mask. A detector's is
+            held against the boxes of all classes.
+        tolerance: of ``pointing``, in pixels of the original image.
+        by_level: whether to give ``auc_level0`` ... too.
+        kwargs: of MMEngine's ``BaseMetric``.
+
+    Raises:
+        RuntimeError: at the first batch, if no hook gives maps.
+    """
+
+    default_prefix = 'attention'
+
+    def __init__(
+        self,
+        foreground: Sequence[int] | None = None,
+        tolerance: int = 15,
+        by_level: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.foreground = None if foreground is None else [*foreground]
+        self.tolerance = tolerance
+        self.by_level = by_level
+        self._model: Any = None
+        self._maps: list[CapturedMap] = []
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Take the maps of a model while it is evaluated."""
+        with capture_attention(model) as maps:
+            self._model, self._maps = model, maps
+            try:
+                yield
+            finally:
+                self._model, self._maps = None, []
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        if self._model is None:
+            raise RuntimeError(
+                'AttentionMetric is given no maps: add '
+                "dict(type='mmaib.AttentionEvalHook') to custom_hooks"
+            )
+        for index, sample in enumerate(data_samples):
+            maps = whole_maps(self._model, self._maps, sample)
+            self.results.append(self._scores(maps, index, sample))
+        self._maps.clear()
+
+    def _scores(
+        self, maps: Sequence[CapturedMap], index: int, sample: dict
+    ) -> dict[str, float]:
+        means = [captured.mean[index] for captured in maps]
+        middle = torch.tensor(0.5) - SATURATED
+        scores = {
+            'contrast': mean(contrast(x) for x in means),
+            'saturated': mean(
+                float(((x - 0.5).abs() > middle).double().mean())
+                for x in means
+            ),
+        }
+        bits = [b[index].sum() for captured in maps for b in captured.bits]
+        if bits:
+            scores['bits_per_image'] = float(sum(bits))
+        mask = self._mask(sample)
+        if mask is None or not mask.any() or mask.all():
+            return scores
+        attention = mean_over_levels(maps, index, sample)
+        norms = [n[index, 0] for captured in maps for n in captured.norms]
+        norm = torch.stack([map_on_image(n, sample) for n in norms]).mean(0)
+        scores.update(
+            auc=roc_auc(attention, mask),
+            auc_norm=roc_auc(norm, mask),
+            auc_centre=roc_auc(_to_centre(mask), mask),
+            energy=energy_inside(attention, mask),
+            area=float(mask.double().mean()),
+            pointing=pointing_hit(attention, mask, self.tolerance),
+        )
+        if self.by_level:
+            for level, x in enumerate(means):
+                on_image = map_on_image(x[0], sample)
+                scores[f'auc_level{level}'] = roc_auc(on_image, mask)
+        return scores
+
+    def _mask(self, sample: dict) -> Tensor | None:
+        """What is to be found, on the original image."""
+        if 'gt_instances' in sample:
+            height, width = sample['ori_shape'][:2]
+            mask = torch.zeros(height, width, dtype=torch.bool)
+            boxes = sample['gt_instances']['bboxes']
+            boxes = getattr(boxes, 'tensor', torch.as_tensor(boxes))
+            for left, top, right, bottom in boxes.round().long().tolist():
+                mask[max(top, 0) : bottom, max(left, 0) : right] = True
+            return mask
+        if self.foreground is not None and 'gt_sem_seg' in sample:
+            labels = sample['gt_sem_seg']['data'][0].cpu()
+            return torch.isin(labels, torch.tensor(self.foreground))
+        return None
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        found: dict[str, list[float]] = defaultdict(list)
+        for scores in results:
+            for name, value in scores.items():
+                found[name].append(value)
+        return {name: mean(values) for name, values in found.items()}
+
+
+def _to_centre(mask: Tensor) -> Tensor:
+    """Minus the distance to the centre, in half sides."""
+    height, width = mask.shape
+    rows = torch.linspace(-1, 1, height)[:, None]
+    columns = torch.linspace(-1, 1, width)
+    return -(rows.square() + columns.square())

@@ -1,0 +1,71 @@
+"""What a map carries: what is lost when it is put in the wrong place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.model import is_model_wrapper
+
+from mmaib.layers import changed_maps
+from mmaib.layers.capture import MAP_CHANGES
+
+from .attention_metric import AttentionMetric
+
+
+@torch.no_grad()
+def evaluate(
+    model: Any, dataloader: Any, evaluator: Evaluator
+) -> dict[str, float]:
+    """The metrics of a model, as a loop of MMEngine's has them, without its
+    hooks."""
+    training = model.training
+    model.eval()
+    inner = model.module if is_model_wrapper(model) else model
+    with ExitStack() as stack:
+        for metric in evaluator.metrics:
+            if isinstance(metric, AttentionMetric):
+                stack.enter_context(metric.watching(inner))
+        for batch in dataloader:
+            samples = model.test_step(batch)
+            evaluator.process(data_samples=samples, data_batch=batch)
+        metrics = evaluator.evaluate(len(dataloader.dataset))
+    model.train(training)
+    return metrics
+
+
+def causal_drops(
+    model: Any,
+    dataloader: Any,
+    evaluator: Evaluator,
+    changes: Sequence[str] = tuple(MAP_CHANGES),
+) -> dict[str, float]:
+    """The host's own metrics when every map is changed: mirrored, flattened
+    to its mean, shuffled over positions. A map that passes all three with
+    the metric unchanged carries nothing, however well it looks.
+
+    Args:
+        model: with maps inside.
+        dataloader: of the images to evaluate on.
+        evaluator: of MMEngine; metrics of maps themselves are left out.
+        changes: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``.
+
+    Returns:
+        ``{'mirror/coco/bbox_mAP': ...}``: the metric, not the difference.
+    """
+    inner = model.module if is_model_wrapper(model) else model
+    found = {}
+    for change in changes:
+        with changed_maps(inner, change):
+            metrics = evaluate(model, dataloader, evaluator)
+        found.update(
+            {
+                f'{change}/{name}': value
+                for name, value in metrics.items()
+                if not name.startswith(AttentionMetric.default_prefix)
+            }
+        )
+    return found

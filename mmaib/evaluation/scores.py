@@ -1,0 +1,108 @@
+"""Scores of a map on an image, against a mask of what it should find."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def roc_auc(attention: Tensor, mask: Tensor) -> float:
+    """Probability that a position inside the mask scores higher than one
+    outside, ties counting half (area under the ROC curve).
+
+    Args:
+        attention: any shape.
+        mask: the same shape, bool, with both values in it.
+
+    Example:
+        >>> roc_auc(torch.tensor([0.1, 0.4, 0.4]),
+        ...         torch.tensor([False, False, True]))
+        0.75
+    """
+    _require_both('roc_auc', mask)
+    _, inverse, counts = attention.flatten().unique(
+        return_inverse=True, return_counts=True
+    )
+    # of equal values the mean of their ranks
+    ranks = counts.cumsum(0) - (counts - 1) / 2
+    inside = mask.flatten()
+    positive = int(inside.sum())
+    negative = inside.numel() - positive
+    rank_sum = ranks.double()[inverse[inside]].sum()
+    return float(
+        (rank_sum - positive * (positive + 1) / 2) / (positive * negative)
+    )
+
+
+def energy_inside(attention: Tensor, mask: Tensor) -> float:
+    """Share of the map's sum inside the mask; a uniform map has the mask's
+    share of the image.
+
+    Args:
+        attention: any shape, not negative.
+        mask: the same shape, bool.
+
+    Example:
+        >>> energy_inside(torch.tensor([1.0, 3.0]),
+        ...               torch.tensor([False, True]))
+        0.75
+    """
+    total = attention.double().sum()
+    if total == 0:
+        return float(mask.double().mean())
+    return float(attention.double()[mask].sum() / total)
+
+
+def pointing_hit(
+    attention: Tensor, mask: Tensor, tolerance: int = 15
+) -> float:
+    """Pointing game: whether the map's highest position lies inside the
+    mask or no further from it than the tolerance; the share of hits, if
+    several positions are the highest.
+
+    Args:
+        attention: ``(H, W)``.
+        mask: ``(H, W)``, bool.
+        tolerance: pixels, Euclidean.
+
+    Example:
+        >>> mask = torch.zeros(8, 8, dtype=torch.bool)
+        >>> mask[2, 2] = True
+        >>> pointing_hit(torch.eye(8)[[7]] * torch.eye(8)[:, [2]], mask, 2)
+        0.0
+    """
+    rows, columns = (attention == attention.max()).nonzero().unbind(1)
+    peaks = torch.stack([rows, columns], 1)
+    hits = mask[rows, columns]
+    inside = mask.nonzero()
+    far = ~hits
+    if tolerance > 0 and len(inside) and far.any():
+        limit = tolerance**2
+        near = [
+            bool(((inside - peak).square().sum(1) <= limit).any())
+            for peak in peaks[far][:1000]
+        ]
+        return float((hits.sum() + sum(near) * far.sum() / len(near))
+                     / len(peaks))  # fmt: skip
+    return float(hits.double().mean())
+
+
+def contrast(attention: Tensor) -> float:
+    """Standard deviation of the map over its positions.
+
+    Args:
+        attention: any shape.
+
+    Example:
+        >>> contrast(torch.tensor([0.0, 1.0]))
+        0.5
+    """
+    return float(attention.double().std(correction=0))
+
+
+def _require_both(name: str, mask: Tensor) -> None:
+    if not mask.any() or mask.all():
+        raise ValueError(
+            f'{name} needs a mask with positions inside and outside, got '
+            f'{int(mask.sum())} of {mask.numel()} inside'
+        )
