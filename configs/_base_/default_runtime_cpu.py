@@ -6,7 +6,10 @@ default_hooks = dict(
     checkpoint=dict(
         type='mmaib.SafeCheckpointHook', max_keep_ckpts=1, save_best='auto'),
     finite=dict(type='mmaib.FiniteCheckHook'),
-    step_seed=dict(type='mmaib.StepSeedHook'))
+    step_seed=dict(type='mmaib.StepSeedHook'),
+    attention=dict(
+        type='mmaib.AttentionEvalHook',
+        causal=['mirror', 'flatten', 'shuffle']))
 env_cfg = dict(dist_cfg=dict(backend='gloo'))
 # Every rank draws its own noise. Here and not in the configs that need it,
 # as it changes the order of the data too: baselines must see the same.

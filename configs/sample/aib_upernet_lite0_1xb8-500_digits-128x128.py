@@ -9,3 +9,5 @@ model = dict(
     data_preprocessor=dict(size=(128, 128)),
     decode_head=dict(num_classes=2))
 custom_hooks = [dict(type='mmaib.AttentionVisHook', interval=20)]
+# what a map is held against: the digits
+default_hooks = dict(attention=dict(metric=dict(foreground=[1])))

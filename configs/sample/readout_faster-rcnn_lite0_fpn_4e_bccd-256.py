@@ -1,21 +1,14 @@
 # Where a trained detector looks: the host frozen, an information gate on its
-# pyramid. load_from is a checkpoint of the config below.
-_base_ = './faster-rcnn_lite0_fpn_12e_bccd-256.py'
+# pyramid. load_from is a checkpoint of faster-rcnn_lite0_fpn_12e_bccd-256.py.
+_base_ = './gate_faster-rcnn_lite0_fpn_12e_bccd-256.py'
 
 model = dict(
-    type='mmaib.WithAuxLosses',
-    base='FasterRCNN',
     freeze_host=True,
-    neck=dict(
-        _delete_=True,
-        type='mmaib.AIBNeck',
-        neck={{_base_.model.neck}},
-        bottleneck=dict(
-            modulation=dict(type='mmaib.InformationGate', beta=0.1))))
+    neck=dict(bottleneck=dict(modulation=dict(beta=0.1))))
 # the gate and its price fade in over the first half
 custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=104)]
 max_epochs = 4
-train_cfg = dict(max_epochs=max_epochs, val_interval=4)
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
     dict(

@@ -6,3 +6,5 @@ _base_ = [
 ]
 
 model = dict(data_preprocessor=dict(size=(240, 320)))
+# what a map is held against: signs, cars, pedestrians, bicyclists
+default_hooks = dict(attention=dict(metric=dict(foreground=[6, 8, 9, 10])))

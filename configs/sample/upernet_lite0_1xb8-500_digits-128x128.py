@@ -8,3 +8,5 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     decode_head=dict(num_classes=2))
+# what a map is held against: the digits
+default_hooks = dict(attention=dict(metric=dict(foreground=[1])))

@@ -44,8 +44,8 @@ class AttentionMetric(BaseMetric):
     ``bits_per_image``. How a map scores says nothing of what it carries: see
     :func:`causal_drops`.
 
-    The maps come from :class:`mmaib.AttentionEvalHook`, which must be among
-    ``custom_hooks``; our tools add it.
+    The maps come from :class:`mmaib.AttentionEvalHook`, which adds this metric
+    too where it is not in the evaluator.
 
     Args:
         foreground: numbers of the classes that a segmentor's map is held

@@ -10,56 +10,68 @@ from mmengine.runner import Runner
 
 from mmaib.checks import one_of
 from mmaib.evaluation import AttentionMetric, causal_drops
+from mmaib.layers import AttentiveBottleneck
 from mmaib.layers.capture import MAP_CHANGES
 from mmaib.registry import HOOKS
 
 
 @HOOKS.register_module()
 class AttentionEvalHook(Hook):
-    """Give :class:`AttentionMetric` the maps of the model, and measure at
-    the end what they carry.
+    """Measure where the maps of a model look, and what they carry.
 
-    After a training, on the validation images, and after a test the host's
-    own metrics are taken again with every map mirrored, flattened to its
-    mean, and shuffled over positions, and logged as
-    ``causal/mirror/coco/bbox_mAP``, ...
+    Every validation and test gains an :class:`AttentionMetric`, beside the
+    host's own metrics. After a training, on the validation images, and after
+    a test the host's metrics are taken once more for each of ``causal``, with
+    every map mirrored, flattened to its mean or shuffled over positions, and
+    logged as ``causal/mirror/coco/bbox_mAP``, ...; each costs an evaluation.
+
+    A model without maps is evaluated as ever, so that a baseline may carry
+    the hook.
 
     Args:
         causal: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``.
+        metric: fields of the :class:`AttentionMetric`. One that stands in
+            the evaluator already is taken as it is.
 
     Raises:
         ValueError: if ``causal`` names another change.
     """
 
-    def __init__(self, causal: Sequence[str] = ()) -> None:
+    def __init__(
+        self, causal: Sequence[str] = (), metric: dict | None = None
+    ) -> None:
         self.causal = [one_of('causal', c, MAP_CHANGES) for c in causal]
+        self.metric = metric or {}
         self._watching = ExitStack()
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
-        if mode == 'train':
+        if mode == 'train' or not _has_maps(_unwrapped(runner)):
             return
-        self._watching.close()
-        model: Any = runner.model
-        if is_model_wrapper(model):
-            model = model.module
         loop = runner.val_loop if mode == 'val' else runner.test_loop
-        for metric in loop.evaluator.metrics:
+        metrics = loop.evaluator.metrics
+        if not any(isinstance(m, AttentionMetric) for m in metrics):
+            metrics.append(AttentionMetric(**self.metric))
+        self._watching.close()
+        for metric in metrics:
             if isinstance(metric, AttentionMetric):
-                self._watching.enter_context(metric.watching(model))
+                self._watching.enter_context(
+                    metric.watching(_unwrapped(runner))
+                )
 
     def _after_epoch(self, runner: Runner, mode: str = 'train') -> None:
         if mode != 'train':
             self._watching.close()
 
     def after_train(self, runner: Runner) -> None:
-        if self.causal and runner.val_loop is not None:
+        if runner.val_loop is not None:
             self._measure(runner, runner.val_loop)
 
     def after_test(self, runner: Runner) -> None:
-        if self.causal:
-            self._measure(runner, runner.test_loop)
+        self._measure(runner, runner.test_loop)
 
     def _measure(self, runner: Runner, loop: Any) -> None:
+        if not (self.causal and _has_maps(_unwrapped(runner))):
+            return
         found = causal_drops(
             runner.model, loop.dataloader, loop.evaluator, self.causal
         )
@@ -70,3 +82,12 @@ class AttentionEvalHook(Hook):
         runner.logger.info(
             '  '.join(f'{k}: {v:.4f}' for k, v in values.items())
         )
+
+
+def _unwrapped(runner: Runner) -> Any:
+    model: Any = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
+def _has_maps(model: Any) -> bool:
+    return any(isinstance(m, AttentiveBottleneck) for m in model.modules())

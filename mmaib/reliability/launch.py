@@ -13,7 +13,6 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from mmengine.utils import is_list_of
 
 from mmaib import compat
 from mmaib.reliability import preflight
@@ -86,7 +85,6 @@ def build_runner(cfg: Config, loaders: tuple[str, ...]) -> Runner:
     preflight.check_runner(cfg)
     preflight.check_host(cfg.get('default_scope'))
     preflight.check_data(cfg, loaders)
-    _watch_maps(cfg)
     if cfg.get('launcher', 'none') != 'none' and get_device() == 'cpu':
         _join_without_gpu(cfg)
     runner = (
@@ -94,26 +92,6 @@ def build_runner(cfg: Config, loaders: tuple[str, ...]) -> Runner:
     )
     preflight.check_annotations(cfg, loaders)
     return runner
-
-
-def _watch_maps(cfg: Config) -> None:
-    """Add the hook that an AttentionMetric takes its maps from."""
-    hooks = cfg.get('custom_hooks') or []
-    evaluators = [cfg.get('val_evaluator'), cfg.get('test_evaluator')]
-    metrics = [
-        metric
-        for evaluator in evaluators
-        for metric in (
-            evaluator if is_list_of(evaluator, dict) else [evaluator]
-        )
-    ]
-    wanted = any(
-        m and m.get('type') == 'mmaib.AttentionMetric' for m in metrics
-    )
-    if wanted and not any(
-        hook['type'] == 'mmaib.AttentionEvalHook' for hook in hooks
-    ):
-        cfg.custom_hooks = [*hooks, dict(type='mmaib.AttentionEvalHook')]
 
 
 def _join_without_gpu(cfg: Config) -> None:

@@ -24,4 +24,7 @@ default_hooks = dict(
     finite=dict(type='mmaib.FiniteCheckHook'),
     step_seed=dict(type='mmaib.StepSeedHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
+    visualization=dict(type='SegVisualizationHook'),
+    attention=dict(
+        type='mmaib.AttentionEvalHook',
+        causal=['mirror', 'flatten', 'shuffle']))

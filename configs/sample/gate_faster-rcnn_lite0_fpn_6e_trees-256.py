@@ -1,0 +1,14 @@
+# An information gate on the pyramid: what attention removes becomes noise,
+# and what passes has a price in nats. Gate and price fade in over the first
+# half.
+_base_ = './faster-rcnn_lite0_fpn_6e_trees-256.py'
+
+model = dict(
+    type='mmaib.AIBFasterRCNN',
+    neck=dict(
+        _delete_=True,
+        type='mmaib.AIBNeck',
+        neck={{_base_.model.neck}},
+        bottleneck=dict(
+            modulation=dict(type='mmaib.InformationGate', beta=0.01))))
+custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=192)]

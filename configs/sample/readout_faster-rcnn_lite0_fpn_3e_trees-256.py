@@ -1,0 +1,20 @@
+# Where a trained detector looks: the host frozen, an information gate on its
+# pyramid. load_from is a checkpoint of faster-rcnn_lite0_fpn_6e_trees-256.py.
+_base_ = './gate_faster-rcnn_lite0_fpn_6e_trees-256.py'
+
+model = dict(
+    freeze_host=True,
+    neck=dict(bottleneck=dict(modulation=dict(beta=0.1))))
+# the gate and its price fade in over the first half
+custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=96)]
+max_epochs = 3
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        end=max_epochs,
+        by_epoch=True,
+        convert_to_iter_based=True),
+]
