@@ -7,17 +7,31 @@ paired differences.
 
     python tools/study.py BASELINE.py AIB.py AIB_QT.py \
         --out work_dirs/studies/bccd --seeds 1 2 3 4 5
+
+Where the maps were evaluated (mmaib.AttentionEvalHook) the table tells what
+the first metric loses when they are mirrored, flattened, shuffled, and where
+they look.
+
+Each finished run leaves a record.json: metrics, seed, options, commit,
+versions, seconds. `--records DIR` keeps a copy, by which the table is written
+on another machine too.
 """
 
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, median, stdev
+
+import torch
+
+from mmaib.compat import PACKAGES
 
 METRICS = (
     'coco/bbox_mAP',
@@ -26,6 +40,14 @@ METRICS = (
     'aAcc',
     'accuracy/top1',
 )
+CHANGES = ('mirror', 'flatten', 'shuffle')
+OF_MAPS = {
+    'attention/auc': 'AUC',
+    'attention/auc_norm': "AUC of the features' norm",
+    'attention/contrast': 'contrast',
+    'attention/saturated': 'saturated',
+    'attention/bits_per_image': 'bits an image',
+}
 TRAIN = Path(__file__).with_name('train.py')
 
 
@@ -34,7 +56,21 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument('configs', nargs='+', type=Path)
+    parser.add_argument(
+        '--readout',
+        nargs='+',
+        type=Path,
+        default=[],
+        help="configs that start from the first config's checkpoint of the\n"
+        'same seed',
+    )
     parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument(
+        '--records', type=Path, help='folder for the records of finished runs'
+    )
+    parser.add_argument(
+        '--commit', default=commit(), help="of the code; git's by default"
+    )
     parser.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument(
@@ -52,9 +88,22 @@ def parse_args() -> argparse.Namespace:
     )
     args = parser.parse_args()
     check_runs(parser, args)
+    args.configs += args.readout
     if len({config.stem for config in args.configs}) < len(args.configs):
         parser.error('configs must differ in their file names')
     return args
+
+
+def commit() -> str:
+    """What git says of this checkout."""
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=12']
+    try:
+        done = subprocess.run(
+            command, cwd=TRAIN.parent, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return 'unknown'
+    return done.stdout.strip() or 'unknown'
 
 
 def check_runs(
@@ -85,6 +134,7 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
     command += [f'randomness.seed={seed}', *options]
     print('start ', work_dir, flush=True)
+    begun = time.time()
     with open(work_dir / 'stdout.log', 'a') as log:
         done = subprocess.run(
             command,
@@ -96,15 +146,81 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
         print('FAILED', work_dir / 'stdout.log', flush=True)
         return False
     marker.write_text('\n'.join(options))
+    (work_dir / 'seconds').write_text(f'{time.time() - begun:.0f}')
     print('done  ', work_dir, flush=True)
     return True
 
 
-def train_all(runs: Iterable[tuple], jobs: int) -> bool:
-    """:func:`train` each of these, so many at a time, in their order;
-    whether all are finished."""
+def write_record(
+    config: Path,
+    seed: int,
+    work_dir: Path,
+    options: list,
+    records: Path | None = None,
+    code: str | None = None,
+) -> None:
+    """What a finished run ended with, in its work dir and among the
+    records."""
+    path = work_dir / 'record.json'
+    if not path.exists():
+        seconds = (work_dir / 'seconds').read_text()
+        record = {
+            'config': config.stem,
+            'seed': seed,
+            'options': options,
+            'commit': code or commit(),
+            'versions': {
+                p.module: found[1]
+                for p in PACKAGES
+                if (found := p.distribution())
+            },
+            'device': torch.cuda.get_device_name()
+            if torch.cuda.is_available()
+            else platform.processor() or platform.machine(),
+            'seconds': int(seconds),
+            'metrics': read_log(work_dir),
+        }
+        path.write_text(json.dumps(record, indent=1) + '\n')
+    if records:
+        records.mkdir(parents=True, exist_ok=True)
+        copy = records / f'{config.stem}.seed_{seed}.json'
+        copy.write_text(path.read_text())
+
+
+def read_record(
+    args: argparse.Namespace, config: Path, seed: int
+) -> dict[str, float] | None:
+    """Metrics of a finished run: of its log, or of its record."""
+    found = read_log(run_dir(args.out, config, seed))
+    if found is None and args.records:
+        path = args.records / f'{config.stem}.seed_{seed}.json'
+        if path.exists():
+            return json.loads(path.read_text())['metrics']
+    return found
+
+
+def checkpoint(work_dir: Path) -> str:
+    """The last one of a finished run."""
+    return (work_dir / 'last_checkpoint').read_text().strip()
+
+
+def train_all(
+    runs: Iterable[tuple],
+    jobs: int,
+    records: Path | None = None,
+    code: str | None = None,
+) -> bool:
+    """:func:`train` each of these, so many at a time, in their order, and
+    keep their records; whether all are finished."""
+
+    def run(config: Path, seed: int, work_dir: Path, options: list) -> bool:
+        done = train(config, seed, work_dir, options)
+        if done:
+            write_record(config, seed, work_dir, options, records, code)
+        return done
+
     with ThreadPoolExecutor(jobs) as pool:
-        return all(list(pool.map(lambda run: train(*run), runs)))
+        return all(list(pool.map(lambda one: run(*one), runs)))
 
 
 def markdown(rows: Iterable[Sequence[str]]) -> list[str]:
@@ -126,10 +242,17 @@ def read_log(work_dir: Path) -> dict[str, float] | None:
                 continue
             if 'loss' in entry:
                 times.append(entry['time'])
+                result.update(monitors(entry))
             else:
                 result.update(entry)
     result['seconds per step'] = median(times)
     return result
+
+
+def monitors(entry: Mapping[str, float]) -> dict[str, float]:
+    """What a line of the training's log says of maps and latents."""
+    names = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
+    return {f'train/{k}': v for k, v in entry.items() if k.startswith(names)}
 
 
 def cell(values: Sequence[float], digits: int = 4) -> str:
@@ -166,7 +289,7 @@ def table(args: argparse.Namespace) -> str:
         config: {
             seed: log
             for seed in args.seeds
-            if (log := read_log(run_dir(args.out, config, seed)))
+            if (log := read_record(args, config, seed))
         }
         for config in args.configs
     }
@@ -175,6 +298,14 @@ def table(args: argparse.Namespace) -> str:
     head = ['config', 'seeds']
     for metric in metrics:
         head += [metric, 'paired difference']
+    everywhere = [run for runs in logs.values() for run in runs.values()]
+    drops, of_maps = [], []
+    if metrics:
+        drops = [f'causal/{change}/{metrics[0]}' for change in CHANGES]
+        drops = [d for d in drops if any(d in run for run in everywhere)]
+        of_maps = [m for m in OF_MAPS if any(m in run for run in everywhere)]
+    head += [f'lost by {drop.split("/")[1]}' for drop in drops]
+    head += [OF_MAPS[name] for name in of_maps]
     head.append('seconds per step')
     rows = [head, ['---'] * len(head)]
     for config, runs in logs.items():
@@ -186,6 +317,17 @@ def table(args: argparse.Namespace) -> str:
             ]
             is_base = config == args.configs[0]
             row.append('-' if is_base else cell(paired))
+        for drop in drops:
+            lost = [
+                run[metrics[0]] - run[drop]
+                for run in runs.values()
+                if drop in run
+            ]
+            row.append(cell(lost) if lost else '-')
+        for name in of_maps:
+            values = [run[name] for run in runs.values() if name in run]
+            digits = 0 if 'bits' in name else 3
+            row.append(cell(values, digits) if values else '-')
         row.append(cell([run['seconds per step'] for run in runs.values()], 2))
         rows.append(row)
     command = ' '.join(['python', *sys.argv])
@@ -203,12 +345,28 @@ def table(args: argparse.Namespace) -> str:
 def main() -> None:
     args = parse_args()
     # Seed by seed, so that an unfinished study is still paired.
+    hosts = [c for c in args.configs if c not in args.readout]
     runs = [
         (config, seed, run_dir(args.out, config, seed), args.cfg_options)
         for seed in args.seeds
-        for config in args.configs
+        for config in hosts
     ]
-    finished = args.report_only or train_all(runs, args.jobs)
+    finished = args.report_only or train_all(
+        runs, args.jobs, args.records, args.commit
+    )
+    if finished and not args.report_only:
+        first = {s: run_dir(args.out, hosts[0], s) for s in args.seeds}
+        runs = [
+            (
+                config,
+                seed,
+                run_dir(args.out, config, seed),
+                [*args.cfg_options, f'load_from={checkpoint(first[seed])}'],
+            )
+            for seed in args.seeds
+            for config in args.readout
+        ]
+        finished = train_all(runs, args.jobs, args.records, args.commit)
     args.out.mkdir(parents=True, exist_ok=True)
     text = table(args)
     (args.out / 'table.md').write_text(text)

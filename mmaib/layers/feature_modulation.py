@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmaib.checks import at_least, one_of
 from mmaib.registry import MODELS
 
-MODES = ('scale', 'scale_residual', 'bias', 'concat')
+MODES = ('scale', 'scale_residual', 'scale_centered', 'bias', 'concat')
 
 
 @MODELS.register_module()
@@ -21,6 +21,7 @@ class FeatureModulation(BaseModule):
     =================== ============================== ===============
     ``scale``           :math:`x \odot a`              C
     ``scale_residual``  :math:`x + x \odot a`          C
+    ``scale_centered``  :math:`x + x (a - \bar a)`     C
     ``bias``            :math:`x + U(a)`               C
     ``concat``          :math:`\mathrm{cat}(x, U(a))`  2 C
     =================== ============================== ===============
@@ -93,7 +94,9 @@ class FeatureModulation(BaseModule):
             attention = attention.unflatten(0, (draws, x.size(0)))
         if self.mode == 'scale':
             out = x * attention
-        elif self.mode == 'scale_residual':
+        elif self.mode in ('scale_residual', 'scale_centered'):
+            if self.mode == 'scale_centered':
+                attention = attention - attention.mean((-2, -1), keepdim=True)
             out = torch.addcmul(x, x, self._gated(attention))
         else:
             expanded = self.expand(attention.flatten(0, -4))

@@ -30,7 +30,8 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
 
     Args:
         kl_on: which Gaussian the KL holds to the prior: ``'latent'``
-            ([AIB]), ``'map'`` (its authors' later models) or ``'both'``.
+            ([AIB]), ``'map'`` (its authors' later models), ``'both'``, or
+            None, behind an :class:`InformationGate` that has its own price.
             The weight of the latent's is ``decode_head.latent.beta``, the
             map's ``neck.bottleneck.beta``, 0 by default; the one not named
             here is set to 0.
@@ -50,11 +51,11 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
     }
 
     def __init__(
-        self, *args: Any, kl_on: str = 'latent', **kwargs: Any
+        self, *args: Any, kl_on: str | None = 'latent', **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self._check_one_class()
-        self._weigh_kl(one_of('kl_on', kl_on, ('latent', 'map', 'both')))
+        self._weigh_kl(one_of('kl_on', kl_on, ('latent', 'map', 'both', None)))
 
     def _check_one_class(self) -> None:
         """Refuse a loss that is zero whatever is predicted."""
@@ -68,7 +69,7 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
                 'always 0. Set loss_decode.use_sigmoid=True, or two classes'
             )
 
-    def _weigh_kl(self, kl_on: str) -> None:
+    def _weigh_kl(self, kl_on: str | None) -> None:
         """Leave a weight only to the KL that ``kl_on`` names."""
         weighed: dict[str, tuple[type, str]] = {
             'latent': (LatentEncoder, 'decode_head.latent.beta'),

@@ -34,6 +34,7 @@ def test_table_is_made_of_the_logs(tmp_path):
         configs=[Path('plain.py'), Path('aib.py'), Path('later.py')],
         seeds=[1, 2],
         out=tmp_path,
+        records=None,
         metrics=['coco/bbox_mAP'],
     )
     write_log(tmp_path / 'plain' / 'seed_1', 0.50, 1.0)
