@@ -33,13 +33,14 @@ modulation is chosen.
 """
 
 from .adversarial import adversarial_kl, critic_loss
-from .attention import standardized_logit
+from .attention import conv_to_one, standardized_logit
 from .gaussian import draw_gaussian, gaussian_kl, softplus_std
 from .information import gate_information, information_gate
 from .quantization import nearest_anchor, straight_through
 
 __all__ = [
     'adversarial_kl',
+    'conv_to_one',
     'critic_loss',
     'draw_gaussian',
     'gate_information',

@@ -4,9 +4,16 @@ from mmengine.model import BaseModule, constant_init
 from torch import Tensor, nn
 
 from mmaib.checks import at_least, one_of, part_fields
-from mmaib.functional import softplus_std, standardized_logit
+from mmaib.functional import conv_to_one, softplus_std, standardized_logit
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
+
+
+class ConvToOne(nn.Conv2d):
+    """``nn.Conv2d`` to one channel by :func:`conv_to_one`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return conv_to_one(input, self.weight, self.bias)
 
 
 @MODELS.register_module()
@@ -86,10 +93,10 @@ class VariationalAttention(BaseModule):
                     f'in_channels={taken}, out_channels={given}'
                 )
             mean_channels = given
-        self.mean_conv = nn.Conv2d(
+        self.mean_conv = ConvToOne(
             mean_channels, 1, 3, padding=1, bias=not logit_norm
         )
-        self.std_conv = nn.Conv2d(
+        self.std_conv = ConvToOne(
             in_channels if std_source == 'feature' else 1,
             1,
             std_kernel,

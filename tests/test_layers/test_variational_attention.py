@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import Sequential
 
-from mmaib.layers import VariationalAttention
+from mmaib.layers import AttentiveBottleneck, VariationalAttention
 
 
 @pytest.mark.parametrize('std_source', ['feature', 'mean'])
@@ -23,6 +23,14 @@ def test_equals_the_papers_formula(std_source, std_kernel):
     raw = F.conv2d(source, conv.weight, conv.bias, padding=std_kernel // 2)
     assert torch.allclose(std, (1 + (raw - 5).exp()).log() + 1e-4, atol=1e-6)
     assert mean.shape == std.shape == (2, 1, 9, 7)
+
+
+def test_mean_mode_computes_no_std():
+    bottleneck = AttentiveBottleneck(6).eval()
+    x = torch.randn(2, 6, 9, 7)
+    mean, _ = bottleneck.attention(x)
+    del bottleneck.attention.std_conv
+    assert torch.equal(bottleneck.attend(x), mean)
 
 
 def test_std_starts_small_whatever_the_features_scale():
