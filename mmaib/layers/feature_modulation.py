@@ -97,7 +97,8 @@ class FeatureModulation(BaseModule):
         elif self.mode in ('scale_residual', 'scale_centered'):
             if self.mode == 'scale_centered':
                 attention = attention - attention.mean((-2, -1), keepdim=True)
-            out = torch.addcmul(x, x, self._gated(attention))
+            # Not x + x a: x would have two gradients, to be summed.
+            out = x * (1 + self._gated(attention))
         else:
             expanded = self.expand(attention.flatten(0, -4))
             expanded = expanded.unflatten(0, attention.shape[:-3])
