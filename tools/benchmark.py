@@ -7,7 +7,8 @@ of them; a figure is the median over rounds of the ratio to the host's time in
 the same round. Ours starts from the host's weights, so both see the same
 number of proposals. MACs are counted on a real `predict`, with all draws, or
 on the forward pass of a training step. The tables: Faster R-CNN R50 (one
-800x1344 image), UPerNet BEiT-base (512x512, training on two), and
+800x1344 image), UPerNet BEiT-base (512x512, training on two), the
+attention alone beside other attentions on the levels of that pyramid, and
 `nearest_anchor` against a table of Q distances.
 
 With `--device cuda` the tables also tell the peak of the GPU's memory during
@@ -25,17 +26,18 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmaib import testing
 from mmaib.compat import report
 from mmaib.functional import nearest_anchor
+from mmaib.layers import AttentiveBottleneck
 from mmaib.reliability.launch import device_argument
 from mmaib.testing import BEIT, COCO, UPERNET
 from mmaib.testing.measure import gmacs, interleaved, millions, peak_mib
 
 DETECTOR = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
-TABLES = ('detector', 'segmentor', 'anchors')
+TABLES = ('detector', 'segmentor', 'attention', 'anchors')
 
 
 def ratio(times: dict[str, list[float]], name: str, base: str) -> float:
@@ -212,6 +214,61 @@ def segmentor_table(
     ]
 
 
+class SpatialGate(nn.Module):
+    """The spatial half of CBAM (Woo et al., ECCV 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat([x.amax(1, True), x.mean(1, True)], dim=1)
+        return x * self.norm(self.conv(pooled)).sigmoid()
+
+
+def attention_table(
+    size: tuple[int, int], rounds: int, device: torch.device
+) -> list[str]:
+    """Attentions alone, each against a copy of the features."""
+    from mmcv.cnn import ContextBlock
+
+    channels = 256
+    levels = [
+        torch.randn(1, channels, *(-(-side // stride) for side in size))
+        for stride in (4, 8, 16, 32, 64)
+    ]
+    levels = [level.to(device) for level in levels]
+    anchors = dict(num_anchors=20)
+    modules = {
+        'copy': torch.clone,
+        'aib, mean': AttentiveBottleneck(channels),
+        'aib-qt, mean': AttentiveBottleneck(channels, quantizer=anchors),
+        "mmcv's ContextBlock": ContextBlock(channels, ratio=1 / 16),
+        "CBAM's spatial gate": SpatialGate(),
+    }
+    for module in modules.values():
+        if isinstance(module, nn.Module):
+            module.to(device).eval()
+
+    @torch.no_grad()
+    def attend(module: Callable[[Tensor], Tensor]) -> None:
+        for level in levels:
+            module(level)
+
+    calls = {name: partial(attend, module) for name, module in modules.items()}
+    times = interleaved(calls, rounds, device)
+    return [
+        '| attention alone | time / copy | median ms |',
+        '|---|---|---|',
+        *(
+            f'| {name} | {ratio(times, name, "copy"):.2f} '
+            f'| {median(times[name]) * 1e3:.1f} |'
+            for name in modules
+        ),
+    ]
+
+
 def distance_table(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     """Eq. 15 as it is printed: Q distances for each score."""
     indices = (x[..., None] - anchors).abs().argmin(-1)
@@ -301,6 +358,13 @@ def main() -> None:
             '',
         ]
         lines += segmentor_table((height, width), args.rounds, args.device)
+        lines.append('')
+    if 'attention' in args.only:
+        height, width = args.size
+        lines += [f'256 channels, five levels of {height}x{width}:', '']
+        lines += attention_table(
+            (height, width), max(args.rounds, 9), args.device
+        )
         lines.append('')
     if 'anchors' in args.only:
         lines += anchor_table(max(args.rounds, 9), args.device)

@@ -16,7 +16,8 @@ def test_benchmark_writes_its_tables(run, tmp_path):
     out = tmp_path / 'benchmark.md'
     run(
         REPOSITORY / 'tools' / 'benchmark.py', '--size', 96, 128,
-        '--rounds', 1, '--only', 'detector', 'anchors', '--out', out,
+        '--rounds', 1, '--only', 'detector', 'attention', 'anchors',
+        '--out', out,
     )  # fmt: skip
     rows = read_rows(out)
     macs = {
@@ -30,6 +31,8 @@ def test_benchmark_writes_its_tables(run, tmp_path):
     assert 0 < head < macs['host']
     assert macs['host'] < macs['ours, mean'] < macs['ours, L_a = 4']
     assert 'Q = 50' in rows
+    assert float(rows['copy'][0]) == 1
+    assert {'aib, mean', 'aib-qt, mean', "CBAM's spatial gate"} < rows.keys()
 
 
 def test_benchmark_of_segmentation(run, tmp_path):
