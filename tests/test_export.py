@@ -200,6 +200,16 @@ def test_the_onnx_graph_draws_nothing_and_agrees(piece):
     assert_agree(run_onnx(model, inputs), eager(module, inputs))
 
 
+def test_the_bottleneck_is_exported_for_any_batch_and_grid():
+    ours = stir(AttentiveBottleneck(8, quantizer=dict(num_anchors=20)))
+    sizes = {dim: torch.export.Dim.DYNAMIC for dim in (0, 2, 3)}
+    program = torch.export.export(
+        ours, (torch.randn(2, 8, 12, 10),), dynamic_shapes=dict(x=sizes)
+    )
+    x = torch.randn(3, 8, 9, 11)
+    assert torch.equal(program.module()(x), ours(x))
+
+
 def test_ties_between_anchors_end_in_onnx_as_in_torch():
     anchors = torch.tensor([1.0, 0.0, 0.5, 0.5])
     quantize = Calls(lambda x: nearest_anchor(x, anchors)[0])

@@ -38,7 +38,7 @@ def conv_to_one(
     # fold adds at the place where a tap lies, conv2d reads there: flip
     taps = weight[0].flip(1, 2).flatten(1).t()
     # bmm: matmul would copy x to fold the batch, which costs more
-    maps = torch.bmm(taps.expand(len(x), -1, -1), x.flatten(2))
+    maps = torch.bmm(taps.expand(x.size(0), -1, -1), x.flatten(2))
     out = F.fold(at_least_float32(maps), x.shape[2:], size, padding=size // 2)
     out = out if bias is None else out + bias.view(1, 1, 1, 1)
     return out.to(maps.dtype)
