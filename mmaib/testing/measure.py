@@ -19,19 +19,21 @@ def interleaved(
     device: torch.device | str = 'cpu',
 ) -> dict[str, list[float]]:
     """Seconds of each variant in each round; the first rounds warm up, one
-    on a CPU, three on a GPU."""
+    on a CPU, three on a GPU. On a CPU they are this process's own, of all
+    its threads, so that what else runs on the machine counts little."""
     on_gpu = torch.device(device).type == 'cuda'
+    clock = time.perf_counter if on_gpu else time.process_time
     times: dict[str, list[float]] = {name: [] for name in variants}
     for round_ in range(-2 if on_gpu else 0, rounds + 1):
         for name, call in variants.items():
             if on_gpu:
                 torch.cuda.synchronize(device)
-            begun = time.perf_counter()
+            begun = clock()
             call()
             if on_gpu:  # a call returns before its kernels do
                 torch.cuda.synchronize(device)
             if round_ > 0:
-                times[name].append(time.perf_counter() - begun)
+                times[name].append(clock() - begun)
         print(f'  round {round_} of {rounds}', flush=True)
     return times
 
