@@ -4,7 +4,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from mmaib.functional import nearest_anchor
-from mmaib.layers import AttentiveBottleneck, GaussianEncoder
+from mmaib.layers import AIBNeck, AttentiveBottleneck, GaussianEncoder
 from mmaib.layers.capture import capture_attention
 from mmaib.testing import CONFIGS
 from mmaib.testing import classification as cls
@@ -97,6 +97,17 @@ def detector(call, head):
     return Calls(call, ours.neck, ours.get_submodule(head)), features
 
 
+def shared_map():
+    neck = AIBNeck(
+        dict(quantizer=dict(num_anchors=20)),
+        map='shared',
+        in_channels=[8, 8, 8],
+        map_level=-1,
+    )
+    x = tuple(torch.randn(1, 8, side, side) for side in (23, 12, 6))
+    return stir(Calls(lambda neck, *x: neck(x), neck)), x
+
+
 PIECES = {
     'UPerNet BEiT': lambda: segmentor(BEIT),
     'UPerNet Lite0': lambda: segmentor(LITE0),
@@ -104,6 +115,8 @@ PIECES = {
     'neck and RPN': lambda: detector(
         lambda neck, head, *x: head(neck(x)), 'rpn_head'
     ),
+    # one quantised map, made on the coarsest grid
+    'shared map': shared_map,
     # a window stands in for RoIAlign
     'neck and box head': lambda: detector(
         lambda neck, head, *x: head(neck(x)[0][..., :7, :7]),
