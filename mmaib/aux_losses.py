@@ -300,7 +300,7 @@ def with_aux_losses(cls: type) -> type:
             return reduced
         return (_without_init, (cls,), *reduced[2:])
 
-    made = type(
+    made: Any = type(
         f'WithAuxLosses{cls.__name__}',
         (AuxLossMixin, cls),
         {'__reduce_ex__': reduce},
@@ -310,5 +310,5 @@ def with_aux_losses(cls: type) -> type:
 
 def _without_init(cls: type) -> Any:
     """An object of `with_aux_losses(cls)`, to be filled from a pickle."""
-    made = with_aux_losses(cls)
+    made: Any = with_aux_losses(cls)
     return made.__new__(made)
