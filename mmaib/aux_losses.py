@@ -328,4 +328,23 @@ def with_aux_losses(cls: type) -> type:
         )
     if issubclass(cls, AuxLossMixin):
         return cls
-    return type(f'WithAuxLosses{cls.__name__}', (AuxLossMixin, cls), {})
+
+    def reduce(self: Any, protocol: Any) -> tuple:
+        """Pickled by its host's class: no module holds this one."""
+        reduced: tuple = super(made, self).__reduce_ex__(protocol)
+        if type(self) is not made:
+            return reduced
+        return (_without_init, (cls,), *reduced[2:])
+
+    made: Any = type(
+        f'WithAuxLosses{cls.__name__}',
+        (AuxLossMixin, cls),
+        {'__reduce_ex__': reduce},
+    )
+    return made
+
+
+def _without_init(cls: type) -> Any:
+    """An object of `with_aux_losses(cls)`, to be filled from a pickle."""
+    made: Any = with_aux_losses(cls)
+    return made.__new__(made)

@@ -1,4 +1,9 @@
 import copy
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,6 +101,55 @@ def test_with_aux_losses_is_the_same_class_each_time_and_wraps_once():
     assert with_aux_losses(wrapped) is wrapped
     assert issubclass(wrapped, AuxLossMixin)
     assert wrapped.__name__ == 'WithAuxLossesHost'
+
+
+def test_a_wrapped_model_is_copied_and_pickled():
+    model = with_aux_losses(Host)()
+    model.weight.data.fill_(3.0)
+    model.test_draws = 'mean'
+    for again in (
+        *(pickle.loads(pickle.dumps(model, p)) for p in (0, 2, 5)),
+        copy.deepcopy(model),
+    ):
+        assert type(again) is type(model)
+        assert again.weight is not model.weight
+        assert again.weight.item() == 3
+        assert again.train_draws == model.train_draws
+        assert float(again.loss(torch.tensor(5.0))['loss_kl']) == 30
+
+
+class Refined(with_aux_losses(Host)):
+    pass
+
+
+def test_a_subclass_of_a_wrapped_model_is_pickled_as_itself():
+    assert type(pickle.loads(pickle.dumps(Refined()))) is Refined
+
+
+def test_a_wrapped_model_is_read_in_another_process(tmp_path):
+    """Which has not wrapped the class."""
+    path = tmp_path / 'model.pkl'
+    path.write_bytes(pickle.dumps(with_aux_losses(Host)()))
+    program = (
+        'import pathlib, pickle, sys;'
+        'model = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes());'
+        'print(type(model).__name__, model.weight.item())'
+    )
+    here = Path(__file__).parent
+    out = subprocess.run(
+        [sys.executable, '-c', program, path],
+        env={**os.environ, 'PYTHONPATH': f'{here.parent}:{here}'},
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    assert out.stdout.split() == ['WithAuxLossesHost', '1.0']
+
+
+def test_draws_that_a_model_cannot_average_are_told():
+    match = 'WithAuxLossesHost has no way to average draws.*AIBFasterRCNN'
+    with pytest.raises(ValueError, match=match):
+        with_aux_losses(Host)(test_draws=dict(attention=4))
+    with pytest.raises(ValueError, match=r"test_draws must be 'mean'.*got 4"):
+        with_aux_losses(Host)(test_draws=4)
 
 
 def test_with_aux_losses_refuses_what_has_no_loss():

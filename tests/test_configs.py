@@ -1,5 +1,7 @@
 """What a config says is what the paper says, and nothing else is changed."""
 
+import re
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -222,6 +224,18 @@ def test_the_literal_configs_are_without_what_is_ours(name):
     groups = literal.optim_wrapper.paramwise_cfg
     assert groups.pop('custom_keys') == {}
     assert literal.optim_wrapper == plain.optim_wrapper
+
+
+@pytest.mark.parametrize(
+    'path',
+    [p for p in ALL if 'sample' not in p.parts],
+    ids=lambda path: path.stem,
+)
+def test_auto_scale_lr_knows_the_batch_of_an_iteration(path):
+    """The name tells it, or it is mmdet's 1x: 8 GPUs, 2 images each."""
+    told = re.search(r'_(\d+)xb(\d+)-', path.stem)
+    gpus, images = map(int, told.groups()) if told else (8, 2)
+    assert seg.config(path).auto_scale_lr.base_batch_size == gpus * images
 
 
 def test_accumulation_makes_as_many_updates_of_as_many_images():

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from mmaib.aux_losses import collect
 from mmaib.functional import nearest_anchor
-from mmaib.layers import AttentiveBottleneck, GaussianEncoder
+from mmaib.layers import AIBNeck, AttentiveBottleneck, GaussianEncoder
 from mmaib.layers.capture import capture_attention
 from mmaib.testing import CONFIGS
 from mmaib.testing import classification as cls
@@ -97,6 +98,17 @@ def detector(call, head):
     return Calls(call, ours.neck, ours.get_submodule(head)), features
 
 
+def shared_map():
+    neck = AIBNeck(
+        dict(quantizer=dict(num_anchors=20)),
+        map='shared',
+        in_channels=[8, 8, 8],
+        map_level=-1,
+    )
+    x = tuple(torch.randn(1, 8, side, side) for side in (23, 12, 6))
+    return stir(Calls(lambda neck, *x: neck(x), neck)), x
+
+
 PIECES = {
     'UPerNet BEiT': lambda: segmentor(BEIT),
     'UPerNet Lite0': lambda: segmentor(LITE0),
@@ -104,6 +116,8 @@ PIECES = {
     'neck and RPN': lambda: detector(
         lambda neck, head, *x: head(neck(x)), 'rpn_head'
     ),
+    # one quantised map, made on the coarsest grid
+    'shared map': shared_map,
     # a window stands in for RoIAlign
     'neck and box head': lambda: detector(
         lambda neck, head, *x: head(neck(x)[0][..., :7, :7]),
@@ -262,3 +276,28 @@ def test_the_bottleneck_compiles_without_a_graph_break(quantizer, mode):
     compiled = torch.compile(ours, fullgraph=True, backend='aot_eager')
     with torch.no_grad():
         assert torch.equal(compiled(x), ours(x))
+
+
+def reports_and_gradients(module, call, x):
+    module.zero_grad()
+    with collect() as aux:
+        outputs = call(x)
+    reports = aux.mean()
+    losses = [value for name, value in reports.items() if 'loss' in name]
+    (sum(out.sum() for out in outputs) + sum(losses)).backward()
+    gradients = [p.grad for p in module.parameters()]
+    return [reports[name] for name in sorted(reports)] + gradients
+
+
+def test_the_neck_trains_compiled_without_a_graph_break():
+    """And its reports and their gradients leave the graph."""
+    torch.compiler.reset()
+    fields = dict(beta=1e-3, quantizer=dict(num_anchors=20))
+    neck = AIBNeck(fields, in_channels=8).train()
+    x = [torch.randn(2, 8, side, side) for side in (12, 6)]
+    compiled = torch.compile(neck, fullgraph=True, backend='aot_eager')
+    got, expected = (
+        reports_and_gradients(neck, call, x) for call in (compiled, neck)
+    )
+    assert len(got) > 10
+    torch.testing.assert_close(got, expected)

@@ -220,8 +220,12 @@ def test_formulas_are_float32_under_autocast(kind, name, calls):
         mean, std = mean.double(), std.double()
         same(kl, (mean**2 + std**2 - 1) / 2 - std.log())
     for (mean, std, *_), drawn in calls['draw_gaussian']:
-        assert mean.dtype == std.dtype == drawn.dtype == torch.float32
-        for value in (mean, std, drawn):  # nor rounded before
+        exact = [std, drawn]
+        if mean.shape[1:2] == (1,):  # a map; a latent's is the host's layer
+            exact.append(mean)
+        for value in exact:
+            assert value.dtype == torch.float32
+            # nor rounded before
             assert not torch.equal(value, value.bfloat16().float())
     for (scores, anchors), (values, _) in calls['nearest_anchor']:
         assert scores.dtype == anchors.dtype == torch.float32

@@ -3,7 +3,6 @@
 import argparse
 
 from mmengine.config import Config
-from mmengine.device import get_device
 
 from mmaib.reliability import preflight
 from mmaib.reliability.launch import (
@@ -24,12 +23,14 @@ def parse_args() -> argparse.Namespace:
         'latest one in the work dir',
     )
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision'
-    )
-    parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
         help="scale the lr from the config's base batch size to the real one",
+    )
+    parser.add_argument(
+        '--no-validate',
+        action='store_true',
+        help='train without evaluating checkpoints',
     )
     return parser.parse_args()
 
@@ -37,11 +38,6 @@ def parse_args() -> argparse.Namespace:
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Merge what only a training knows into the config."""
     if args.amp:
-        if get_device() == 'cpu':
-            raise ValueError(
-                "--amp needs a GPU: on a CPU MMEngine's AmpOptimWrapper is "
-                "not to be had, and mmcv's NMS has no half precision"
-            )
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -51,6 +47,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 f'{args.config}'
             )
         cfg.auto_scale_lr.enable = True
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume

@@ -27,8 +27,9 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
     checkpoint of the host is loaded.
 
     Reports ``loss_kl_cls``, ``loss_kl_reg`` and the monitor ``kl_nats``. In
-    a cascade they are means over its stages, which ``stage_loss_weights``
-    do not reach: give the stages betas of their own to weigh them.
+    a cascade they are means over its S stages, which ``stage_loss_weights``
+    do not reach: ``latent.beta`` of S times 0.01 times a stage's weight
+    weighs its KL as its other losses.
 
     Args:
         latent: config of both latents, of their ``beta`` for instance; a

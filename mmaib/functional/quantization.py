@@ -12,15 +12,17 @@ from .gaussian import at_least_float32
 def _boundaries(anchors: Tensor) -> Tensor:
     """Largest number nearer to each sorted anchor than to the next one.
 
-    The midpoint of two float32 is exact in float64; rounding it *down* back
-    to float32 keeps ``x <= boundary`` equivalent to the exact comparison of
-    distances, so that ties go to the lower anchor and never to rounding.
+    The midpoint, rounded *down*: so ``x <= boundary`` is equivalent to the
+    exact comparison of distances, and ties go to the lower anchor and never
+    to rounding. Which way a sum was rounded is told exactly by its error
+    (Knuth's TwoSum), without a wider type, which not every device has.
     """
-    lower, upper = anchors[:-1].double(), anchors[1:].double()
-    middle = lower + (upper - lower) / 2
-    boundary = middle.to(anchors.dtype)
-    below = torch.nextafter(boundary, torch.full_like(boundary, -float('inf')))
-    return torch.where(boundary.double() > middle, below, boundary)
+    lower, upper = anchors[:-1] / 2, anchors[1:] / 2
+    middle = lower + upper
+    rest = middle - lower
+    error = (lower - (middle - rest)) + (upper - rest)
+    below = torch.nextafter(middle, torch.full_like(middle, -float('inf')))
+    return torch.where(error < 0, below, middle)
 
 
 def _bisect(x: Tensor, boundaries: Tensor) -> Tensor:

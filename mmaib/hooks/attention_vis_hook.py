@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
+from torch import nn
 
 from mmaib.checks import at_least
 from mmaib.layers import CapturedMap, capture_attention
@@ -57,13 +58,12 @@ class AttentionVisHook(Hook):
     ) -> None:
         # Visualizers work on the main process alone.
         due = mode != 'train' and batch_idx % self.interval == 0
+        model = _bare(runner)
         # Maps of flipped and scaled images do not lie on each other.
-        due = due and not isinstance(runner.model, BaseTTAModel)
+        due = due and not isinstance(model, BaseTTAModel)
         if due and is_main_process():
             self._capture = ExitStack()
-            self._maps = self._capture.enter_context(
-                capture_attention(runner.model)
-            )
+            self._maps = self._capture.enter_context(capture_attention(model))
 
     def _after_iter(
         self,
@@ -86,9 +86,7 @@ class AttentionVisHook(Hook):
             picture,
         )
 
-        sample, model = outputs[0], runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        sample, model = outputs[0], _bare(runner)
         maps = whole_maps(model, self._maps, sample.metainfo)
         # arrays have a number in their data set, but no file
         number = sample.get('sample_idx', batch_idx)
@@ -109,3 +107,9 @@ class AttentionVisHook(Hook):
         # loop, here on the main process alone, and the others wait for it.
         step = runner.message_hub.get_info('iter', batch_idx)
         visualizer.add_image(f'attention_{name}', drawn, step=step)
+
+
+def _bare(runner: Runner) -> nn.Module:
+    """The model, without DistributedDataParallel around it."""
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model

@@ -248,8 +248,17 @@ def _as_list(channels: int | Sequence[int]) -> list[int]:
 
 
 def resize(x: Tensor, size: Sequence[int], mode: str = 'bilinear') -> Tensor:
-    """``F.interpolate`` without ``align_corners``; x itself if it fits."""
+    """``F.interpolate`` without ``align_corners``; x itself if it fits.
+
+    Args:
+        x: ``(N, C, H, W)``.
+        size: of the grid.
+        mode: ``'bilinear'``, or ``'nearest'``, which is torch's
+            ``'nearest-exact'``: the cells lie where bilinear has them, while
+            torch's ``'nearest'`` shifts them by up to half a cell.
+    """
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    align = {} if mode == 'nearest' else {'align_corners': False}
-    return F.interpolate(x, size=size, mode=mode, **align)
+    if mode == 'nearest':
+        return F.interpolate(x, size=size, mode='nearest-exact')
+    return F.interpolate(x, size=size, mode=mode, align_corners=False)

@@ -85,7 +85,11 @@ class AnchorQuantizer(Reporter, BaseModule):
         commit = F.mse_loss(scores, values.detach())
         report_loss('loss_vq', self.vq_weight * vq)
         report_loss('loss_commit', self.commit_weight * commit)
-        counts = indices.flatten().bincount(minlength=self.num_anchors)
+        indices = indices.flatten()
+        # not bincount, which waits for the GPU to learn the largest index
+        counts = indices.new_zeros(self.num_anchors).scatter_add_(
+            0, indices, torch.ones_like(indices)
+        )
         usage = counts / counts.sum()
         report_scalar(
             'anchor_perplexity', torch.special.entr(usage).sum().exp()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ class FiniteCheckHook(Hook):
 
     Checked are the images of each batch before they enter the model (those
     of integers cannot be wrong and cost nothing), the losses after each
-    step, and the weights before they enter a checkpoint. The message names
+    step, and the weights before they enter a checkpoint. Each time a GPU is
+    waited for once, however many values there are. The message names
     the images of the batch, the losses or the weights. No checkpoint is
     written after that, so the last one is good.
 
@@ -32,8 +34,11 @@ class FiniteCheckHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
         paths = _paths(data_batch)
-        for number, image in enumerate(_images(data_batch)):
-            if not _finite(image):
+        images = _images(data_batch)
+        if _all_finite(images):
+            return
+        for number, image in enumerate(images):
+            if not _all_finite([image]):
                 values = (~image.isfinite()).sum().item()
                 path = paths[number] if number < len(paths) else paths
                 raise FloatingPointError(
@@ -49,15 +54,20 @@ class FiniteCheckHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
-        logged = outputs if isinstance(outputs, dict) else {}
-        wrong = {
-            name: float(value)
-            for name, value in logged.items()
+        logged = {
+            name: torch.as_tensor(value)
+            for name, value in (
+                outputs if isinstance(outputs, dict) else {}
+            ).items()
             if isinstance(value, (float, Tensor))
-            and torch.as_tensor(value).numel() == 1
-            and not _finite(torch.as_tensor(value))
         }
-        if wrong:
+        logged = {k: v for k, v in logged.items() if v.numel() == 1}
+        if not _all_finite(list(logged.values())):
+            wrong = {
+                name: float(value)
+                for name, value in logged.items()
+                if not _all_finite([value])
+            }
             raise FloatingPointError(
                 f'not finite: {wrong} ({_when(runner)}), images '
                 f'{_paths(data_batch)}. A smaller lr, a longer warm-up or '
@@ -80,8 +90,13 @@ class FiniteCheckHook(Hook):
             )
 
 
-def _finite(value: Tensor) -> bool:
-    return not value.is_floating_point() or bool(value.isfinite().all())
+def _all_finite(values: list[Tensor]) -> bool:
+    """Whether all numbers are, asking each device once."""
+    answers = defaultdict(list)
+    for value in values:
+        if value.is_floating_point():
+            answers[value.device].append(value.isfinite().all())
+    return all(bool(torch.stack(found).all()) for found in answers.values())
 
 
 def _images(batch: Any) -> list[Tensor]:

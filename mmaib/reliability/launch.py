@@ -36,6 +36,19 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
         default='none',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision, on a GPU'
+    )
+    parser.add_argument(
+        '--no-pin-memory',
+        action='store_true',
+        help='pin_memory=False in every dataloader',
+    )
+    parser.add_argument(
+        '--no-persistent-workers',
+        action='store_true',
+        help='persistent_workers=False in every dataloader',
+    )
     return parser
 
 
@@ -72,7 +85,29 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
+    if args.amp and get_device() == 'cpu':
+        raise ValueError(
+            "--amp needs a GPU: on a CPU MMEngine's AmpOptimWrapper is not to "
+            "be had, and mmcv's NMS has no half precision"
+        )
+    _set_dataloaders(cfg, args)
     return cfg
+
+
+def _set_dataloaders(cfg: Config, args: argparse.Namespace) -> None:
+    """Merge the arguments on dataloaders into the config, and under
+    mmpretrain what its own tools set: stacked batches in pinned memory."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if not loader:
+            continue
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            loader.setdefault('pin_memory', get_device() != 'cpu')
+        if args.no_pin_memory:
+            loader.pin_memory = False
+        if args.no_persistent_workers:
+            loader.persistent_workers = False
 
 
 def build_runner(cfg: Config, loaders: tuple[str, ...]) -> Runner:

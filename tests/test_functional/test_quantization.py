@@ -2,6 +2,8 @@ from fractions import Fraction
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mmaib.functional import nearest_anchor, straight_through
 
@@ -52,6 +54,49 @@ def test_ties_go_to_the_lower_anchor():
     values, indices = nearest_anchor(torch.tensor([0.25, 0.75]), anchors)
     assert values.tolist() == [0.0, 0.5]
     assert indices.tolist() == [1, 2]
+
+
+def neighbours(x):
+    """Each number and the float32 below and above it."""
+    far = torch.full_like(x, float('inf'))
+    return torch.cat([torch.nextafter(x, -far), x, torch.nextafter(x, far)])
+
+
+@pytest.mark.parametrize('scale', [1.0, 1e-30, 1e30])
+def test_between_any_two_float32_the_comparison_is_exact(scale):
+    """Anchors one float32 apart and of any exponent, scores around each
+    midpoint."""
+    spread = 10.0 ** torch.randint(-6, 6, (20,))
+    anchors = neighbours(torch.randn(20) * spread).sort().values * scale
+    middle = anchors[:-1] / 2 + anchors[1:] / 2
+    x = neighbours(neighbours(middle)).unique()
+    values, indices = nearest_anchor(x, anchors)
+    expected_values, expected_indices = brute_force(x, anchors)
+    assert torch.equal(values, expected_values)
+    assert torch.equal(indices, expected_indices)
+
+
+class Dtypes(TorchDispatchMode):
+    """Dtypes of everything that is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        leaves = tree_leaves(out)
+        self.seen |= {x.dtype for x in leaves if isinstance(x, torch.Tensor)}
+        return out
+
+
+def test_no_float64_which_not_every_device_has():
+    x, anchors = torch.rand(9), torch.rand(5, requires_grad=True)
+    with Dtypes() as dtypes:
+        values, _ = nearest_anchor(x, anchors)
+        values.sum().backward()
+    assert torch.float32 in dtypes.seen
+    assert torch.float64 not in dtypes.seen
 
 
 def test_midpoints_that_float32_cannot_hold():

@@ -1,4 +1,5 @@
 import copy
+from fractions import Fraction
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from mmengine.runner import load_state_dict
 from mmaib.aux_losses import collect
 from mmaib.draws import Draws
 from mmaib.layers import AIBNeck
+from mmaib.layers.aib_neck import resize
 from mmaib.registry import MODELS
 
 FPN_CONFIG = dict(type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3)
@@ -263,6 +265,32 @@ def test_a_shared_quantised_map_is_quantised_on_every_level():
     anchors = neck.bottleneck.quantizer.anchors
     for attention in neck._maps(features()):
         assert torch.isin(attention, anchors).all()
+
+
+@pytest.mark.parametrize('mode', ['bilinear', 'nearest'])
+@pytest.mark.parametrize('size', [(6, 10), (7, 12), (2, 3), (1, 1)])
+def test_a_resized_map_stays_where_it_is(mode, size):
+    """A map mirrored and then resized is the resized one mirrored, which
+    torch's 'nearest' is not: it leans to the left."""
+    x = torch.rand(1, 1, 3, 5)
+    mirrored = resize(x.flip(-1, -2), size, mode)
+    expected = resize(x, size, mode).flip(-1, -2)
+    torch.testing.assert_close(mirrored, expected)
+
+
+def test_a_coarse_quantised_map_lies_on_the_continuous_one():
+    """Each fine cell takes the score of the coarse cell that its centre is
+    in."""
+    x = torch.rand(1, 1, 3, 5)
+    for size in ((9, 10), (7, 11), (2, 3), (1, 1)):
+        rows, columns = (
+            torch.tensor(
+                [int(Fraction(2 * i + 1, 2 * n) * old) for i in range(n)]
+            )
+            for n, old in zip(size, x.shape[2:])
+        )
+        expected = x[..., rows[:, None], columns]
+        assert torch.equal(resize(x, size, 'nearest'), expected)
 
 
 def test_shared_off_is_the_input_to_the_bit():

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmaib.reliability import FiniteCheckHook
 
@@ -49,6 +50,45 @@ def test_losses_and_images_are_named_after_the_step(value):
             hook.after_train_iter(RUNNER, 0, other, losses)
     with pytest.raises(FloatingPointError, match=r"loss_kl.*0\.jpg', '1\.jpg"):
         hook.after_train_iter(RUNNER, 0, batch(), losses)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the reads of a tensor's value, for which a GPU is waited."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_gpu_is_waited_for_once_a_step():
+    hook = FiniteCheckHook()
+    losses = {f'loss_{i}': torch.rand(()) for i in range(20)}
+    with Waits() as waits:
+        hook.after_train_iter(RUNNER, 0, batch(), losses)
+    assert waits.count == 1
+    with Waits() as waits:
+        hook.before_train_iter(RUNNER, 0, batch(*torch.rand(9, 3, 4, 4)))
+    assert waits.count == 1
+
+
+def test_losses_of_several_types():
+    hook = FiniteCheckHook()
+    losses = dict(
+        loss=torch.tensor(2.0),
+        loss_half=torch.tensor(1.0, dtype=torch.float16),
+        loss_row=torch.ones(1),
+        lr=0.1,
+    )
+    hook.after_train_iter(RUNNER, 0, None, losses)
+    losses.update(lr=NAN, loss_row=torch.full((1,), NAN))
+    with pytest.raises(
+        FloatingPointError, match=r"'loss_row': nan.*'lr': nan"
+    ):
+        hook.after_train_iter(RUNNER, 0, None, losses)
 
 
 def test_broken_weights_are_not_saved():

@@ -18,6 +18,8 @@ param_scheduler = [
         by_epoch=False,
     )
 ]
+# 8 GPUs with 2 images each
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')

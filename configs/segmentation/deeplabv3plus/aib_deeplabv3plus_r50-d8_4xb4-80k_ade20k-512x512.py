@@ -18,6 +18,7 @@ model = dict(
             beta=1e-3,
             attention=dict(std_source='feature', std_kernel=1),
             modulation=dict(mode='scale_residual', init='paper'))))
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 
 # every rank draws its own noise; the hooks: docs/reliability.md
 randomness = dict(seed=None, diff_rank_seed=True)

@@ -3,6 +3,8 @@
 _base_ = './aib_beit-base_upernet_8xb2-160k_ade20k-512x512.py'
 
 optim_wrapper = dict(accumulative_counts=2)
+# of an iteration: two of them make an update of 16
+auto_scale_lr = dict(base_batch_size=8)
 param_scheduler = [
     dict(
         type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=3000),

@@ -29,6 +29,7 @@ optim_wrapper = dict(
         decay_rate=0.9,
         decay_type='layer_wise',
         custom_keys={'encoder.std': dict(lr_mult=0.01)}))
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 
 # every rank draws its own noise; the hooks: docs/reliability.md
 randomness = dict(seed=None, diff_rank_seed=True)
