@@ -1,6 +1,7 @@
 """Train a model of any host: the config's `default_scope` tells which."""
 
 import argparse
+import os.path as osp
 
 from mmengine.config import Config
 
@@ -49,9 +50,14 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.resume:
+    if args.resume == 'auto':
+        # without one, begin from load_from, which resuming would forget
+        if osp.exists(osp.join(cfg.work_dir, 'last_checkpoint')):
+            cfg.resume = True
+            cfg.load_from = None
+    elif args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = args.resume
 
 
 def main() -> None:
