@@ -86,7 +86,11 @@ def test_the_papers_numbers():
     assert bottleneck.quantizer == dict(
         num_anchors=20, vq_weight=0.4, commit_weight=0.1
     )
-    assert bottleneck.attention == dict(std_source='feature', std_kernel=1)
+    assert bottleneck.attention == dict(
+        std_source='feature', std_kernel=1, logit_norm=True
+    )
+    literal = aib_config('aib-qt-literal').model.neck.bottleneck
+    assert not literal.attention.logit_norm
     assert bottleneck.modulation.mode == 'scale_residual'
     assert aib_config('aib').model.neck.bottleneck.quantizer is None
 
