@@ -128,9 +128,9 @@ def summary(
         *(f'| {name} | {found[name]:.3f} |' for name in demo.metrics),
         *(f'| {name} | {found[name]:.3f} |' for name in worth),
         '',
-        '`attention/auc` is that of the map against what is to be found, '
-        '`auc_norm` that\nof the norm of the features; `causal/...` the metric '
-        'with every map mirrored,\nflattened, shuffled: unchanged, the map '
+        '`attention/auc` is of the map against what is to be found, '
+        '`auc_norm` of the\nnorm of the features; `causal/...` is the metric '
+        'with every map mirrored, flattened,\nshuffled: unchanged, the map '
         'carries nothing.'
         if worth
         else 'No map.',
