@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +43,35 @@ def map_on_image(
     return resize(full, metainfo['ori_shape'][:2], mode)[0, 0]
 
 
+def spread(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Amounts on another grid, such as bits: each cell's is divided by area
+    over the cells that it covers, so that the sum stays what it was, which
+    interpolation does not keep.
+
+    Args:
+        x: ``(..., H, W)``.
+        size: height and width of the new grid.
+
+    Example:
+        >>> spread(torch.tensor([[6.0, 3.0]]), (1, 3))
+        tensor([[4., 3., 2.]])
+    """
+    rows, columns = (
+        _shares(old, new).to(x) for old, new in zip(x.shape[-2:], size)
+    )
+    return rows @ x @ columns.T
+
+
+def _shares(old: int, new: int) -> Tensor:
+    """Which share of each of the old cells lies in each of the new ones,
+    ``(new, old)``, along one side."""
+    ends = torch.arange(new + 1).double()
+    edges = torch.arange(old + 1).double() * new / old
+    upper = torch.minimum(ends[1:, None], edges[1:])
+    lower = torch.maximum(ends[:-1, None], edges[:-1])
+    return (upper - lower).clamp(min=0) * old / new
+
+
 def windows(
     size: tuple[int, int], crop: tuple[int, int], stride: tuple[int, int]
 ) -> list[tuple[slice, slice]]:
@@ -74,7 +103,8 @@ def whole_maps(
     Returns:
         the maps in pixels of the resized image, the mean over windows that
         overlap; of quantised maps, which a mean would blur, the last
-        window's.
+        window's. Bits are bits a pixel, so that their sum is the image's
+        with every pixel counted once, however many windows saw it.
     """
     test_cfg = getattr(model, 'test_cfg', None) or {}
     if test_cfg.get('mode') != 'slide':
@@ -85,22 +115,47 @@ def whole_maps(
     stitched = []
     for level in range(per_window):
         parts = maps[level::per_window]
-        mean = parts[0].mean.new_zeros(*parts[0].mean.shape[:2], *size)
-        count, quantized = torch.zeros_like(mean), None
-        if parts[0].quantized is not None:
+        mean = _stitched([part.mean for part in parts], boxes, size)
+        quantized = None
+        if scores := [p.quantized for p in parts if p.quantized is not None]:
             quantized = torch.zeros_like(mean)
-        for part, (rows, columns) in zip(parts, boxes):
-            box = (rows.stop - rows.start, columns.stop - columns.start)
-            mean[..., rows, columns] += resize(part.mean, box)
-            count[..., rows, columns] += 1
-            if quantized is not None and part.quantized is not None:
-                quantized[..., rows, columns] = resize(
-                    part.quantized, box, 'nearest'
-                )
+            for part, (rows, columns) in zip(scores, boxes):
+                box = (rows.stop - rows.start, columns.stop - columns.start)
+                quantized[..., rows, columns] = resize(part, box, 'nearest')
         stitched.append(
-            CapturedMap(parts[0].name, level, mean / count, quantized)
+            CapturedMap(
+                parts[0].name,
+                level,
+                mean,
+                quantized,
+                # one of each for every level that shares the map
+                [
+                    _stitched(x, boxes, size)
+                    for x in zip(*(part.norms for part in parts))
+                ],
+                [
+                    _stitched(x, boxes, size, spread)
+                    for x in zip(*(part.bits for part in parts))
+                ],
+            )
         )
     return stitched
+
+
+def _stitched(
+    parts: Sequence[Tensor],
+    boxes: Sequence[tuple[slice, slice]],
+    size: tuple[int, int],
+    place: Callable = resize,
+) -> Tensor:
+    """The mean over windows, each placed in its box."""
+    total = parts[0].new_zeros(*parts[0].shape[:2], *size)
+    count = torch.zeros_like(total)
+    for part, (rows, columns) in zip(parts, boxes):
+        box = (rows.stop - rows.start, columns.stop - columns.start)
+        total[..., rows, columns] += place(part, box)
+        count[..., rows, columns] += 1
+    return total / count
 
 
 def mean_over_levels(
@@ -115,3 +170,33 @@ def mean_over_levels(
     """
     levels = [map_on_image(m.mean[index, 0], metainfo) for m in maps]
     return torch.stack(levels).mean(0)
+
+
+def bits_on_image(
+    maps: Sequence[CapturedMap], index: int, metainfo: dict
+) -> Tensor | None:
+    """What the gates let through of each pixel of the original image, in
+    bits, the sum over levels.
+
+    A position's bits are spread evenly over the pixels of its cell, so that
+    the sum over pixels is what passed of the image; what passed of its
+    padding, which the model saw too, is left out.
+
+    Args:
+        maps: of one batch.
+        index: of the image in the batch.
+        metainfo: of its data sample.
+
+    Returns:
+        ``ori_shape``, or None without an :class:`InformationGate`.
+    """
+    levels = [
+        spread(bits[index, 0].cpu().double(), padded_size(metainfo))
+        for captured in maps
+        for bits in captured.bits
+    ]
+    if not levels:
+        return None
+    height, width = metainfo['img_shape'][:2]
+    seen = torch.stack(levels).sum(0)[:height, :width]
+    return spread(seen, metainfo['ori_shape'][:2]).float()
