@@ -38,9 +38,7 @@ def test_capture_records_and_lets_go():
 GATE = dict(type='mmaib.InformationGate')
 NECKS = {
     'per_level': dict(
-        neck=dict(
-            type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3
-        )
+        neck=dict(type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3)
     ),
     'shared': dict(map='shared', in_channels=[4, 8], map_level=1),
 }
