@@ -49,9 +49,7 @@ def detector_inputs():
     for sample, boxes in zip(data['data_samples'], BOXES):
         height, width = sample.img_shape
         sample.set_metainfo(
-            dict(
-                ori_shape=(height // 2, width // 2), scale_factor=(2.0, 2.0)
-            )
+            dict(ori_shape=(height // 2, width // 2), scale_factor=(2.0, 2.0))
         )
         sample.gt_instances = InstanceData(
             bboxes=HorizontalBoxes(torch.tensor(boxes)),
@@ -91,7 +89,7 @@ def expected_scores(levels, norms, mask, tolerance=15):
     attention = torch.stack(levels).mean(0)
     height, width = mask.shape
     ys, xs = np.mgrid[:height, :width]
-    far = ((ys * 2 / (height - 1) - 1) ** 2 + (xs * 2 / (width - 1) - 1) ** 2)
+    far = (ys * 2 / (height - 1) - 1) ** 2 + (xs * 2 / (width - 1) - 1) ** 2
     peaks = (attention == attention.max()).nonzero()
     near = [
         (mask.nonzero() - peak).square().sum(1).min() <= tolerance**2

@@ -87,9 +87,7 @@ def test_of_an_average_of_weights_the_average_is_measured(
 ):
     model, data = classifier(), cls.inputs()
     average = dict(type='EMAHook', momentum=0.3)
-    runner = new_runner(
-        model, data, [average, hook(['flatten'])], 2, steps=4
-    )
+    runner = new_runner(model, data, [average, hook(['flatten'])], 2, steps=4)
     runner.train()
     raw = copy.deepcopy(runner.model.state_dict())
     (entry,) = logged(tmp_path)
@@ -111,9 +109,7 @@ def test_of_an_average_of_weights_the_average_is_measured(
 
 
 @pytest.mark.parametrize('loop', ['val', 'test', 'train'])
-def test_a_model_without_maps_is_evaluated_as_ever(
-    new_runner, tmp_path, loop
-):
+def test_a_model_without_maps_is_evaluated_as_ever(new_runner, tmp_path, loop):
     data = cls.inputs()
 
     def run(hooks):
