@@ -5,7 +5,12 @@ from torch.utils._pytree import tree_leaves
 
 from mmaib.aux_losses import collect
 from mmaib.functional import nearest_anchor
-from mmaib.layers import AIBNeck, AttentiveBottleneck, GaussianEncoder
+from mmaib.layers import (
+    AIBNeck,
+    AttentiveBottleneck,
+    GaussianEncoder,
+    InformationGate,
+)
 from mmaib.layers.capture import capture_attention
 from mmaib.testing import CONFIGS
 from mmaib.testing import classification as cls
@@ -67,7 +72,11 @@ def stir(model):
             if layer.quantizer is not None:
                 anchors = layer.quantizer.anchors
                 anchors.data = anchors.data[torch.randperm(len(anchors))]
-            if layer.modulation.gate is not None:
+            if isinstance(layer.modulation, InformationGate):
+                for own in layer.modulation.statistics:
+                    nn.init.normal_(own.mean)
+                    nn.init.uniform_(own.var, 0.5, 2)
+            elif layer.modulation.gate is not None:
                 nn.init.ones_(layer.modulation.gate)
         elif isinstance(layer, GaussianEncoder):
             nn.init.constant_(layer.std.bias, 4.0)
@@ -109,6 +118,22 @@ def shared_map():
     return stir(Calls(lambda neck, *x: neck(x), neck)), x
 
 
+def gate(anchors=None, half_way=False, **fields):
+    """Levels with statistics of their own behind a gate, open or faded in
+    by half."""
+    quantizer = anchors and dict(num_anchors=anchors)
+    neck = AIBNeck(
+        dict(modulation=dict(type='mmaib.InformationGate'),
+             quantizer=quantizer),
+        in_channels=[8, 8, 8],
+        **fields,
+    )  # fmt: skip
+    if half_way:
+        neck.bottleneck.modulation.strength.fill_(0.5)
+    x = tuple(torch.randn(1, 8, side, side) for side in (23, 12, 6))
+    return stir(Calls(lambda neck, *x: neck(x), neck)), x
+
+
 PIECES = {
     'UPerNet BEiT': lambda: segmentor(BEIT),
     'UPerNet Lite0': lambda: segmentor(LITE0),
@@ -118,6 +143,9 @@ PIECES = {
     ),
     # one quantised map, made on the coarsest grid
     'shared map': shared_map,
+    'gate': gate,
+    'gate with anchors, faded in by half': lambda: gate(20, half_way=True),
+    'gate with a shared map': lambda: gate(20, map='shared', map_level=1),
     # a window stands in for RoIAlign
     'neck and box head': lambda: detector(
         lambda neck, head, *x: head(neck(x)[0][..., :7, :7]),
@@ -130,7 +158,8 @@ def eager(module, inputs):
     """The outputs, of maps that are worth a comparison."""
     with torch.no_grad(), capture_attention(module) as maps:
         outputs = tree_leaves(module(*inputs))
-    assert len(torch.cat([m.quantized.flatten() for m in maps]).unique()) > 5
+    scores = [m.mean if m.quantized is None else m.quantized for m in maps]
+    assert len(torch.cat([x.flatten() for x in scores]).unique()) > 5
     return outputs
 
 
@@ -266,12 +295,18 @@ def test_a_draw_that_torch_exports_to_onnx_is_found():
 
 
 @pytest.mark.parametrize('quantizer', [None, dict(num_anchors=20)])
-@pytest.mark.parametrize('mode', ['scale_residual', 'concat'])
-def test_the_bottleneck_compiles_without_a_graph_break(quantizer, mode):
+@pytest.mark.parametrize(
+    'modulation',
+    [
+        dict(mode='scale_residual'),
+        dict(mode='concat'),
+        dict(type='mmaib.InformationGate'),
+    ],
+    ids=str,
+)
+def test_the_bottleneck_compiles_without_a_graph_break(quantizer, modulation):
     torch.compiler.reset()
-    ours = stir(
-        AttentiveBottleneck(8, None, quantizer, modulation=dict(mode=mode))
-    )
+    ours = stir(AttentiveBottleneck(8, None, quantizer, modulation=modulation))
     x = torch.randn(2, 8, 12, 12)
     compiled = torch.compile(ours, fullgraph=True, backend='aot_eager')
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Two processes over gloo: the gradient of a joined batch, and nothing that
 DistributedDataParallel would wait for."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -125,6 +126,61 @@ def test_two_ranks_have_the_gradient_of_the_joined_batch(on_two_ranks, task):
             first[name], gradients, rtol=1e-4, atol=1e-4 * scale,
             msg=lambda text, name=name: f'{name}: {text}',
         )  # fmt: skip
+
+
+def gated():
+    torch.manual_seed(0)
+    cfg = det.shrink(det.aib_config('aib'))
+    cfg.model.neck.bottleneck = dict(
+        modulation=dict(type='mmaib.InformationGate')
+    )
+    return det.build(cfg)
+
+
+def gate_of(model):
+    return dict(model.neck.bottleneck.modulation.named_buffers())
+
+
+def statistics(rank):
+    """Of this rank after two steps, and of one process after one step on
+    both images."""
+    data, model = two_images(det), gated()
+    share = {key: values[rank : rank + 1] for key, values in data.items()}
+    wrapper = MMDistributedDataParallel(model, broadcast_buffers=False)
+    torch.manual_seed(rank)
+    first, second = [], []
+    for found in (first, second):
+        gradient(model, wrapper, share)
+        found.append(copy.deepcopy(gate_of(model)))
+    alone = gated()
+    batch = alone.data_preprocessor(data, training=True)
+    images = batch['inputs'].split(1)
+    # an image alone, whatever the other rank has
+    levels = alone.eval().neck.neck(alone.backbone(images[rank]))
+    mine = [level.mean((0, 2, 3), keepdim=True)[0] for level in levels]
+    both = alone.neck.neck(alone.backbone(batch['inputs']))
+    return first[0], second[0], mine, [level.detach() for level in both]
+
+
+def test_two_ranks_hold_the_statistics_of_the_joined_batch(on_two_ranks):
+    (first, later, mine, both), (other, other_later, other_mine, _) = (
+        on_two_ranks(statistics)
+    )
+    assert len(first) == 16  # five levels of three, and the strength
+    for ours, theirs in ((first, other), (later, other_later)):
+        for name, value in ours.items():
+            assert torch.equal(value, theirs[name]), name
+    for level, x in enumerate(both):
+        mean = x.mean((0, 2, 3))[:, None, None]
+        var = x.var((0, 2, 3), correction=0)[:, None, None]
+        for name, value in (('mean', mean), ('var', var)):
+            found = first[f'statistics.{level}.{name}']
+            torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-4)
+        # which are neither rank's own
+        assert not torch.allclose(mine[level], mean, rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(mine[level], other_mine[level], rtol=1e-3)
+    assert first['statistics.0.steps'] == 1
+    assert later['statistics.0.steps'] == 2
 
 
 def our_models():

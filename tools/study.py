@@ -150,8 +150,8 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     if done.returncode:
         print('FAILED', work_dir / 'stdout.log', flush=True)
         return False
-    marker.write_text('\n'.join(options))
     (work_dir / 'seconds').write_text(f'{time.time() - begun:.0f}')
+    marker.write_text('\n'.join(options))
     print('done  ', work_dir, flush=True)
     return True
 
@@ -169,7 +169,7 @@ def write_record(
     records, there under a name of its own if the config's is not enough."""
     path = work_dir / 'record.json'
     if not path.exists():
-        seconds = (work_dir / 'seconds').read_text()
+        seconds = work_dir / 'seconds'  # not by earlier versions
         record = {
             'config': config.stem,
             'seed': seed,
@@ -183,7 +183,7 @@ def write_record(
             'device': torch.cuda.get_device_name()
             if torch.cuda.is_available()
             else platform.processor() or platform.machine(),
-            'seconds': int(seconds),
+            'seconds': int(seconds.read_text()) if seconds.exists() else None,
             'metrics': read_log(work_dir),
         }
         path.write_text(json.dumps(record, indent=1) + '\n')

@@ -137,9 +137,10 @@ class AttentionMetric(BaseMetric):
             height, width = sample['ori_shape'][:2]
             mask = torch.zeros(height, width, dtype=torch.bool)
             boxes = sample['gt_instances']['bboxes']
-            boxes = getattr(boxes, 'tensor', torch.as_tensor(boxes))
-            for left, top, right, bottom in boxes.round().long().tolist():
-                mask[max(top, 0) : bottom, max(left, 0) : right] = True
+            boxes = torch.as_tensor(getattr(boxes, 'tensor', boxes))
+            corners = boxes.round().long().clamp(min=0)
+            for left, top, right, bottom in corners.tolist():
+                mask[top:bottom, left:right] = True
             return mask
         if self.foreground is not None and 'gt_sem_seg' in sample:
             labels = sample['gt_sem_seg']['data'][0].cpu()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -24,15 +24,10 @@ def evaluate(
     hooks."""
     training = model.training
     model.eval()
-    inner = model.module if is_model_wrapper(model) else model
-    with ExitStack() as stack:
-        for metric in evaluator.metrics:
-            if isinstance(metric, AttentionMetric):
-                stack.enter_context(metric.watching(inner))
-        for batch in dataloader:
-            samples = model.test_step(batch)
-            evaluator.process(data_samples=samples, data_batch=batch)
-        metrics = evaluator.evaluate(len(dataloader.dataset))
+    for batch in dataloader:
+        samples = model.test_step(batch)
+        evaluator.process(data_samples=samples, data_batch=batch)
+    metrics = evaluator.evaluate(len(dataloader.dataset))
     model.train(training)
     return metrics
 
@@ -57,15 +52,13 @@ def causal_drops(
         ``{'mirror/coco/bbox_mAP': ...}``: the metric, not the difference.
     """
     inner = model.module if is_model_wrapper(model) else model
+    host = copy.copy(evaluator)
+    host.metrics = [
+        m for m in evaluator.metrics if not isinstance(m, AttentionMetric)
+    ]
     found = {}
     for change in changes:
         with changed_maps(inner, change):
-            metrics = evaluate(model, dataloader, evaluator)
-        found.update(
-            {
-                f'{change}/{name}': value
-                for name, value in metrics.items()
-                if not name.startswith(AttentionMetric.default_prefix)
-            }
-        )
+            metrics = evaluate(model, dataloader, host)
+        found.update({f'{change}/{k}': v for k, v in metrics.items()})
     return found

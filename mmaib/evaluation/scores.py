@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -24,11 +25,11 @@ def roc_auc(attention: Tensor, mask: Tensor) -> float:
         return_inverse=True, return_counts=True
     )
     # of equal values the mean of their ranks
-    ranks = counts.cumsum(0) - (counts - 1) / 2
+    ranks = counts.cumsum(0) - (counts.double() - 1) / 2
     inside = mask.flatten()
     positive = int(inside.sum())
     negative = inside.numel() - positive
-    rank_sum = ranks.double()[inverse[inside]].sum()
+    rank_sum = ranks[inverse[inside]].sum()
     return float(
         (rank_sum - positive * (positive + 1) / 2) / (positive * negative)
     )
@@ -66,25 +67,21 @@ def pointing_hit(
         tolerance: pixels, Euclidean.
 
     Example:
-        >>> mask = torch.zeros(8, 8, dtype=torch.bool)
-        >>> mask[2, 2] = True
-        >>> pointing_hit(torch.eye(8)[[7]] * torch.eye(8)[:, [2]], mask, 2)
+        >>> attention = torch.tensor([[0.1, 0.2, 0.9, 0.1]])
+        >>> mask = torch.tensor([[True, False, False, False]])
+        >>> pointing_hit(attention, mask, tolerance=1)
         0.0
+        >>> pointing_hit(attention, mask, tolerance=2)
+        1.0
     """
-    rows, columns = (attention == attention.max()).nonzero().unbind(1)
-    peaks = torch.stack([rows, columns], 1)
-    hits = mask[rows, columns]
-    inside = mask.nonzero()
-    far = ~hits
-    if tolerance > 0 and len(inside) and far.any():
-        limit = tolerance**2
-        near = [
-            bool(((inside - peak).square().sum(1) <= limit).any())
-            for peak in peaks[far][:1000]
-        ]
-        return float((hits.sum() + sum(near) * far.sum() / len(near))
-                     / len(peaks))  # fmt: skip
-    return float(hits.double().mean())
+    if not mask.any():
+        return 0.0
+    outside = (~mask).byte().cpu().numpy()
+    distance = cv2.distanceTransform(
+        outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    )
+    peaks = (attention == attention.max()).cpu().numpy()
+    return float((distance[peaks] <= tolerance).mean())
 
 
 def contrast(attention: Tensor) -> float:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.hooks import EMAHook, Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
+from mmengine.runner.amp import autocast
 
 from mmaib.checks import one_of
 from mmaib.evaluation import AttentionMetric, causal_drops
@@ -26,7 +27,8 @@ class AttentionEvalHook(Hook):
     logged as ``causal/mirror/coco/bbox_mAP``, ...; each costs an evaluation.
 
     A model without maps is evaluated as ever, so that a baseline may carry
-    the hook.
+    the hook; so is one under test-time augmentation, whose maps do not lie on
+    each other.
 
     Args:
         causal: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``.
@@ -72,9 +74,11 @@ class AttentionEvalHook(Hook):
     def _measure(self, runner: Runner, loop: Any) -> None:
         if not (self.causal and _has_maps(_unwrapped(runner))):
             return
-        found = causal_drops(
-            runner.model, loop.dataloader, loop.evaluator, self.causal
-        )
+        fp16 = getattr(loop, 'fp16', False)
+        with _averaged(runner), autocast(enabled=fp16):
+            found = causal_drops(
+                runner.model, loop.dataloader, loop.evaluator, self.causal
+            )
         values = {f'causal/{name}': value for name, value in found.items()}
         # not runner.iter, which would build a training's loop in a test
         step = runner.message_hub.get_info('iter', 0)
@@ -90,4 +94,20 @@ def _unwrapped(runner: Runner) -> Any:
 
 
 def _has_maps(model: Any) -> bool:
+    if isinstance(model, BaseTTAModel):
+        return False
     return any(isinstance(m, AttentiveBottleneck) for m in model.modules())
+
+
+@contextmanager
+def _averaged(runner: Runner) -> Iterator[None]:
+    """With the weights that the loop evaluated: an EMA's, if there is one,
+    which leaves the model when the loop ends."""
+    averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+    for hook in averages:
+        hook.before_val_epoch(runner)
+    try:
+        yield
+    finally:
+        for hook in averages:
+            hook.after_val_epoch(runner)

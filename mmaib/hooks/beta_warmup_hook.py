@@ -63,7 +63,9 @@ class BetaWarmupHook(Hook):
         self._betas = [
             (layer, layer.beta)
             for layer in model.modules()
-            if isinstance(layer, Reporter) and layer.beta > 0
+            # a gate without a price fades in all the same
+            if isinstance(layer, InformationGate)
+            or (isinstance(layer, Reporter) and layer.beta > 0)
         ]
         if not self._betas:
             raise ValueError(

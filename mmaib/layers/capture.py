@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -53,19 +54,18 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
     captured: list[CapturedMap] = []
 
     def watch(name: str, bottleneck: AttentiveBottleneck) -> None:
-        own: list[CapturedMap] = []
+        levels = count()
         waiting: list[CapturedMap] = []  # for the features they modulate
 
         def on_attention(_: nn.Module, __: tuple, out: tuple) -> None:
-            own.append(CapturedMap(name, len(own), out[0].detach()))
-            captured.append(own[-1])
             if waiting and waiting[0].norms:
                 waiting.clear()
-            waiting.append(own[-1])
+            waiting.append(CapturedMap(name, next(levels), out[0].detach()))
+            captured.append(waiting[-1])
 
         def on_quantizer(_: nn.Module, __: tuple, out: Tensor) -> None:
-            batch = own[-1].mean.size(0)
-            own[-1].quantized = out.detach()[:batch]
+            latest = waiting[-1]
+            latest.quantized = out.detach()[: len(latest.mean)]
 
         @torch.no_grad()
         def on_modulation(gate: nn.Module, args: tuple, _: Tensor) -> None:

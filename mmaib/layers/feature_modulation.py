@@ -69,7 +69,8 @@ class FeatureModulation(BaseModule):
         if init == 'identity' and mode in ('scale', 'concat'):
             raise ValueError(
                 "init='identity' needs a mode that adds to x: "
-                f"'scale_residual' or 'bias', got mode={mode!r}"
+                f"'scale_residual', 'scale_centered' or 'bias', got "
+                f'mode={mode!r}'
             )
         self.out_channels = channels[0] * (2 if mode == 'concat' else 1)
         if mode in ('bias', 'concat'):

@@ -125,6 +125,8 @@ class InformationGate(Reporter, BaseModule):
         self.out_channels = in_channels[0]
         self.beta = at_least('beta', beta, 0.0)
         self.clean = at_least('clean', clean, 0.0)
+        if clean > 1:
+            raise ValueError(f'clean is a share, at most 1, got {clean}')
         self.statistics: Any = nn.ModuleList(
             map(FeatureStatistics, in_channels)
         )

@@ -1,7 +1,22 @@
-import torch
+import copy
+import gc
+import weakref
 
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmaib.aux_losses import collect
 from mmaib.draws import Draws
-from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.layers import (
+    AIBNeck,
+    AttentiveBottleneck,
+    capture_attention,
+    changed_maps,
+)
+from mmaib.layers.capture import MAP_CHANGES
 
 
 def test_capture_records_and_lets_go():
@@ -18,3 +33,216 @@ def test_capture_records_and_lets_go():
     assert torch.equal(maps[0].quantized, bottleneck.quantizer(mean))
     assert maps[1].quantized.shape == (2, 1, 6, 6)
     assert torch.isin(maps[1].quantized, bottleneck.quantizer.anchors).all()
+
+
+GATE = dict(type='mmaib.InformationGate')
+NECKS = {
+    'per_level': dict(
+        neck=dict(type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3)
+    ),
+    'shared': dict(map='shared', in_channels=[4, 8], map_level=1),
+}
+BOTH = pytest.mark.parametrize('name', NECKS)
+
+
+def features(batch=2):
+    return torch.randn(batch, 4, 12, 10), torch.randn(batch, 8, 6, 5)
+
+
+def neck(name, **bottleneck):
+    init_default_scope('mmdet')
+    model = AIBNeck(bottleneck, **copy.deepcopy(NECKS[name])).eval()
+    model.init_weights()
+    conv = model.bottleneck.attention.mean_conv
+    nn.init.normal_(conv.weight, std=0.3)
+    for own in getattr(model.bottleneck.modulation, 'statistics', []):
+        own.mean.normal_()
+        own.var.uniform_(0.5, 2)
+    return model
+
+
+def levels_of(model, x):
+    """The features that the maps modulate."""
+    return model.neck(x) if model.neck else x
+
+
+@BOTH
+@pytest.mark.parametrize('modulation', [GATE, dict(mode='scale')])
+def test_norms_are_of_the_features_of_each_level(name, modulation):
+    """Behind several forwards, as of sliding windows."""
+    model, windows = neck(name, modulation=modulation), []
+    with capture_attention(model) as maps:
+        for _ in range(3):
+            windows.append(features())
+            model(windows[-1])
+    per_window = len(maps) // 3
+    assert per_window == (3 if name == 'per_level' else 1)
+    assert [m.level for m in maps] == [*range(3 * per_window)]
+    for i, x in enumerate(windows):
+        mine = maps[i * per_window : (i + 1) * per_window]
+        seen = [norm for m in mine for norm in m.norms]
+        expected = levels_of(model, x)
+        assert len(seen) == len(expected)
+        for norm, level in zip(seen, expected):
+            by_hand = level.square().sum(1, keepdim=True).sqrt()
+            torch.testing.assert_close(norm, by_hand)
+        assert len([b for m in mine for b in m.bits]) == (
+            len(expected) if modulation is GATE else 0
+        )
+
+
+@BOTH
+@pytest.mark.parametrize('anchors', [None, 5])
+def test_bits_are_what_the_gate_reports(name, anchors):
+    quantizer = anchors and dict(num_anchors=anchors)
+    model = neck(name, modulation=GATE, quantizer=quantizer)
+    with collect() as aux, capture_attention(model) as maps:
+        model(features(3))
+    bits = [b for m in maps for b in m.bits]
+    assert all(b.shape[:2] == (3, 1) for b in bits)
+    total = sum(b.sum() for b in bits) / 3
+    torch.testing.assert_close(total, aux.mean()['info_bits_per_image'])
+
+
+def test_bits_of_drawn_maps_are_the_first_draws():
+    model = AttentiveBottleneck(4, modulation=GATE).eval()
+    nn.init.constant_(model.attention.std_conv.bias, 5.0)
+    x, seen = torch.randn(2, 4, 6, 6), []
+    model.modulation.register_forward_pre_hook(
+        lambda _, args: seen.append(args[1])
+    )
+    with Draws(attention=3, seed=0).open(), capture_attention(model) as maps:
+        model(x)
+    (drawn,) = seen
+    assert len(drawn) == 6
+    (bits,) = maps[0].bits
+    nats = model.modulation.nats(x, drawn[:2]).sum(1, keepdim=True)
+    torch.testing.assert_close(bits, nats / torch.tensor(2.0).log())
+
+
+def test_a_map_that_the_caller_lets_go_is_freed():
+    model = AttentiveBottleneck(4, modulation=GATE).eval()
+    x = torch.randn(2, 4, 6, 6)
+    with capture_attention(model) as maps:
+        model(x)
+        first = weakref.ref(maps[0].mean)
+        maps.clear()
+        model(x)
+        assert len(maps) == 1
+        gc.collect()
+        assert first() is None
+
+
+def shuffle(x):
+    height, width = x.shape[-2:]
+    generator = torch.Generator().manual_seed(height * width)
+    order = torch.randperm(height * width, generator=generator)
+    return x.flatten(2)[..., order].unflatten(-1, (height, width))
+
+
+BY_HAND = {
+    'mirror': lambda x: x.flip(3),
+    'flatten': lambda x: x.mean((2, 3), keepdim=True) + 0 * x,
+    'shuffle': shuffle,
+}
+
+
+def by_hand(model, x, change):
+    """The neck's output with each map altered in front of the quantiser."""
+    bottleneck, alter = model.bottleneck, BY_HAND[change]
+    levels = levels_of(model, x)
+    seen = [bottleneck.looked_at(level, i) for i, level in enumerate(levels)]
+    if model.map == 'shared':
+        grid = levels[model.map_level].shape[2:]
+        seen = [
+            torch.cat(
+                [
+                    F.interpolate(s, grid, mode='bilinear')
+                    if s.shape[2:] != grid
+                    else s
+                    for s in seen
+                ],
+                1,
+            )
+        ] * len(levels)
+    out = []
+    for i, (level, source) in enumerate(zip(levels, seen)):
+        scores = alter(bottleneck.attention(source, with_std=False)[0])
+        if bottleneck.quantizer is not None:
+            scores = bottleneck.quantizer(scores)
+        if scores.shape[2:] != level.shape[2:]:
+            mode = 'nearest-exact' if bottleneck.quantizer else 'bilinear'
+            scores = F.interpolate(scores, level.shape[2:], mode=mode)
+        out.append(bottleneck.modulate(level, scores, i))
+    return out
+
+
+@BOTH
+@pytest.mark.parametrize('anchors', [None, 5])
+@pytest.mark.parametrize('modulation', [GATE, dict(mode='scale_residual')])
+@pytest.mark.parametrize('change', MAP_CHANGES)
+def test_changed_maps_are_those_changed_by_hand(
+    name, anchors, modulation, change
+):
+    quantizer = anchors and dict(num_anchors=anchors)
+    model = neck(name, modulation=modulation, quantizer=quantizer)
+    x = features()
+    before = model(x)
+    with changed_maps(model, change):
+        changed = model(x)
+    for mine, expected, old, new in zip(
+        changed, by_hand(model, x, change), before, model(x)
+    ):
+        torch.testing.assert_close(mine, expected)
+        assert not torch.allclose(mine, old, atol=1e-3)
+        assert torch.equal(old, new)  # lets go
+    assert not model.bottleneck.attention._forward_hooks
+
+
+@pytest.mark.parametrize('change', MAP_CHANGES)
+def test_changed_maps_keep_their_scores(change):
+    x = torch.rand(2, 1, 5, 7)
+    changed = MAP_CHANGES[change](x)
+    assert changed.shape == x.shape
+    assert torch.equal(changed, MAP_CHANGES[change](x))
+    if change == 'flatten':
+        torch.testing.assert_close(changed.mean((2, 3)), x.mean((2, 3)))
+    else:
+        assert torch.equal(
+            changed.flatten(1).sort().values, x.flatten(1).sort().values
+        )
+        assert not torch.equal(changed, x)
+
+
+def test_draws_come_of_the_changed_mean_and_std():
+    model = AttentiveBottleneck(4).eval()
+    nn.init.normal_(model.attention.mean_conv.weight)
+    nn.init.normal_(model.attention.std_conv.weight, std=3)
+    x = torch.randn(1, 4, 5, 6)
+
+    def draws():
+        with Draws(attention=200, seed=0).open():
+            return model.attend(x)
+
+    mean, std = model.attention(x)
+    with changed_maps(model, 'mirror'):
+        drawn = draws()
+    epsilon = (draws() - mean) / std
+    torch.testing.assert_close(
+        drawn, mean.flip(-1) + std.flip(-1) * epsilon, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_an_error_inside_lets_go_too():
+    model = AttentiveBottleneck(4).eval()
+    with pytest.raises(ZeroDivisionError), changed_maps(model, 'mirror'):
+        raise ZeroDivisionError
+    assert not model.attention._forward_hooks
+
+
+def test_a_model_without_maps_has_none_to_change():
+    with (
+        pytest.raises(ValueError, match='Linear has no AttentiveBottleneck'),
+        changed_maps(nn.Linear(1, 1), 'mirror'),
+    ):
+        pass

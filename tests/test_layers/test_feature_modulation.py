@@ -12,6 +12,8 @@ def reference(modulation, x, a):
         return x * a
     if modulation.mode == 'scale_residual':
         return x + x * a
+    if modulation.mode == 'scale_centered':
+        return x + x * (a - a.flatten(1).mean(1)[:, None, None, None])
     conv = modulation.expand[0]
     u = F.conv2d(a, conv.weight, conv.bias, padding=1).sigmoid()
     return x + u if modulation.mode == 'bias' else torch.cat([x, u], 1)
@@ -36,7 +38,7 @@ def test_draws_as_a_batch_equal_a_loop(mode, batch):
     assert torch.allclose(out, torch.cat(loop), atol=1e-6)
 
 
-@pytest.mark.parametrize('mode', ['scale_residual', 'bias'])
+@pytest.mark.parametrize('mode', ['scale_residual', 'scale_centered', 'bias'])
 def test_identity_is_the_host_at_first_and_can_leave_it(mode):
     modulation = FeatureModulation(4, mode, init='identity')
     x, a = torch.randn(2, 4, 5, 6), torch.rand(2, 1, 5, 6)
@@ -58,8 +60,16 @@ def test_a_zero_map_is_the_host_to_the_bit():
     assert torch.equal(out, x)
 
 
+def test_a_flat_map_centred_is_the_host_to_the_bit():
+    x = torch.randn(2, 4, 8, 8)
+    out = FeatureModulation(4, 'scale_centered')(
+        x, torch.full((2, 1, 8, 8), 0.75)
+    )
+    assert torch.equal(out, x)
+
+
 @pytest.mark.parametrize('init', ['paper', 'identity'])
-@pytest.mark.parametrize('mode', ['scale_residual', 'bias'])
+@pytest.mark.parametrize('mode', ['scale_residual', 'scale_centered', 'bias'])
 def test_features_keep_their_dtype(mode, init):
     modulation = FeatureModulation(4, mode, init)
     x = torch.randn(1, 4, 5, 6).bfloat16()

@@ -41,7 +41,12 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
         'attention_saturated',
     ):  # fmt: skip
         assert all(np.isfinite(step[name]) for step in steps), name
-    assert 'coco/bbox_mAP' in entries[-1]
+    found = {name for entry in entries for name in entry}
+    changes = ('mirror', 'flatten', 'shuffle')
+    assert {
+        'coco/bbox_mAP', 'attention/auc', 'attention/contrast',
+        *(f'causal/{change}/coco/bbox_mAP' for change in changes),
+    } <= found  # fmt: skip
     pictures = list(work_dir.glob('*/vis_data/vis_image/attention_*.png'))
     assert len(pictures) == 2
     checkpoint = work_dir / 'epoch_1.pth'
@@ -94,7 +99,7 @@ def test_resume_goes_on_from_the_last_checkpoint(run, tmp_path):
         (
             ['model.neck.bottleneck.modulation.mode=plus'],
             "mode must be one of ['bias', 'concat', 'scale', "
-            "'scale_residual'], got 'plus'",
+            "'scale_centered', 'scale_residual'], got 'plus'",
         ),
         (
             ['model.neck.bottleneck.modulation.mode=concat'],

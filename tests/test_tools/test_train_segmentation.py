@@ -44,7 +44,11 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
         'anchors_used', 'anchor_perplexity', 'attention_mean',
     ):  # fmt: skip
         assert all(np.isfinite(step[name]) for step in steps), name
-    assert 0 <= entries[-1]['mIoU'] <= 100
+    (evaluation,) = (entry for entry in entries if 'mIoU' in entry)
+    assert 0 <= evaluation['mIoU'] <= 100
+    assert 0 <= evaluation['attention/auc'] <= 1
+    (drops,) = (entry for entry in entries if 'causal/mirror/mIoU' in entry)
+    assert {'causal/flatten/mIoU', 'causal/shuffle/mIoU'} < set(drops)
     pictures = list(work_dir.glob('*/vis_data/vis_image/attention_*.png'))
     assert len(pictures) == 2
     checkpoint = work_dir / 'iter_2.pth'

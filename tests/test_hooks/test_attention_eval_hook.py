@@ -1,0 +1,203 @@
+import copy
+import json
+
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
+from torch import nn
+
+from mmaib.evaluation import AttentionMetric, causal_drops
+from mmaib.hooks import AttentionEvalHook
+from mmaib.layers.capture import MAP_CHANGES
+from mmaib.testing import classification as cls
+
+NAMES = {f'causal/{change}/host/answer' for change in MAP_CHANGES}
+
+
+def classifier(**fields):
+    model = cls.make(**fields)
+    conv = model.neck.bottleneck.attention.mean_conv
+    nn.init.normal_(conv.weight, std=0.3)
+    return model.eval()
+
+
+def hook(causal=tuple(MAP_CHANGES)):
+    return AttentionEvalHook(causal=causal)
+
+
+def logged(folder):
+    """Every entry of the runs' logs, in order."""
+    lines = [
+        json.loads(line)
+        for path in sorted(folder.glob('*/vis_data/scalars.json'))
+        for line in path.read_text().splitlines()
+    ]
+    return [line for line in lines if any('causal/' in key for key in line)]
+
+
+def torch_hooks(model):
+    """How many hooks of torch's a model carries."""
+    return sum(len(m._forward_hooks) for m in model.modules())
+
+
+def test_after_a_test_the_drops_are_logged(new_runner, tmp_path):
+    model, data = classifier(), cls.inputs()
+    runner = new_runner(model, data, [hook()], 2)
+    found = runner.test()
+    assert 'attention/contrast' in found
+    assert not any(name.startswith('causal/') for name in found)
+    (entry,) = logged(tmp_path)
+    loop = runner.test_loop
+    expected = causal_drops(model, loop.dataloader, loop.evaluator)
+    assert {k: v for k, v in entry.items() if k != 'step'} == {
+        f'causal/{name}': pytest.approx(value)
+        for name, value in expected.items()
+    }
+    assert NAMES <= set(entry)
+    assert torch_hooks(model) == 0
+
+
+def test_after_a_training_the_drops_of_its_last_weights_are_logged(
+    new_runner, tmp_path
+):
+    model, data = classifier(), cls.inputs()
+    runner = new_runner(model, data, [hook(['mirror'])], 2, steps=3)
+    runner.train()
+    (entry,) = logged(tmp_path)
+    loop = runner.val_loop
+    expected = causal_drops(
+        runner.model, loop.dataloader, loop.evaluator, ['mirror']
+    )
+    assert entry.pop('step') == 2
+    assert entry == {
+        'causal/mirror/host/answer': pytest.approx(
+            expected['mirror/host/answer']
+        )
+    }
+    # a second metric is not added at a second validation
+    runner.val_loop.run()
+    kinds = [type(m).__name__ for m in loop.evaluator.metrics]
+    assert kinds == ['Answers', 'AttentionMetric']
+
+
+def test_of_an_average_of_weights_the_average_is_measured(
+    new_runner, tmp_path
+):
+    model, data = classifier(), cls.inputs()
+    average = dict(type='EMAHook', momentum=0.3)
+    runner = new_runner(model, data, [average, hook(['flatten'])], 2, steps=4)
+    runner.train()
+    raw = copy.deepcopy(runner.model.state_dict())
+    (entry,) = logged(tmp_path)
+    (ema,) = (h for h in runner.hooks if type(h).__name__ == 'EMAHook')
+    kept = ema.ema_model.module
+    loop = runner.val_loop
+    of = {
+        name: causal_drops(m, loop.dataloader, loop.evaluator, ['flatten'])
+        for name, m in (('average', copy.deepcopy(kept)), ('raw', model))
+    }
+    found = entry['causal/flatten/host/answer']
+    # the buffers of an average are the model's
+    assert found == pytest.approx(
+        of['average']['flatten/host/answer'], abs=1e-4
+    )
+    assert found != pytest.approx(of['raw']['flatten/host/answer'], abs=1e-3)
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(value, raw[name]), name
+
+
+@pytest.mark.parametrize('loop', ['val', 'test', 'train'])
+def test_a_model_without_maps_is_evaluated_as_ever(new_runner, tmp_path, loop):
+    data = cls.inputs()
+
+    def run(hooks):
+        torch.manual_seed(0)
+        model = cls.make(cls.RESNET)
+        runner = new_runner(model, data, hooks, 2, steps=2)
+        found = getattr(runner, loop)()
+        if loop == 'train':
+            found = runner.val_loop.run()
+        return found, model.state_dict()
+
+    (plain, weights), (ours, ours_weights) = run([]), run([hook()])
+    assert plain == ours
+    assert [*ours] == ['host/answer']
+    torch.testing.assert_close(weights, ours_weights, rtol=0, atol=0)
+    assert logged(tmp_path) == []
+
+
+class TTA(BaseTTAModel):
+    def test_step(self, data):
+        return self.module.test_step(data)
+
+    def merge_preds(self, samples):
+        return samples
+
+
+def test_maps_of_augmented_images_are_left_alone(new_runner, tmp_path):
+    model = TTA(module=classifier())
+    runner = new_runner(model, cls.inputs(), [hook()], 2)
+    assert [*runner.test()] == ['host/answer']
+    assert logged(tmp_path) == []
+
+
+class Falling(Hook):
+    """Validations whose metric falls, so that the first one is the best."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.left = 9.0
+
+    def before_val_epoch(self, runner):
+        self.left -= 1
+        metric = runner.val_loop.evaluator.metrics[0]
+        metric.compute_metrics = lambda results, v=self.left: dict(answer=v)
+
+
+def test_the_best_checkpoint_is_the_hosts(new_runner, tmp_path):
+    model, data = classifier(), cls.inputs()
+    runner = new_runner(
+        model, data, [hook(), Falling()], 2, steps=4,
+        train_cfg=dict(by_epoch=False, max_iters=4, val_interval=2),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='CheckpointHook', by_epoch=False, interval=2,
+                save_best='auto', rule='greater',
+            )
+        ),
+    )  # fmt: skip
+    runner.train()
+    (best,) = tmp_path.glob('best_*')
+    assert best.name == 'best_host_answer_iter_2.pth'
+    assert logged(tmp_path)
+
+
+def test_a_crash_in_a_validation_leaves_the_next_one_whole(new_runner):
+    model, data = classifier(), cls.inputs()
+    runner = new_runner(model, data, [hook()], 2)
+    (metric,) = runner.val_evaluator.metrics
+    metric.process, process = None, metric.process
+    with pytest.raises(TypeError):
+        runner.val()
+    metric.process = process
+    metric.results.clear()
+    found = runner.val()
+    assert found == new_runner(model, data, [hook()], 2).val()
+    assert torch_hooks(model) == 0
+
+
+def test_an_evaluator_with_a_metric_of_maps_keeps_its_one(new_runner):
+    own = AttentionMetric(prefix='own')
+    runner = new_runner(classifier(), cls.inputs(), [hook()], 2)
+    runner.val_evaluator.metrics.append(own)
+    runner.val()
+    assert isinstance(runner.val_evaluator, Evaluator)
+    assert runner.val_evaluator.metrics[1:] == [own]
+
+
+def test_a_change_that_is_none():
+    with pytest.raises(ValueError, match="causal must be one of.*'rotate'"):
+        AttentionEvalHook(causal=['rotate'])
