@@ -8,7 +8,7 @@ import torch
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
 from mmaib.reliability.checkpoint import read_checkpoint
-from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
+from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'
 COMMON = [
@@ -26,6 +26,11 @@ DETECTION = (
         'train_dataloader.dataset.indices=8',
     ],
 )
+# the same behind an information gate, which fades in until the last step
+GATE = (
+    CONFIGS / 'sample' / 'gate_faster-rcnn_lite0_fpn_6e_trees-256.py',
+    [*DETECTION[1], f'custom_hooks.0.end={STEPS}'],
+)
 # a checkpoint every third step, a validation in the middle
 SEGMENTATION = (
     DIGITS,
@@ -39,6 +44,7 @@ SAMPLES = pytest.mark.parametrize(
     ('base', 'options'),
     [
         pytest.param(*DETECTION, id='detection'),
+        pytest.param(*GATE, id='gate'),
         pytest.param(
             *SEGMENTATION,
             id='segmentation',
@@ -104,6 +110,18 @@ def test_killed_and_resumed_is_never_killed(train, base, options):
     cut = train('cut', base, options, kill=at)
     whole = train('whole', base, [*options, seed_of(cut)])
     assert_same_training(whole, train('cut', base, options, '--resume'))
+
+
+def test_a_gate_is_cut_off_and_resumed_while_it_fades_in(train):
+    base, options = GATE
+    gate = 'neck.bottleneck.modulation'
+    cut = train('cut', base, options, kill=6)
+    # of the checkpoint's last step
+    assert cut['state_dict'][f'{gate}.strength'] == 3 / STEPS
+    assert cut['state_dict'][f'{gate}.statistics.0.steps'] == 4
+    resumed = train('cut', base, options, '--resume')
+    assert resumed['state_dict'][f'{gate}.strength'] == (STEPS - 1) / STEPS
+    assert resumed['state_dict'][f'{gate}.statistics.0.steps'] == STEPS
 
 
 def test_killed_while_a_checkpoint_is_written(train, tmp_path):
