@@ -16,11 +16,15 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce_dict
+from mmengine.logging import MMLogger
 from torch import Tensor
 
 from . import deprecated
 from .checks import one_of
 from .draws import Draws
+
+# how low, and how long, before a map is called flat
+FLAT_CONTRAST, FLAT_STEPS = 0.01, 100
 
 _active: list[AuxLosses] = []
 
@@ -217,6 +221,8 @@ class AuxLossMixin:
         self.freeze_host = one_of('freeze_host', freeze_host, (True, False))
         if freeze_host:
             self._freeze_host()
+        # of the last steps; None once a flat map was told
+        self._contrasts: list[Tensor] | None = []
 
     @property
     def test_draws(self) -> Draws:
@@ -289,6 +295,7 @@ class AuxLossMixin:
         if monitors:
             all_reduce_dict(monitors, op='mean')
             extra.update(monitors)
+            self._warn_of_a_flat_map(monitors.get('attention_contrast'))
         if clash := sorted(extra.keys() & losses.keys()):
             raise KeyError(
                 f'{type(self).__name__} and mmaib both report {clash}; '
@@ -296,6 +303,31 @@ class AuxLossMixin:
             )
         losses.update(extra)
         return losses
+
+    def _warn_of_a_flat_map(self, contrast: Tensor | None) -> None:
+        """Say once that the maps had no contrast for a hundred steps."""
+        if contrast is None or self._contrasts is None:
+            return
+        self._contrasts.append(contrast)
+        if len(self._contrasts) < FLAT_STEPS:
+            return
+        # a GPU is waited for once in a hundred steps
+        highest = float(torch.stack(self._contrasts).max())
+        self._contrasts.clear()
+        if highest < FLAT_CONTRAST:
+            self._contrasts = None
+            names = [
+                name
+                for name, module in self.named_modules()  # type: ignore[attr-defined]
+                if isinstance(module, Reporter) and hasattr(module, 'attend')
+            ]
+            MMLogger.get_current_instance().warning(
+                f'{", ".join(names)}: the attention map has been flat for '
+                f'{FLAT_STEPS} steps (attention_contrast at most '
+                f'{highest:.1e}), so it attends to nothing. '
+                'attention=dict(logit_norm=True) cannot saturate; see '
+                'attention_saturated in the log'
+            )
 
     def _drawn_loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The host's loss, of its samples as often as the neck copies

@@ -93,7 +93,8 @@ def test_the_lines_of_a_classifier(tmp_path):
     model = cls.build(pasted(tmp_path, base, lines))
     losses = cls.loss(model, cls.inputs(2, 64, 1000))
     assert set(losses) == {
-        'loss_cls', 'loss_kl', 'kl_nats', 'loss_vq', 'loss_commit',
+        'loss_cls', 'loss_kl', 'kl_nats', 'kl_nats_sum', 'loss_vq',
+        'loss_commit',
         'anchor_perplexity', 'anchors_used', 'attention_mean',
         'attention_std', 'attention_contrast', 'attention_saturated',
     }  # fmt: skip

@@ -16,7 +16,12 @@ from typing import NamedTuple
 from mmaib.compat import report
 
 ROOT = Path(__file__).resolve().parents[1]
-VARIANTS = {'aib-qt': 'aib-qt_', 'aib': 'aib_', 'baseline': ''}
+VARIANTS = {
+    'gate': 'gate_',
+    'aib-qt': 'aib-qt_',
+    'aib': 'aib_',
+    'baseline': '',
+}
 PICTURES = 12
 
 
@@ -88,9 +93,14 @@ def last_losses(work_dir: Path) -> dict[str, float]:
 
 
 def metrics(test_dir: Path) -> dict[str, float]:
-    """What the evaluation wrote."""
+    """What the evaluation wrote, and what the metrics are under changed
+    maps."""
     (path,) = test_dir.glob('*/*.json')
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text())
+    for log in test_dir.glob('*/vis_data/scalars.json'):
+        for line in log.read_text().splitlines():
+            found.update(json.loads(line))
+    return found
 
 
 def summary(
@@ -102,6 +112,12 @@ def summary(
     found: dict[str, float],
 ) -> str:
     """Markdown of what was run and what came out."""
+    worth = [name for name in found if name.startswith('attention/')]
+    worth += [
+        f'causal/{change}/{demo.metrics[0]}'
+        for change in ('mirror', 'flatten', 'shuffle')
+        if f'causal/{change}/{demo.metrics[0]}' in found
+    ]
     parts = [
         f'# Demo: {variant}',
         '',
@@ -110,6 +126,14 @@ def summary(
         '| metric on the held-out images | value |',
         '|---|---|',
         *(f'| {name} | {found[name]:.3f} |' for name in demo.metrics),
+        *(f'| {name} | {found[name]:.3f} |' for name in worth),
+        '',
+        '`attention/auc` is of the map against what is to be found, '
+        '`auc_norm` of the\nnorm of the features; `causal/...` is the metric '
+        'with every map mirrored, flattened,\nshuffled: unchanged, the map '
+        'carries nothing.'
+        if worth
+        else 'No map.',
         '',
         '| last training step | value |',
         '|---|---|',

@@ -64,6 +64,24 @@ def parse_args() -> argparse.Namespace:
         help="configs that start from the first config's checkpoint of the\n"
         'same seed',
     )
+    parser.add_argument(
+        '--metrics',
+        nargs='+',
+        default=[],
+        help='fields of the last evaluation, as in the log; by default\n'
+        f'those of {", ".join(METRICS)} that are there',
+    )
+    add_arguments_of_runs(parser)
+    args = parser.parse_args()
+    check_runs(parser, args)
+    args.configs += args.readout
+    if len({config.stem for config in args.configs}) < len(args.configs):
+        parser.error('configs must differ in their file names')
+    return args
+
+
+def add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
+    """How runs are started and where they are kept."""
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument(
         '--records', type=Path, help='folder for the records of finished runs'
@@ -74,24 +92,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument(
-        '--metrics',
-        nargs='+',
-        default=[],
-        help='fields of the last evaluation, as in the log; by default\n'
-        f'those of {", ".join(METRICS)} that are there',
-    )
-    parser.add_argument(
         '--cfg-options', nargs='+', default=[], help='passed on to train.py'
     )
     parser.add_argument(
         '--report-only', action='store_true', help='train nothing'
     )
-    args = parser.parse_args()
-    check_runs(parser, args)
-    args.configs += args.readout
-    if len({config.stem for config in args.configs}) < len(args.configs):
-        parser.error('configs must differ in their file names')
-    return args
 
 
 def commit() -> str:
@@ -158,9 +163,10 @@ def write_record(
     options: list,
     records: Path | None = None,
     code: str | None = None,
+    name: str | None = None,
 ) -> None:
     """What a finished run ended with, in its work dir and among the
-    records."""
+    records, there under a name of its own if the config's is not enough."""
     path = work_dir / 'record.json'
     if not path.exists():
         seconds = work_dir / 'seconds'  # not by earlier versions
@@ -183,7 +189,7 @@ def write_record(
         path.write_text(json.dumps(record, indent=1) + '\n')
     if records:
         records.mkdir(parents=True, exist_ok=True)
-        copy = records / f'{config.stem}.seed_{seed}.json'
+        copy = records / f'{name or config.stem}.seed_{seed}.json'
         copy.write_text(path.read_text())
 
 
@@ -211,12 +217,19 @@ def train_all(
     code: str | None = None,
 ) -> bool:
     """:func:`train` each of these, so many at a time, in their order, and
-    keep their records; whether all are finished."""
+    keep their records; whether all are finished. A run is what `train`
+    takes and, if its config is not enough, a name for its record."""
 
-    def run(config: Path, seed: int, work_dir: Path, options: list) -> bool:
+    def run(
+        config: Path,
+        seed: int,
+        work_dir: Path,
+        options: list,
+        name: str | None = None,
+    ) -> bool:
         done = train(config, seed, work_dir, options)
         if done:
-            write_record(config, seed, work_dir, options, records, code)
+            write_record(config, seed, work_dir, options, records, code, name)
         return done
 
     with ThreadPoolExecutor(jobs) as pool:

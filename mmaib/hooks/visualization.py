@@ -14,7 +14,11 @@ from matplotlib.figure import Figure
 from mmengine.visualization import Visualizer
 from torch import Tensor
 
-from mmaib.evaluation.map_geometry import map_on_image, mean_over_levels
+from mmaib.evaluation.map_geometry import (
+    bits_on_image,
+    map_on_image,
+    mean_over_levels,
+)
 from mmaib.layers import CapturedMap
 
 
@@ -102,14 +106,18 @@ def attention_figure(
     attention: np.ndarray,
     quantized: np.ndarray | None,
     predictions: np.ndarray,
+    bits: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Image, attention, quantised attention and predictions side by side.
+    """Image, attention, quantised attention, information and predictions
+    side by side.
 
     Args:
         image: ``(H, W, 3)`` RGB.
         attention: ``(H, W)``, the mean map, averaged over levels.
         quantized: ``(H, W)``, of the finest level, or None.
         predictions: ``(H, W, 3)`` RGB, the image with what was found.
+        bits: ``(H, W)``, what an information gate lets through of each
+            pixel, or None. Its title has the sum too.
 
     Returns:
         RGB picture; colour bars span each map's true range, which the
@@ -118,6 +126,8 @@ def attention_figure(
     panels = [('image', image), ('attention', attention)]
     if quantized is not None:
         panels.append(('quantised', quantized))
+    if bits is not None:
+        panels.append(('information (bits a pixel)', bits))
     panels.append(('predictions', predictions))
     height = 3.2 * image.shape[0] / image.shape[1]
     size = (3.6 * len(panels), height + 0.8)
@@ -133,7 +143,10 @@ def attention_figure(
             continue
         drawn = axis.imshow(content, cmap='viridis')
         low, high = float(content.min()), float(content.max())
-        axis.set_title(f'{title}\n[{low:.4f}, {high:.4f}]', fontsize=10)
+        text = f'{title}\n[{low:.4f}, {high:.4f}]'
+        if content is bits:
+            text += f', {content.sum():.0f} in all'
+        axis.set_title(text, fontsize=10)
         figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -164,9 +177,11 @@ def picture(
         raise ValueError(
             'the model has no AttentiveBottleneck, so there is no map to draw'
         )
+    bits = bits_on_image(maps, index, sample.metainfo)
     return attention_figure(
         image,
         mean_over_levels(maps, index, sample.metainfo).numpy(),
         finest_quantized(maps, index, sample.metainfo),
         draw_predictions(visualizer, image, sample, score_thr),
+        None if bits is None else bits.numpy(),
     )

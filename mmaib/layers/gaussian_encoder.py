@@ -29,9 +29,11 @@ class GaussianEncoder(LatentEncoder):
     features of any scale.
 
     Reports ``beta`` times the KL of Eq. 19, in nats, mean over K and
-    positions, and the KL itself as the monitor ``kl_nats``. With a critic,
-    ``beta`` times the encoder's part of Eq. 20 and the critic's loss
-    instead; ``kl_nats`` still tells the KL in closed form.
+    positions, and the KL itself as the monitors ``kl_nats`` and, summed over
+    K, ``kl_nats_sum``: a beta on the mean is beta / K on the sum, by which
+    other variational bottlenecks are weighed. With a critic, ``beta`` times
+    the encoder's part of Eq. 20 and the critic's loss instead; the monitors
+    still tell the KL in closed form.
 
     Args:
         args, kwargs: of :class:`LatentEncoder`.
@@ -86,5 +88,6 @@ class GaussianEncoder(LatentEncoder):
             # Not mean(): the mean over no RoIs is NaN.
             kl = kl.sum() / max(kl.numel(), 1)
             report_scalar('kl_nats', kl)
+            report_scalar('kl_nats_sum', self.latent_channels * kl)
             self.report_kl(z, kl)
         return z.to(mean.dtype)

@@ -22,7 +22,7 @@ MONITORS = {
     'attention_saturated',
 }
 ANCHORS = {'loss_vq', 'loss_commit', 'anchor_perplexity', 'anchors_used'}
-LATENT = {'loss_kl', 'kl_nats'}
+LATENT = {'loss_kl', 'kl_nats', 'kl_nats_sum'}
 ALL = sorted(CLASSIFICATION.rglob('*.py')) + sorted(
     CONFIGS.glob('sample/*cifar10*.py')
 )
@@ -66,7 +66,7 @@ def test_every_config_trains_and_predicts(path):
     expected = {'loss'}
     if 'aib' in path.stem:
         expected = {'loss_cls'} | MONITORS | LATENT
-    if 'aib-qt' in path.stem:
+    if '-qt_' in path.stem:
         expected |= ANCHORS
     if 'dvib' in path.stem:
         expected = {'loss_cls'} | LATENT

@@ -4,16 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+from mmaib.evaluation import AttentionMetric
 from mmaib.evaluation.map_geometry import (
+    bits_on_image,
     map_on_image,
     mean_over_levels,
+    spread,
     whole_maps,
     windows,
 )
+from mmaib.hooks import visualization
 from mmaib.hooks.visualization import (
     attention_figure,
     classifier_input,
     finest_quantized,
+    picture,
 )
 from mmaib.layers import CapturedMap
 from mmaib.testing import segmentation as seg
@@ -92,6 +97,8 @@ def test_figure_has_a_panel_each():
     assert three.shape[2] == four.shape[2] == 3
     assert four.shape[1] > three.shape[1]
     assert len(np.unique(four.reshape(-1, 3), axis=0)) > 50
+    five = attention_figure(image, attention, attention, image, attention)
+    assert five.shape[1] > four.shape[1]
 
 
 def test_windows_are_mmsegs():
@@ -131,3 +138,102 @@ def test_maps_of_windows_are_put_together():
     one = dict(img_shape=(4, 4), ori_shape=(4, 4))
     (whole,) = whole_maps(Slides(), maps[:1], one)
     assert whole.mean.shape == (1, 1, 4, 4)
+
+
+def test_amounts_are_divided_by_area():
+    """Against a fine grid that both grids divide."""
+    x = torch.rand(2, 1, 4, 6, dtype=torch.float64)
+    fine = x.repeat_interleave(5, 2).repeat_interleave(5, 3) / 25
+    for size in ((10, 15), (5, 3), (4, 6), (20, 30)):
+        rows, columns = 20 // size[0], 30 // size[1]
+        blocks = fine.unfold(2, rows, rows).unfold(3, columns, columns)
+        assert torch.allclose(spread(x, size), blocks.sum((-2, -1))), size
+
+
+def gated(*grids, batch=1, level=0):
+    """Maps of a gate: what it lets through of each of these grids."""
+    bits = [torch.rand(batch, 1, *grid) for grid in grids]
+    norms = [torch.rand(batch, 1, *grid) for grid in grids]
+    mean = torch.rand(batch, 1, *grids[0])
+    return CapturedMap('neck', level, mean, None, norms, bits)
+
+
+def test_bits_of_pixels_are_the_images_bits():
+    """Whatever the levels' grids and the image's scale."""
+    meta = dict(
+        ori_shape=(37, 70), img_shape=(32, 48), batch_input_shape=(32, 48)
+    )
+    maps = [gated((8, 12), (5, 7), batch=2), gated((2, 3), batch=2, level=1)]
+    on_image = bits_on_image(maps, 1, meta)
+    assert on_image.shape == (37, 70)
+    total = sum(b[1].sum() for m in maps for b in m.bits)
+    assert torch.isclose(on_image.sum(), total)
+    assert bits_on_image([CapturedMap('n', 0, maps[0].mean)], 0, meta) is None
+
+
+def test_bits_of_the_padding_are_not_the_images():
+    meta = dict(
+        ori_shape=(40, 60), img_shape=(20, 30), batch_input_shape=(32, 32)
+    )
+    captured = gated((16, 16))
+    captured.bits[0].zero_()
+    captured.bits[0][0, 0, 3, 10] = 1.0  # image pixels y 12-15, x 40-43
+    captured.bits[0][0, 0, 12, 12] = 9.0  # in the padding
+    expected = torch.zeros(40, 60)
+    expected[12:16, 40:44] = 1 / 16
+    assert torch.allclose(bits_on_image([captured], 0, meta), expected)
+
+
+def test_bits_and_norms_of_windows_are_put_together():
+    """Two levels that share a map; the middle third is seen twice."""
+
+    class Slides:
+        test_cfg = dict(mode='slide', crop_size=(4, 4), stride=(2, 2))
+
+    meta = dict(img_shape=(4, 6), ori_shape=(4, 6))
+    maps = [gated((2, 2), (1, 1), level=i) for i in range(2)]
+    for captured, value in zip(maps, (1.0, 3.0)):
+        for x in (*captured.bits, *captured.norms):
+            x.fill_(value)
+    (whole,) = whole_maps(Slides(), maps, meta)
+    row = torch.tensor([1.0, 1.0, 2.0, 2.0, 3.0, 3.0]).expand(4, 6)
+    assert [n[0, 0].tolist() for n in whole.norms] == [row.tolist()] * 2
+    # a cell covers 4 pixels of the one level, 16 of the other
+    fine, coarse = whole.bits
+    assert torch.allclose(fine[0, 0], row / 4)
+    assert torch.allclose(coarse[0, 0], row / 16)
+    on_image = bits_on_image([whole], 0, meta)
+    assert torch.allclose(on_image, row / 4 + row / 16)
+
+
+def test_a_gate_is_scored_and_drawn_window_by_window(monkeypatch):
+    """A real segmentor: what was stitched together scores and is drawn, and
+    the metric's bits are those of the picture."""
+    segmentor = seg.make(
+        kl_on=None,
+        neck=dict(
+            bottleneck=dict(
+                quantizer=None,
+                modulation=dict(_delete_=True, type='mmaib.InformationGate'),
+            ),
+        ),
+    ).eval()
+    data = seg.inputs(((64, 106),))
+    metric = AttentionMetric(foreground=[1])
+    with metric.watching(segmentor):
+        (sample,) = segmentor.test_step(data)
+        assert len(metric._maps) == 2
+        maps = whole_maps(segmentor, metric._maps, sample.metainfo)
+        metric.process(None, [sample.to_dict()])
+    (scores,) = metric.results
+    assert 0 <= scores['auc_norm'] <= 1
+    bits = bits_on_image(maps, 0, sample.metainfo)
+    assert scores['bits_per_image'] == pytest.approx(float(bits.sum()), 1e-4)
+    image = np.zeros((64, 106, 3), np.uint8)
+    given = []
+    monkeypatch.setattr(visualization, 'draw_predictions', lambda *_: image)
+    monkeypatch.setattr(
+        visualization, 'attention_figure', lambda *a: given.extend(a)
+    )
+    picture(None, maps, image, sample)
+    assert np.array_equal(given[4], bits.numpy())

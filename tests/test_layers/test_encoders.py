@@ -19,7 +19,12 @@ def test_the_encoder_reports_both_losses(trunk):
     with Draws(latent=1).open(), collect() as aux:
         encoder(torch.randn(shape))
     losses = aux.mean()
-    assert losses.keys() == {'loss_kl_cls', 'loss_critic_cls', 'kl_nats'}
+    assert losses.keys() == {
+        'loss_kl_cls',
+        'loss_critic_cls',
+        'kl_nats',
+        'kl_nats_sum',
+    }
     assert losses['loss_kl_cls'] < 0
     (losses['loss_kl_cls'] + losses['loss_critic_cls']).backward()
     for name, parameter in encoder.named_parameters():
@@ -56,4 +61,4 @@ def test_the_critics_loss_has_a_key_of_its_own(name, critics):
     encoder = GaussianEncoder(6, 3, loss_name=name, critic=dict())
     with Draws(latent=1).open(), collect() as aux:
         encoder(torch.randn(7, 6))
-    assert aux.mean().keys() == {name, critics, 'kl_nats'}
+    assert aux.mean().keys() == {name, critics, 'kl_nats', 'kl_nats_sum'}

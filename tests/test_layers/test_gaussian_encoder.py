@@ -39,9 +39,11 @@ def test_reports_the_mean_kl(trunk):
         encoder(x)
     std = torch.nn.functional.softplus(encoder.std(x) - 5) + 1e-4
     posterior = Normal(encoder.mean(x).relu(), std)
-    kl = kl_divergence(posterior, Normal(0.0, 1.0)).mean()
+    kl = kl_divergence(posterior, Normal(0.0, 1.0))
+    total, kl = kl.sum(1).mean(), kl.mean()
     reports = aux.mean()
     assert torch.allclose(reports['kl_nats'], kl)
+    assert torch.allclose(reports['kl_nats_sum'], total)
     assert torch.allclose(reports['loss_kl_x'], 0.5 * kl)
 
 

@@ -29,7 +29,7 @@ MAP = {
     'attention_contrast',
     'attention_saturated',
 }
-LATENT = {'loss_kl', 'kl_nats'}
+LATENT = {'loss_kl', 'kl_nats', 'kl_nats_sum'}
 MAP_KL = {'loss_kl_map', 'kl_map_nats'}
 SE_LOSS = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=0.2)
 ANCHORS = {'loss_vq', 'loss_commit', 'anchor_perplexity', 'anchors_used'}

@@ -3,8 +3,10 @@
     python tools/analysis_tools/attention.py CONFIG CHECKPOINT IMAGES --out DIR
 
 For each image DIR gets NAME.png (image, attention, quantised attention,
-predictions), NAME.level0.npy ... with the raw mean map of each level and,
-behind a quantiser, NAME.level0.quantized.npy. Of a segmentor that slides a
+information, predictions), NAME.level0.npy ... with the raw mean map of each
+level and, behind a quantiser, NAME.level0.quantized.npy. An information gate
+adds NAME.bits.npy, the bits that pass of each pixel as the picture has them,
+all levels together: their sum is the image's. Of a segmentor that slides a
 window over the image, the raw maps are those of the whole image, in pixels of
 the resized image. A classifier's maps are drawn on what it saw.
 """
@@ -30,7 +32,7 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
-from mmaib.evaluation.map_geometry import whole_maps
+from mmaib.evaluation.map_geometry import bits_on_image, whole_maps
 from mmaib.hooks.visualization import (
     classifier_input,
     is_classified,
@@ -112,6 +114,9 @@ def draw(
         image = mmcv.imread(str(path), channel_order='rgb')
     drawn = picture(visualizer, maps, image, sample, score_thr=score_thr)
     mmcv.imwrite(drawn[..., ::-1], str(out / f'{path.stem}.png'))
+    bits = bits_on_image(maps, 0, sample.metainfo)
+    if bits is not None:
+        np.save(out / f'{path.stem}.bits.npy', bits.numpy())
     for level, captured in enumerate(maps):
         stem = f'{path.stem}.level{level}'
         np.save(out / f'{stem}.npy', captured.mean[0, 0].cpu().numpy())

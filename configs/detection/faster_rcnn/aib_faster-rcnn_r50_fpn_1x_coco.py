@@ -1,5 +1,6 @@
 # Faster R-CNN R50-FPN with IB attention: Section 4.2.5 and Table 7 of [AIB].
-# Schedule, data and every other layer are mmdet's; aib-qt adds the quantiser.
+# Schedule, data and every other layer are mmdet's. Ours: logit_norm, by which
+# the map cannot saturate; aib-literal is without. aib-qt adds the quantiser.
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmaib'])
 
@@ -13,7 +14,8 @@ model = dict(
         neck={{_base_.model.neck}},
         where='after',
         bottleneck=dict(
-            attention=dict(std_source='feature', std_kernel=1),
+            attention=dict(
+                std_source='feature', std_kernel=1, logit_norm=True),
             quantizer=None,
             modulation=dict(mode='scale_residual', init='paper'))),
     roi_head=dict(

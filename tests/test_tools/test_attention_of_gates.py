@@ -1,0 +1,40 @@
+"""Pictures and files of a gate's information, from a checkpoint that nothing
+was trained of."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import segmentation as seg
+
+ATTENTION = REPOSITORY / 'tools' / 'analysis_tools' / 'attention.py'
+GATE = CONFIGS / 'sample' / 'gate_upernet_lite0_1xb8-500_digits-128x128.py'
+SLIDE = [
+    '--cfg-options', 'model.test_cfg.mode=slide',
+    'model.test_cfg.crop_size=(96,96)', 'model.test_cfg.stride=(32,32)',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('options', [[], SLIDE], ids=['whole', 'slide'])
+def test_information_is_drawn_and_kept(run, data, tmp_path, options):
+    cfg = seg.config(GATE)
+    cfg.model.backbone.pretrained = False
+    checkpoint = tmp_path / 'model.pth'
+    classes = dict(classes=['clutter', 'digit'], palette=[[0] * 3, [255] * 3])
+    torch.save(
+        dict(
+            state_dict=seg.build(cfg).state_dict(),
+            meta=dict(dataset_meta=classes),
+        ),
+        checkpoint,
+    )
+    run(
+        ATTENTION, GATE, checkpoint, data / 'digits' / 'img_dir' / 'val',
+        '--max-images', 1, '--out', tmp_path / 'maps', *options,
+    )  # fmt: skip
+    bits = np.load(tmp_path / 'maps' / '0000.bits.npy')
+    assert bits.shape == (128, 128)
+    assert np.isfinite(bits).all()
+    assert bits.sum() > 1
+    assert (tmp_path / 'maps' / '0000.png').stat().st_size > 10_000
