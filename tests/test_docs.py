@@ -13,6 +13,10 @@ from torch import nn
 from mmaib import hooks, layers
 from mmaib.compat import register_config_sources
 from mmaib.draws import current
+from mmaib.evaluation import AttentionMetric
+from mmaib.hooks.beta_warmup_hook import SHAPES
+from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.feature_modulation import MODES
 from mmaib.testing import REPOSITORY
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
@@ -161,14 +165,17 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(found), target
 
 
-OF_OWNERS = {'in_channels', 'init_cfg', 'latent_channels', 'type'}
+OF_OWNERS = {'in_channels', 'init_cfg', 'latent_channels', 'type', 'kwargs'}
 FIELDS = {
     'neck.bottleneck.attention': layers.VariationalAttention,
     'neck.bottleneck.quantizer': layers.AnchorQuantizer,
     'neck.bottleneck.modulation': layers.FeatureModulation,
     'neck.bottleneck.noise': layers.FeatureNoise,
     'latent.critic': layers.KLCritic,
+    'modulation': layers.InformationGate,
     'custom_hooks': hooks.BetaWarmupHook,
+    'attention': hooks.AttentionEvalHook,
+    'metric': AttentionMetric,
 }
 PREFIXES = {
     'neck.': layers.AIBNeck,
@@ -176,12 +183,18 @@ PREFIXES = {
 }
 
 
-@pytest.mark.parametrize('name', FIELDS)
-def test_a_row_names_every_field_of_its_part(name):
+def row_of(name):
+    """The one row, or paragraph, of docs/fields.md that begins so."""
     text = (REPOSITORY / 'docs' / 'fields.md').read_text()
     (row,) = re.findall(
         rf'^(?:\| )?`{name}[`=].*(?:\n\w.*|\n`.*)*', text, re.M
     )
+    return row
+
+
+@pytest.mark.parametrize('name', FIELDS)
+def test_a_row_names_every_field_of_its_part(name):
+    row = row_of(name)
     for field, parameter in inspect.signature(FIELDS[name]).parameters.items():
         if field in OF_OWNERS:
             continue
@@ -191,6 +204,22 @@ def test_a_row_names_every_field_of_its_part(name):
         if found[1] and default is not inspect.Parameter.empty:
             written = eval(found[1])
             assert written == default or isinstance(written, bool), field
+
+
+@pytest.mark.parametrize(
+    ('name', 'choices'),
+    [
+        ('neck.bottleneck.modulation', MODES),
+        ('attention', MAP_CHANGES),
+        ('custom_hooks', SHAPES),
+        ('kl_on', ('latent', 'map', 'both', None)),
+        ('freeze_host', (True, False)),
+    ],
+)
+def test_a_row_names_every_choice(name, choices):
+    row = row_of(name)
+    for choice in choices:
+        assert repr(choice) in row
 
 
 @pytest.mark.parametrize('prefix', PREFIXES)

@@ -208,7 +208,7 @@ def trains(kind, model, optimizer=ADAMW, steps=3):
 def test_a_frozen_host_keeps_every_bit_while_the_map_learns(
     kind, optimizer, anchors
 ):
-    host, ours, gate = pair(kind, freeze_host=True, anchors=anchors)
+    host, ours, _ = pair(kind, freeze_host=True, anchors=anchors)
     before = copy.deepcopy(ours.state_dict())
     used, log = trains(kind, ours, optimizer)
     assert float(log['loss_info']) > 0
@@ -224,7 +224,7 @@ def test_a_frozen_host_keeps_every_bit_while_the_map_learns(
         {key.replace('neck.neck.', 'neck.'): value
          for key, value in after.items() if not key.startswith(OURS)},
     )  # fmt: skip
-    assert not (loaded.missing_keys or loaded.unexpected_keys)
+    assert not [*loaded.missing_keys, *loaded.unexpected_keys]
     assert all(torch.equal(kept.state_dict()[k], v) for k, v in theirs.items())
     # nor does the optimizer hold anything of them
     learning = {id(p) for p in ours.neck.bottleneck.parameters()}

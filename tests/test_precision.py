@@ -362,3 +362,53 @@ def test_a_model_of_images_of_any_scale(kind, name, scale, amp):
     model, data = make(kind, name)
     _, log = step(model, data, amp, scale)
     assert_finite(log, model.named_parameters())
+
+
+@pytest.mark.parametrize('map', ['per_level', 'shared'])
+@pytest.mark.parametrize('anchors', [None, 5])
+@every_scale
+def test_a_gate_in_bfloat16(map, anchors, scale):
+    """Its price and statistics are those of the same features in float32,
+    and at the start bfloat16 features pass to the bit."""
+    neck = AIBNeck(
+        dict(
+            modulation=dict(type='mmaib.InformationGate'),
+            quantizer=anchors and dict(num_anchors=anchors),
+        ),
+        in_channels=[4, 4],
+        map=map,
+    ).train()
+    torch.nn.init.zeros_(neck.bottleneck.attention.mean_conv.weight)
+    gate = neck.bottleneck.modulation
+    x = [
+        (scale * (torch.randn(2, 4, side, side) + 1)).bfloat16()
+        for side in (12, 6)
+    ]
+    found = {}
+    for amp in (True, False):
+        own = copy.deepcopy(neck)
+        features = x if amp else [level.float() for level in x]
+        with bfloat16(amp), collect() as aux, draws.Draws(1).open():
+            out = own(features)
+        reports = aux.mean()
+        total = sum(level.float().sum() for level in out)
+        total += sum(v for name, v in reports.items() if 'loss' in name)
+        total.backward()
+        assert all(level.dtype == features[0].dtype for level in out)
+        assert all(level.isfinite().all() for level in out)
+        assert_finite(reports, own.named_parameters())
+        found[amp] = reports, own.bottleneck.modulation.state_dict()
+    for name, value in found[True][1].items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(
+            value, found[False][1][name], rtol=1e-5, atol=0
+        )
+    for name in ('loss_info', 'info_nats', 'info_bits_per_image'):
+        half, full = found[True][0][name], found[False][0][name]
+        assert half.dtype == torch.float32
+        torch.testing.assert_close(half, full, rtol=2e-2, atol=1e-3)
+
+    gate.strength.fill_(0.0)
+    with bfloat16(), collect(), draws.Draws(1).open():
+        out = neck(x)
+    assert all(torch.equal(a, b) for a, b in zip(out, x))

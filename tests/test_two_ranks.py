@@ -6,10 +6,15 @@ from functools import partial
 
 import pytest
 import torch
+from mmengine.dataset import DefaultSampler, pseudo_collate
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner
 from torch import distributed
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
 
+from mmaib.hooks import AttentionEvalHook
 from mmaib.testing import COMBINATIONS, CONFIGS
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
@@ -183,10 +188,78 @@ def test_two_ranks_hold_the_statistics_of_the_joined_batch(on_two_ranks):
     assert later['statistics.0.steps'] == 2
 
 
+class Scores(BaseMetric):
+    """The mean of what a classifier makes of its first class."""
+
+    default_prefix = 'host'
+
+    def process(self, data_batch, data_samples):
+        for sample in data_samples:
+            self.results.append(sample['pred_score'].double()[0].item())
+
+    def compute_metrics(self, results):
+        return dict(answer=sum(results) / len(results))
+
+
+def maps_of_five_images(folder, wrap=lambda model: model):
+    """What a test and its hook say; five do not fall into two halves."""
+    model = cls.make()
+    torch.nn.init.normal_(
+        model.neck.bottleneck.attention.mean_conv.weight, std=0.3
+    )
+    for parameter in model.head.parameters():
+        parameter.data *= 0.01  # or each image would be sure of its class
+    data = cls.inputs(5, 128)  # features of 4x4 positions
+    samples = [
+        dict(inputs=image, data_samples=sample)
+        for image, sample in zip(data['inputs'], data['data_samples'])
+    ]
+    logged = {}
+    runner = Runner(
+        model=wrap(model),
+        work_dir=str(folder),
+        experiment_name=f'{folder.name}_{distributed.is_initialized()}',
+        test_dataloader=DataLoader(
+            samples,
+            batch_size=2,
+            sampler=DefaultSampler(samples, shuffle=False),
+            collate_fn=pseudo_collate,
+        ),
+        test_cfg=dict(),
+        test_evaluator=Evaluator([Scores()]),
+        custom_hooks=[AttentionEvalHook(causal=['mirror', 'flatten'])],
+        log_level='ERROR',
+    )
+    runner.visualizer.add_scalars = lambda values, step: logged.update(values)
+    return {**runner.test(), **logged}
+
+
+def maps_on_a_rank(rank, folder):
+    torch.manual_seed(0)
+    return maps_of_five_images(folder, MMDistributedDataParallel)
+
+
+def test_two_ranks_measure_the_maps_of_all_images(on_two_ranks, tmp_path):
+    first, second = on_two_ranks(partial(maps_on_a_rank, folder=tmp_path))
+    torch.manual_seed(0)
+    alone = maps_of_five_images(tmp_path / 'alone')
+    assert first == second
+    assert first == pytest.approx(alone)
+    assert {
+        'host/answer', 'attention/contrast', 'causal/mirror/host/answer',
+        'causal/flatten/host/answer',
+    } <= set(first)  # fmt: skip
+    assert len({round(v, 9) for k, v in first.items() if 'host' in k}) == 3
+
+
 def our_models():
     """Every model of our configs, shrunken, each once."""
     found = {}
-    paths = [*CONFIGS.rglob('*aib*.py'), *CONFIGS.rglob('*dvib*.py')]
+    paths = [
+        path
+        for kind in ('aib', 'dvib', 'gate', 'readout')
+        for path in CONFIGS.rglob(f'*{kind}*.py')
+    ]
     for path in sorted(paths):
         if '_base_' in path.parts:
             continue
@@ -245,6 +318,8 @@ def test_no_parameter_is_unused_in_any_of_our_configs(on_two_ranks):
         'aib', 'aib-qt', 'aib-literal', 'aib-qt-literal',
         'vgg16-dvib', 'vgg16-aib', 'vgg16-aib-qt',
         'wrn28-10-aib', 'wrn28-10-aib-qt', 'wrn50-2-aib', 'wrn50-2-aib-qt',
+        'aib-norm', 'aib-norm-qt', 'vgg16-aib-norm-qt', 'gate', 'gate-qt',
+        'readout',
     }  # fmt: skip
 
 

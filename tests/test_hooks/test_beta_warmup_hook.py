@@ -6,7 +6,7 @@ from mmengine.logging import MessageHub
 from torch import nn
 
 from mmaib.hooks import BetaWarmupHook
-from mmaib.layers import AttentiveBottleneck, GaussianEncoder
+from mmaib.layers import AttentiveBottleneck, GaussianEncoder, InformationGate
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,30 @@ def test_a_model_without_a_kl():
     hook = BetaWarmupHook(end=3)
     with pytest.raises(ValueError, match='Linear has no layer with beta > 0'):
         hook.before_train(SimpleNamespace(model=torch.nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize('beta', [0.0, 0.1])
+def test_gates_fade_in_with_or_without_a_price(beta):
+    model = nn.ModuleDict(
+        dict(
+            first=InformationGate(2, beta=beta),
+            second=AttentiveBottleneck(
+                2, modulation=dict(type='mmaib.InformationGate', beta=beta)
+            ),
+        )
+    )
+    gates = [model['first'], model['second'].modulation]
+    hook = BetaWarmupHook(end=4)
+    runner = SimpleNamespace(model=model, iter=0, epoch=0)
+    hook.before_train(runner)
+    for step, factor in ((0, 0.0), (3, 0.75), (9, 1.0)):
+        runner.iter = step
+        hook.before_train_iter(runner, 0)
+        assert [gate.strength.item() for gate in gates] == [factor] * 2
+        assert [gate.beta for gate in gates] == [factor * beta] * 2
+    # what an interruption left: the config's price, the gate as far as it was
+    runner.iter = 1
+    hook.before_train_iter(runner, 0)
+    hook.after_train(runner)
+    assert [gate.beta for gate in gates] == [beta] * 2
+    assert [gate.strength.item() for gate in gates] == [0.25] * 2

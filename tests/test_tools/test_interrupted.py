@@ -8,7 +8,7 @@ import torch
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
 from mmaib.reliability.checkpoint import read_checkpoint
-from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
+from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'
 COMMON = [
@@ -26,6 +26,12 @@ DETECTION = (
         'train_dataloader.dataset.indices=8',
     ],
 )
+# the same behind an information gate, which fades in until the last step
+GATE = (
+    CONFIGS / 'sample' / 'gate_faster-rcnn_lite0_fpn_6e_trees-256.py',
+    [*DETECTION[1], f'custom_hooks.0.end={STEPS}'],
+)
+STRENGTH = 'neck.bottleneck.modulation.strength'
 # a checkpoint every third step, a validation in the middle
 SEGMENTATION = (
     DIGITS,
@@ -39,6 +45,7 @@ SAMPLES = pytest.mark.parametrize(
     ('base', 'options'),
     [
         pytest.param(*DETECTION, id='detection'),
+        pytest.param(*GATE, id='gate'),
         pytest.param(
             *SEGMENTATION,
             id='segmentation',
@@ -102,6 +109,8 @@ def test_killed_and_resumed_is_never_killed(train, base, options):
     # after the first checkpoint, before the last
     at = random.Random(0).randrange(4, STEPS)
     cut = train('cut', base, options, kill=at)
+    if (base, options) == GATE:  # cut off while it fades in
+        assert cut['state_dict'][STRENGTH] == 3 / STEPS
     whole = train('whole', base, [*options, seed_of(cut)])
     assert_same_training(whole, train('cut', base, options, '--resume'))
 

@@ -1,7 +1,9 @@
 import argparse
 import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,3 +90,162 @@ def test_a_failed_run_is_not_marked_as_finished(tmp_path):
     assert not study.train(Path('no_such_config.py'), 1, tmp_path / 'run', [])
     assert not (tmp_path / 'run' / 'finished').exists()
     assert (tmp_path / 'run' / 'stdout.log').stat().st_size > 0
+
+
+class Trainings:
+    """Stands in for `tools/train.py`: writes what a training leaves."""
+
+    def __init__(self):
+        self.commands = []
+
+    def __call__(self, command, **kwargs):
+        if command[0] == 'git':
+            return SimpleNamespace(stdout='abc123\n')
+        self.commands.append(command)
+        config = Path(command[2]).stem
+        work_dir = Path(command[command.index('--work-dir') + 1])
+        write_log(work_dir, 0.5, 1.0, finished=False)
+        log = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
+        lines = [
+            {'attention/auc': 0.8, 'attention/bits_per_image': 1234.5},
+            {f'causal/mirror/{AP}': 0.375, 'step': 3},
+        ]
+        if config != 'plain':
+            log.write_text(
+                '\n'.join([log.read_text(), *map(json.dumps, lines)])
+            )
+        (work_dir / 'last_checkpoint').write_text(f'{work_dir}/epoch_3.pth\n')
+        return SimpleNamespace(returncode=0)
+
+    def options(self, config):
+        """Of the trainings of a config, in their order."""
+        return [
+            command[command.index('--cfg-options') + 1 :]
+            for command in self.commands
+            if Path(command[2]).stem == config
+        ]
+
+
+AP = 'coco/bbox_mAP'
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Run study.py in this process; the trainings it began."""
+    trainings = Trainings()
+    fake = SimpleNamespace(run=trainings, STDOUT=-2)
+    monkeypatch.setattr(study, 'subprocess', fake)
+
+    def run(*arguments, out='out'):
+        arguments = [*arguments, '--out', tmp_path / out, '--jobs', 1]
+        line = ['study.py', *map(str, arguments)]
+        monkeypatch.setattr(sys, 'argv', line)
+        before = len(trainings.commands)
+        study.main()
+        return trainings, len(trainings.commands) - before
+
+    return run
+
+
+def cells(text):
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in text.splitlines()
+        if line.startswith('|')
+    ]
+    return [dict(zip(head, row)) for row in rows]
+
+
+STUDY = ('plain.py', 'gate.py', '--readout', 'readout.py')
+
+
+def test_a_readout_starts_from_the_first_configs_host_of_its_seed(
+    command, tmp_path
+):
+    trainings, count = command(
+        *STUDY, '--seeds', 1, 2, '--cfg-options', 'a=1'
+    )  # fmt: skip
+    assert count == 6
+    assert trainings.options('plain') == trainings.options('gate') == [
+        ['randomness.seed=1', 'a=1'], ['randomness.seed=2', 'a=1']
+    ]  # fmt: skip
+    assert trainings.options('readout') == [
+        [
+            f'randomness.seed={seed}',
+            'a=1',
+            f'load_from={tmp_path}/out/plain/seed_{seed}/epoch_3.pth',
+        ]
+        for seed in (1, 2)
+    ]
+    # behind all hosts, and none again
+    assert [Path(c[2]).stem for c in trainings.commands[4:]] == ['readout'] * 2
+    assert command(*STUDY, '--seeds', 1, 2, '--cfg-options', 'a=1')[1] == 0
+
+
+def test_records_are_kept_and_make_the_table_alone(command, tmp_path, capsys):
+    records = tmp_path / 'records'
+    command(*STUDY, '--seeds', 1, 2, '--records', records)
+    kept = {path.name for path in records.iterdir()}
+    assert kept == {
+        f'{config}.seed_{seed}.json'
+        for config in ('plain', 'gate', 'readout')
+        for seed in (1, 2)
+    }
+    one = tmp_path / 'out' / 'readout' / 'seed_2' / 'record.json'
+    assert one.read_text() == (records / 'readout.seed_2.json').read_text()
+    record = json.loads(one.read_text())
+    assert (record['config'], record['seed']) == ('readout', 2)
+    assert record['commit'] == 'abc123'
+    assert record['options'] == [
+        f'load_from={tmp_path}/out/plain/seed_2/epoch_3.pth'
+    ]
+    assert record['metrics'][AP] == 0.5
+    assert record['metrics'][f'causal/mirror/{AP}'] == 0.375
+    assert record['versions']['torch']
+    assert record['seconds'] >= 0
+    capsys.readouterr()
+    made = cells((tmp_path / 'out' / 'table.md').read_text())
+    command(
+        *STUDY, '--seeds', 1, 2, '--records', records, '--report-only',
+        out='elsewhere',
+    )  # fmt: skip
+    assert cells(capsys.readouterr().out) == made
+    # without the records nothing is known
+    command(*STUDY, '--seeds', 1, 2, '--report-only', out='nowhere')
+    assert {row['seeds'] for row in cells(capsys.readouterr().out)} == {
+        'not run'
+    }
+
+
+def test_what_maps_carry_and_where_they_look_has_columns(command, capsys):
+    command(*STUDY, '--seeds', 1, 2)
+    plain, gate, readout = cells(capsys.readouterr().out)
+    assert [*plain][:2] == ['config', 'seeds']
+    assert [*plain][-4:] == [
+        'lost by mirror', 'AUC', 'bits an image', 'seconds per step'
+    ]  # fmt: skip
+    assert plain['lost by mirror'] == plain['AUC'] == '-'
+    for row in (gate, readout):
+        assert row['lost by mirror'] == '0.1250 ± 0.0000'
+        assert row['AUC'] == '0.800 ± 0.000'
+        assert row['bits an image'] in ('1234 ± 0', '1235 ± 0')
+
+
+def test_a_run_of_an_earlier_version_has_a_record_without_seconds(
+    command, tmp_path
+):
+    work_dir = tmp_path / 'out' / 'plain' / 'seed_1'
+    write_log(work_dir, 0.5, 1.0)
+    assert command('plain.py', '--seeds', 1)[1] == 0
+    record = json.loads((work_dir / 'record.json').read_text())
+    assert record['seconds'] is None
+    assert record['metrics'][AP] == 0.5
+
+
+def test_a_failed_host_has_no_readout(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        study, 'train', lambda config, *_: config.stem != 'gate'
+    )
+    monkeypatch.setattr(study, 'write_record', lambda *_: None)
+    with pytest.raises(SystemExit, match='some runs failed'):
+        command(*STUDY, '--seeds', 1)

@@ -1,15 +1,27 @@
 """A sample config from training to pictures, through our tools and mmdet's
 own."""
 
+import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import mmdet
 import numpy as np
 import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
+from mmaib.reliability.checkpoint import read_checkpoint
 from mmaib.testing import NO_WORKERS, REPOSITORY, TREES
 
 OUR_TOOLS = REPOSITORY / 'tools'
+PLAIN = TREES.with_name('faster-rcnn_lite0_fpn_6e_trees-256.py')
+READOUT = TREES.with_name('readout_faster-rcnn_lite0_fpn_3e_trees-256.py')
+spec = importlib.util.spec_from_file_location('train', OUR_TOOLS / 'train.py')
+train = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(train)
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
 SHORT = [
     'train_cfg.max_epochs=1',
@@ -87,6 +99,57 @@ def test_resume_goes_on_from_the_last_checkpoint(run, tmp_path):
     out = run(*command, 'train_cfg.max_epochs=2')
     assert 'resumed epoch: 1' in out
     assert (work_dir / 'epoch_2.pth').exists()
+
+
+@pytest.mark.parametrize('loaded', [None, 'host.pth'])
+@pytest.mark.parametrize(
+    ('resume', 'there', 'expected'),
+    [
+        (None, True, (False, 'as it was')),
+        ('auto', False, (False, 'as it was')),
+        ('auto', True, (True, None)),
+        ('epoch_2.pth', False, (True, 'epoch_2.pth')),
+        ('epoch_2.pth', True, (True, 'epoch_2.pth')),
+    ],
+)
+def test_resume_forgets_load_from_only_if_there_is_a_checkpoint(
+    tmp_path, loaded, resume, there, expected
+):
+    if there:
+        (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
+    cfg = Config(dict(work_dir=str(tmp_path), load_from=loaded, resume=False))
+    args = SimpleNamespace(
+        amp=False, auto_scale_lr=False, no_validate=False, resume=resume
+    )
+    train.apply_options(cfg, args)
+    resumed, source = expected
+    assert cfg.resume is resumed
+    assert cfg.load_from == (loaded if source == 'as it was' else source)
+
+
+def test_a_readout_that_may_resume_begins_with_the_host_it_was_given(
+    run, scalars, tmp_path
+):
+    """Through the commands: a host of no steps, then its readout."""
+    init_default_scope('mmdet')
+    torch.manual_seed(7)
+    host = MODELS.build(Config.fromfile(PLAIN).model)
+    host.init_weights()
+    for parameter in host.parameters():
+        parameter.data += 0.01
+    torch.save(dict(state_dict=host.state_dict()), tmp_path / 'host.pth')
+    work_dir = tmp_path / 'work'
+    run(
+        OUR_TOOLS / 'train.py', READOUT, '--work-dir', work_dir, '--resume',
+        '--cfg-options', f'load_from={tmp_path / "host.pth"}', *SHORT[:-1],
+        'default_hooks.attention.causal=[]',
+    )  # fmt: skip
+    trained = read_checkpoint(str(work_dir / 'epoch_1.pth'))['state_dict']
+    for key, value in host.state_dict().items():
+        ours = key.replace('neck.', 'neck.neck.', 1)
+        assert torch.equal(trained[ours], value), key
+    steps = [entry for entry in scalars(work_dir) if 'loss' in entry]
+    assert steps[-1]['loss_info'] > 0
 
 
 @pytest.mark.parametrize(
