@@ -39,6 +39,8 @@ class AttentionEvalHook(Hook):
         ValueError: if ``causal`` names another change.
     """
 
+    priority = 'LOW'  # behind the logger, before the checkpoints
+
     def __init__(
         self, causal: Sequence[str] = (), metric: dict | None = None
     ) -> None:
@@ -64,6 +66,20 @@ class AttentionEvalHook(Hook):
         if mode != 'train':
             self._watching.close()
 
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        super().after_val_epoch(runner, metrics)
+        own = tuple(
+            f'{metric.prefix}/'
+            for metric in runner.val_loop.evaluator.metrics
+            if isinstance(metric, AttentionMetric)
+        )
+        # A detector that finds nothing has no metric, and the best checkpoint
+        # would be chosen by ours; the log has it by now.
+        if metrics and all(name.startswith(own) for name in metrics):
+            metrics.clear()
+
     def after_train(self, runner: Runner) -> None:
         if runner.val_loop is not None:
             self._measure(runner, runner.val_loop)
@@ -79,6 +95,8 @@ class AttentionEvalHook(Hook):
             found = causal_drops(
                 runner.model, loop.dataloader, loop.evaluator, self.causal
             )
+        if not found:
+            return
         values = {f'causal/{name}': value for name, value in found.items()}
         # not runner.iter, which would build a training's loop in a test
         step = runner.message_hub.get_info('iter', 0)

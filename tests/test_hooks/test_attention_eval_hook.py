@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
 from torch import nn
@@ -182,6 +182,34 @@ def test_the_best_checkpoint_is_the_hosts(new_runner, tmp_path):
     (best,) = tmp_path.glob('best_*')
     assert best.name == 'best_host_answer_iter_2.pth'
     assert logged(tmp_path)
+
+
+class Silent(BaseMetric):
+    """As mmdet's of a detector that finds nothing."""
+
+    def process(self, data_batch, data_samples):
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results):
+        return {}
+
+
+def test_where_the_host_has_no_metric_no_checkpoint_is_the_best(
+    new_runner, tmp_path
+):
+    checkpoint = dict(
+        type='CheckpointHook', by_epoch=False, interval=2, save_best='auto'
+    )
+    runner = new_runner(
+        classifier(), inputs(), [hook()], 2, steps=2,
+        val_evaluator=Evaluator([Silent()]),
+        default_hooks=dict(checkpoint=checkpoint),
+    )  # fmt: skip
+    runner.train()
+    assert not list(tmp_path.glob('best_*'))
+    assert logged(tmp_path) == []
+    (log,) = tmp_path.glob('*/vis_data/scalars.json')
+    assert 'attention/contrast' in log.read_text()
 
 
 def test_a_crash_in_a_validation_leaves_the_next_one_whole(new_runner):

@@ -1,6 +1,5 @@
 # Faster R-CNN R50-FPN with IB attention: Section 4.2.5 and Table 7 of [AIB].
-# Schedule, data and every other layer are mmdet's. Ours: logit_norm, by which
-# the map cannot saturate; aib-literal is without. aib-qt adds the quantiser.
+# All else is mmdet's. Ours: logit_norm, against saturation (see aib-literal).
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmaib'])
 

@@ -31,6 +31,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', T_max=8000, end=8000, by_epoch=False),
 ]
 train_cfg = dict(max_iters=8000, val_interval=8000)
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 
 # every rank draws its own noise; the hooks: docs/reliability.md
 randomness = dict(seed=None, diff_rank_seed=True)
