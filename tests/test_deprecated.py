@@ -21,7 +21,7 @@ STATES = json.loads(
 def config(host):
     """A small config, and its head."""
     if host == 'detector':
-        cfg = det.shrink(det.aib_config('aib-qt'))
+        cfg = det.shrink(det.aib_config('aib-qt-literal'))
         return cfg, cfg.model.roi_head.bbox_head
     if host == 'segmentor':
         cfg = seg.config(seg.UPERNET / f'aib-qt-literal_{seg.BEIT}')

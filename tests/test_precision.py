@@ -74,7 +74,7 @@ def proposals(*_, **__):
 def make(kind, name, draws=None):
     """A small model and a batch for it; ``draws='mean'`` has no noise."""
     if kind == 'detector':
-        host, cfg = det, det.shrink(det.aib_config(name))
+        host, cfg = det, det.shrink(det.aib_config(f'{name}-literal'))
         # mmcv's has no bfloat16
         cfg.model.roi_head.bbox_roi_extractor.roi_layer.use_torchvision = True
     else:

@@ -33,7 +33,7 @@ def plain_config() -> Config:
 
 
 def aib_config(name: str = 'aib-qt') -> Config:
-    """Our COCO config of that name, ``'aib'`` or ``'aib-qt'``."""
+    """Our COCO config of that name, such as ``'aib'``."""
     return Config.fromfile(COCO / f'{name}_faster-rcnn_r50_fpn_1x_coco.py')
 
 
@@ -65,8 +65,9 @@ def build(cfg: Config) -> Any:
 
 
 def detector(name: str = 'aib-qt', **options: Any) -> Any:
-    """Our small detector, with fields of its model overridden."""
-    cfg = shrink(aib_config(name))
+    """Our small detector, to the paper's letter, with fields of its model
+    overridden."""
+    cfg = shrink(aib_config(f'{name}-literal'))
     if 'test_draws' in options:  # replaced, not merged
         cfg.model.test_draws = options.pop('test_draws')
     cfg.merge_from_dict({f'model.{k}': v for k, v in options.items()})

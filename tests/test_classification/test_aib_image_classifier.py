@@ -21,6 +21,7 @@ MONITORS = {
     'attention_contrast',
     'attention_saturated',
 }
+GATE = {'loss_info', 'info_nats', 'info_bits_per_image', 'gate_open'}
 ANCHORS = {'loss_vq', 'loss_commit', 'anchor_perplexity', 'anchors_used'}
 LATENT = {'loss_kl', 'kl_nats', 'kl_nats_sum'}
 ALL = sorted(CLASSIFICATION.rglob('*.py')) + sorted(
@@ -64,8 +65,10 @@ def test_every_config_trains_and_predicts(path):
     size = 64 if 'cub' in path.stem else 32
     losses = cls.loss(model, cls.inputs(2, size))
     expected = {'loss'}
-    if 'aib' in path.stem:
+    if 'aib' in path.stem or 'gate' in path.stem:
         expected = {'loss_cls'} | MONITORS | LATENT
+    if 'gate' in path.stem:
+        expected |= GATE
     if '-qt_' in path.stem:
         expected |= ANCHORS
     if 'dvib' in path.stem:

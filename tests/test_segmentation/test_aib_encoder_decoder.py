@@ -32,6 +32,7 @@ MAP = {
 LATENT = {'loss_kl', 'kl_nats', 'kl_nats_sum'}
 MAP_KL = {'loss_kl_map', 'kl_map_nats'}
 SE_LOSS = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=0.2)
+GATE = {'loss_info', 'info_nats', 'info_bits_per_image', 'gate_open'}
 ANCHORS = {'loss_vq', 'loss_commit', 'anchor_perplexity', 'anchors_used'}
 
 
@@ -63,7 +64,9 @@ def test_every_config_trains_and_predicts(path):
     )
     if path.stem.startswith('aib'):
         expected |= MAP | (MAP_KL if 'deeplab' in path.stem else LATENT)
-    if path.stem.startswith('aib-qt'):
+    if path.stem.startswith(('gate', 'readout')):
+        expected |= MAP | GATE
+    if '-qt' in path.stem:
         expected |= ANCHORS
     assert set(losses) == expected
     total, _ = segmentor.parse_losses(losses)
@@ -79,7 +82,11 @@ def test_every_config_trains_and_predicts(path):
         if parameter.requires_grad:
             assert parameter.grad is not None, name
             # A gate that starts at zero hides the map from the loss.
-            gated = 'bottleneck.attention' in name and 'lite0' in path.stem
+            gated = (
+                'bottleneck.attention' in name
+                and 'aib' in path.stem
+                and 'lite0' in path.stem
+            )
             assert gated or parameter.grad.any(), name
     (sample,) = seg.predict(segmentor, seg.inputs(((64, 100),)))
     assert sample.seg_logits.data.shape == (5, 64, 100)
