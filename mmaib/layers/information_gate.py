@@ -89,8 +89,6 @@ class InformationGate(Reporter, BaseModule):
     Args:
         in_channels: channels C of the features: one number, or one a level.
         beta: weight of the information.
-        clean: share of the images of a training step that get no noise but
-            the mean, as in evaluation.
         init_cfg: see MMEngine.
 
     Shape:
@@ -114,7 +112,6 @@ class InformationGate(Reporter, BaseModule):
         self,
         in_channels: int | Sequence[int],
         beta: float = 0.01,
-        clean: float = 0.0,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -124,9 +121,6 @@ class InformationGate(Reporter, BaseModule):
             at_least('in_channels', channels, 1)
         self.out_channels = in_channels[0]
         self.beta = at_least('beta', beta, 0.0)
-        self.clean = at_least('clean', clean, 0.0)
-        if clean > 1:
-            raise ValueError(f'clean is a share, at most 1, got {clean}')
         self.statistics: Any = nn.ModuleList(
             map(FeatureStatistics, in_channels)
         )
@@ -150,9 +144,6 @@ class InformationGate(Reporter, BaseModule):
         own = self.statistics[level]
         x = x.repeat(len(attention) // len(x), 1, 1, 1)
         noise = draws.map_noise(x)
-        if noise is not None and self.training and self.clean:
-            noisy = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.clean
-            noise = noise * noisy
         noise = own.mean if noise is None else own.mean + own.std * noise
         if collecting(self.training):
             self._report(self.nats(x, attention, level))

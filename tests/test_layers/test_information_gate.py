@@ -159,33 +159,9 @@ def test_more_levels_than_were_named():
     ('bottleneck', 'match'),
     [
         (dict(modulation=dict(GATE, beta=-1.0)), 'beta must be >= 0'),
-        (dict(modulation=dict(GATE, clean=1.5)), 'clean is a share'),
-        (dict(modulation=dict(GATE, clean=-0.1)), 'clean must be >= 0'),
         (dict(modulation=GATE, noise=dict(std=1.0)), 'noise of its own'),
     ],
 )
 def test_bad_fields(bottleneck, match):
     with pytest.raises(ValueError, match=match):
         AttentiveBottleneck(4, **bottleneck)
-
-
-def test_clean_images_get_the_mean_in_training_alone():
-    """A share of the images, drawn for each, of every drawn map."""
-    gate = InformationGate(3, clean=0.5)
-    x, half = torch.randn(200, 3, 2, 2), torch.full((400, 1, 2, 2), 0.5)
-    at_the_mean = gate.eval()(x.repeat(2, 1, 1, 1), half)
-    with Draws(attention=2, seed=0).open():
-        evaluated = gate(x, half)
-        drawn = gate.train()(x, half)
-
-    def clean(out):
-        same = (out == at_the_mean).flatten(1)
-        assert torch.equal(same.any(1), same.all(1))  # whole images
-        return same.all(1).float().mean()
-
-    assert clean(evaluated) == 0
-    assert clean(drawn) == pytest.approx(0.5, abs=0.08)
-    for share, expected in ((0.0, 0), (1.0, 1)):
-        gate.clean = share
-        with Draws(attention=2, seed=0).open():
-            assert clean(gate(x, half)) == expected
