@@ -221,7 +221,7 @@ class AuxLossMixin:
         self.freeze_host = one_of('freeze_host', freeze_host, (True, False))
         if freeze_host:
             self._freeze_host()
-        # of the last steps; None once a flat map was told
+        # of the last steps; None once the warning was given
         self._contrasts: list[Tensor] | None = []
 
     @property

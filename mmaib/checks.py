@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 
@@ -36,6 +36,16 @@ def at_least(field: str, value: Any, minimum: float) -> Any:
     if not value >= minimum:
         raise ValueError(f'{field} must be >= {minimum}, got {value!r}')
     return value
+
+
+def level_channels(value: int | Sequence[int]) -> list[int]:
+    """``in_channels``, one number or one a level, as a list.
+
+    Raises:
+        TypeError, ValueError: if one is no integer above 0.
+    """
+    values = [value] if isinstance(value, int) else value
+    return [at_least('in_channels', channels, 1) for channels in values]
 
 
 def part_fields(field: str, value: Any, owned: Collection[str] = ()) -> dict:

@@ -12,7 +12,7 @@ from mmaib.aux_losses import (
     report_loss,
     report_scalar,
 )
-from mmaib.checks import at_least, part_fields
+from mmaib.checks import at_least, level_channels, part_fields
 from mmaib.functional import gaussian_kl
 from mmaib.registry import MODELS
 
@@ -88,9 +88,7 @@ class AttentiveBottleneck(Reporter, BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        channels = (
-            [in_channels] if isinstance(in_channels, int) else [*in_channels]
-        )
+        channels = level_channels(in_channels)
         self.map_channels = map_channels or channels[0]
         self.beta = at_least('beta', beta, 0.0)
         self.attention = MODELS.build(

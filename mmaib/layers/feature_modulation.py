@@ -6,7 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmaib.checks import at_least, one_of
+from mmaib.checks import level_channels, one_of
 from mmaib.registry import MODELS
 
 MODES = ('scale', 'scale_residual', 'scale_centered', 'bias', 'concat')
@@ -59,11 +59,7 @@ class FeatureModulation(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        channels = (
-            [in_channels] if isinstance(in_channels, int) else [*in_channels]
-        )
-        for count in channels:
-            at_least('in_channels', count, 1)
+        channels = level_channels(in_channels)
         self.mode = one_of('mode', mode, MODES)
         one_of('init', init, ('paper', 'identity'))
         if init == 'identity' and mode in ('scale', 'concat'):

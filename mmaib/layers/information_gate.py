@@ -16,7 +16,7 @@ from mmaib.aux_losses import (
     report_loss,
     report_scalar,
 )
-from mmaib.checks import at_least
+from mmaib.checks import at_least, level_channels
 from mmaib.functional import gate_information, information_gate
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
@@ -106,7 +106,6 @@ class InformationGate(Reporter, BaseModule):
     """
 
     strength: Tensor
-    mode = 'information'
 
     def __init__(
         self,
@@ -115,15 +114,10 @@ class InformationGate(Reporter, BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if isinstance(in_channels, int):
-            in_channels = [in_channels]
-        for channels in in_channels:
-            at_least('in_channels', channels, 1)
-        self.out_channels = in_channels[0]
+        levels = level_channels(in_channels)
+        self.out_channels = levels[0]
         self.beta = at_least('beta', beta, 0.0)
-        self.statistics: Any = nn.ModuleList(
-            map(FeatureStatistics, in_channels)
-        )
+        self.statistics: Any = nn.ModuleList(map(FeatureStatistics, levels))
         self.register_buffer('strength', torch.tensor(1.0))
 
     def normalized(self, x: Tensor, level: int = 0) -> Tensor:
@@ -142,13 +136,16 @@ class InformationGate(Reporter, BaseModule):
 
     def forward(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         own = self.statistics[level]
-        x = x.repeat(len(attention) // len(x), 1, 1, 1)
+        if len(attention) > len(x):  # repeat copies, once too
+            x = x.repeat(len(attention) // len(x), 1, 1, 1)
+        openness = self._openness(attention)
         noise = draws.map_noise(x)
         noise = own.mean if noise is None else own.mean + own.std * noise
         if collecting(self.training):
-            self._report(self.nats(x, attention, level))
-            report_scalar('gate_open', self._openness(attention).mean())
-        return information_gate(x, self._openness(attention), noise)
+            nats = gate_information(x, openness, own.mean, own.std)
+            self._report(nats)
+            report_scalar('gate_open', openness.mean())
+        return information_gate(x, openness, noise)
 
     def nats(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         """What of x passes, ``(N, C, H, W)``, for a map ``(N, 1, H, W)``."""
@@ -163,8 +160,9 @@ class InformationGate(Reporter, BaseModule):
         return 1 - self.strength * (1 - a)
 
     def _report(self, nats: Tensor) -> None:
-        report_loss('loss_info', self.beta * nats.mean())
-        report_scalar('info_nats', nats.mean())
+        mean = nats.mean()
+        report_loss('loss_info', self.beta * mean)
+        report_scalar('info_nats', mean)
         # reports of levels are averaged, and this is a sum over them
         bits = nats.sum() / (len(nats) * math.log(2))
         report_scalar('info_bits_per_image', len(self.statistics) * bits)
