@@ -9,7 +9,7 @@ and interrupted ones never meet a stale graph.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -33,18 +33,26 @@ class AuxLosses:
     """Losses and monitors reported within one :func:`collect`."""
 
     def __init__(self) -> None:
-        self._reports: dict[str, list[Tensor]] = defaultdict(list)
+        self._reports: dict[str, list[tuple[Tensor, float]]] = defaultdict(
+            list
+        )
         self.with_gradient = torch.is_grad_enabled()
 
-    def add(self, name: str, value: Tensor) -> None:
-        self._reports[name].append(value)
+    def add(self, name: str, value: Tensor, weight: float) -> None:
+        self._reports[name].append((value, weight))
 
     def mean(self) -> dict[str, Tensor]:
-        """The mean of the reports of each name, as a loss dict."""
+        """The weighted mean of the reports of each name, as a loss dict."""
         return {
-            name: torch.stack(values).mean()
-            for name, values in self._reports.items()
+            name: _weighted_mean(reports)
+            for name, reports in self._reports.items()
         }
+
+
+def _weighted_mean(reports: Sequence[tuple[Tensor, float]]) -> Tensor:
+    total = sum(weight for _, weight in reports)
+    shares = [value * (weight / total) for value, weight in reports]
+    return torch.stack(shares).sum()
 
 
 @contextmanager
@@ -102,7 +110,7 @@ def collecting(training: bool) -> bool:
     return True
 
 
-def report_loss(name: str, value: Tensor) -> None:
+def report_loss(name: str, value: Tensor, weight: float = 1.0) -> None:
     """Add a loss to the host's; a no-op outside :func:`collect`.
 
     Reports of one name within a step are averaged (FPN levels, crops).
@@ -110,7 +118,8 @@ def report_loss(name: str, value: Tensor) -> None:
     Args:
         name: key in the host's loss dict. It contains ``loss``, as MMEngine
             sums just those.
-        value: weighted scalar with its graph.
+        value: scalar with its graph, times its weight in the loss.
+        weight: in the mean of the reports.
 
     Raises:
         ValueError: if ``name`` would not be summed.
@@ -118,10 +127,10 @@ def report_loss(name: str, value: Tensor) -> None:
     if 'loss' not in name:
         raise ValueError(f"a loss key must contain 'loss', got {name!r}")
     if _active:
-        _active[-1].add(name, value)
+        _active[-1].add(name, value, weight)
 
 
-def report_scalar(name: str, value: Tensor) -> None:
+def report_scalar(name: str, value: Tensor, weight: float = 1.0) -> None:
     """Log a monitor beside the losses; a no-op outside :func:`collect`.
 
     The log shows its mean over all processes, while MMEngine logs the losses
@@ -131,6 +140,7 @@ def report_scalar(name: str, value: Tensor) -> None:
         name: key in the log. It must not contain ``loss``, or MMEngine
             would add it to the total.
         value: scalar; it is detached.
+        weight: in the mean of the reports.
 
     Raises:
         ValueError: if ``name`` would be summed into the loss.
@@ -140,7 +150,7 @@ def report_scalar(name: str, value: Tensor) -> None:
             f"a monitor's key must not contain 'loss', got {name!r}"
         )
     if _active:
-        _active[-1].add(name, value.detach().float())
+        _active[-1].add(name, value.detach().float(), weight)
 
 
 def require_collector(plugin: str) -> None:

@@ -45,6 +45,17 @@ def test_reports_reach_the_hosts_loss_dict_as_means():
     assert not losses['kl_nats'].requires_grad
 
 
+def test_reports_are_weighed():
+    with collect() as aux:
+        report_loss('loss_info', torch.tensor(1.0), weight=3)
+        report_loss('loss_info', torch.tensor(5.0), weight=1)
+        report_scalar('open', torch.tensor(5.0), weight=1)
+    assert {k: float(v) for k, v in aux.mean().items()} == {
+        'loss_info': 2,
+        'open': 5,
+    }
+
+
 def test_outside_a_collector_a_report_is_lost_and_nothing_is_kept():
     assert not collecting(training=True)
     assert set(Host().loss(torch.tensor(1.0))) == {'loss_cls'}

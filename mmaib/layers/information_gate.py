@@ -81,10 +81,10 @@ class InformationGate(Reporter, BaseModule):
     first forward is the host's, to the bit. It is a buffer that
     :class:`BetaWarmupHook` sets.
 
-    Reports ``beta`` times the information as ``loss_info``, mean over
-    positions and channels, and the monitors ``info_nats``, that mean itself,
-    ``info_bits_per_image``, the sum over positions, channels and levels, and
-    ``gate_open``, the mean of a.
+    Reports ``beta`` times the information as ``loss_info``, mean over the
+    positions and channels of all levels, so that a bit costs the same
+    wherever it passes; and the monitors ``info_nats``, that mean itself,
+    ``info_bits_per_image``, the sum, and ``gate_open``, the mean of a'.
 
     Args:
         in_channels: channels C of the features: one number, or one a level.
@@ -143,8 +143,7 @@ class InformationGate(Reporter, BaseModule):
         noise = own.mean if noise is None else own.mean + own.std * noise
         if collecting(self.training):
             nats = gate_information(x, openness, own.mean, own.std)
-            self._report(nats)
-            report_scalar('gate_open', openness.mean())
+            self._report(nats, openness)
         return information_gate(x, openness, noise)
 
     def nats(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
@@ -159,10 +158,11 @@ class InformationGate(Reporter, BaseModule):
         a = at_least_float32(attention).clamp(0, 1)
         return 1 - self.strength * (1 - a)
 
-    def _report(self, nats: Tensor) -> None:
-        mean = nats.mean()
-        report_loss('loss_info', self.beta * mean)
-        report_scalar('info_nats', mean)
+    def _report(self, nats: Tensor, openness: Tensor) -> None:
+        mean, features = nats.mean(), nats[0].numel()
+        report_loss('loss_info', self.beta * mean, features)
+        report_scalar('info_nats', mean, features)
+        report_scalar('gate_open', openness.mean(), openness[0].numel())
         # reports of levels are averaged, and this is a sum over them
-        bits = nats.sum() / (len(nats) * math.log(2))
-        report_scalar('info_bits_per_image', len(self.statistics) * bits)
+        bits = mean * (len(self.statistics) * features / math.log(2))
+        report_scalar('info_bits_per_image', bits)

@@ -41,6 +41,9 @@ class VariationalAttention(BaseModule):
         std_shift: subtracted before the softplus.
         logit_norm: whether the logits of each map are standardised over its
             positions (:func:`standardized_logit`), which [AIB] does not do.
+        mean_bias: of the mean's convolution at the start: 0 starts the map
+            at 0.5 as [AIB] does, 2 at 0.88. A gate that starts open closes
+            where that costs the host least.
         mean_trunk: config of layers in front of the mean's convolution, a
             module with ``out_channels`` that keeps the grid, such as
             ``mmaib.WideResNetBlocks`` (Tables 1 and 4).
@@ -68,6 +71,7 @@ class VariationalAttention(BaseModule):
         std_kernel: int = 1,
         std_shift: float = 5.0,
         logit_norm: bool = False,
+        mean_bias: float = 0.0,
         mean_trunk: dict | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
@@ -77,6 +81,12 @@ class VariationalAttention(BaseModule):
         self.std_shift = at_least('std_shift', std_shift, 0.0)
         self.logit_norm = one_of('logit_norm', logit_norm, (True, False))
         one_of('std_kernel', std_kernel, (1, 3, 5, 7))
+        self.mean_bias = at_least('mean_bias', mean_bias, 0.0)
+        if logit_norm and mean_bias:
+            raise ValueError(
+                f'mean_bias={mean_bias}: logit_norm=True standardises it '
+                'away, leave one of them out'
+            )
         self.mean_trunk = None
         mean_channels = in_channels
         if mean_trunk is not None:
@@ -102,14 +112,20 @@ class VariationalAttention(BaseModule):
             std_kernel,
             padding=std_kernel // 2,
         )
-        constant_init(self.std_conv, 0)
+        self._start()
 
     def init_weights(self) -> None:
         initialized = self.is_init
         super().init_weights()
         # a model-level init_cfg, which comes first, takes every layer
         if not initialized and not self.init_cfg:
-            constant_init(self.std_conv, 0)
+            self._start()
+
+    def _start(self) -> None:
+        constant_init(self.std_conv, 0)
+        bias = self.mean_conv.bias
+        if bias is not None and self.mean_bias:
+            nn.init.constant_(bias, self.mean_bias)
 
     def forward(
         self, x: Tensor, with_std: bool = True

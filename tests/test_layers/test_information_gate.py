@@ -69,8 +69,16 @@ def test_bits_are_summed_over_positions_channels_and_levels():
         rest = torch.distributions.Normal(own.mean.expand_as(x), own.std)
         kl = torch.distributions.kl_divergence(passed, rest)
         bits += kl.sum() / len(x) / torch.tensor(2.0).log()
-    found = aux.mean()['info_bits_per_image']
-    torch.testing.assert_close(found, bits, rtol=1e-4, atol=1e-3)
+    found = aux.mean()
+    torch.testing.assert_close(
+        found['info_bits_per_image'], bits, rtol=1e-4, atol=1e-3
+    )
+    # a bit has one price, whatever its level
+    size = sum(x[0].numel() for x, _, _ in seen)
+    torch.testing.assert_close(
+        found['info_nats'] * size / torch.tensor(2.0).log(), bits,
+        rtol=1e-4, atol=1e-3,
+    )  # fmt: skip
 
 
 @BOTH

@@ -89,11 +89,24 @@ def test_float32_under_autocast():
         ('std_kernel', 2),
         ('std_shift', -1.0),
         ('logit_norm', 'BN'),
+        ('mean_bias', -1.0),
     ],
 )
 def test_bad_fields(field, value):
     with pytest.raises(ValueError, match=field):
         VariationalAttention(**{'in_channels': 4, field: value})
+
+
+def test_a_bias_opens_the_map_at_the_start():
+    attention = VariationalAttention(in_channels=4, mean_bias=2.0)
+    for _ in range(2):
+        mean, _ = attention(torch.zeros(1, 4, 3, 3))
+        torch.testing.assert_close(
+            mean, torch.full((1, 1, 3, 3), 2.0).sigmoid()
+        )
+        attention.init_weights()
+    with pytest.raises(ValueError, match='mean_bias=2.0: logit_norm'):
+        VariationalAttention(in_channels=4, mean_bias=2.0, logit_norm=True)
 
 
 @pytest.mark.parametrize('std_source', ['feature', 'mean'])
