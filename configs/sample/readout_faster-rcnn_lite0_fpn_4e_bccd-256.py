@@ -4,7 +4,8 @@ _base_ = './gate_faster-rcnn_lite0_fpn_12e_bccd-256.py'
 
 model = dict(
     freeze_host=True,
-    neck=dict(bottleneck=dict(modulation=dict(beta=0.1))))
+    neck=dict(bottleneck=dict(attention=dict(mean_bias=2.0))))
+optim_wrapper = dict(optimizer=dict(lr=0.01))
 # the gate and its price fade in over the first half
 custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=104)]
 max_epochs = 4

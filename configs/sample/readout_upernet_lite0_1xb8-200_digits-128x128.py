@@ -5,7 +5,9 @@ _base_ = './gate_upernet_lite0_1xb8-500_digits-128x128.py'
 
 model = dict(
     freeze_host=True,
-    neck=dict(bottleneck=dict(modulation=dict(beta=0.1))))
+    neck=dict(
+        bottleneck=dict(
+            attention=dict(mean_bias=2.0), modulation=dict(beta=0.3))))
 # the gate and its price fade in over the first half
 custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=100)]
 max_iters = 200

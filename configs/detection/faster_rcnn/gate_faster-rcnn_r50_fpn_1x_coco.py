@@ -11,7 +11,9 @@ model = dict(
         type='mmaib.AIBNeck',
         neck={{_base_.model.neck}},
         bottleneck=dict(
-            modulation=dict(type='mmaib.InformationGate', beta=0.01))))
+            attention=dict(mean_bias=1.0),
+            modulation=dict(type='mmaib.InformationGate', beta=0.02))))
+# gate and price fade in over the first half
 custom_hooks = [
     dict(type='mmaib.BetaWarmupHook', end=6, by_epoch=True),
     dict(

@@ -18,7 +18,8 @@ model = dict(
         map='shared',
         in_channels=[768, 768, 768, 768],
         bottleneck=dict(
-            modulation=dict(type='mmaib.InformationGate', beta=0.1))))
+            attention=dict(mean_bias=2.0),
+            modulation=dict(type='mmaib.InformationGate', beta=0.3))))
 # the gate and its price fade in over the first half
 custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=4000)]
 optim_wrapper = dict(
