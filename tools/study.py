@@ -24,6 +24,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,9 +72,20 @@ def parse_args() -> argparse.Namespace:
         help='fields of the last evaluation, as in the log; by default\n'
         f'those of {", ".join(METRICS)} that are there',
     )
+    parser.add_argument(
+        '--compare',
+        nargs='+',
+        type=Path,
+        default=[],
+        help='more folders of records, such as of other --cfg-options:\n'
+        'a row for each config in each, named by its folder',
+    )
     add_arguments_of_runs(parser)
     args = parser.parse_args()
     check_runs(parser, args)
+    for folder in args.compare:
+        if not any(folder.glob('*.seed_*.json')):
+            parser.error(f'--compare {folder}: no records there')
     args.configs += args.readout
     if len({config.stem for config in args.configs}) < len(args.configs):
         parser.error('configs must differ in their file names')
@@ -296,17 +308,31 @@ def metrics_to_tabulate(
     return metrics
 
 
+def other_records(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
+    """The metrics of each config's seeds in a folder of records, by the
+    folder and what stands before the config's first underscore."""
+    found: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
+    for path in sorted(folder.glob('*.seed_*.json')):
+        record = json.loads(path.read_text())
+        label = f'{folder.name}: {record["config"].partition("_")[0]}'
+        found[label][record['seed']] = record['metrics']
+    return found
+
+
 def table(args: argparse.Namespace) -> str:
     """Markdown table of what was run so far."""
     logs = {
-        config: {
+        config.stem: {
             seed: log
             for seed in args.seeds
             if (log := read_record(args, config, seed))
         }
         for config in args.configs
     }
-    base = logs[args.configs[0]]
+    for folder in args.compare:
+        logs.update(other_records(folder))
+    first = args.configs[0].stem
+    base = logs[first]
     metrics = metrics_to_tabulate(args.metrics, logs.values())
     head = ['config', 'seeds']
     for metric in metrics:
@@ -322,14 +348,13 @@ def table(args: argparse.Namespace) -> str:
     head.append('seconds per step')
     rows = [head, ['---'] * len(head)]
     for config, runs in logs.items():
-        row = [config.stem, ', '.join(map(str, runs)) or 'not run']
+        row = [config, ', '.join(map(str, runs)) or 'not run']
         for metric in metrics:
             row.append(cell([run[metric] for run in runs.values()]))
             paired = [
                 runs[s][metric] - base[s][metric] for s in runs if s in base
             ]
-            is_base = config == args.configs[0]
-            row.append('-' if is_base else cell(paired))
+            row.append('-' if config == first else cell(paired))
         for drop in drops:
             lost = [
                 run[metrics[0]] - run[drop]

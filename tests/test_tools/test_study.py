@@ -38,6 +38,7 @@ def test_table_is_made_of_the_logs(tmp_path):
         out=tmp_path,
         records=None,
         metrics=['coco/bbox_mAP'],
+        compare=[],
     )
     write_log(tmp_path / 'plain' / 'seed_1', 0.50, 1.0)
     write_log(tmp_path / 'plain' / 'seed_2', 0.54, 1.0)
@@ -229,6 +230,27 @@ def test_what_maps_carry_and_where_they_look_has_columns(command, capsys):
         assert row['lost by mirror'] == '0.1250 ± 0.0000'
         assert row['AUC'] == '0.800 ± 0.000'
         assert row['bits an image'] in ('1234 ± 0', '1235 ± 0')
+
+
+def test_other_records_are_rows_beside(command, tmp_path, capsys):
+    records = tmp_path / 'records'
+    command(*STUDY, '--seeds', 1, 2, '--records', records)
+    capsys.readouterr()
+    folder = tmp_path / 'weight-0.1'
+    folder.mkdir()
+    record = json.loads((records / 'gate.seed_2.json').read_text())
+    record['metrics'][AP] += 0.25
+    (folder / 'gate.seed_2.json').write_text(json.dumps(record))
+    compared = (*STUDY, '--seeds', 1, 2, '--report-only', '--compare')
+    command(*compared, folder)
+    *others, row = cells(capsys.readouterr().out)
+    assert len(others) == 3
+    assert row['config'] == 'weight-0.1: gate'
+    assert row['seeds'] == '2'
+    assert row['paired difference'] == '0.2500'
+    with pytest.raises(SystemExit):
+        command(*compared, tmp_path)
+    assert 'no records there' in capsys.readouterr().err
 
 
 def test_a_run_of_an_earlier_version_has_a_record_without_seconds(

@@ -1,6 +1,5 @@
 # Ours, no paper's: an information gate on mmdet's Faster R-CNN. What attention
-# removes becomes noise, what passes has a price in nats. Gate and price fade
-# in over the first half. Not run.
+# removes becomes noise, what passes has a price in nats. Not run.
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmaib'])
 
