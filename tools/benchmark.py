@@ -124,16 +124,23 @@ def rows(
 def detector_table(
     config: Path, size: tuple[int, int], rounds: int, device: torch.device
 ) -> list[str]:
-    """The host, and ours with its weights."""
+    """The host, ours and the gate with its weights."""
     from mmdet.testing import demo_mm_inputs
 
     from mmaib.testing import detection
 
-    cfgs = detection.plain_config(), Config.fromfile(config)
+    cfgs = (
+        detection.plain_config(),
+        Config.fromfile(config),
+        detection.aib_config('gate'),
+    )
     for cfg in cfgs:
         cfg.model.backbone.init_cfg = None
-    host, ours = (detection.build(cfg).to(device) for cfg in cfgs)
-    ours.load_state_dict(host.state_dict(), strict=False)
+    host, ours, gate = (detection.build(cfg).to(device) for cfg in cfgs)
+    for model in (ours, gate):
+        model.load_state_dict(host.state_dict(), strict=False)
+    # as open as at the start, or the host would see other proposals
+    gate.neck.bottleneck.modulation.strength.zero_()
     torch.manual_seed(0)
     data = demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
     return [
@@ -145,6 +152,8 @@ def detector_table(
                 'ours, L_a = 1': inference(ours, data, 1),
                 'ours, L_a = 2': inference(ours, data, 2),
                 'ours, L_a = 4': inference(ours, data, 4),
+                'gate, mean': inference(gate, data),
+                'gate, L_a = 1': inference(gate, data, 1),
             },
             'host',
             rounds,
@@ -154,6 +163,7 @@ def detector_table(
             {
                 'host, training step': training(host, data),
                 'ours, training step': training(ours, data),
+                'gate, training step': training(gate, data),
             },
             'host, training step',
             rounds,

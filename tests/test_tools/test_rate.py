@@ -87,15 +87,15 @@ def test_table_and_picture_are_made_of_logs_and_records(
     )  # fmt: skip
     head, _, *body = rows(out)
     assert head == [
-        'weight', 'seeds', 'coco/bbox_mAP', 'bits an image', 'AUC',
-        'lost by mirror',
+        'weight', 'seeds', 'coco/bbox_mAP', 'paired difference',
+        'bits an image', 'AUC', 'lost by mirror',
     ]  # fmt: skip
     assert body == [
-        ['host', '1, 2', '0.5700 ± 0.0141', '-', '-', '-'],
-        ['0.01', '1', '0.5500', '9000', '0.700', '0.0500'],
-        ['0.1', '1, 2', '0.5200 ± 0.0283', '1000 ± 141', '0.850 ± 0.071',
-         '0.0700 ± 0.0141'],
-        ['1', 'not run', '-', '-', '-', '-'],
+        ['host', '1, 2', '0.5700 ± 0.0141', '-', '-', '-', '-'],
+        ['0.01', '1', '0.5500', '-0.0100', '9000', '0.700', '0.0500'],
+        ['0.1', '1, 2', '0.5200 ± 0.0283', '-0.0500 ± 0.0141',
+         '1000 ± 141', '0.850 ± 0.071', '0.0700 ± 0.0141'],
+        ['1', 'not run', '-', '-', '-', '-', '-'],
     ]  # fmt: skip
     assert '`python rate.py' in (out / 'rate.md').read_text()
     assert (out / 'rate.png').stat().st_size > 5000

@@ -119,15 +119,22 @@ def values(these: Runs, name: str) -> list[float]:
 
 
 def table(rows: Mapping[str, Runs], metric: str) -> str:
-    """In Markdown, a row a weight."""
-    head = ['weight', 'seeds', metric, 'bits an image', 'AUC']
-    lines = [[*head, 'lost by mirror'], ['---'] * 6]
+    """In Markdown, a row a weight, and what each seed loses to its host."""
+    head = ['weight', 'seeds', metric, 'paired difference']
+    lines = [[*head, 'bits an image', 'AUC', 'lost by mirror'], ['---'] * 7]
+    host = rows.get('host', {})
     mirrored = f'causal/mirror/{metric}'
     for label, these in rows.items():
         changed = [run for run in these.values() if mirrored in run]
         lost = [run[metric] - run[mirrored] for run in changed]
-        columns = [(values(these, metric), 4), (values(these, BITS), 0)]
-        columns += [(values(these, AUC), 3), (lost, 4)]
+        paired = [
+            these[seed][metric] - host[seed][metric]
+            for seed in these.keys() & host.keys()
+            if these is not host
+        ]
+        columns = [(values(these, metric), 4), (paired, 4)]
+        columns += [(values(these, BITS), 0), (values(these, AUC), 3)]
+        columns.append((lost, 4))
         cells = [study.cell(v, digits) if v else '-' for v, digits in columns]
         seeds = ', '.join(map(str, these)) or 'not run'
         lines.append([label, seeds, *cells])
