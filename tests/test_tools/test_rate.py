@@ -174,4 +174,4 @@ def test_logs_without_bits_say_what_is_missing(command, tmp_path):
             READOUT, '--out', tmp_path, '--weights', 0.1, '--seeds', 1,
             '--report-only',
         )  # fmt: skip
-    assert rows(tmp_path)[2] == ['0.1', '1', '0.5000', '-', '-', '-']
+    assert rows(tmp_path)[2] == ['0.1', '1', '0.5000', '-', '-', '-', '-']
