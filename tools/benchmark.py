@@ -153,7 +153,6 @@ def detector_table(
                 'ours, L_a = 2': inference(ours, data, 2),
                 'ours, L_a = 4': inference(ours, data, 4),
                 'gate, mean': inference(gate, data),
-                'gate, L_a = 1': inference(gate, data, 1),
             },
             'host',
             rounds,

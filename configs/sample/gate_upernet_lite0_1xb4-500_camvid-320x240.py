@@ -1,6 +1,5 @@
 # An information gate on the backbone's features: one map at stride 16, what it
-# removes becomes noise, and what passes has a price in nats. Gate and price
-# fade in over the first half.
+# removes becomes noise, and what passes has a price in nats.
 _base_ = './upernet_lite0_1xb4-500_camvid-320x240.py'
 
 model = dict(
@@ -12,5 +11,7 @@ model = dict(
         in_channels=[24, 40, 112, 320],
         map_level=2,
         bottleneck=dict(
+            attention=dict(mean_bias=1.0),
             modulation=dict(type='mmaib.InformationGate', beta=0.01))))
+# gate and price fade in over the first half
 custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=250)]

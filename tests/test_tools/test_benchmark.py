@@ -30,6 +30,9 @@ def test_benchmark_writes_its_tables(run, tmp_path):
     head = (macs['ours, L_a = 4'] - macs['ours, L_a = 1']) / 3
     assert 0 < head < macs['host']
     assert macs['host'] < macs['ours, mean'] < macs['ours, L_a = 4']
+    assert 'gate, training step' in rows
+    gate = float(rows['gate, mean'][2])
+    assert macs['host'] < gate < macs['ours, mean']
     assert 'Q = 50' in rows
     assert float(rows['copy'][0]) == 1
     assert {'aib, mean', 'aib-qt, mean', "CBAM's spatial gate"} < rows.keys()

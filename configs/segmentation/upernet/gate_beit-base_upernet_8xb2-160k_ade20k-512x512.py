@@ -14,5 +14,6 @@ model = dict(
         map='shared',
         in_channels=[768, 768, 768, 768],
         bottleneck=dict(
+            attention=dict(mean_bias=1.0),
             modulation=dict(type='mmaib.InformationGate', beta=0.01))))
 custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=80000)]
