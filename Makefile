@@ -21,8 +21,8 @@ setup: env  ## build the environment, once per machine (10 minutes)
 env:
 	@tools/setup_env.sh
 
-demo: env  ## train a detector with an information gate on aerial photographs, evaluate, draw its map (10 minutes)
-	@$(RUN) tools/demo.py --variant gate --out work_dirs/demo
+demo: env  ## train a detector on aerial photographs, read out where it looks, evaluate, draw (15 minutes)
+	@$(RUN) tools/demo.py --out work_dirs/demo
 
 demo-baseline: env  ## the same for the plain detector
 	@$(RUN) tools/demo.py --variant baseline --out work_dirs/demo-baseline

@@ -16,7 +16,9 @@ from typing import NamedTuple
 from mmaib.compat import report
 
 ROOT = Path(__file__).resolve().parents[1]
+READOUT = 'readout'  # of the baseline, which is trained first
 VARIANTS = {
+    READOUT: '',
     'gate': 'gate_',
     'aib-qt': 'aib-qt_',
     'aib': 'aib_',
@@ -30,14 +32,17 @@ class Demo(NamedTuple):
 
     Attributes:
         config: the baseline's, in `configs/sample`.
+        readout: of where the baseline looks.
         dataset: module of `mmaib.sample`, and folder in `data`.
         held_out: folder of the data set with the images to draw.
         metrics: fields of the evaluation.
-        minutes: of training, about, on one thread.
+        minutes: of training, about, on one thread, a readout's with its
+            host's.
         what: for the summary.
     """
 
     config: str
+    readout: str
     dataset: str
     held_out: str
     metrics: tuple[str, ...]
@@ -48,19 +53,21 @@ class Demo(NamedTuple):
 DEMOS = {
     'detection': Demo(
         config='faster-rcnn_lite0_fpn_6e_trees-256.py',
+        readout='readout_faster-rcnn_lite0_fpn_3e_trees-256.py',
         dataset='trees',
         held_out='test',
         metrics=('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'),
-        minutes=7,
+        minutes=10,
         what='Faster R-CNN, EfficientNet-Lite0, 256-pixel aerial photographs '
         'of\ntrees (16 held-out tiles, 243 trees). Not COCO.',
     ),
     'segmentation': Demo(
         config='upernet_lite0_1xb8-500_digits-128x128.py',
+        readout='readout_upernet_lite0_1xb8-200_digits-128x128.py',
         dataset='digits',
         held_out='img_dir/val',
         metrics=('mIoU', 'mAcc', 'aAcc'),
-        minutes=6,
+        minutes=8,
         what='UPerNet, EfficientNet-Lite0, digits against photographs, 128 '
         'pixels (80\nheld-out images, 2 classes, percent). Not ADE20K.',
     ),
@@ -83,11 +90,20 @@ def run(commands: list[str], *args: object) -> float:
     return time.perf_counter() - begun
 
 
+def log_of(work_dir: Path) -> list[dict[str, float]]:
+    """The lines of a training's log."""
+    path = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1]
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def last_checkpoint(work_dir: Path) -> Path:
+    path = (ROOT / work_dir / 'last_checkpoint').read_text().strip()
+    return work_dir / Path(path).name
+
+
 def last_losses(work_dir: Path) -> dict[str, float]:
     """Losses and monitors of the last logged training step."""
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    entries = [json.loads(line) for line in logs[-1].read_text().splitlines()]
-    last = [entry for entry in entries if 'loss' in entry][-1]
+    last = [entry for entry in log_of(work_dir) if 'loss' in entry][-1]
     skipped = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'data_time'}
     return {k: v for k, v in last.items() if k not in skipped}
 
@@ -110,6 +126,7 @@ def summary(
     seconds: dict[str, float],
     losses: dict[str, float],
     found: dict[str, float],
+    host: dict[str, float] | None = None,
 ) -> str:
     """Markdown of what was run and what came out."""
     worth = [name for name in found if name.startswith('attention/')]
@@ -125,6 +142,11 @@ def summary(
         '',
         '| metric on the held-out images | value |',
         '|---|---|',
+        *(
+            f'| {name} of the host, without the gate | {host[name]:.3f} |'
+            for name in demo.metrics
+            if host
+        ),
         *(f'| {name} | {found[name]:.3f} |' for name in demo.metrics),
         *(f'| {name} | {found[name]:.3f} |' for name in worth),
         '',
@@ -159,13 +181,13 @@ def summary(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--task', choices=DEMOS, default='detection')
-    parser.add_argument('--variant', choices=VARIANTS, default='aib-qt')
+    parser.add_argument('--variant', choices=VARIANTS, default=READOUT)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'))
     args = parser.parse_args()
     demo = DEMOS[args.task]
     # Relative to the checkout, as every command runs there.
-    name = VARIANTS[args.variant] + demo.config
-    config = Path('configs/sample') / name
+    configs = Path('configs/sample')
+    config = configs / f'{VARIANTS[args.variant]}{demo.config}'
     out = args.out
     if (ROOT / out).exists():
         kept = out.with_name(f'{out.name}-{time.strftime("%Y%m%d-%H%M%S")}')
@@ -180,12 +202,21 @@ def main() -> None:
     print(
         f'\ntraining: about {demo.minutes} minutes on one thread', flush=True
     )
+    options = ['randomness.seed=1']
+    host = None
+    if args.variant == READOUT:
+        seconds['training of the host'] = run(
+            commands, 'tools/train.py', config, '--work-dir', out / 'host',
+            '--cfg-options', *options,
+        )  # fmt: skip
+        host = log_of(ROOT / out / 'host')[-1]
+        options.append(f'load_from={last_checkpoint(out / "host")}')
+        config = configs / demo.readout
     seconds['training'] = run(
         commands, 'tools/train.py', config, '--work-dir', out,
-        '--cfg-options', 'randomness.seed=1',
+        '--cfg-options', *options,
     )  # fmt: skip
-    checkpoint = Path((ROOT / out / 'last_checkpoint').read_text().strip())
-    checkpoint = out / checkpoint.name
+    checkpoint = last_checkpoint(out)
     seconds['evaluation'] = run(
         commands, 'tools/test.py', config, checkpoint,
         '--work-dir', out / 'evaluation',
@@ -203,6 +234,7 @@ def main() -> None:
         seconds,
         last_losses(ROOT / out),
         metrics(ROOT / out / 'evaluation'),
+        host,
     )
     (ROOT / out / 'summary.md').write_text(text)
     print(f'\n{text}\nwritten to {out}/summary.md')
