@@ -57,8 +57,9 @@ class DetectionCalibrationMetric(BaseMetric):
         score_thr: detections below it are not looked at; 0.3 in that paper.
         num_bins: of the confidence.
         box_bins: of each of the five in ``d_ece_box``.
-        min_samples: what a bin of ``d_ece_box`` must have to count, 8 in
-            that paper; without any such bin there is no ``d_ece_box``.
+        min_samples: what a bin of ``d_ece_box`` must have, 8 in that paper;
+            one with less adds no error, as in its authors' netcal, and
+            without any such bin there is no ``d_ece_box``.
         out_dir: folder for ``reliability.png`` and ``risk_coverage.png``;
             None draws nothing.
         kwargs: of MMEngine's ``BaseMetric``.
@@ -181,7 +182,8 @@ class DetectionCalibrationMetric(BaseMetric):
         )
         sums = self._box_sums(scores, right, found['place'])
         if sums.numel():
-            metrics['d_ece_box'] = calibration_errors(sums)[0]
+            looked_at = float(sums[0].sum()) / len(scores)
+            metrics['d_ece_box'] = looked_at * calibration_errors(sums)[0]
         return metrics
 
     def _box_sums(

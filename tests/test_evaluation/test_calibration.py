@@ -324,6 +324,11 @@ def test_scores_that_lie_by_where_a_box_is():
     found = measured(DetectionCalibrationMetric(), samples)
     assert found['d_ece'] == pytest.approx(0.05)
     assert found['d_ece_box'] == pytest.approx((0.45 + 0.55) / 2)
+    # seven more elsewhere are a bin too small to tell: no error, and a share
+    for _ in range(7):
+        samples.append(image([[0, 0, 90, 90]], [0.55], [0], [], []))
+    found = measured(DetectionCalibrationMetric(), samples)
+    assert found['d_ece_box'] == pytest.approx(0.5 * 200 / 207)
 
 
 def test_no_detections_at_all(tmp_path):
