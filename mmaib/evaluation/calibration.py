@@ -3,7 +3,6 @@ unsure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -178,8 +177,7 @@ def true_positives(
     overlaps = box_overlaps(boxes, true_boxes)
     if not overlaps.numel():
         return right
-    order: Sequence[int] = scores.argsort(descending=True, stable=True)
-    for i in order:
+    for i in scores.argsort(descending=True, stable=True).tolist():
         best, j = overlaps[i].max(0)
         if best >= iou_thr:
             right[i] = True

@@ -74,9 +74,7 @@ def test_risk_coverage_is_the_mean_over_the_orders_of_ties():
         areas.append(float((found / torch.arange(1, 7)).mean()))
     curve = risk_coverage(uncertainty, errors)
     assert curve.area == pytest.approx(np.mean(areas))
-    assert torch.allclose(
-        curve.coverage, torch.tensor([1, 4, 6]).double() / 6
-    )
+    assert torch.allclose(curve.coverage, torch.tensor([1, 4, 6]).double() / 6)
     expected = torch.tensor([0, 0.5, 0.5], dtype=torch.double)
     assert torch.allclose(curve.risk, expected)
     # groups of equal uncertainty, told as groups
