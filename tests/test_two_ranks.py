@@ -301,7 +301,7 @@ def our_models():
     found = {}
     paths = [
         path
-        for kind in ('aib', 'dvib', 'gate', 'readout')
+        for kind in ('aib', 'dvib', 'gate', 'readout', 'stage2')
         for path in CONFIGS.rglob(f'*{kind}*.py')
     ]
     for path in sorted(paths):
@@ -364,6 +364,7 @@ def test_no_parameter_is_unused_in_any_of_our_configs(on_two_ranks):
         'wrn28-10-aib', 'wrn28-10-aib-qt', 'wrn50-2-aib', 'wrn50-2-aib-qt',
         'aib-norm', 'aib-norm-qt', 'gate', 'gate-qt', 'readout',
         'vgg16-aib-norm', 'vgg16-aib-norm-qt', 'vgg16-gate', 'vgg16-gate-qt',
+        'latent-stage2', 'vgg16-latent-stage2',
     }  # fmt: skip
 
 

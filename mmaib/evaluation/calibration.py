@@ -46,15 +46,21 @@ def grouped_sums(
 
 
 def calibration_errors(sums: Tensor) -> tuple[float, float]:
-    """Expected and maximum calibration error (Guo et al., *On Calibration of
+    r"""Expected and maximum calibration error (Guo et al., *On Calibration of
     Modern Neural Networks*, ICML 2017).
 
     .. math::
-        ECE = \\sum_b \\frac{n_b}{n} |acc_b - conf_b|, \\quad
-        MCE = \\max_b |acc_b - conf_b|
+        ECE = \sum_b \frac{n_b}{n} |acc_b - conf_b|, \quad
+        MCE = \max_b |acc_b - conf_b|
 
     Args:
         sums: of :func:`bin_sums`; empty bins count for nothing.
+
+    Example:
+        >>> confidence = torch.tensor([0.25, 0.75, 0.75])
+        >>> correct = torch.tensor([False, True, True])
+        >>> calibration_errors(bin_sums(confidence, correct, 2))
+        (0.25, 0.25)
 
     Raises:
         ValueError: if every bin is empty.
@@ -118,10 +124,10 @@ def risk_coverage(
 
 
 def scoring_rules(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Negative log-likelihood and Brier score, sums over predictions.
+    r"""Negative log-likelihood and Brier score, sums over predictions.
 
     .. math::
-        NLL = -\\log p_y, \\quad Brier = \\sum_c (p_c - [c = y])^2
+        NLL = -\log p_y, \quad Brier = \sum_c (p_c - [c = y])^2
 
     Args:
         log_probs: ``(n, C)``.
@@ -129,6 +135,11 @@ def scoring_rules(log_probs: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         ``(2,)`` in double.
+
+    Example:
+        >>> probs = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+        >>> scoring_rules(log_of(probs), torch.tensor([0, 0]))
+        tensor([0.6931, 0.5000], dtype=torch.float64)
     """
     log_probs = log_probs.double()
     probs = log_probs.exp()
