@@ -21,8 +21,8 @@ bootstrap intervals over seeds.
 """
 
 import argparse
+import inspect
 import json
-import random
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +37,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
+from PIL import Image
 from torch import Tensor
 
 from mmaib import compat
@@ -268,21 +269,21 @@ def corrupted(
     checksum = zlib.crc32(pixels.tobytes())
     path = folder / f'{name}-{severity}-{checksum:08x}.npy'
     if not path.exists():
-        from imagecorruptions import corrupt
+        from imagecorruptions import corruption_dict
 
+        corrupt = corruption_dict[name]
+        takes_seed = 'seed' in inspect.signature(corrupt).parameters
         print('corrupt', path.stem, flush=True)
         made = []
         for i, image in enumerate(pixels):
             seed = zlib.crc32(f'{name}-{severity}-{i}'.encode())
             np.random.seed(seed)
-            random.seed(seed)
-            image = np.ascontiguousarray(image)
-            made.append(
-                corrupt(image, corruption_name=name, severity=severity)
-            )
+            own = dict(seed=seed) if takes_seed else {}
+            picture = Image.fromarray(np.ascontiguousarray(image))
+            made.append(np.uint8(corrupt(picture, severity, **own)))
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix('.partial.npy')
-        np.save(partial, np.stack(made).astype(np.uint8))
+        np.save(partial, np.stack(made))
         partial.rename(path)
     return np.load(path)
 
