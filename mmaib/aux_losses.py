@@ -18,6 +18,7 @@ import torch
 from mmengine.dist import all_reduce_dict
 from mmengine.logging import MMLogger
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import deprecated
 from .checks import one_of
@@ -190,11 +191,16 @@ class AuxLossMixin:
             ``dict(attention=L_a, latent=L_z, seed=0)``, Monte-Carlo, what is
             left out at its mean. The noise comes from a generator of its
             own, seeded anew at each call, so the same batches give the same
-            results and the global generator is left alone.
-        freeze_host: whether the layers that report (maps, gates) learn
-            alone: the host's weights and statistics stay as they were
-            loaded, to the bit. With an information gate that reads out where
-            a trained model looks.
+            results and the global generator is left alone. With
+            ``average='probabilities'`` a prediction is the mean of the
+            draws' probabilities, not of their logits; with
+            ``uncertainty=True`` it tells how far they differ.
+        freeze_host: what of the host stays as it was loaded, weights and
+            statistics, to the bit. True: all of it, so that the layers that
+            report (maps, gates) learn alone; with an information gate that
+            reads out where a trained model looks. ``'features'``: all in
+            front of a head's latent, so that latent, std and predictors
+            learn too, the second stage of a variational classifier.
         args, kwargs: of the host's model.
 
     Attributes:
@@ -216,7 +222,7 @@ class AuxLossMixin:
         *args: Any,
         train_draws: dict | str | None = None,
         test_draws: dict | str = 'mean',
-        freeze_host: bool = False,
+        freeze_host: bool | str = False,
         **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
@@ -228,7 +234,9 @@ class AuxLossMixin:
         self.test_draws = test_draws
         if self.train_draws.latent is None:
             self._refuse_critics()
-        self.freeze_host = one_of('freeze_host', freeze_host, (True, False))
+        self.freeze_host = one_of(
+            'freeze_host', freeze_host, (True, False, 'features')
+        )
         if freeze_host:
             self._freeze_host()
         # of the last steps; None once the warning was given
@@ -257,7 +265,13 @@ class AuxLossMixin:
                         f'mmaib.{wanted.__name__} as {name}, got '
                         f'{type(part).__name__}: leave {kind} out'
                     )
+        if not draws.mean_logits:
+            self.check_probabilities()
         self._test_draws = draws
+
+    def check_probabilities(self) -> None:
+        """Refuse a model whose logits are not those of a softmax or a
+        sigmoid, of which probabilities over draws could be told."""
 
     def _refuse_critics(self) -> None:
         """A critic compares draws of the latent with the prior's."""
@@ -268,29 +282,48 @@ class AuxLossMixin:
                     'nothing to compare: take 1 or more'
                 )
 
-    def _reporters(self) -> list[Any]:
-        modules = self.modules()  # type: ignore[attr-defined]
-        return [m for m in modules if isinstance(m, Reporter)]
+    def learning_layers(self) -> list[Any]:
+        """The layers that learn behind a frozen host."""
+        modules = [*self.modules()]  # type: ignore[attr-defined]
+        found = [m for m in modules if isinstance(m, Reporter)]
+        if self.freeze_host == 'features':
+            found += [
+                head.get_submodule(name)
+                for head in modules
+                for name in getattr(head, 'behind_features', ())
+            ]
+        return found
 
     def _freeze_host(self) -> None:
-        reporters = self._reporters()
-        if not reporters:
+        learning = self.learning_layers()
+        heads = any(hasattr(m, 'behind_features') for m in self.modules())  # type: ignore[attr-defined]
+        if self.freeze_host == 'features' and not heads:
+            raise ValueError(
+                "freeze_host='features' lets a latent and what predicts from "
+                'it learn, and the model has no head with a latent: '
+                'mmaib.AIBShared2FCBBoxHead, mmaib.AIBUPerHead or '
+                'mmaib.AIBClsHead'
+            )
+        if not learning:
             raise ValueError(
                 'freeze_host=True leaves nothing to learn: the model has no '
                 'layer that reports, such as the bottleneck of an '
                 'mmaib.AIBNeck'
             )
         self.requires_grad_(False)  # type: ignore[attr-defined]
-        for reporter in reporters:
-            reporter.requires_grad_(True)
+        for layer in learning:
+            layer.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Any:
         super().train(mode)  # type: ignore[misc]
         if mode and self.freeze_host:
             for child in self.children():  # type: ignore[attr-defined]
                 child.eval()
-            for reporter in self._reporters():
-                reporter.train()
+            for layer in self.learning_layers():
+                layer.train()
+                for module in layer.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()  # statistics are the host's
         return self
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import at_least
+from .checks import at_least, one_of
 from .functional import draw_gaussian
 
 FIELDS = ('attention', 'latent')
+AVERAGES = ('logits', 'probabilities')
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Draws:
         seed: of a generator of its own, seeded anew each time it is opened,
             so that an evaluation repeats exactly and the global generator
             is left alone; None takes the global one.
+        average: what a prediction is the mean of, ``'logits'`` or
+            ``'probabilities'``.
+        uncertainty: whether predictions tell how far the draws differ.
 
     Example:
         >>> mean, std = torch.rand(2, 1, 32, 32), torch.ones(2, 1, 32, 32)
@@ -46,11 +50,14 @@ class Draws:
     attention: int | None = None
     latent: int | None = None
     seed: int | None = None
+    average: str = 'logits'
+    uncertainty: bool = False
 
     @classmethod
     def from_config(cls, field: str, value: Any) -> Draws:
         """Of a field ``'mean'`` or ``dict(attention=L_a, latent=L_z)``, with
-        ``seed`` in ``test_draws``; what is left out is the mean.
+        ``seed``, ``average`` and ``uncertainty`` in ``test_draws``; what is
+        left out is the mean.
 
         Raises:
             TypeError, ValueError: telling the field, if it is neither.
@@ -59,7 +66,8 @@ class Draws:
             return value
         if value == 'mean':
             return cls()
-        known = {*FIELDS, 'seed'} if field == 'test_draws' else {*FIELDS}
+        of_tests = {'seed', 'average', 'uncertainty'}
+        known = {*FIELDS, *(of_tests if field == 'test_draws' else ())}
         if not (isinstance(value, dict) and value and value.keys() <= known):
             raise ValueError(
                 f"{field} must be 'mean' or a dict with some of "
@@ -72,12 +80,47 @@ class Draws:
         seed = None
         if field == 'test_draws':
             seed = at_least('test_draws.seed', value.get('seed', 0), 0)
-        return cls(counts[0], counts[1], seed)
+        draws = cls(
+            counts[0],
+            counts[1],
+            seed,
+            one_of(
+                f'{field}.average', value.get('average', 'logits'), AVERAGES
+            ),
+            one_of(
+                f'{field}.uncertainty',
+                value.get('uncertainty', False),
+                (True, False),
+            ),
+        )
+        if draws.uncertainty and draws.count < 2:
+            raise ValueError(
+                f'{field}.uncertainty=True tells how far draws differ, and '
+                f'needs two or more: {field}=dict(latent=8, '
+                f'uncertainty=True) for instance, got {value!r}'
+            )
+        if draws.mean and draws.average != 'logits':
+            raise ValueError(
+                f'{field}.average={draws.average!r} needs draws to average: '
+                f'{field}=dict(latent=8, average={draws.average!r}) for '
+                f'instance, got {value!r}'
+            )
+        return draws
 
     @property
     def mean(self) -> bool:
         """Whether nothing is drawn."""
         return self.attention is None and self.latent is None
+
+    @property
+    def count(self) -> int:
+        """Of all draws, L_a * L_z."""
+        return (self.attention or 1) * (self.latent or 1)
+
+    @property
+    def mean_logits(self) -> bool:
+        """Whether nothing but the mean of the logits is asked for."""
+        return self.average == 'logits' and not self.uncertainty
 
     @contextmanager
     def open(self, device: torch.device | str = 'cpu') -> Iterator[None]:

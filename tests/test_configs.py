@@ -47,7 +47,9 @@ def without_guards(value):
 
 
 @pytest.mark.parametrize(
-    'path', [p for p in ALL if 'aib' in p.stem], ids=lambda path: path.stem
+    'path',
+    [p for p in ALL if 'aib' in p.stem or 'stage2' in p.stem],
+    ids=lambda path: path.stem,
 )
 def test_every_config_of_ours_is_guarded(path):
     hooks = seg.config(path).default_hooks

@@ -12,8 +12,12 @@ from torch import nn
 
 from mmaib import hooks, layers
 from mmaib.compat import register_config_sources
-from mmaib.draws import current
-from mmaib.evaluation import AttentionMetric
+from mmaib.draws import AVERAGES, current
+from mmaib.evaluation import (
+    AttentionMetric,
+    CalibrationMetric,
+    DetectionCalibrationMetric,
+)
 from mmaib.hooks.beta_warmup_hook import SHAPES
 from mmaib.layers.capture import MAP_CHANGES
 from mmaib.layers.feature_modulation import MODES
@@ -183,9 +187,9 @@ PREFIXES = {
 }
 
 
-def row_of(name):
-    """The one row, or paragraph, of docs/fields.md that begins so."""
-    text = (REPOSITORY / 'docs' / 'fields.md').read_text()
+def row_of(name, page='fields'):
+    """The one row, or paragraph, of a page in docs that begins so."""
+    text = (REPOSITORY / 'docs' / f'{page}.md').read_text()
     (row,) = re.findall(
         rf'^(?:\| )?`{name}[`=].*(?:\n\w.*|\n`.*)*', text, re.M
     )
@@ -207,13 +211,43 @@ def test_a_row_names_every_field_of_its_part(name):
 
 
 @pytest.mark.parametrize(
+    'kind', [CalibrationMetric, DetectionCalibrationMetric]
+)
+def test_a_row_names_every_field_of_a_metric(kind):
+    row = row_of(rf"dict\(type='mmaib\.{kind.__name__}'\)", 'uncertainty')
+    for field, parameter in inspect.signature(kind).parameters.items():
+        if field not in OF_OWNERS:
+            assert f'`{field}={parameter.default!r}`' in row
+
+
+def test_the_page_of_uncertainty(tmp_path):
+    """Its lines on mmdet's config, and its fields."""
+    page = REPOSITORY / 'docs' / 'uncertainty.md'
+    base = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+    cfg = pasted(tmp_path, base, block(page, 'freeze_host'))
+    model = det.build(det.shrink(cfg))
+    host = det.build(det.shrink(get_config(base)))
+    loaded = model.load_state_dict(host.state_dict(), strict=False)
+    assert not loaded.unexpected_keys
+    assert all('encoder.std' in key for key in loaded.missing_keys)
+    (sample,) = det.predict(model, det.inputs(((96, 120),)))
+    found = {*sample.pred_instances.keys()} - {'bboxes', 'scores', 'labels'}
+    text = page.read_text()
+    assert found
+    assert all(f'`{name}`' in text for name in found)
+    assert cfg.val_evaluator[0].type == 'CocoMetric'
+    for choice in AVERAGES:
+        assert repr(choice) in row_of('average', 'uncertainty')
+
+
+@pytest.mark.parametrize(
     ('name', 'choices'),
     [
         ('neck.bottleneck.modulation', MODES),
         ('attention', MAP_CHANGES),
         ('custom_hooks', SHAPES),
         ('kl_on', ('latent', 'map', 'both', None)),
-        ('freeze_host', (True, False)),
+        ('freeze_host', (True, False, 'features')),
     ],
 )
 def test_a_row_names_every_choice(name, choices):

@@ -16,6 +16,7 @@ PACKAGES = (mmaib.evaluation, mmaib.functional, mmaib.layers)
 MODULES = [
     'mmaib.aux_losses',
     'mmaib.draws',
+    'mmaib.uncertainty',
     *(
         f'{package.__name__}.{module.name}'
         for package in PACKAGES
@@ -29,6 +30,8 @@ WITHOUT = {
     'CapturedMap',
     'build_with_aux_losses',
     'AttentionMetric',
+    'CalibrationMetric',
+    'DetectionCalibrationMetric',
     'causal_drops',
 }
 

@@ -14,6 +14,7 @@ from torch import distributed
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
+from mmaib.evaluation import CalibrationMetric
 from mmaib.hooks import AttentionEvalHook
 from mmaib.testing import COMBINATIONS, CONFIGS
 from mmaib.testing import classification as cls
@@ -252,12 +253,55 @@ def test_two_ranks_measure_the_maps_of_all_images(on_two_ranks, tmp_path):
     assert len({round(v, 9) for k, v in first.items() if 'host' in k}) == 3
 
 
+def calibration_of_five_images(folder, wrap=lambda model: model):
+    """Five do not fall into two halves."""
+    model = cls.make()
+    for parameter in model.head.parameters():
+        parameter.data *= 0.01  # or each image would be sure of its class
+    data = cls.inputs(5)
+    samples = [
+        dict(inputs=image, data_samples=sample)
+        for image, sample in zip(data['inputs'], data['data_samples'])
+    ]
+    runner = Runner(
+        model=wrap(model),
+        work_dir=str(folder),
+        experiment_name=f'{folder.name}_{distributed.is_initialized()}',
+        test_dataloader=DataLoader(
+            samples,
+            batch_size=2,
+            sampler=DefaultSampler(samples, shuffle=False),
+            collate_fn=pseudo_collate,
+        ),
+        test_cfg=dict(),
+        test_evaluator=Evaluator([CalibrationMetric()]),
+        log_level='ERROR',
+    )
+    return runner.test()
+
+
+def calibration_on_a_rank(rank, folder):
+    torch.manual_seed(0)
+    return calibration_of_five_images(folder, MMDistributedDataParallel)
+
+
+def test_two_ranks_are_calibrated_as_one(on_two_ranks, tmp_path):
+    first, second = on_two_ranks(
+        partial(calibration_on_a_rank, folder=tmp_path)
+    )
+    torch.manual_seed(0)
+    alone = calibration_of_five_images(tmp_path / 'alone')
+    assert first == second
+    assert first == pytest.approx(alone, rel=1e-6)
+    assert {'calibration/ece', 'calibration/aurc'} <= set(first)
+
+
 def our_models():
     """Every model of our configs, shrunken, each once."""
     found = {}
     paths = [
         path
-        for kind in ('aib', 'dvib', 'gate', 'readout')
+        for kind in ('aib', 'dvib', 'gate', 'readout', 'stage2')
         for path in CONFIGS.rglob(f'*{kind}*.py')
     ]
     for path in sorted(paths):
@@ -320,6 +364,7 @@ def test_no_parameter_is_unused_in_any_of_our_configs(on_two_ranks):
         'wrn28-10-aib', 'wrn28-10-aib-qt', 'wrn50-2-aib', 'wrn50-2-aib-qt',
         'aib-norm', 'aib-norm-qt', 'gate', 'gate-qt', 'readout',
         'vgg16-aib-norm', 'vgg16-aib-norm-qt', 'vgg16-gate', 'vgg16-gate-qt',
+        'latent-stage2', 'vgg16-latent-stage2',
     }  # fmt: skip
 
 

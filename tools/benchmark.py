@@ -8,8 +8,9 @@ the same round. Ours starts from the host's weights, so both see the same
 number of proposals. MACs are counted on a real `predict`, with all draws, or
 on the forward pass of a training step. The tables: Faster R-CNN R50 (one
 800x1344 image), UPerNet BEiT-base (512x512, training on two), the
-attention alone beside other attentions on the levels of that pyramid, and
-`nearest_anchor` against a table of Q distances.
+attention alone beside other attentions on the levels of that pyramid,
+`nearest_anchor` against a table of Q distances, and what uncertainty over
+draws of the latent costs either model in time and memory.
 
 With `--device cuda` the tables also tell the peak of the GPU's memory during
 a call, without the weights.
@@ -37,7 +38,8 @@ from mmaib.testing import BEIT, COCO, UPERNET
 from mmaib.testing.measure import gmacs, interleaved, millions, peak_mib
 
 DETECTOR = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
-TABLES = ('detector', 'segmentor', 'attention', 'anchors')
+TABLES = ('detector', 'segmentor', 'attention', 'anchors', 'uncertainty')
+LATENTS = (4, 8, 16)
 
 
 def ratio(times: dict[str, list[float]], name: str, base: str) -> float:
@@ -311,6 +313,65 @@ def anchor_table(rounds: int, device: torch.device) -> list[str]:
     return lines
 
 
+def uncertainty_table(
+    config: Path,
+    size: tuple[int, int],
+    seg_size: tuple[int, int],
+    rounds: int,
+    device: torch.device,
+) -> list[str]:
+    """Predictions at the mean, of latents averaged, and with what they tell
+    of uncertainty."""
+    from mmdet.testing import demo_mm_inputs
+
+    from mmaib.testing import detection, segmentation
+
+    detector_cfg = Config.fromfile(config)
+    detector_cfg.model.backbone.init_cfg = None
+    segmentor_cfg = segmentation.config(UPERNET / f'aib-qt_{BEIT}')
+    segmentor_cfg.model.decode_head.latent.std_source = 'mean'
+    segmentor_cfg.model.pretrained = None
+    segmentor_cfg.model.backbone.img_size = seg_size
+    segmentor_cfg.model.data_preprocessor.update(
+        size=seg_size, test_cfg=dict(size=seg_size)
+    )
+    segmentor_cfg.model.test_cfg = dict(mode='whole')
+    torch.manual_seed(0)
+    data = demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
+    models = {
+        'detector': (detection.build(detector_cfg), data),
+        'segmentor': (
+            segmentation.build(segmentor_cfg),
+            segmentation.inputs((seg_size,), 150),
+        ),
+    }
+    lines = [
+        '| uncertainty | time / mean | median s | peak MiB |',
+        '|---|---|---|---|',
+    ]
+    for name, (model, inputs) in models.items():
+        model.to(device)
+        calls = {f'{name}, mean': partial(predict, model, inputs)}
+        for count in LATENTS:
+            for label, more in [
+                ('averaged', {}),
+                ('with uncertainty', dict(uncertainty=True)),
+            ]:
+                asked = dict(latent=count, seed=0, **more)
+                calls[f'{name}, L_z = {count}, {label}'] = partial(
+                    predict, model, inputs, asked
+                )
+        times = interleaved(calls, rounds, device)
+        for label, call in calls.items():
+            slower = ratio(times, label, f'{name}, mean')
+            lines.append(
+                f'| {label} | {slower:.3f} | {median(times[label]):.3f} '
+                f'| {peak_mib(call, device)} |'
+            )
+        model.to('cpu')
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -377,6 +438,15 @@ def main() -> None:
         lines.append('')
     if 'anchors' in args.only:
         lines += anchor_table(max(args.rounds, 9), args.device)
+        lines.append('')
+    if 'uncertainty' in args.only:
+        lines += uncertainty_table(
+            args.config,
+            (args.size[0], args.size[1]),
+            (args.seg_size[0], args.seg_size[1]),
+            args.rounds,
+            args.device,
+        )
         lines.append('')
     lines += [f'    {line}' for line in report()[0].splitlines()]
     lines += ['', f'    {platform.platform()}, {platform.processor()}', '']

@@ -93,7 +93,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             )
         found = cfg.test_evaluator
         for metric in found if isinstance(found, list) else [found]:
-            metric.output_dir = args.out
+            if not metric.type.startswith('mmaib.'):
+                metric.output_dir = args.out
     if args.tta:
         augment(cfg)
 

@@ -25,8 +25,9 @@ class AIBClsHead(ClsHead):
 
     With ``latent_channels=None`` and ``decoder='linear'`` the mean is the
     pooled feature itself and the predictor that of mmpretrain's
-    ``LinearClsHead``, whose checkpoints load as they are; with the std at
-    zero this is that head.
+    ``LinearClsHead``, whose checkpoints load as they are; with
+    ``decoder='relu'`` those of its ``StackedLinearClsHead`` with one hidden
+    layer do. With the std at zero this is that head.
 
     Reports ``loss_kl`` and the monitor ``kl_nats``.
 
@@ -54,6 +55,8 @@ class AIBClsHead(ClsHead):
         ValueError: if a field is out of range.
     """
 
+    behind_features = ('fc_mean', 'encoder', 'hidden', 'fc')
+
     def __init__(
         self,
         num_classes: int,
@@ -68,7 +71,7 @@ class AIBClsHead(ClsHead):
         super().__init__(**kwargs)
         self.num_classes = at_least('num_classes', num_classes, 1)
         self.in_channels = at_least('in_channels', in_channels, 1)
-        one_of('decoder', decoder, DECODERS)
+        self.decoder = one_of('decoder', decoder, DECODERS)
         self.pool = nn.AdaptiveAvgPool2d(at_least('pool_size', pool_size, 1))
         self.inputs = inputs = in_channels * pool_size**2
         self.fc_mean: nn.Module = nn.Identity()
@@ -122,3 +125,19 @@ class AIBClsHead(ClsHead):
         [AIB])."""
         draws = len(cls_score) // len(data_samples)
         return super()._get_loss(cls_score, data_samples * draws, **kwargs)
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: object
+    ) -> None:
+        """Map the keys of a StackedLinearClsHead of one hidden layer."""
+        if self.decoder == 'relu' and f'{prefix}layers.2.fc.bias' not in (
+            state_dict
+        ):
+            for i, layer in enumerate(('fc_mean', 'fc')):
+                for name in ('weight', 'bias'):
+                    old = f'{prefix}layers.{i}.fc.{name}'
+                    if old in state_dict:
+                        state_dict[f'{prefix}{layer}.{name}'] = state_dict.pop(
+                            old
+                        )
+        super()._load_from_state_dict(state_dict, prefix, *args)

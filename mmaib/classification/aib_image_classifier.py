@@ -8,6 +8,7 @@ from torch import Tensor
 from mmaib.aux_losses import AuxLossMixin
 from mmaib.layers import AIBNeck
 from mmaib.registry import MODELS
+from mmaib.uncertainty import combine
 
 from .aib_cls_head import AIBClsHead
 
@@ -30,8 +31,8 @@ class AIBImageClassifier(AuxLossMixin, ImageClassifier):
     Args:
         args, kwargs: of :class:`AuxLossMixin` and mmpretrain's
             ``ImageClassifier``. With ``test_draws`` the features are made
-            once, all draws pass encoder and head as one batch, and logits
-            are averaged.
+            once, all draws pass encoder and head as one batch, and are
+            averaged.
 
     Raises:
         ValueError: if a field does not fit.
@@ -78,11 +79,19 @@ class AIBImageClassifier(AuxLossMixin, ImageClassifier):
         data_samples: list | None = None,
         **kwargs: Any,
     ) -> list:
-        """Predictions of logits averaged over draws, if there are."""
+        """Predictions averaged over draws, if there are; with
+        ``test_draws.uncertainty`` each sample's ``entropy`` and
+        ``mutual_information`` beside its score, in nats."""
         if self.test_draws.mean:
             return super().predict(inputs, data_samples, **kwargs)
-        logits = self.draw_logits(inputs).mean(0)
-        return self.head._get_predictions(logits, data_samples, **kwargs)
+        with self.test_draws.open(inputs.device):
+            drawn = self._drawn(inputs)
+            logits, measures = combine(drawn, lambda: drawn.mean(0))
+        samples = self.head._get_predictions(logits, data_samples, **kwargs)
+        for name, values in measures.items():
+            for sample, value in zip(samples, values):
+                sample.set_field(value, name)
+        return samples
 
     def draw_logits(self, inputs: Tensor) -> Tensor:
         """Logits of each draw that ``test_draws`` asks for.
@@ -94,5 +103,8 @@ class AIBImageClassifier(AuxLossMixin, ImageClassifier):
             ``(L_z * L_a, N, C)``.
         """
         with self.test_draws.open(inputs.device):
-            logits = self.head(self.extract_feat(inputs))
+            return self._drawn(inputs)
+
+    def _drawn(self, inputs: Tensor) -> Tensor:
+        logits = self.head(self.extract_feat(inputs))
         return logits.unflatten(0, (-1, len(inputs)))

@@ -56,6 +56,15 @@ class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
                 f'bbox_head.in_channels to {channels}'
             )
 
+    def check_probabilities(self) -> None:
+        if getattr(self.roi_head.bbox_head, 'custom_cls_channels', False):
+            raise ValueError(
+                "test_draws with uncertainty or average='probabilities' "
+                'needs scores by softmax, and loss_cls='
+                f'{type(self.roi_head.bbox_head.loss_cls).__name__} has an '
+                'activation of its own'
+            )
+
     def predict(self, batch_inputs: Tensor, *args: Any, **kwargs: Any) -> list:
         """mmdet's, with the draws that ``test_draws`` asks for."""
         with self.test_draws.open(batch_inputs.device):

@@ -1,14 +1,29 @@
-"""What a map is worth: where it looks, and what is lost without it."""
+"""What a map is worth: where it looks, and what is lost without it. What a
+probability is worth: whether it is true, and whether errors are unsure."""
 
 from .attention_metric import AttentionMetric
+from .calibration import (
+    bin_sums,
+    calibration_errors,
+    risk_coverage,
+    scoring_rules,
+)
+from .calibration_metric import CalibrationMetric
 from .causal import causal_drops
+from .detection_calibration_metric import DetectionCalibrationMetric
 from .scores import contrast, energy_inside, pointing_hit, roc_auc
 
 __all__ = [
     'AttentionMetric',
+    'CalibrationMetric',
+    'DetectionCalibrationMetric',
+    'bin_sums',
+    'calibration_errors',
     'causal_drops',
     'contrast',
     'energy_inside',
     'pointing_hit',
+    'risk_coverage',
     'roc_auc',
+    'scoring_rules',
 ]

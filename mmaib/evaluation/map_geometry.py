@@ -112,17 +112,17 @@ def whole_maps(
     size = padded_size(metainfo)
     boxes = windows(size, test_cfg['crop_size'], test_cfg['stride'])
     per_window = len(maps) // len(boxes)
-    stitched = []
+    whole = []
     for level in range(per_window):
         parts = maps[level::per_window]
-        mean = _stitched([part.mean for part in parts], boxes, size)
+        mean = stitched([part.mean for part in parts], boxes, size)
         quantized = None
         if scores := [p.quantized for p in parts if p.quantized is not None]:
             quantized = torch.zeros_like(mean)
             for part, (rows, columns) in zip(scores, boxes):
                 box = (rows.stop - rows.start, columns.stop - columns.start)
                 quantized[..., rows, columns] = resize(part, box, 'nearest')
-        stitched.append(
+        whole.append(
             CapturedMap(
                 parts[0].name,
                 level,
@@ -130,25 +130,32 @@ def whole_maps(
                 quantized,
                 # one of each for every level that shares the map
                 [
-                    _stitched(x, boxes, size)
+                    stitched(x, boxes, size)
                     for x in zip(*(part.norms for part in parts))
                 ],
                 [
-                    _stitched(x, boxes, size, spread)
+                    stitched(x, boxes, size, spread)
                     for x in zip(*(part.bits for part in parts))
                 ],
             )
         )
-    return stitched
+    return whole
 
 
-def _stitched(
+def stitched(
     parts: Sequence[Tensor],
     boxes: Sequence[tuple[slice, slice]],
     size: tuple[int, int],
     place: Callable = resize,
 ) -> Tensor:
-    """The mean over windows, each placed in its box."""
+    """The mean over windows, each placed in its box.
+
+    Args:
+        parts: a map ``(N, C, h, w)`` a window.
+        boxes: what :func:`windows` gives.
+        size: height and width of the whole.
+        place: resizes a map to its box.
+    """
     total = parts[0].new_zeros(*parts[0].shape[:2], *size)
     count = torch.zeros_like(total)
     for part, (rows, columns) in zip(parts, boxes):

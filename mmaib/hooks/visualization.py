@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,34 +101,54 @@ def classifier_input(
     return image.permute(1, 2, 0).cpu().numpy(), sample
 
 
+def uncertainty_maps(sample: Any) -> dict[str, np.ndarray]:
+    """What the draws of a segmentor tell of each pixel, if they were asked
+    to, ``(H, W)``."""
+    found = {
+        name: getattr(sample.get(name), 'data', None)
+        for name in ('entropy', 'mutual_information')
+    }
+    return {
+        name: value[0].float().cpu().numpy()
+        for name, value in found.items()
+        if isinstance(value, Tensor) and value.dim() == 3
+    }
+
+
 def attention_figure(
     image: np.ndarray,
-    attention: np.ndarray,
+    attention: np.ndarray | None,
     quantized: np.ndarray | None,
     predictions: np.ndarray,
     bits: np.ndarray | None = None,
+    uncertainty: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Image, attention, quantised attention, information and predictions
-    side by side.
+    """Image, attention, quantised attention, information, predictions and
+    their uncertainty side by side.
 
     Args:
         image: ``(H, W, 3)`` RGB.
-        attention: ``(H, W)``, the mean map, averaged over levels.
+        attention: ``(H, W)``, the mean map, averaged over levels, or None.
         quantized: ``(H, W)``, of the finest level, or None.
         predictions: ``(H, W, 3)`` RGB, the image with what was found.
         bits: ``(H, W)``, what an information gate lets through of each
             pixel, or None. Its title has the sum too.
+        uncertainty: of :func:`uncertainty_maps`.
 
     Returns:
         RGB picture; colour bars span each map's true range, which the
         titles print.
     """
-    panels = [('image', image), ('attention', attention)]
+    panels = [('image', image)]
+    if attention is not None:
+        panels.append(('attention', attention))
     if quantized is not None:
         panels.append(('quantised', quantized))
     if bits is not None:
         panels.append(('information (bits a pixel)', bits))
     panels.append(('predictions', predictions))
+    for name, values in (uncertainty or {}).items():
+        panels.append((f'{name.replace("_", " ")} (nats)', values))
     height = 3.2 * image.shape[0] / image.shape[1]
     size = (3.6 * len(panels), height + 0.8)
     figure = Figure(figsize=size, dpi=110, layout='constrained')
@@ -171,17 +191,24 @@ def picture(
         score_thr: detections below are not drawn.
 
     Raises:
-        ValueError: if the model has no attention.
+        ValueError: if the model has no attention, and its predictions no
+            map of their uncertainty.
     """
-    if not maps:
+    uncertainty = uncertainty_maps(sample)
+    if not maps and not uncertainty:
         raise ValueError(
             'the model has no AttentiveBottleneck, so there is no map to draw'
         )
-    bits = bits_on_image(maps, index, sample.metainfo)
+    attention = quantized = bits = None
+    if maps:
+        attention = mean_over_levels(maps, index, sample.metainfo).numpy()
+        quantized = finest_quantized(maps, index, sample.metainfo)
+        bits = bits_on_image(maps, index, sample.metainfo)
     return attention_figure(
         image,
-        mean_over_levels(maps, index, sample.metainfo).numpy(),
-        finest_quantized(maps, index, sample.metainfo),
+        attention,
+        quantized,
         draw_predictions(visualizer, image, sample, score_thr),
         None if bits is None else bits.numpy(),
+        uncertainty,
     )

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mmaib.aux_losses import AuxLossMixin
 from mmaib.checks import one_of
 from mmaib.draws import mean_over_draws
+from mmaib.evaluation.map_geometry import stitched, windows
 from mmaib.layers import AIBNeck, AttentiveBottleneck, LatentEncoder
 from mmaib.registry import MODELS
+from mmaib.uncertainty import combine
 
 from .aib_uper_head import AIBUPerHead
 
@@ -39,6 +45,8 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
             ``EncoderDecoder``. With ``test_draws`` the backbone runs once in
             each window, all draws pass neck and head as one batch, and
             logits are averaged; the noise is seeded anew in each window.
+            Probabilities and uncertainty are running sums over draws that
+            are brought to the size of the image one by one.
 
     Raises:
         ValueError: if a field is out of range, or asks for draws or a KL
@@ -54,6 +62,8 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
         self, *args: Any, kl_on: str | None = 'latent', **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        # of the windows of a prediction, while it is made
+        self._measured: list[dict[str, Tensor]] | None = None
         self._check_one_class()
         self._weigh_kl(one_of('kl_on', kl_on, ('latent', 'map', 'both', None)))
 
@@ -98,6 +108,74 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
         self, inputs: Tensor, batch_img_metas: list[dict]
     ) -> Tensor:
         """Logits of images or windows, averaged over draws if there are."""
+        batch = len(inputs)
         with self.test_draws.open(inputs.device):
-            logits = super().encode_decode(inputs, batch_img_metas)
-        return mean_over_draws(logits, len(inputs))
+            if self.test_draws.mean_logits:
+                logits = super().encode_decode(inputs, batch_img_metas)
+                return mean_over_draws(logits, batch)
+            drawn = self.decode_head.forward(self.extract_feat(inputs))
+
+            def resized(logits: Tensor) -> Tensor:
+                return self.decode_head.predict_by_feat(
+                    logits, batch_img_metas
+                )
+
+            # one draw after the other at the size of the image
+            logits, measures = combine(
+                map(resized, drawn.split(batch)),
+                lambda: resized(mean_over_draws(drawn, batch)),
+            )
+        if self._measured is not None:
+            self._measured.append(measures)
+        return logits
+
+    def predict(
+        self, inputs: Tensor, data_samples: list | None = None
+    ) -> list:
+        """mmseg's; with ``test_draws.uncertainty`` maps ``entropy`` and
+        ``mutual_information`` beside the logits, in nats a pixel of the
+        original image. Of windows that overlap they are the mean."""
+        if not self.test_draws.uncertainty:
+            return super().predict(inputs, data_samples)
+        self._measured = []
+        try:
+            samples = super().predict(inputs, data_samples)
+            measures = self._whole(self._measured, *inputs.shape[2:])
+        finally:
+            self._measured = None
+        # the host's own way from the padded batch to the image
+        empty = data_samples and [
+            SegDataSample(metainfo=sample.metainfo) for sample in data_samples
+        ]
+        maps = self.postprocess_result(
+            torch.stack([*measures.values()], dim=1), empty
+        )
+        for sample, own in zip(samples, maps):
+            for name, value in zip(measures, own.seg_logits.data):
+                sample.set_data({name: PixelData(data=value[None])})
+        return samples
+
+    def _whole(
+        self, parts: list[dict[str, Tensor]], height: int, width: int
+    ) -> dict[str, Tensor]:
+        """Maps ``(N, H, W)`` of whole images from those of their windows."""
+        if self.test_cfg.get('mode') != 'slide':
+            return parts[0]
+        crop, stride = self.test_cfg['crop_size'], self.test_cfg['stride']
+        size = (height, width)
+        boxes = windows(size, crop, stride)
+        return {
+            name: stitched(
+                [part[name][:, None] for part in parts], boxes, size
+            )[:, 0]
+            for name in parts[0]
+        }
+
+    def check_probabilities(self) -> None:
+        head = self.decode_head
+        if type(head).predict is not BaseDecodeHead.predict:
+            raise ValueError(
+                "test_draws with uncertainty or average='probabilities' "
+                'needs a decode head whose forward() gives logits alone, got '
+                f'{type(head).__name__}, which has a predict() of its own'
+            )

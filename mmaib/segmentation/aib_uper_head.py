@@ -60,6 +60,8 @@ class AIBUPerHead(UPerHead):
         ValueError: if a field is out of range.
     """
 
+    behind_features = ('fpn_bottleneck', 'encoder', 'conv_seg')
+
     def __init__(
         self,
         *args: Any,

@@ -66,6 +66,8 @@ def test_every_config_trains_and_predicts(path):
         expected |= MAP | (MAP_KL if 'deeplab' in path.stem else LATENT)
     if path.stem.startswith(('gate', 'readout')):
         expected |= MAP | GATE
+    if path.stem.startswith('latent-stage2'):
+        expected |= LATENT
     if '-qt' in path.stem:
         expected |= ANCHORS
     assert set(losses) == expected

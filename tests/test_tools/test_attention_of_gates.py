@@ -1,5 +1,5 @@
-"""Pictures and files of a gate's information, from a checkpoint that nothing
-was trained of."""
+"""Pictures and files of a gate's information and of uncertainty, from
+checkpoints that nothing was trained of."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,11 @@ from mmaib.testing import segmentation as seg
 
 ATTENTION = REPOSITORY / 'tools' / 'analysis_tools' / 'attention.py'
 GATE = CONFIGS / 'sample' / 'gate_upernet_lite0_1xb8-500_digits-128x128.py'
+STAGE2 = (
+    CONFIGS
+    / 'sample'
+    / 'latent-stage2_upernet_lite0_1xb4-200_camvid-320x240.py'
+)
 SLIDE = [
     '--cfg-options', 'model.test_cfg.mode=slide',
     'model.test_cfg.crop_size=(96,96)', 'model.test_cfg.stride=(32,32)',
@@ -37,4 +42,26 @@ def test_information_is_drawn_and_kept(run, data, tmp_path, options):
     assert bits.shape == (128, 128)
     assert np.isfinite(bits).all()
     assert bits.sum() > 1
+    assert (tmp_path / 'maps' / '0000.png').stat().st_size > 10_000
+
+
+def test_uncertainty_is_drawn_and_kept_without_any_map(run, data, tmp_path):
+    cfg = seg.config(STAGE2)
+    cfg.model.backbone.pretrained = False
+    checkpoint = tmp_path / 'model.pth'
+    classes = dict(classes=[*'abcdefghijk'], palette=[[0, 0, 9]] * 11)
+    state = dict(state_dict=seg.build(cfg).state_dict())
+    torch.save(dict(state, meta=dict(dataset_meta=classes)), checkpoint)
+    run(
+        ATTENTION, STAGE2, checkpoint, data / 'digits' / 'img_dir' / 'val',
+        '--max-images', 1, '--out', tmp_path / 'maps', '--cfg-options',
+        'model.test_draws.latent=2',
+    )  # fmt: skip
+    entropy, mutual = (
+        np.load(tmp_path / 'maps' / f'0000.{name}.npy')
+        for name in ('entropy', 'mutual_information')
+    )
+    assert entropy.shape == mutual.shape == (128, 128)
+    assert (entropy > mutual).all()
+    assert mutual.max() > 0
     assert (tmp_path / 'maps' / '0000.png').stat().st_size > 10_000

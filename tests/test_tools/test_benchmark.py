@@ -69,3 +69,20 @@ def test_a_device_that_is_not_there(run, tool):
     out = run(REPOSITORY / 'tools' / tool, '--device', 'cuda:99', check=False)
     assert out.returncode == 2
     assert "argument --device: 'cuda:99': " in out
+
+
+def test_what_uncertainty_costs(run, tmp_path):
+    out = tmp_path / 'benchmark.md'
+    run(
+        REPOSITORY / 'tools' / 'benchmark.py', '--size', 96, 128,
+        '--seg-size', 64, 64, '--rounds', 1, '--only', 'uncertainty',
+        '--out', out,
+    )  # fmt: skip
+    rows = read_rows(out)
+    for model in ('detector', 'segmentor'):
+        assert float(rows[f'{model}, mean'][0]) == 1
+        for count in (4, 8, 16):
+            for kind in ('averaged', 'with uncertainty'):
+                row = rows[f'{model}, L_z = {count}, {kind}']
+                assert float(row[0]) > 0.5
+                assert float(row[2]) >= 0

@@ -37,6 +37,7 @@ from mmaib.hooks.visualization import (
     classifier_input,
     is_classified,
     picture,
+    uncertainty_maps,
 )
 from mmaib.layers import capture_attention
 from mmaib.reliability.launch import device_argument
@@ -117,6 +118,8 @@ def draw(
     bits = bits_on_image(maps, 0, sample.metainfo)
     if bits is not None:
         np.save(out / f'{path.stem}.bits.npy', bits.numpy())
+    for name, values in uncertainty_maps(sample).items():
+        np.save(out / f'{path.stem}.{name}.npy', values)
     for level, captured in enumerate(maps):
         stem = f'{path.stem}.level{level}'
         np.save(out / f'{stem}.npy', captured.mean[0, 0].cpu().numpy())

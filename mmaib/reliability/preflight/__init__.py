@@ -2,7 +2,13 @@
 
 from .data import check_annotations, check_data
 from .model import check_batch, check_collects, check_host, check_runner
-from .weights import check_checkpoint, check_resume, check_weights, take_seed
+from .weights import (
+    check_checkpoint,
+    check_frozen,
+    check_resume,
+    check_weights,
+    take_seed,
+)
 
 __all__ = [
     'check_annotations',
@@ -10,6 +16,7 @@ __all__ = [
     'check_checkpoint',
     'check_collects',
     'check_data',
+    'check_frozen',
     'check_host',
     'check_resume',
     'check_runner',

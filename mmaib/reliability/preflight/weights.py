@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import find_latest_checkpoint
+from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from torch import Tensor, nn
 
 from mmaib.reliability.checkpoint import read_checkpoint
@@ -100,6 +100,69 @@ def take_seed(cfg: Any) -> None:
             level=logging.WARNING,
         )
     cfg.randomness = {**randomness, 'seed': seed}
+
+
+def check_frozen(cfg: Any, model: nn.Module) -> None:
+    """Refuse to freeze a host that the checkpoint is not of: what it lacks
+    would stay at random for good. What learns and is not in it is told.
+
+    Args:
+        cfg: the experiment's config.
+        model: as the Runner built it; it is given the weights, as the
+            Runner will once more.
+
+    Raises:
+        ValueError: if there is no checkpoint to start from, or naming the
+            layers that it lacks or that have another shape in it.
+    """
+    bare: Any = model.module if is_model_wrapper(model) else model
+    frozen = getattr(bare, 'freeze_host', False)
+    if not frozen or cfg.get('resume'):
+        return
+    asked, path = f'model.freeze_host={frozen!r}', cfg.get('load_from')
+    if not path:
+        if (cfg.get('model') or {}).get('init_cfg'):
+            return  # a whole model may be loaded by it
+        raise ValueError(
+            f'{asked} keeps a trained host as it is, and there is none: '
+            "--cfg-options load_from=CHECKPOINT, of the host's own config"
+        )
+    read = CheckpointLoader.load_checkpoint(path, 'cpu')
+    state = {
+        name.removeprefix('module.'): value
+        for name, value in read.get('state_dict', read).items()
+    }
+    try:
+        missing, unused = bare.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes, a line each
+        lines = [f'{line.strip()}' for line in str(error).splitlines()[1:]]
+        raise ValueError(_of_another(asked, path, lines)) from error
+    learning = bare.learning_layers()
+    names = tuple(
+        f'{name}.'
+        for name, module in bare.named_modules()
+        if any(module is layer for layer in learning)
+    )
+    lacking = [name for name in missing if not name.startswith(names)]
+    if lacking:
+        lines = [f'{name} is not in it' for name in lacking]
+        raise ValueError(_of_another(asked, path, lines))
+    told = f"load_from '{path}'"
+    if missing:
+        told += f'; new, and start anew: {", ".join(missing)}'
+    if unused:
+        told += f'; in it, and not in the model: {", ".join(unused)}'
+    print_log(told, logger='current')
+
+
+def _of_another(asked: str, path: str, lines: list[str]) -> str:
+    more = len(lines) - 12
+    return (
+        f"{asked}: load_from '{path}' is of another architecture:\n  "
+        + '\n  '.join(lines[:12])
+        + (f'\n  and {more} more' if more > 0 else '')
+        + "\nTake a checkpoint of the config that this one's _base_ is."
+    )
 
 
 def check_resume(cfg: Any, model: nn.Module) -> None:

@@ -1,0 +1,196 @@
+"""Whether a model's probabilities are true, and whether it errs where it is
+unsure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# what a probability of 0 counts as, so that one sure error costs a finite NLL
+SMALLEST = torch.finfo(torch.float32).tiny
+
+
+def bin_sums(confidence: Tensor, correct: Tensor, bins: int) -> Tensor:
+    """What a reliability diagram is made of; sums over batches are those of
+    all their predictions.
+
+    Args:
+        confidence: ``(n,)``, in [0, 1].
+        correct: ``(n,)``, bool: whether what was predicted is so.
+        bins: equal in width, closed below; the last one has 1 too.
+
+    Returns:
+        ``(3, bins)`` in double: how many predictions, the sum of their
+        confidences, and how many are correct.
+
+    Example:
+        >>> bin_sums(torch.tensor([0.25, 1.0]), torch.tensor([1, 1]), 2)
+        tensor([[1.0000, 1.0000],
+                [0.2500, 1.0000],
+                [1.0000, 1.0000]], dtype=torch.float64)
+    """
+    confidence = confidence.double()
+    index = (confidence * bins).long().clamp(0, bins - 1)
+    return grouped_sums(index, confidence, correct, bins)
+
+
+def grouped_sums(
+    index: Tensor, confidence: Tensor, correct: Tensor, groups: int
+) -> Tensor:
+    """:func:`bin_sums` of bins that are numbered already."""
+    columns = torch.ones_like(confidence), confidence, correct.double()
+    sums = torch.zeros(3, groups, dtype=torch.double, device=index.device)
+    return sums.index_add_(1, index, torch.stack(columns).double())
+
+
+def calibration_errors(sums: Tensor) -> tuple[float, float]:
+    r"""Expected and maximum calibration error (Guo et al., *On Calibration of
+    Modern Neural Networks*, ICML 2017).
+
+    .. math::
+        ECE = \sum_b \frac{n_b}{n} |acc_b - conf_b|, \quad
+        MCE = \max_b |acc_b - conf_b|
+
+    Args:
+        sums: of :func:`bin_sums`; empty bins count for nothing.
+
+    Example:
+        >>> confidence = torch.tensor([0.25, 0.75, 0.75])
+        >>> correct = torch.tensor([False, True, True])
+        >>> calibration_errors(bin_sums(confidence, correct, 2))
+        (0.25, 0.25)
+
+    Raises:
+        ValueError: if every bin is empty.
+    """
+    count, confidence, correct = sums[:, sums[0] > 0]
+    if not len(count):
+        raise ValueError('calibration_errors: no prediction in any bin')
+    gap = (confidence - correct).abs()
+    return float(gap.sum() / count.sum()), float((gap / count).max())
+
+
+class RiskCoverage(NamedTuple):
+    """The error among the predictions that a model is surest of.
+
+    Attributes:
+        coverage: the share of the predictions that are kept, ``(g,)``, at
+            every level of the uncertainty.
+        risk: the share of errors among them, ``(g,)``.
+        area: the mean risk over all coverages k / n, AURC (Geifman et al.,
+            ICLR 2019); of predictions that are equally uncertain the mean
+            over their orders.
+    """
+
+    coverage: Tensor
+    risk: Tensor
+    area: float
+
+
+def risk_coverage(
+    uncertainty: Tensor, errors: Tensor, counts: Tensor | None = None
+) -> RiskCoverage:
+    """The risk-coverage curve of predictions, or of groups of them that
+    share an uncertainty.
+
+    Args:
+        uncertainty: ``(n,)``.
+        errors: ``(n,)``, 0 or 1, or how many of a group.
+        counts: of each group, ``(n,)``; 1 by default.
+
+    Example:
+        >>> risk_coverage(torch.tensor([0.9, 0.1]), torch.tensor([1, 0])).area
+        0.25
+
+    Raises:
+        ValueError: if there is no prediction.
+    """
+    if not len(uncertainty):
+        raise ValueError('risk_coverage: no predictions')
+    counts = torch.ones_like(errors) if counts is None else counts
+    levels, index = uncertainty.unique(return_inverse=True)
+    sums = torch.zeros(2, len(levels), dtype=torch.double)
+    sums.index_add_(1, index, torch.stack([counts, errors]).double())
+    count, error = sums
+    seen, found = sums.cumsum(1)
+    before, found_before = seen - count, found - error
+    # the sum over j = 1..m of (e + r j / m) / (n + j) in closed form
+    rate = error / count
+    harmonic = torch.digamma(seen + 1) - torch.digamma(before + 1)
+    area = (error + (found_before - rate * before) * harmonic).sum() / seen[-1]
+    return RiskCoverage(seen / seen[-1], found / seen, float(area))
+
+
+def scoring_rules(log_probs: Tensor, labels: Tensor) -> Tensor:
+    r"""Negative log-likelihood and Brier score, sums over predictions.
+
+    .. math::
+        NLL = -\log p_y, \quad Brier = \sum_c (p_c - [c = y])^2
+
+    Args:
+        log_probs: ``(n, C)``.
+        labels: ``(n,)``.
+
+    Returns:
+        ``(2,)`` in double.
+
+    Example:
+        >>> probs = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+        >>> scoring_rules(log_of(probs), torch.tensor([0, 0]))
+        tensor([0.6931, 0.5000], dtype=torch.float64)
+    """
+    log_probs = log_probs.double()
+    probs = log_probs.exp()
+    true = log_probs.gather(1, labels[:, None])[:, 0]
+    brier = probs.square().sum(1) - 2 * true.exp() + 1
+    return torch.stack([-true.sum(), brier.sum()])
+
+
+def log_of(probs: Tensor) -> Tensor:
+    """Their logarithm; what is 0 counts as the smallest float."""
+    return probs.double().clamp(min=SMALLEST).log()
+
+
+def box_overlaps(
+    boxes: Tensor, others: Tensor, of_first: bool = False
+) -> Tensor:
+    """Intersection over union ``(n, m)`` of boxes ``(n, 4)`` and ``(m, 4)``,
+    or over the area of the first."""
+    low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    common = (high - low).clamp(min=0).prod(-1)
+    area, other = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (boxes, others))
+    whole = area[:, None].expand_as(common)
+    if not of_first:
+        whole = whole + other[None] - common
+    return common / whole.clamp(min=SMALLEST)
+
+
+def true_positives(
+    boxes: Tensor, scores: Tensor, true_boxes: Tensor, iou_thr: float
+) -> Tensor:
+    """Which detections of one class are right, as COCO's evaluation has it:
+    from the highest score on, each takes the box that it overlaps most among
+    those not yet taken.
+
+    Args:
+        boxes: ``(n, 4)``.
+        scores: ``(n,)``.
+        true_boxes: ``(m, 4)``.
+        iou_thr: the least overlap.
+
+    Returns:
+        ``(n,)``, bool.
+    """
+    right = torch.zeros(len(boxes), dtype=torch.bool)
+    overlaps = box_overlaps(boxes, true_boxes)
+    if not overlaps.numel():
+        return right
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        best, j = overlaps[i].max(0)
+        if best >= iou_thr:
+            right[i] = True
+            overlaps[:, j] = -1.0
+    return right

@@ -1,0 +1,384 @@
+"""Calibration held against brute force, sklearn and COCO's own matching."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from sklearn.metrics import log_loss
+
+from mmaib.evaluation import (
+    CalibrationMetric,
+    DetectionCalibrationMetric,
+    bin_sums,
+    calibration_errors,
+    risk_coverage,
+)
+from mmaib.evaluation.calibration import true_positives
+from mmaib.testing import classification as cls
+from mmaib.testing import detection as det
+from mmaib.testing import segmentation as seg
+
+
+def brute_force(confidence, right, bins):
+    """ECE and MCE, a bin and a prediction at a time."""
+    gaps, total = [], 0.0
+    for b in range(bins):
+        inside = [
+            (c, r)
+            for c, r in zip(confidence, right)
+            if b / bins <= c < (b + 1) / bins or (c == 1 and b == bins - 1)
+        ]
+        if inside:
+            gap = abs(sum(c - r for c, r in inside)) / len(inside)
+            gaps.append(gap)
+            total += gap * len(inside)
+    return total / len(confidence), max(gaps)
+
+
+@pytest.mark.parametrize('bins', [1, 7, 15])
+def test_errors_are_those_of_a_loop(bins):
+    confidence = torch.rand(300, dtype=torch.double) ** 3  # and empty bins
+    confidence[:5] = 1.0
+    right = torch.rand(300) < confidence.sqrt()
+    expected = brute_force(confidence.tolist(), right.tolist(), bins)
+    sums = bin_sums(confidence, right, bins)
+    assert calibration_errors(sums) == pytest.approx(expected)
+    # the same in parts
+    parts = [
+        bin_sums(c, r, bins)
+        for c, r in zip(confidence.split(77), right.split(77))
+    ]
+    assert torch.allclose(sum(parts), sums)
+
+
+def test_no_prediction_has_no_error():
+    with pytest.raises(ValueError, match='no prediction'):
+        calibration_errors(bin_sums(torch.zeros(0), torch.zeros(0), 15))
+    with pytest.raises(ValueError, match='no prediction'):
+        risk_coverage(torch.zeros(0), torch.zeros(0))
+
+
+def test_risk_coverage_is_the_mean_over_the_orders_of_ties():
+    uncertainty = torch.tensor([0.5, 0.1, 0.5, 0.5, 0.9, 0.9])
+    errors = torch.tensor([1.0, 0, 0, 1, 0, 1])
+    areas = []
+    for order in itertools.permutations(range(6)):
+        if (uncertainty[list(order)].diff() < 0).any():
+            continue
+        found = errors[list(order)].cumsum(0)
+        areas.append(float((found / torch.arange(1, 7)).mean()))
+    curve = risk_coverage(uncertainty, errors)
+    assert curve.area == pytest.approx(np.mean(areas))
+    assert torch.allclose(curve.coverage, torch.tensor([1, 4, 6]).double() / 6)
+    expected = torch.tensor([0, 0.5, 0.5], dtype=torch.double)
+    assert torch.allclose(curve.risk, expected)
+    # groups of equal uncertainty, told as groups
+    groups = risk_coverage(
+        torch.tensor([0.1, 0.5, 0.9]),
+        torch.tensor([0.0, 2, 1]),
+        torch.tensor([1.0, 3, 2]),
+    )
+    assert groups.area == pytest.approx(curve.area)
+
+
+def classified(probs, labels, **uncertainties):
+    return [
+        dict(
+            pred_score=score,
+            gt_label=label[None],
+            **{name: value[i] for name, value in uncertainties.items()},
+        )
+        for i, (score, label) in enumerate(zip(probs, labels))
+    ]
+
+
+def measured(metric, samples):
+    metric.process({}, samples)
+    found = metric.evaluate(len(samples))
+    return {k.removeprefix('calibration/'): v for k, v in found.items()}
+
+
+def test_a_classifiers_figures(tmp_path):
+    probs = torch.randn(200, 5).mul(2).softmax(1)
+    labels = torch.multinomial(probs.sqrt(), 1)[:, 0]
+    entropy = -(probs * probs.log()).sum(1)
+    found = measured(
+        CalibrationMetric(out_dir=str(tmp_path)),
+        classified(probs, labels, entropy=entropy),
+    )
+    confidence, predicted = probs.double().max(1)
+    right = predicted == labels
+    ece, mce = brute_force(confidence.tolist(), right.tolist(), 15)
+    onehot = torch.eye(5)[labels]
+    order = (1 - confidence).argsort()
+    risks = (~right)[order].double().cumsum(0) / torch.arange(1, 201)
+    by_entropy = (~right)[entropy.argsort()].double().cumsum(0)
+    assert found == pytest.approx(
+        dict(
+            ece=ece,
+            mce=mce,
+            nll=log_loss(labels, probs.double(), labels=range(5)),
+            brier=float((probs - onehot).square().sum(1).mean()),
+            accuracy=float(right.double().mean()),
+            aurc=float(risks.mean()),
+            aurc_entropy=float((by_entropy / torch.arange(1, 201)).mean()),
+        ),
+        rel=1e-5,
+    )
+    for name in ('reliability', 'risk_coverage'):
+        assert (tmp_path / f'{name}.png').stat().st_size > 1000
+
+
+def test_perfectly_calibrated_and_always_sure():
+    # of ten at 0.7 seven are right, so each bin's gap is 0
+    probs = torch.tensor([[0.7, 0.3]]).repeat(10, 1)
+    labels = torch.tensor([0] * 7 + [1] * 3)
+    found = measured(CalibrationMetric(), classified(probs, labels))
+    assert found['ece'] == pytest.approx(0, abs=1e-6)
+    assert found['aurc'] == pytest.approx(0.3)
+    sure = torch.tensor([[1.0, 0.0]]).repeat(10, 1)
+    found = measured(CalibrationMetric(), classified(sure, labels))
+    assert (found['ece'], found['mce']) == pytest.approx((0.3, 0.3))
+    assert found['brier'] == pytest.approx(0.6)
+    # sure of the wrong class costs much, but not infinitely much
+    tiny = torch.finfo(torch.float32).tiny
+    assert found['nll'] == pytest.approx(-0.3 * math.log(tiny))
+
+
+def segmented(logits, labels, **maps):
+    maps = {name: dict(data=value[None]) for name, value in maps.items()}
+    return dict(
+        seg_logits=dict(data=logits), gt_sem_seg=dict(data=labels[None]),
+        **maps,
+    )  # fmt: skip
+
+
+def test_a_pixel_counts_as_an_image_does():
+    logits, images = 3 * torch.randn(2, 4, 6, 9), []
+    for one in logits:
+        labels = torch.randint(0, 4, (6, 9))
+        labels[0, :3] = 255
+        images.append((one, labels))
+    found = measured(
+        CalibrationMetric(), [segmented(*image) for image in images]
+    )
+    kept = [
+        (one.flatten(1).T[labels.flatten() != 255], labels[labels != 255])
+        for one, labels in images
+    ]
+    probs = torch.cat([one for one, _ in kept]).softmax(1)
+    labels = torch.cat([labels for _, labels in kept])
+    assert len(labels) == 2 * (54 - 3)
+    expected = measured(CalibrationMetric(), classified(probs, labels))
+    assert found == pytest.approx(expected, rel=5e-3)
+    exact = [name for name in found if name != 'aurc']
+    assert {n: found[n] for n in exact} == pytest.approx(
+        {n: expected[n] for n in exact}
+    )
+
+
+def test_one_output_channel_is_a_probability_by_then():
+    p = torch.rand(1, 3, 4)
+    labels = torch.randint(0, 2, (3, 4))
+    both = torch.cat([1 - p, p]).log()
+    found = measured(CalibrationMetric(), [segmented(p, labels)])
+    expected = measured(CalibrationMetric(), [segmented(both, labels)])
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_pixels_without_a_label_have_no_figure():
+    labels = torch.full((3, 4), 255)
+    assert measured(
+        CalibrationMetric(), [segmented(torch.randn(2, 3, 4), labels)]
+    ) == {}  # fmt: skip
+
+
+def test_levels_of_pixels_tell_sure_ones_apart():
+    """Their AURC is close to the exact one though nearly all are sure."""
+    logits = torch.randn(3, 80, 80) * 12
+    labels = logits.argmax(0)
+    wrong = torch.rand(80, 80) < (1 - logits.softmax(0).amax(0)) + 0.01
+    labels[wrong] = (labels[wrong] + 1) % 3
+    found = measured(CalibrationMetric(), [segmented(logits, labels)])
+    confidence = logits.double().softmax(0).amax(0).flatten()
+    exact = risk_coverage(1 - confidence, wrong.flatten().double()).area
+    assert found['aurc'] == pytest.approx(exact, rel=0.02)
+    assert exact < 0.5 * float(wrong.double().mean())
+
+
+def image(boxes, scores, labels, true_boxes, true_labels, ignored=(), **more):
+    """A detector's sample, as evaluators get it."""
+
+    def of(boxes, labels, **fields):
+        boxes = torch.as_tensor(boxes).reshape(-1, 4).float()
+        labels = torch.as_tensor(labels).long()
+        return InstanceData(bboxes=boxes, labels=labels, **fields)
+
+    return dict(
+        pred_instances=of(boxes, labels, scores=torch.as_tensor(scores)),
+        gt_instances=of(true_boxes, true_labels),
+        ignored_instances=of(ignored, [0] * len(ignored)),
+        ori_shape=(100, 200),
+        **more,
+    )
+
+
+def test_detections_are_matched_as_coco_does():
+    annotations, results, images = [], [], []
+    for i in range(6):
+        true = torch.rand(8, 2).mul(50)
+        true = torch.cat([true, true + 10 + 30 * torch.rand(8, 2)], dim=1)
+        boxes = torch.cat([true, true, true]) + 5 * torch.randn(24, 4)
+        boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        images.append((boxes, torch.rand(24), true))
+        crowds = [False] * 8
+        for (left, top, right, bottom), _ in zip(true.tolist(), crowds):
+            box = [left, top, right - left, bottom - top]
+            annotations.append(
+                dict(id=len(annotations) + 1, image_id=i, category_id=1,
+                     bbox=box, area=box[2] * box[3], iscrowd=0)
+            )  # fmt: skip
+        for box, score in zip(boxes.tolist(), images[-1][1].tolist()):
+            left, top, right, bottom = box
+            box = [left, top, right - left, bottom - top]
+            results.append(
+                dict(image_id=i, category_id=1, bbox=box, score=score)
+            )
+    coco = COCO()
+    coco.dataset = dict(
+        images=[dict(id=i) for i in range(6)],
+        annotations=annotations,
+        categories=[dict(id=1)],
+        info={},
+    )
+    coco.createIndex()
+    evaluation = COCOeval(coco, coco.loadRes(results), 'bbox')
+    evaluation.params.iouThrs = np.array([0.5])
+    evaluation.evaluate()
+    for i, (boxes, scores, true) in enumerate(images):
+        theirs = evaluation.evalImgs[i]['dtMatches'][0] > 0
+        ours = true_positives(boxes, scores, true, 0.5)
+        order = scores.argsort(descending=True, stable=True)
+        assert ours[order].tolist() == theirs.tolist()
+        assert 3 < ours.sum() <= 8
+
+
+def test_a_detectors_figures(tmp_path):
+    # right, another class, one box twice, on a crowd, too low a score
+    boxes = [
+        [0, 0, 20, 20], [0, 0, 20, 20], [50, 50, 90, 90], [50, 50, 90, 91],
+        [150, 0, 160, 10], [0, 0, 20, 20],
+    ]  # fmt: skip
+    scores = [0.95, 0.85, 0.62, 0.68, 0.98, 0.1]
+    labels = [0, 1, 0, 0, 0, 0]
+    sample = image(
+        boxes, scores, labels, [[0, 0, 20, 20], [50, 50, 90, 90]], [0, 0],
+        ignored=[[140, 0, 200, 60]],
+    )  # fmt: skip
+    stds = torch.tensor([0.0, 0.3, 0.2, 0.1, 0.5, 0.6])
+    sample['pred_instances'].score_std = stds
+    metric = DetectionCalibrationMetric(
+        num_bins=10, min_samples=1, out_dir=str(tmp_path)
+    )
+    found = measured(metric, [sample])
+    kept, right = [0.95, 0.85, 0.62, 0.68], [1, 0, 0, 1]
+    aurc = np.mean([0, 1 / 2, 1 / 3, 2 / 4])
+    aurc_std = np.mean([0, 0, 1 / 3, 2 / 4])
+    assert found == pytest.approx(
+        dict(
+            d_ece=(0.05 + 0.85 + abs(0.62 + 0.68 - 1)) / 4,
+            d_mce=0.85,
+            # of its fifths both pairs share one, where they lie too
+            d_ece_box=(abs(0.95 + 0.85 - 1) + abs(0.62 + 0.68 - 1)) / 4,
+            nll=log_loss(right, kept),
+            brier=np.mean([(s - r) ** 2 for s, r in zip(kept, right)]),
+            precision=0.5,
+            aurc=aurc,
+            aurc_score_std=aurc_std,
+        ),
+        rel=1e-5,
+    )
+    assert (tmp_path / 'reliability.png').stat().st_size > 1000
+    # bins of fewer detections than it asks for do not count
+    sparse = measured(DetectionCalibrationMetric(), [sample])
+    assert 'd_ece_box' not in sparse
+
+
+def test_scores_that_lie_by_where_a_box_is():
+    """Right on the left and wrong on the right: true on average, and found
+    by the position alone."""
+    samples = []
+    for i in range(200):
+        left = i % 2 * 100
+        box = [left + 20, 40, left + 40, 60]
+        samples.append(
+            image([box], [0.55], [0], [box] if left else [[0, 0, 5, 5]], [0])
+        )
+    found = measured(DetectionCalibrationMetric(), samples)
+    assert found['d_ece'] == pytest.approx(0.05)
+    assert found['d_ece_box'] == pytest.approx((0.45 + 0.55) / 2)
+    # seven more elsewhere are a bin too small to tell: no error, and a share
+    for _ in range(7):
+        samples.append(image([[0, 0, 90, 90]], [0.55], [0], [], []))
+    found = measured(DetectionCalibrationMetric(), samples)
+    assert found['d_ece_box'] == pytest.approx(0.5 * 200 / 207)
+
+
+def test_no_detections_at_all(tmp_path):
+    empty = image([], [], [], [[0, 0, 5, 5]], [0])
+    metric = DetectionCalibrationMetric(out_dir=str(tmp_path))
+    assert measured(metric, [empty, empty]) == {}
+    assert not [*tmp_path.iterdir()]
+    full = image([[0, 0, 5, 5]], [0.9], [0], [[0, 0, 5, 5]], [0])
+    assert measured(metric, [empty, full])['precision'] == 1
+    nothing_there = image([[0, 0, 5, 5]], [0.9], [0], [], [])
+    assert measured(metric, [nothing_there])['precision'] == 0
+
+
+def test_samples_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match='a detector has'):
+        CalibrationMetric().process({}, [image([], [], [], [], [])])
+    with pytest.raises(ValueError, match='needs pred_instances'):
+        DetectionCalibrationMetric().process(
+            {}, classified(torch.ones(1, 2), torch.zeros(1).long())
+        )
+    twice = dict(pred_score=torch.ones(2) / 2, gt_label=torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match='one gt_label'):
+        CalibrationMetric().process({}, [twice])
+
+
+@pytest.mark.parametrize(
+    ('kind', 'field'),
+    [
+        (CalibrationMetric, 'num_bins'),
+        (DetectionCalibrationMetric, 'num_bins'),
+        (DetectionCalibrationMetric, 'min_samples'),
+    ],
+)
+def test_bad_fields(kind, field):
+    with pytest.raises(ValueError, match=f'{field} must be >= 1'):
+        kind(**{field: 0})
+
+
+@pytest.mark.parametrize('host', [cls, seg, det])
+def test_in_a_test_of_each_host(host, new_runner):
+    """Predictions as the hosts' own loops hand them over."""
+    kind = 'Detection' if host is det else ''
+    fields = dict(score_thr=0.0) if host is det else {}
+    metric = dict(type=f'mmaib.{kind}CalibrationMetric', **fields)
+    model = det.detector() if host is det else host.make()
+    data = host.inputs()
+    if host is det:
+        for sample in data['data_samples']:
+            size = sample.img_shape
+            sample.set_metainfo(dict(ori_shape=size, scale_factor=(1.0, 1.0)))
+    runner = new_runner(model, data, test_evaluator=metric)
+    found = runner.test()
+    error = 'd_ece' if host is det else 'ece'
+    assert 0 <= found[f'calibration/{error}'] <= 1
+    assert math.isfinite(found['calibration/nll'])

@@ -1,0 +1,267 @@
+"""The calibration study: what it trains, measures and tabulates."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from imagecorruptions import get_corruption_names
+from mmengine.config import Config
+
+from mmaib.testing import CONFIGS, REPOSITORY
+
+TOOL = REPOSITORY / 'tools' / 'analysis_tools' / 'calibration.py'
+SAMPLE = CONFIGS / 'sample'
+PLAIN = SAMPLE / 'vgg16_x0.125_1xb128-16e_cifar10-subset.py'
+STAGE2 = SAMPLE / 'vgg16-latent-stage2_x0.125_1xb128-8e_cifar10-subset.py'
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    import calibration
+
+    yield calibration
+    for name in ('calibration', 'study'):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Ten classes of twelve images to train on and two to test."""
+    from PIL import Image
+
+    for split, count in (('train', 12), ('test', 2)):
+        for c in range(10):
+            folder = tmp_path / 'data' / 'cifar10_subset' / split / str(c)
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = np.random.randint(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f'{i}.jpg')
+    monkeypatch.setenv('MMAIB_DATA', str(tmp_path / 'data'))
+    return tmp_path
+
+
+@pytest.fixture
+def command(tool, monkeypatch):
+    def run(*args):
+        line = ['calibration.py', *map(str, args)]
+        monkeypatch.setattr(sys, 'argv', line)
+        tool.main()
+
+    return run
+
+
+class Trainings:
+    """Stands in for `tools/train.py`: leaves a checkpoint of the first
+    step."""
+
+    def __init__(self, tool):
+        self.tool, self.commands = tool, []
+
+    def __call__(self, command, **kwargs):
+        from mmengine.registry import MODELS, init_default_scope
+
+        if command[0] == 'git':
+            return SimpleNamespace(stdout='abc123\n')
+        self.commands.append(command)
+        options = command[command.index('--cfg-options') + 1 :]
+        cfg = self.tool.merged(command[2], options)
+        init_default_scope('mmpretrain')
+        cfg.model.data_preprocessor = cfg.data_preprocessor
+        torch.manual_seed(cfg.randomness.seed)
+        model = MODELS.build(cfg.model)
+        if cfg.get('load_from'):
+            start = torch.load(cfg.load_from)['state_dict']
+            model.load_state_dict(start, strict=False)
+        work_dir = self.tool.Path(command[command.index('--work-dir') + 1])
+        path = work_dir / 'epoch_1.pth'
+        torch.save(dict(state_dict=model.state_dict()), path)
+        (work_dir / 'last_checkpoint').write_text(f'{path}\n')
+        log = work_dir / '1' / 'vis_data' / 'scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text('{"loss": 1.0, "time": 1.0}\n')
+        return SimpleNamespace(returncode=0)
+
+
+@pytest.fixture
+def trainings(tool, monkeypatch):
+    own = Trainings(tool)
+    fake = SimpleNamespace(run=own, STDOUT=-2)
+    monkeypatch.setattr(tool.study, 'subprocess', fake)
+    return own
+
+
+def study_of(data, *more):
+    return (
+        PLAIN, STAGE2, '--out', data / 'out', '--jobs', 1, '--kl-weights',
+        0.3, 1, '--draws', 3, '--severities', 1, 5, '--corruptions',
+        'gaussian_noise', 'contrast', '--seeds', 1, 2, *more,
+    )  # fmt: skip
+
+
+ARMS = {
+    'plain', 'temperature', 'stage2-no-noise', 'stage2-kl-0.3', 'stage2-kl-1'
+}  # fmt: skip
+
+
+def test_a_study_from_start_to_table(data, command, trainings, capsys):
+    records = data / 'records'
+    ood = data / 'data' / 'cifar10_subset' / 'train' / '3'
+    command(*study_of(data, '--records', records, '--ood', ood))
+    assert len(trainings.commands) == 2 * 4
+    # each second stage from the plain run of its seed
+    for run in trainings.commands[2:]:
+        seed = 2 if 'randomness.seed=2' in run else 1
+        start = data / 'out' / 'plain' / f'seed_{seed}' / 'epoch_1.pth'
+        assert f'load_from={start}' in run
+    control = [r for r in trainings.commands if 'model.train_draws=mean' in r]
+    assert len(control) == 2
+    assert all('model.head.latent.beta=0' in run for run in control)
+    # without the tenth that the temperature is fitted on
+    child = Config.fromfile(trainings.commands[0][2])
+    indices = child.train_dataloader.dataset.indices
+    assert len(indices) == 108
+    assert not {0, 10, 110} & {*indices}
+    kept = {path.name for path in records.iterdir()}
+    assert kept == {f'{a}.seed_{s}.json' for a in ARMS for s in (1, 2)}
+    found = {
+        path.name: json.loads(path.read_text())['metrics']
+        for path in records.iterdir()
+    }
+    plain, scaled = (
+        found[f'{name}.seed_1.json'] for name in ('plain', 'temperature')
+    )
+    # a temperature changes no label, and is fitted on no test image
+    for where in ('clean', 'gaussian_noise-5', 'contrast-1', 'shift'):
+        assert plain[f'{where}/accuracy'] == scaled[f'{where}/accuracy']
+    assert scaled['temperature'] != 1
+    assert plain['clean/nll'] != scaled['clean/nll']
+    four = [
+        plain[f'{name}-{severity}/ece']
+        for name in ('gaussian_noise', 'contrast')
+        for severity in (1, 5)
+    ]
+    assert plain['shift/ece'] == pytest.approx(np.mean(four))
+    assert 'clean/aurc_entropy' not in plain
+    drawn = found['stage2-kl-1.seed_1.json']
+    assert {
+        'clean/aurc_mutual_information', 'ood/auroc_entropy'
+    } <= drawn.keys()  # fmt: skip
+    # at the first step, the control is the plain classifier
+    control = found['stage2-no-noise.seed_2.json']
+    assert control['clean/nll'] == pytest.approx(
+        found['plain.seed_2.json']['clean/nll']
+    )
+    text = (data / 'out' / 'calibration.md').read_text()
+    assert text.count('Paired differences') == 3
+    # again: nothing is trained, nor measured
+    before = len(trainings.commands)
+    capsys.readouterr()
+    command(*study_of(data, '--records', records, '--ood', ood))
+    assert len(trainings.commands) == before
+    assert 'measure' not in capsys.readouterr().out
+    # elsewhere, of the records alone
+    command(
+        PLAIN, STAGE2, '--out', data / 'elsewhere', '--records', records,
+        '--seeds', 1, 2, '--kl-weights', 0.3, 1, '--report-only',
+    )  # fmt: skip
+    again = (data / 'elsewhere' / 'calibration.md').read_text()
+    assert again.split('Command')[0] == text.split('Command')[0]
+
+
+def test_corruptions_are_the_same_whenever_they_are_made(tool, tmp_path):
+    pixels = np.random.randint(0, 256, (3, 32, 32, 3), np.uint8)
+    for name in get_corruption_names('common'):
+        first, second = (
+            tool.corrupted(pixels, name, 3, tmp_path / folder)
+            for folder in 'ab'
+        )
+        assert np.array_equal(first, second), name
+        assert (first != pixels).mean() > 0.05, name
+
+
+def test_a_temperature_is_that_of_a_grid(tool):
+    logits = 5 * torch.randn(400, 6, dtype=torch.double)
+    labels = torch.multinomial((logits / 2.5).softmax(1), 1)[:, 0]
+    log_probs = logits.log_softmax(1)
+
+    def nll(t):
+        return torch.nn.functional.cross_entropy(log_probs / t, labels)
+
+    grid = np.linspace(0.5, 5, 2000)
+    best = grid[np.argmin([float(nll(t)) for t in grid])]
+    found = tool.fitted_temperature(log_probs, labels)
+    assert found == pytest.approx(best, abs=0.01)
+    assert found == pytest.approx(2.5, rel=0.25)
+
+
+def test_figures_are_the_metrics(tool):
+    from mmaib.evaluation import CalibrationMetric
+
+    probs = torch.randn(60, 4).softmax(1)
+    labels = torch.randint(0, 4, (60,))
+    metric = CalibrationMetric()
+    samples = [
+        dict(pred_score=score, gt_label=label[None])
+        for score, label in zip(probs, labels)
+    ]
+    metric.process({}, samples)
+    theirs = {
+        name.removeprefix('calibration/'): value
+        for name, value in metric.evaluate(60).items()
+    }
+    ours = tool.figures({'log_probs': tool.log_of(probs)}, labels)
+    assert ours == pytest.approx(theirs)
+
+
+def test_an_interval_is_that_of_the_mean_over_seeds(tool):
+    values = np.random.default_rng(1).normal(2.0, 1.0, 200)
+    low, high = tool.interval(values)
+    half = 1.96 * values.std() / np.sqrt(200)
+    assert low == pytest.approx(values.mean() - half, abs=0.02)
+    assert high == pytest.approx(values.mean() + half, abs=0.02)
+    assert tool.difference([0.1, 0.2, 0.3]).endswith('*')
+    assert not tool.difference([-0.1, 0.2, 0.0]).endswith('*')
+    assert tool.difference([0.1]) == '+0.1000'
+    assert tool.difference([]) == 'not run'
+
+
+def test_the_table_pairs_seeds(tool):
+    records = {
+        'plain': {s: {'clean/ece': 0.1 * s} for s in (1, 2, 3)},
+        'temperature': {s: {'clean/ece': 0.05} for s in (1, 2, 3)},
+        'stage2-no-noise': {},
+        'stage2-kl-1': {s: {'clean/ece': 0.1 * s - 0.02} for s in (1, 3)},
+    }
+    lines = tool.table(records).splitlines()
+    assert lines[0] == '| arm | seeds | ECE |'
+    assert lines[2] == '| plain | 1, 2, 3 | 0.2000 ± 0.1000 |'
+    assert lines[4] == '| stage two without noise | not run | not run |'
+    to_plain = lines[lines.index('Paired differences to plain:') + 2 :]
+    (row,) = [x for x in to_plain if 'kl-1' in x][:1]
+    assert row.endswith('-0.0200 [-0.0200, -0.0200] * |')
+
+
+@pytest.mark.parametrize(
+    ('more', 'message'),
+    [
+        (('--corruptions', 'rain'), 'choose from gaussian_noise'),
+        (('--kl-weights', 0), '--kl-weights must be > 0'),
+        (('--draws', 1), '--draws must be >= 2, got 1'),
+        (('--max-images', 0), '--max-images must be >= 1'),
+        (('--seeds', 1, 1), '--seeds must differ'),
+    ],
+)
+def test_bad_arguments(command, capsys, tmp_path, more, message):
+    with pytest.raises(SystemExit):
+        command(PLAIN, STAGE2, '--out', tmp_path, *more)
+    assert message in capsys.readouterr().err
+
+
+def test_a_second_config_that_is_no_second_stage(command, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        command(PLAIN, PLAIN, '--out', tmp_path)
+    assert "freeze_host must be 'features'" in capsys.readouterr().err
