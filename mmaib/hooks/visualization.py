@@ -9,6 +9,7 @@ from typing import Any
 
 import mmcv
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.visualization import Visualizer
@@ -150,6 +151,25 @@ def attention_figure(
         figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """The map in colours over the image.
+
+    Args:
+        image: ``(H, W, 3)`` RGB.
+        attention: ``(H, W)``. Colours span its range, or 0.05 around it
+            where that is less: a flat map looks flat.
+
+    Returns:
+        ``(H, W, 3)`` RGB, uint8.
+    """
+    low, high = float(attention.min()), float(attention.max())
+    spare = max(0.05 - (high - low), 0) / 2
+    scaled = (attention - low + spare) / (high - low + 2 * spare)
+    colours = colormaps['viridis'](scaled)[..., :3] * 255
+    grey = image.mean(-1, keepdims=True)
+    return (0.45 * grey + 0.55 * colours).round().astype(np.uint8)
 
 
 def picture(

@@ -2,17 +2,27 @@
 
     python tools/analysis_tools/attention.py CONFIG CHECKPOINT IMAGES --out DIR
 
-For each image DIR gets NAME.png (image, attention, quantised attention,
-information, predictions), NAME.level0.npy ... with the raw mean map of each
-level and, behind a quantiser, NAME.level0.quantized.npy. An information gate
-adds NAME.bits.npy, the bits that pass of each pixel as the picture has them,
-all levels together: their sum is the image's. Of a segmentor that slides a
-window over the image, the raw maps are those of the whole image, in pixels of
-the resized image. A classifier's maps are drawn on what it saw.
+IMAGES is an image or a folder; without it the test images of CONFIG are drawn
+in their order, beside their ground truth. For each image DIR gets NAME.png
+(image, attention, quantised attention, information, predictions),
+NAME.level0.npy ... with the raw mean map of each level and, behind a
+quantiser, NAME.level0.quantized.npy. An information gate adds NAME.bits.npy,
+the bits that pass of each pixel as the picture has them, all levels together:
+their sum is the image's. Of a segmentor that slides a window over the image,
+the raw maps are those of the whole image, in pixels of the resized image. A
+classifier's maps are drawn on what it saw.
+
+NAME.overlay.jpg is the map over the image, and scores.json says of each image
+what `mmaib.AttentionMetric` says of all, and how well the host's answer fits
+the ground truth. `tools/analysis_tools/report.py` makes a gallery of them if
+DIR lies in the work dir.
 """
 
 import argparse
+import json
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +33,7 @@ from mmengine.config import Config, DictAction
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import (
+    DATASETS,
     MODELS,
     VISUALIZERS,
     init_default_scope,
@@ -32,10 +43,17 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
-from mmaib.evaluation.map_geometry import bits_on_image, whole_maps
+from mmaib.evaluation import AttentionMetric
+from mmaib.evaluation.agreement import to_truth
+from mmaib.evaluation.map_geometry import (
+    bits_on_image,
+    mean_over_levels,
+    whole_maps,
+)
 from mmaib.hooks.visualization import (
     classifier_input,
     is_classified,
+    overlay,
     picture,
 )
 from mmaib.layers import capture_attention
@@ -94,35 +112,76 @@ def loadable(pipeline: Compose, path: Path) -> dict[str, Any]:
     return dict(img=image, img_shape=size, ori_shape=size)
 
 
+def of_files(
+    pipeline: Compose, source: Path
+) -> tuple[int, Iterator[tuple[str, Any]]]:
+    """How many images there are, and each one's path and data.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    paths = images(source)
+    return len(paths), (
+        (str(p), pipeline(loadable(pipeline, p))) for p in paths
+    )
+
+
+def of_test_set(cfg: Config) -> tuple[int, Iterator[tuple[str, Any]]]:
+    """The same of the config's test images, with their ground truth."""
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+
+    def read() -> Iterator[tuple[str, Any]]:
+        for number in range(len(dataset)):
+            data = dataset[number]
+            path = data['data_samples'].get('img_path')
+            yield path or f'sample_{number:05d}', data
+
+    return len(dataset), read()
+
+
+def metric_of(cfg: Config) -> AttentionMetric:
+    """With the fields that the config's AttentionEvalHook gives it."""
+    hooks = [*cfg.get('default_hooks', {}).values()]
+    for hook in [*hooks, *cfg.get('custom_hooks', [])]:
+        if hook and hook.get('type') == 'mmaib.AttentionEvalHook':
+            return AttentionMetric(**hook.get('metric') or {})
+    return AttentionMetric()
+
+
 @torch.no_grad()
 def draw(
     model: Any,
     visualizer: Visualizer,
-    pipeline: Compose,
-    path: Path,
-    out: Path,
+    metric: AttentionMetric,
+    path: str,
+    data: Any,
+    name: Path,
     score_thr: float,
-) -> None:
-    """Write the picture and the raw maps of one image."""
-    data: Any = pseudo_collate([pipeline(loadable(pipeline, path))])
+) -> dict[str, float]:
+    """Write the pictures and the raw maps of one image; its scores."""
+    data = pseudo_collate([data])
     with capture_attention(model) as captured_maps:
         sample = model.test_step(data)[0].cpu()
     maps = whole_maps(model, captured_maps, sample.metainfo)
     if is_classified(sample):
         image, sample = classifier_input(model, data['inputs'], sample)
     else:
-        image = mmcv.imread(str(path), channel_order='rgb')
+        image = mmcv.imread(path, channel_order='rgb')
     drawn = picture(visualizer, maps, image, sample, score_thr=score_thr)
-    mmcv.imwrite(drawn[..., ::-1], str(out / f'{path.stem}.png'))
+    mmcv.imwrite(drawn[..., ::-1], f'{name}.png')
+    attention = mean_over_levels(maps, 0, sample.metainfo).numpy()
+    mmcv.imwrite(overlay(image, attention)[..., ::-1], f'{name}.overlay.jpg')
     bits = bits_on_image(maps, 0, sample.metainfo)
     if bits is not None:
-        np.save(out / f'{path.stem}.bits.npy', bits.numpy())
+        np.save(f'{name}.bits.npy', bits.numpy())
     for level, captured in enumerate(maps):
-        stem = f'{path.stem}.level{level}'
-        np.save(out / f'{stem}.npy', captured.mean[0, 0].cpu().numpy())
+        stem = f'{name}.level{level}'
+        np.save(f'{stem}.npy', captured.mean[0, 0].cpu().numpy())
         if captured.quantized is not None:
             quantized = captured.quantized[0, 0].cpu().numpy()
-            np.save(out / f'{stem}.quantized.npy', quantized)
+            np.save(f'{stem}.quantized.npy', quantized)
+    known = {**sample.metainfo, **sample.to_dict()}
+    return {**metric.scores(maps, 0, known), **to_truth(known, score_thr)}
 
 
 def main() -> None:
@@ -131,7 +190,12 @@ def main() -> None:
     )
     parser.add_argument('config')
     parser.add_argument('checkpoint')
-    parser.add_argument('images', type=Path, help='an image or a folder')
+    parser.add_argument(
+        'images',
+        type=Path,
+        nargs='?',
+        help="an image or a folder; default: the config's test images",
+    )
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--score-thr', type=float, default=0.3)
     parser.add_argument('--max-images', type=int, help='the first so many')
@@ -147,16 +211,41 @@ def main() -> None:
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    model, visualizer = load(cfg, args.checkpoint, args.device)
     try:
-        paths = images(args.images)[: args.max_images]
+        count, found = (
+            of_files(test_pipeline(cfg), args.images)
+            if args.images
+            else of_test_set(cfg)
+        )
     except FileNotFoundError as error:
         sys.exit(str(error))
-    model, visualizer = load(cfg, args.checkpoint, args.device)
+    count = min(count, args.max_images or count)
     args.out.mkdir(parents=True, exist_ok=True)
-    pipeline = test_pipeline(cfg)
-    for path in track_iter_progress(paths):
-        draw(model, visualizer, pipeline, path, args.out, args.score_thr)
-    print(f'\n{len(paths)} pictures in {args.out}')
+    metric = metric_of(cfg)
+    scores: dict[str, dict] = {}
+    for path, data in track_iter_progress((islice(found, count), count)):
+        name = Path(path).stem
+        if name in scores:  # of another folder
+            name = f'{Path(path).parent.name}_{name}'
+        scores[name] = draw(
+            model,
+            visualizer,
+            metric,
+            path,
+            data,
+            args.out / name,
+            args.score_thr,
+        )
+    (args.out / 'scores.json').write_text(
+        json.dumps(
+            dict(
+                config=args.config, checkpoint=args.checkpoint, images=scores
+            ),
+            indent=1,
+        )
+    )
+    print(f'\n{count} pictures in {args.out}')
 
 
 if __name__ == '__main__':
