@@ -115,8 +115,8 @@ def to_truth(
     """How well the host's own answer for an image fits its ground truth.
 
     Args:
-        sample: a host's data sample with predictions and ground truth, or
-            its ``to_dict()``.
+        sample: ``to_dict()`` of a host's data sample, with predictions and
+            ground truth.
         score_thr: detections below do not count.
 
     Returns:
@@ -147,7 +147,7 @@ def between(
     IoU. Of detectors: :func:`box_agreement`, 0 if the sets of classes differ.
 
     Args:
-        sample: a host's data sample with predictions, or its ``to_dict()``.
+        sample: ``to_dict()`` of a host's data sample, with predictions.
         other: the same image's, after a change.
         score_thr: detections below do not count.
     """
