@@ -23,10 +23,9 @@ CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 AP = 'coco/bbox_mAP'
 
 
-def write_run(folder, seed, ap, name='aib', maps=True, cut='\n{"loss": 1.'):
+def write_run(work_dir, seed, ap, name='aib', maps=True, cut='\n{"loss": 1.'):
     """A run's work dir, as MMEngine leaves it, with a line cut off."""
     steps = (10, 20, 30)
-    work_dir = folder / name / f'seed_{seed}'
     log = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
     log.parent.mkdir(parents=True)
     lines = []
@@ -76,8 +75,11 @@ SCORES = {
 @pytest.fixture
 def study(tmp_path):
     for seed, ap in ((1, 0.5), (2, 0.54)):
-        write_run(tmp_path, seed, ap, 'plain', maps=False)
-        work_dir = write_run(tmp_path, seed, ap + 0.01)
+        plain = tmp_path / 'plain' / f'seed_{seed}'
+        write_run(plain, seed, ap, 'plain', maps=False)
+        work_dir = write_run(
+            tmp_path / 'aib' / f'seed_{seed}', seed, ap + 0.01
+        )
     write_pictures(work_dir, SCORES)
     return tmp_path
 
@@ -147,7 +149,7 @@ def test_nothing_is_fetched_and_links_lead_somewhere(study):
 
 
 def test_a_run_in_progress(tmp_path):
-    work_dir = write_run(tmp_path, 1, 0.5)
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
     run = runs.read_run(work_dir)
     # the line that was cut is left out
     assert run.training['anchors_used'] == {10: 1.0, 20: 2.0, 30: 3.0}
@@ -160,7 +162,7 @@ def test_a_run_in_progress(tmp_path):
 
 
 def test_a_resumed_run_counts_a_step_once(tmp_path):
-    work_dir = write_run(tmp_path, 1, 0.5)
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
     log = work_dir / '20260102_000000' / 'vis_data' / 'scalars.json'
     log.parent.mkdir(parents=True)
     log.write_text(json.dumps(dict(loss=9.0, iter=20, step=20)))
@@ -168,7 +170,7 @@ def test_a_resumed_run_counts_a_step_once(tmp_path):
 
 
 def test_a_test_inside_a_run_is_the_run_s(tmp_path):
-    work_dir = write_run(tmp_path, 1, 0.5)
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
     log = work_dir / 'evaluation' / '20260103_000000' / 'vis_data'
     log.mkdir(parents=True)
     (log / 'scalars.json').write_text(
@@ -178,6 +180,17 @@ def test_a_test_inside_a_run_is_the_run_s(tmp_path):
     (run,) = runs.find_runs([tmp_path])
     assert run.metrics[AP] == 0.7
     assert run.metrics[f'causal/flatten/{AP}'] == 0.2
+
+
+def test_a_training_inside_a_run_s_folder_is_a_run(tmp_path):
+    """As the demo keeps the host of its readout."""
+    write_run(tmp_path / 'demo', 1, 0.5)
+    write_run(tmp_path / 'demo' / 'host', 1, 0.6, 'plain', maps=False)
+    groups = runs.grouped(runs.find_runs([tmp_path / 'demo']))
+    assert [(g.label, g.values(AP)) for g in groups] == [
+        ('plain', [0.6]),
+        ('aib', [0.5]),
+    ]
 
 
 def test_records_of_our_results():
@@ -216,7 +229,7 @@ def test_the_worst_images_come_first_and_are_what_fits(study):
 
 
 def test_without_pictures_the_page_tells_how_to_draw_them(tmp_path):
-    work_dir = write_run(tmp_path, 1, 0.5)
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
     log = next(work_dir.glob('*/vis_data/scalars.json'))
     log.write_text(json.dumps(dict(loss=1.0, iter=1, attention_mean=0.5)))
     (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_1.pth')

@@ -105,6 +105,8 @@ def read_run(path: Path) -> Run:
             series.setdefault(name, {})[step] = value
     # a test of a checkpoint, such as the demo's
     for log in sorted(path.glob('*/*/vis_data/scalars.json')):
+        if _trained(log.parents[2]):
+            continue
         for entry in entries(log):
             run.metrics.update(_numbers(entry))
         for found in log.parents[1].glob('*.json'):
@@ -138,7 +140,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         logs = folder.rglob('vis_data/scalars.json')
         dirs = {log.parents[2] for log in logs}
         # a test inside a run's folder belongs to the run
-        own = sorted(d for d in dirs if not dirs & {*d.parents})
+        own = sorted(d for d in dirs if _trained(d) or not dirs & {*d.parents})
         found = {path.resolve(): read_run(path) for path in own}
         known = {(r.name, r.seed) for r in found.values()}
         for path in sorted(folder.rglob('*.seed_*.json')):
@@ -152,6 +154,12 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
             )
         runs.update(found)
     return [*runs.values()]
+
+
+def _trained(folder: Path) -> bool:
+    """Whether a work dir has the log of a training, not of a test alone."""
+    logs = folder.glob('*/vis_data/scalars.json')
+    return any('loss' in entry for log in logs for entry in entries(log))
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
