@@ -122,6 +122,7 @@ def whole_maps(
             for part, (rows, columns) in zip(scores, boxes):
                 box = (rows.stop - rows.start, columns.stop - columns.start)
                 quantized[..., rows, columns] = resize(part, box, 'nearest')
+        stds = [part.std for part in parts if part.std is not None]
         stitched.append(
             CapturedMap(
                 parts[0].name,
@@ -137,6 +138,8 @@ def whole_maps(
                     _stitched(x, boxes, size, spread)
                     for x in zip(*(part.bits for part in parts))
                 ],
+                _stitched(stds, boxes, size) if stds else None,
+                parts[0].anchors,
             )
         )
     return stitched

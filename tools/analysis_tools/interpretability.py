@@ -49,7 +49,8 @@ from mmaib.layers import AttentiveBottleneck
 from mmaib.reliability.launch import device_argument
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from analysis_tools.attention import images, load, of_test_set
+from analysis_tools.attention import load
+from analysis_tools.image_sources import images, of_test_set
 from study import CHANGES, METRICS, markdown
 
 PATCH_SIDE = 32
@@ -94,12 +95,13 @@ def model_argument(text: str) -> tuple[Path, Path]:
 
 
 def read_patches(source: Path | None) -> list[Tensor]:
-    """The first hundred images, small, RGB."""
+    """The first hundred images, small, in the order of channels that the
+    hosts load files in, BGR."""
     if source is None:
         return []
     paths = images(source)[:100]
     size = (PATCH_SIDE, PATCH_SIDE)
-    read = (mmcv.imread(str(p), channel_order='rgb') for p in paths)
+    read = (mmcv.imread(str(path)) for path in paths)
     return [
         torch.from_numpy(mmcv.imresize(image, size)).permute(2, 0, 1)
         for image in read
@@ -117,6 +119,8 @@ def measure(
     count, found = of_test_set(cfg)
     comparisons, deviations = [], []
     for number, (_, data) in zip(range(args.max_images or count), found):
+        if number == 0 and 'img_path' not in data['data_samples']:
+            patches = [p.flip(0) for p in patches]  # arrays are RGB
         rows, deviation = compare_modified(
             model, data, number, patches, args.score_thr
         )
