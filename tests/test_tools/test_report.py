@@ -2,6 +2,7 @@
 in a browser."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -228,6 +229,25 @@ def test_the_worst_images_come_first_and_are_what_fits(study):
     }
 
 
+def test_a_run_in_progress_shows_what_its_hook_drew(tmp_path):
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
+    folder = next(work_dir.glob('*/vis_data')) / 'vis_image'
+    folder.mkdir()
+    for step, level in ((10, 50), (200, 100)):
+        pixels = np.full((24, 32, 3), level, np.uint8)
+        path = folder / f'attention_tile_3_{step}.png'
+        Image.fromarray(pixels).save(path)
+        os.utime(path, (step, step))
+    (run,) = runs.find_runs([tmp_path])
+    assert run.snapshots == {'tile_3': folder / 'attention_tile_3_200.png'}
+    cards, _ = report.pictures(runs.grouped([run]), 48)
+    assert [card.name for card in cards] == ['tile_3']
+    assert 'data-name="tile_3"' in report.render([tmp_path], 48)
+    write_pictures(work_dir, SCORES)
+    cards, _ = report.pictures(runs.grouped(runs.find_runs([tmp_path])), 48)
+    assert 'tile_3' not in {card.name for card in cards}
+
+
 def test_without_pictures_the_page_tells_how_to_draw_them(tmp_path):
     work_dir = write_run(tmp_path / 'run', 1, 0.5)
     log = next(work_dir.glob('*/vis_data/scalars.json'))
@@ -270,38 +290,37 @@ def test_charts_of_hard_series():
     assert {y for _, y in many} == {2.0}
 
 
-# Clicks what a reader would click, and writes down what he would then see.
+# Clicks what a reader would click, and writes down what he would then see. The
+# page's `load` event waits for the picture that is opened.
 VISITOR = """
 <script>
+const seen = {errors: window.seenErrors};
+const names = () => [...document.querySelectorAll('#cards figure')]
+  .map((card) => card.dataset.name);
+const visited = document.getElementById('viewer');
+const text = () => document.getElementById('viewing').textContent;
+seen.first = names();
+const by = document.getElementById('sort');
+by.value = 'auc'; by.dispatchEvent(new Event('change'));
+seen.auc = names();
+document.getElementById('order').click();
+seen.highest = names();
+document.querySelector('#cards button').click();
+seen.open = visited.open;
+seen.viewing = text();
+visited.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));
+seen.next = text();
 addEventListener('load', () => {
-  const seen = {errors: window.seenErrors};
-  const names = () => [...document.querySelectorAll('#cards figure')]
-    .map((card) => card.dataset.name);
-  const viewer = document.getElementById('viewer');
-  seen.first = names();
-  const sort = document.getElementById('sort');
-  sort.value = 'auc'; sort.dispatchEvent(new Event('change'));
-  seen.auc = names();
-  document.getElementById('order').click();
-  seen.highest = names();
-  document.querySelector('#cards button').click();
-  seen.open = viewer.open;
-  seen.viewing = document.getElementById('viewing').textContent;
-  viewer.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));
-  seen.next = document.getElementById('viewing').textContent;
-  const large = viewer.querySelector('img');
-  large.decode().then(() => {
-    seen.size = [large.naturalWidth, large.naturalHeight];
-    document.getElementById('close').click();
-    seen.closed = !viewer.open;
-    const legend = document.querySelector('.legend button[data-group="1"]');
-    legend.click();
-    seen.lines = [0, 1].map((group) =>
-      [...document.querySelectorAll('.line.g' + group)]
-        .filter((line) => line.getBoundingClientRect().width > 0).length);
-    seen.wider = document.documentElement.scrollWidth > innerWidth;
-    document.body.innerHTML = '<pre>' + JSON.stringify(seen) + '</pre>';
-  });
+  const image = visited.querySelector('img');
+  seen.size = [image.naturalWidth, image.naturalHeight];
+  document.getElementById('close').click();
+  seen.closed = !visited.open;
+  document.querySelector('.legend button[data-group="1"]').click();
+  seen.lines = [0, 1].map((group) =>
+    [...document.querySelectorAll('.line.g' + group)]
+      .filter((line) => line.getBoundingClientRect().width > 0).length);
+  seen.wider = document.documentElement.scrollWidth > innerWidth;
+  document.body.innerHTML = '<pre>' + JSON.stringify(seen) + '</pre>';
 });
 </script>
 """
@@ -323,8 +342,8 @@ def test_in_a_browser(study, width):
         [
             CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu',
             f'--user-data-dir={study / "profile"}', '--dump-dom',
-            f'--window-size={width},900', '--virtual-time-budget=10000',
-            '--enable-logging=stderr', path.as_uri(),
+            f'--window-size={width},900', '--enable-logging=stderr',
+            path.as_uri(),
         ],
         capture_output=True,
         text=True,

@@ -38,6 +38,7 @@ MEGABYTES = 10  # of pictures; the page has a third more as text
 MONITORS = (
     'attention_', 'anchor', 'info_', 'gate_', 'kl_', 'beta_factor',
 )  # fmt: skip
+OF_DATA = ('attention/area', 'attention/auc_centre')
 # what a gallery is sorted by, the lowest first
 SCORES = {
     'host/F1': "boxes' F1",
@@ -89,37 +90,45 @@ def pictures(
     waiting = []
     for number, group in enumerate(groups):
         for run in group.runs:
-            for folder in run.pictures:
-                found = json.loads((folder / 'scores.json').read_text())
-                scored = sorted(
-                    found['images'].items(), key=lambda item: worst(item[1])
-                )
-                for rank, (name, scores) in enumerate(scored):
-                    label = group.label
-                    if len(group.runs) > 1:
-                        label += f', seed {run.seed}'
-                    waiting.append(
-                        (rank, number, label, folder / name, scores)
-                    )
+            label = group.label
+            if len(group.runs) > 1:
+                label += f', seed {run.seed}'
+            for rank, (name, scores, *files) in enumerate(images_of(run)):
+                waiting.append((rank, number, label, name, scores, files))
     # the worst of each run before the second worst of any
     waiting.sort(key=lambda item: item[:2])
     cards: list[Picture] = []
     room = megabytes * 1e6
-    for rank, number, label, path, scores in waiting:
+    for rank, number, label, name, scores, (small, large) in waiting:
         if rank >= per_run or room <= 0:
             continue
-        card = Picture(
-            path.name,
-            label,
-            number,
-            scores,
-            data_uri(path.with_name(f'{path.name}.overlay.jpg'), 320),
-            data_uri(path.with_name(f'{path.name}.png'), 1500),
-        )
-        room -= len(card.small) + len(card.large)
-        cards.append(card)
+        uris = data_uri(small, 320), data_uri(large, 1500)
+        cards.append(Picture(name, label, number, scores, *uris))
+        room -= sum(map(len, uris))
     cards.sort(key=lambda card: worst(card.scores))
     return cards, len(waiting) - len(cards)
+
+
+def images_of(
+    run: Run,
+) -> list[tuple[str, dict[str, float], Path, Path]]:
+    """Name, scores, overlay and all panels, worst first; of a run that was
+    not looked at yet, what an AttentionVisHook drew while it trained."""
+    found = []
+    for folder in run.pictures:
+        scored = json.loads((folder / 'scores.json').read_text())['images']
+        for name, scores in scored.items():
+            stem = folder / name
+            found.append(
+                (
+                    name,
+                    scores,
+                    stem.with_name(f'{name}.overlay.jpg'),
+                    stem.with_name(f'{name}.png'),
+                )
+            )
+    found.sort(key=lambda item: worst(item[1]))
+    return found or [(n, {}, p, p) for n, p in run.snapshots.items()]
 
 
 def worst(scores: dict[str, float]) -> float:
@@ -206,10 +215,11 @@ def attention_table(groups: Sequence[Group]) -> Table | None:
                 if {name, metric} <= run.metrics.keys()
             ]
             row.append(cell(lost) if lost else '-')
+        missing = '-' if any(map(group.values, there)) else 'no map'
         for name in there:
             values = group.values(name)
             digits = 0 if 'bits' in name else 3
-            row.append(cell(values, digits) if values else 'no map')
+            row.append(cell(values, digits) if values else missing)
         areas += group.values('attention/area')
         rows.append(row)
     uniform = {'attention/auc': '0.500', 'attention/contrast': '0.000'}
@@ -278,7 +288,8 @@ def curves(groups: Sequence[Group]) -> dict[str, str]:
     evaluation = [
         name
         for name in series_names(groups, 'evaluation')
-        if name in METRICS or name.startswith('attention/')
+        if name in METRICS
+        or (name.startswith('attention/') and name not in OF_DATA)
     ]
     losses = [name for name in training if 'loss' in name]
     monitors = [

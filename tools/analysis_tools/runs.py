@@ -32,6 +32,9 @@ class Run:
         metrics: what it ended with, or has reached.
         config: None of a record.
         pictures: folders with a ``scores.json``.
+        snapshots: the newest picture that an AttentionVisHook made of each
+            image, by its name.
+        facts: the record, if there is one.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict)
     config: Config | None = None
     pictures: list[Path] = field(default_factory=list)
+    snapshots: dict[str, Path] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -82,10 +86,14 @@ def read_run(path: Path) -> Run:
     """A run from its work dir, from what is there so far."""
     logs = sorted(path.glob('*/vis_data/scalars.json'))
     record = _json(path / 'record.json')
-    config = _config([path.glob('*.py'), path.glob('*/vis_data/config.py')])
-    names = [*path.glob('*.py')]
+    # the newest, where a work dir was used for several
+    names = sorted(path.glob('*.py'), key=_changed)
+    dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))]
+    config = None
+    if dumped:
+        config = Config.fromfile(dumped[-1], import_custom_modules=False)
     run = Run(
-        record.get('config') or (names[0].stem if names else path.name),
+        record.get('config') or (names[-1].stem if names else path.name),
         path,
         record.get('seed', _seed(path, config)),
         record.get('options', []),
@@ -113,6 +121,10 @@ def read_run(path: Path) -> Run:
             run.metrics.update(_numbers(_json(found)))
     run.state = _state(path, config, logs, step, epoch)
     run.pictures = sorted(p.parent for p in path.glob('*/scores.json'))
+    images = path.glob('*/vis_data/vis_image/attention_*_*.png')
+    for image in sorted(images, key=_changed):
+        name = image.stem.removeprefix('attention_').rpartition('_')[0]
+        run.snapshots[name] = image
     return run
 
 
@@ -251,10 +263,8 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _config(sources: Iterable[Iterable[Path]]) -> Config | None:
-    for path in (p for source in sources for p in sorted(source)):
-        return Config.fromfile(path, import_custom_modules=False)
-    return None
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _seed(path: Path, config: Config | None) -> int | None:
