@@ -18,7 +18,7 @@ from mmaib.testing import REPOSITORY
 
 TOOLS = REPOSITORY / 'tools'
 sys.path.insert(0, str(TOOLS))
-from analysis_tools import charts, report, runs  # noqa: E402
+from analysis_tools import charts, gallery, report, runs  # noqa: E402
 
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 AP = 'coco/bbox_mAP'
@@ -216,13 +216,13 @@ def test_a_folder_without_a_run(tmp_path):
 
 def test_the_worst_images_come_first_and_are_what_fits(study):
     groups = runs.grouped(runs.find_runs([study]))
-    cards, left_out = report.pictures(groups, per_run=2)
+    cards, left_out = gallery.pictures(groups, per_run=2)
     assert [card.name for card in cards] == ['bad', 'middle']
     assert left_out == 1
-    cards, left_out = report.pictures(groups, 48, megabytes=1e-6)
+    cards, left_out = gallery.pictures(groups, 48, megabytes=1e-6)
     assert [card.name for card in cards] == ['bad']
-    cards, _ = report.pictures(groups, 48)
-    failures = report.failures(cards, worst_of=2)
+    cards, _ = gallery.pictures(groups, 48)
+    failures = gallery.failures(cards, worst_of=2)
     assert {k: [c.name for c in v] for k, v in failures.items()} == {
         'host/F1': ['bad', 'middle'],
         'auc': ['middle', 'bad'],
@@ -240,11 +240,11 @@ def test_a_run_in_progress_shows_what_its_hook_drew(tmp_path):
         os.utime(path, (step, step))
     (run,) = runs.find_runs([tmp_path])
     assert run.snapshots == {'tile_3': folder / 'attention_tile_3_200.png'}
-    cards, _ = report.pictures(runs.grouped([run]), 48)
+    cards, _ = gallery.pictures(runs.grouped([run]), 48)
     assert [card.name for card in cards] == ['tile_3']
     assert 'data-name="tile_3"' in report.render([tmp_path], 48)
     write_pictures(work_dir, SCORES)
-    cards, _ = report.pictures(runs.grouped(runs.find_runs([tmp_path])), 48)
+    cards, _ = gallery.pictures(runs.grouped(runs.find_runs([tmp_path])), 48)
     assert 'tile_3' not in {card.name for card in cards}
 
 
