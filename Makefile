@@ -5,11 +5,13 @@ VENV := $(shell tools/setup_env.sh --path)
 # Two OpenMP threads beside another busy process are slower than one.
 THREADS := PYTHONPATH='$(CURDIR)' OMP_NUM_THREADS=1
 RUN := $(THREADS) '$(VENV)/bin/python'
+DOCS_ENV := $(VENV)-docs
+SITE ?= build/docs
 PYTEST := $(RUN) -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env demo demo-baseline demo-seg test test-slow \
-	test-gpu test-openmmlab lint venv-path
+	test-gpu test-openmmlab docs lint venv-path
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +47,18 @@ test-openmmlab:  ## the tests on OpenMMLab's own distributions, in their own env
 	@tools/setup_env.sh --openmmlab
 	@$(THREADS) "$$(tools/setup_env.sh --openmmlab --path)/bin/python" \
 		-m pytest -n 2 -rs -m 'not slow'
+
+docs: env $(DOCS_ENV)/.complete  ## these pages and the API as a site, in build/docs
+	@PYTHONPATH='$(CURDIR):$(DOCS_ENV)' '$(VENV)/bin/python' -m sphinx \
+		-W --keep-going -q -b html docs '$(SITE)'
+	@echo 'open in a browser: $(abspath $(SITE))/index.html'
+
+# Beside the environment, whose packages the hosts pin, and not inside it.
+$(DOCS_ENV)/.complete: requirements/docs.txt | env
+	@rm -rf '$(DOCS_ENV)'
+	@'$(VENV)/bin/python' -m pip install -q --no-warn-conflicts --disable-pip-version-check \
+		--target '$(DOCS_ENV)' -r requirements/docs.txt
+	@touch '$@'
 
 lint: env  ## ruff and mypy
 	@'$(VENV)/bin/ruff' check .

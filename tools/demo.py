@@ -1,7 +1,7 @@
 """The main job on real photographs, from data to pictures: build a sample
 data set, train a small model, evaluate it, draw its attention, and write a
-summary from the logs. Detection finds trees from the air, segmentation
-digits painted on photographs."""
+summary and a report from the logs. Detection finds trees from the air,
+segmentation digits painted on photographs."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ VARIANTS = {
     'aib': 'aib_',
     'baseline': '',
 }
-PICTURES = 12
+PICTURES = 16
 
 
 class Demo(NamedTuple):
@@ -34,7 +34,6 @@ class Demo(NamedTuple):
         config: the baseline's, in `configs/sample`.
         readout: of where the baseline looks.
         dataset: module of `mmaib.sample`, and folder in `data`.
-        held_out: folder of the data set with the images to draw.
         metrics: fields of the evaluation.
         minutes: of training, about, on one thread, a readout's with its
             host's.
@@ -44,7 +43,6 @@ class Demo(NamedTuple):
     config: str
     readout: str
     dataset: str
-    held_out: str
     metrics: tuple[str, ...]
     minutes: int
     what: str
@@ -55,7 +53,6 @@ DEMOS = {
         config='faster-rcnn_lite0_fpn_6e_trees-256.py',
         readout='readout_faster-rcnn_lite0_fpn_3e_trees-256.py',
         dataset='trees',
-        held_out='test',
         metrics=('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'),
         minutes=10,
         what='Faster R-CNN, EfficientNet-Lite0, 256-pixel aerial photographs '
@@ -65,7 +62,6 @@ DEMOS = {
         config='upernet_lite0_1xb8-500_digits-128x128.py',
         readout='readout_upernet_lite0_1xb8-200_digits-128x128.py',
         dataset='digits',
-        held_out='img_dir/val',
         metrics=('mIoU', 'mAcc', 'aAcc'),
         minutes=8,
         what='UPerNet, EfficientNet-Lite0, digits against photographs, 128 '
@@ -224,9 +220,12 @@ def main() -> None:
     if args.variant != 'baseline':
         seconds['pictures'] = run(
             commands, 'tools/analysis_tools/attention.py', config, checkpoint,
-            data / demo.held_out, '--out', out / 'attention',
-            '--max-images', PICTURES,
+            '--out', out / 'attention', '--max-images', PICTURES,
         )  # fmt: skip
+    seconds['report'] = run(
+        commands, 'tools/analysis_tools/report.py', out,
+        '--title', f'Demo: {args.variant}',
+    )  # fmt: skip
     text = summary(
         demo,
         args.variant,
@@ -238,6 +237,7 @@ def main() -> None:
     )
     (ROOT / out / 'summary.md').write_text(text)
     print(f'\n{text}\nwritten to {out}/summary.md')
+    print(f'open in a browser: {ROOT / out / "report.html"}')
     print(
         'next, with a config of yours:\n'
         f'  source {shlex.quote(str(ROOT / "tools" / "activate"))}\n'

@@ -93,12 +93,20 @@ class AttentionMetric(BaseMetric):
             )
         for index, sample in enumerate(data_samples):
             maps = whole_maps(self._model, self._maps, sample)
-            self.results.append(self._scores(maps, index, sample))
+            self.results.append(self.scores(maps, index, sample))
         self._maps.clear()
 
-    def _scores(
+    def scores(
         self, maps: Sequence[CapturedMap], index: int, sample: dict
     ) -> dict[str, float]:
+        """The scores of one image; without a ground truth those of the maps
+        alone.
+
+        Args:
+            maps: of its batch, of whole images.
+            index: its place there.
+            sample: its data sample, as a dict.
+        """
         means = [captured.mean[index] for captured in maps]
         middle = torch.tensor(0.5) - SATURATED
         scores = {
@@ -133,7 +141,7 @@ class AttentionMetric(BaseMetric):
 
     def _mask(self, sample: dict) -> Tensor | None:
         """What is to be found, on the original image."""
-        if 'gt_instances' in sample:
+        if 'bboxes' in sample.get('gt_instances', {}):
             height, width = sample['ori_shape'][:2]
             mask = torch.zeros(height, width, dtype=torch.bool)
             boxes = sample['gt_instances']['bboxes']

@@ -122,6 +122,7 @@ def whole_maps(
             for part, (rows, columns) in zip(scores, boxes):
                 box = (rows.stop - rows.start, columns.stop - columns.start)
                 quantized[..., rows, columns] = resize(part, box, 'nearest')
+        stds = [part.std for part in parts if part.std is not None]
         whole.append(
             CapturedMap(
                 parts[0].name,
@@ -137,6 +138,8 @@ def whole_maps(
                     stitched(x, boxes, size, spread)
                     for x in zip(*(part.bits for part in parts))
                 ],
+                stitched(stds, boxes, size) if stds else None,
+                parts[0].anchors,
             )
         )
     return whole

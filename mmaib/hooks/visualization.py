@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
+import torch
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.visualization import Visualizer
@@ -122,6 +126,8 @@ def attention_figure(
     predictions: np.ndarray,
     bits: np.ndarray | None = None,
     uncertainty: Mapping[str, np.ndarray] | None = None,
+    anchors: np.ndarray | None = None,
+    draws: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Image, attention, quantised attention, information, predictions and
     their uncertainty side by side.
@@ -134,6 +140,8 @@ def attention_figure(
         bits: ``(H, W)``, what an information gate lets through of each
             pixel, or None. Its title has the sum too.
         uncertainty: of :func:`uncertainty_maps`.
+        anchors: ``(Q,)``, lines on the bar of the quantised map.
+        draws: more maps, by their titles.
 
     Returns:
         RGB picture; colour bars span each map's true range, which the
@@ -142,6 +150,7 @@ def attention_figure(
     panels = [('image', image)]
     if attention is not None:
         panels.append(('attention', attention))
+    panels += (draws or {}).items()
     if quantized is not None:
         panels.append(('quantised', quantized))
     if bits is not None:
@@ -166,10 +175,101 @@ def attention_figure(
         text = f'{title}\n[{low:.4f}, {high:.4f}]'
         if content is bits:
             text += f', {content.sum():.0f} in all'
+        marks = anchors if content is quantized else None
+        if marks is not None:
+            text += f', {len(np.unique(content))} of {len(marks)} anchors'
+            drawn.set_clim(min(low, marks.min()), max(high, marks.max()))
         axis.set_title(text, fontsize=10)
-        figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
+        bar = figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
+        if marks is not None:
+            bar.ax.hlines(marks, 0, 1, color='white', linewidth=0.8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """The map in colours over the image.
+
+    Args:
+        image: ``(H, W, 3)`` RGB.
+        attention: ``(H, W)``. Colours span its range, or 0.05 around it
+            where that is less: a flat map looks flat.
+
+    Returns:
+        ``(H, W, 3)`` RGB, uint8.
+    """
+    low, high = float(attention.min()), float(attention.max())
+    spare = max(0.05 - (high - low), 0) / 2
+    scaled = (attention - low + spare) / (high - low + 2 * spare)
+    colours = colormaps['viridis'](scaled)[..., :3] * 255
+    grey = image.mean(-1, keepdims=True)
+    return (0.45 * grey + 0.55 * colours).round().astype(np.uint8)
+
+
+def drawn_maps(
+    maps: Sequence[CapturedMap],
+    index: int,
+    metainfo: dict,
+    number: int,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Single draws of an image's map, and its deviation, on the image, each
+    the mean over levels.
+
+    Args:
+        maps: of one batch, captured ``with_std``.
+        index: of the image in the batch.
+        metainfo: of its data sample.
+        number: of draws.
+        seed: of a generator of their own.
+
+    Returns:
+        ``{'draw 1': (H, W), ..., 'deviation': (H, W)}``.
+
+    Raises:
+        ValueError: if the maps have no std.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def shown(values: Sequence[Tensor]) -> np.ndarray:
+        levels = [replace(m, mean=v) for m, v in zip(maps, values)]
+        return mean_over_levels(levels, index, metainfo).numpy()
+
+    means = [captured.mean.float().cpu() for captured in maps]
+    stds = [m.std.float().cpu() for m in maps if m.std is not None]
+    if len(stds) < len(maps):
+        raise ValueError(
+            'draws need maps with their std: capture_attention(with_std=True)'
+        )
+    found = {}
+    for draw in range(1, number + 1):
+        noise = [torch.randn(s.shape, generator=generator) for s in stds]
+        found[f'draw {draw}'] = shown(
+            [m + s * e for m, s, e in zip(means, stds, noise)]
+        )
+    return {**found, 'deviation': shown(stds)}
+
+
+def rows_of(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pictures of several models below each other, each under its name.
+
+    Args:
+        pictures: ``(H, W, 3)`` RGB, by name.
+
+    Returns:
+        RGB picture, as wide as the widest, white where there is none.
+    """
+    width = max(picture.shape[1] for picture in pictures.values())
+    parts = []
+    for name, picture in pictures.items():
+        head = np.full((26, width, 3), 255, np.uint8)
+        cv2.putText(
+            head, name, (8, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1,
+            cv2.LINE_AA,
+        )  # fmt: skip
+        missing = ((0, 0), (0, width - picture.shape[1]), (0, 0))
+        parts += [head, np.pad(picture, missing, constant_values=255)]
+    return np.concatenate(parts)
 
 
 def picture(
@@ -179,6 +279,7 @@ def picture(
     sample: Any,
     index: int = 0,
     score_thr: float = 0.3,
+    draws: int = 0,
 ) -> np.ndarray:
     """:func:`attention_figure` of one image of a batch that just ran.
 
@@ -189,6 +290,8 @@ def picture(
         sample: its data sample with predictions.
         index: its place in the batch.
         score_thr: detections below are not drawn.
+        draws: single draws to show, with their deviation, of maps that were
+            captured ``with_std``.
 
     Raises:
         ValueError: if the model has no attention, and its predictions no
@@ -199,11 +302,14 @@ def picture(
         raise ValueError(
             'the model has no AttentiveBottleneck, so there is no map to draw'
         )
-    attention = quantized = bits = None
+    attention = quantized = bits = anchors = drawn = None
     if maps:
         attention = mean_over_levels(maps, index, sample.metainfo).numpy()
         quantized = finest_quantized(maps, index, sample.metainfo)
         bits = bits_on_image(maps, index, sample.metainfo)
+        anchors = maps[0].anchors
+        if draws:
+            drawn = drawn_maps(maps, index, sample.metainfo, draws)
     return attention_figure(
         image,
         attention,
@@ -211,4 +317,6 @@ def picture(
         draw_predictions(visualizer, image, sample, score_thr),
         None if bits is None else bits.numpy(),
         uncertainty,
+        None if anchors is None else anchors.float().cpu().numpy(),
+        drawn,
     )

@@ -30,6 +30,8 @@ class CapturedMap:
             ``(N, 1, H, W)``; one a level that shares the map.
         bits: what an :class:`InformationGate` lets through of each of them,
             sum over channels; none without a gate.
+        std: sigma_a, like the mean; None if it was not asked for.
+        anchors: of the quantiser, ``(Q,)``; None without one.
     """
 
     name: str
@@ -38,11 +40,20 @@ class CapturedMap:
     quantized: Tensor | None = None
     norms: list[Tensor] = field(default_factory=list)
     bits: list[Tensor] = field(default_factory=list)
+    std: Tensor | None = None
+    anchors: Tensor | None = None
 
 
 @contextmanager
-def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
+def capture_attention(
+    model: nn.Module, with_std: bool = False
+) -> Iterator[list[CapturedMap]]:
     """Record the maps of every :class:`AttentiveBottleneck` of a model.
+
+    Args:
+        model: that runs inside the ``with``.
+        with_std: whether to have sigma_a too, which costs a second pass of
+            the map's layers where the model does not need it itself.
 
     Example:
         >>> bottleneck = AttentiveBottleneck(in_channels=256).eval()
@@ -57,15 +68,25 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
         levels = count()
         waiting: list[CapturedMap] = []  # for the features they modulate
 
-        def on_attention(_: nn.Module, __: tuple, out: tuple) -> None:
+        @torch.no_grad()
+        def on_attention(layer: nn.Module, args: tuple, out: tuple) -> None:
             if waiting and waiting[0].norms:
                 waiting.clear()
-            waiting.append(CapturedMap(name, next(levels), out[0].detach()))
-            captured.append(waiting[-1])
+            latest = CapturedMap(name, next(levels), out[0].detach())
+            waiting.append(latest)
+            captured.append(latest)
+            if with_std:
+                # not through its hooks again
+                std = out[1]
+                if std is None:
+                    std = layer.forward(args[0], with_std=True)[1]
+                latest.std = std.detach()
 
-        def on_quantizer(_: nn.Module, __: tuple, out: Tensor) -> None:
+        def on_quantizer(layer: nn.Module, _: tuple, out: Tensor) -> None:
             latest = waiting[-1]
             latest.quantized = out.detach()[: len(latest.mean)]
+            anchors = getattr(layer, 'anchors', None)
+            latest.anchors = None if anchors is None else anchors.detach()
 
         @torch.no_grad()
         def on_modulation(gate: nn.Module, args: tuple, _: Tensor) -> None:

@@ -246,3 +246,19 @@ def test_a_model_without_maps_has_none_to_change():
         changed_maps(nn.Linear(1, 1), 'mirror'),
     ):
         pass
+
+
+def test_the_std_and_the_anchors_of_a_map():
+    bottleneck = AttentiveBottleneck(8, quantizer=dict(num_anchors=3)).eval()
+    torch.nn.init.normal_(bottleneck.attention.std_conv.weight)
+    x = torch.rand(2, 8, 4, 4)
+    with capture_attention(bottleneck, with_std=True) as maps:
+        bottleneck(x)
+    mean, std = bottleneck.attention(x)
+    assert torch.equal(maps[0].mean, mean)
+    assert torch.equal(maps[0].std, std)
+    assert maps[0].anchors.tolist() == [0, 0.5, 1]
+    assert len(maps) == 1  # the second pass is not another map
+    with capture_attention(bottleneck) as maps:
+        bottleneck(x)
+    assert maps[0].std is None

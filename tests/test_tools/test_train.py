@@ -64,6 +64,16 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     checkpoint = work_dir / 'epoch_1.pth'
     if tools == 'mmdet':
         return
+    run(folder / 'analysis_tools' / 'report.py', work_dir)
+    page = (work_dir / 'report.html').read_text()
+    assert len(page) < 15e6
+    for text in (
+        'aria-label="loss_vq"',
+        'lost by mirror',
+        'finished, epoch 1',
+    ):
+        assert text in page
+    assert page.count('<figure ') == 2  # what the hook drew
     run(
         folder / 'test.py', TREES, checkpoint,
         '--work-dir', tmp_path / 'test',

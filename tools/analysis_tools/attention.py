@@ -2,25 +2,39 @@
 
     python tools/analysis_tools/attention.py CONFIG CHECKPOINT IMAGES --out DIR
 
-For each image DIR gets NAME.png (image, attention, quantised attention,
-information, predictions), NAME.level0.npy ... with the raw mean map of each
-level and, behind a quantiser, NAME.level0.quantized.npy. An information gate
-adds NAME.bits.npy, the bits that pass of each pixel as the picture has them,
-all levels together: their sum is the image's. Of a segmentor that slides a
-window over the image, the raw maps are those of the whole image, in pixels of
-the resized image. A classifier's maps are drawn on what it saw.
+IMAGES is an image or a folder; without it the test images of CONFIG are drawn
+in their order, beside their ground truth. For each image DIR gets NAME.png
+(image, attention, quantised attention, information, predictions),
+NAME.level0.npy ... with the raw mean map of each level and, behind a
+quantiser, NAME.level0.quantized.npy. An information gate adds NAME.bits.npy,
+the bits that pass of each pixel as the picture has them, all levels together:
+their sum is the image's. Of a segmentor that slides a window over the image,
+the raw maps are those of the whole image, in pixels of the resized image. A
+classifier's maps are drawn on what it saw. `--draws` adds single draws of the
+map and its deviation; `--beside` other models, a row each, on the same images.
+Of a video the frames are drawn, every `--stride`th, and NAME.overlay.mp4 made
+of their overlays.
+
+NAME.overlay.jpg is the map over the image, and scores.json says of each image
+what `mmaib.AttentionMetric` says of all, and how well the host's answer fits
+the ground truth. `tools/analysis_tools/report.py` makes a gallery of them if
+DIR lies in the work dir.
 """
 
 import argparse
+import json
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import (
     MODELS,
@@ -32,18 +46,35 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
-from mmaib.evaluation.map_geometry import bits_on_image, whole_maps
+from mmaib.evaluation import AttentionMetric
+from mmaib.evaluation.agreement import to_truth
+from mmaib.evaluation.map_geometry import (
+    bits_on_image,
+    mean_over_levels,
+    whole_maps,
+)
 from mmaib.hooks.visualization import (
     classifier_input,
     is_classified,
+    overlay,
     picture,
+    rows_of,
     uncertainty_maps,
 )
 from mmaib.layers import capture_attention
 from mmaib.reliability.launch import device_argument
 from mmaib.reliability.preflight import check_checkpoint
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from analysis_tools.image_sources import (
+    VIDEOS,
+    frames,
+    images,
+    join,
+    of_files,
+    of_test_set,
+    test_pipeline,
+)
 
 
 def load(
@@ -65,77 +96,166 @@ def load(
     return model.to(device).eval(), visualizer
 
 
-def test_pipeline(cfg: Config) -> Compose:
-    """The config's test pipeline without annotations."""
-    transforms = cfg.test_dataloader.dataset.pipeline
-    return Compose([t for t in transforms if 'Annotation' not in t['type']])
-
-
-def images(source: Path) -> list[Path]:
-    """An image, or the images of a folder.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    if source.is_file():
-        return [source]
-    found = sorted(p for p in source.glob('*') if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise FileNotFoundError(f'{source}: neither an image nor a folder of')
-    return found
-
-
-def loadable(pipeline: Compose, path: Path) -> dict[str, Any]:
-    """An image for a pipeline that loads files, or, as those of CIFAR and
-    SVHN, is given arrays."""
-    if any('Load' in type(t).__name__ for t in pipeline.transforms):
-        return dict(img_path=str(path), img_id=0)
-    image = mmcv.imread(str(path), channel_order='rgb')
-    size = image.shape[:2]
-    return dict(img=image, img_shape=size, ori_shape=size)
+def metric_of(cfg: Config) -> AttentionMetric:
+    """With the fields that the config's AttentionEvalHook gives it."""
+    hooks = [*cfg.get('default_hooks', {}).values()]
+    for hook in [*hooks, *cfg.get('custom_hooks', [])]:
+        if hook and hook.get('type') == 'mmaib.AttentionEvalHook':
+            return AttentionMetric(**hook.get('metric') or {})
+    return AttentionMetric()
 
 
 @torch.no_grad()
 def draw(
     model: Any,
     visualizer: Visualizer,
-    pipeline: Compose,
-    path: Path,
-    out: Path,
+    metric: AttentionMetric,
+    path: str,
+    data: Any,
+    name: Path,
     score_thr: float,
-) -> None:
-    """Write the picture and the raw maps of one image."""
-    data: Any = pseudo_collate([pipeline(loadable(pipeline, path))])
-    with capture_attention(model) as captured_maps:
+    draws: int = 0,
+) -> tuple[dict[str, float], np.ndarray]:
+    """Write the overlay and the raw maps of one image; its scores, and the
+    picture of all panels."""
+    data = pseudo_collate([data])
+    with capture_attention(model, with_std=draws > 0) as captured_maps:
         sample = model.test_step(data)[0].cpu()
     maps = whole_maps(model, captured_maps, sample.metainfo)
     if is_classified(sample):
         image, sample = classifier_input(model, data['inputs'], sample)
     else:
-        image = mmcv.imread(str(path), channel_order='rgb')
-    drawn = picture(visualizer, maps, image, sample, score_thr=score_thr)
-    mmcv.imwrite(drawn[..., ::-1], str(out / f'{path.stem}.png'))
+        image = mmcv.imread(path, channel_order='rgb')
+    drawn = picture(
+        visualizer, maps, image, sample, score_thr=score_thr, draws=draws
+    )
+    known = {**sample.metainfo, **sample.to_dict()}
+    scores = to_truth(known, score_thr)
+    if maps:
+        scores.update(metric.scores(maps, 0, known))
+        attention = mean_over_levels(maps, 0, sample.metainfo).numpy()
+        mixed = overlay(image, attention)
+        mmcv.imwrite(mixed[..., ::-1], f'{name}.overlay.jpg')
     bits = bits_on_image(maps, 0, sample.metainfo)
     if bits is not None:
-        np.save(out / f'{path.stem}.bits.npy', bits.numpy())
-    for name, values in uncertainty_maps(sample).items():
-        np.save(out / f'{path.stem}.{name}.npy', values)
+        np.save(f'{name}.bits.npy', bits.numpy())
+    for field, values in uncertainty_maps(sample).items():
+        np.save(f'{name}.{field}.npy', values)
     for level, captured in enumerate(maps):
-        stem = f'{path.stem}.level{level}'
-        np.save(out / f'{stem}.npy', captured.mean[0, 0].cpu().numpy())
+        stem = f'{name}.level{level}'
+        np.save(f'{stem}.npy', captured.mean[0, 0].cpu().numpy())
         if captured.quantized is not None:
             quantized = captured.quantized[0, 0].cpu().numpy()
-            np.save(out / f'{stem}.quantized.npy', quantized)
+            np.save(f'{stem}.quantized.npy', quantized)
+    return scores, drawn
+
+
+class Drawer(NamedTuple):
+    """A model with what it needs to be looked at."""
+
+    name: str
+    cfg: Config
+    model: Any
+    visualizer: Visualizer
+    metric: AttentionMetric
+
+
+def drawer(config: Path, checkpoint: Path, args: argparse.Namespace) -> Drawer:
+    """Of a config and a checkpoint."""
+    cfg = Config.fromfile(config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    model, visualizer = load(cfg, str(checkpoint), args.device)
+    return Drawer(config.stem, cfg, model, visualizer, metric_of(cfg))
+
+
+def draw_all(drawers: Sequence[Drawer], args: argparse.Namespace) -> None:
+    """Every image by every model; files and scores are the first one's."""
+
+    def read(one: Drawer) -> tuple[int, Iterator[tuple[str, Any]]]:
+        if args.images is None:
+            return of_test_set(one.cfg)
+        return of_files(test_pipeline(one.cfg), args.images)
+
+    sources = [read(one) for one in drawers]
+    count = min(sources[0][0], args.max_images or sources[0][0])
+    args.out.mkdir(parents=True, exist_ok=True)
+    scores: dict[str, dict] = {}
+    images_of_all = islice(zip(*(found for _, found in sources)), count)
+    for seen in track_iter_progress((images_of_all, count)):
+        path = seen[0][0]
+        name = Path(path).stem
+        if name in scores:  # of another folder
+            name = f'{Path(path).parent.name}_{name}'
+        rows: dict[str, np.ndarray] = {}
+        with tempfile.TemporaryDirectory() as others:
+            for one, (_, data) in zip(drawers, seen):
+                found, drawn = draw(
+                    one.model,
+                    one.visualizer,
+                    one.metric,
+                    path,
+                    data,
+                    (Path(others) if rows else args.out) / name,
+                    args.score_thr,
+                    args.draws,
+                )
+                scores.setdefault(name, found)
+                label = (
+                    one.name
+                    if one.name not in rows
+                    else f'{one.name} {len(rows) + 1}'
+                )
+                rows[label] = drawn
+        picture_of_all = rows_of(rows) if len(rows) > 1 else drawn
+        mmcv.imwrite(picture_of_all[..., ::-1], str(args.out / f'{name}.png'))
+    (args.out / 'scores.json').write_text(
+        json.dumps(
+            dict(
+                config=str(args.config),
+                checkpoint=str(args.checkpoint),
+                images=scores,
+            ),
+            indent=1,
+        )
+    )
+    print(f'\n{count} pictures in {args.out}')
+
+
+def pair(text: str) -> tuple[Path, Path]:
+    """CONFIG=CHECKPOINT."""
+    config, _, checkpoint = text.partition('=')
+    if not checkpoint:
+        raise argparse.ArgumentTypeError(f'{text}: not CONFIG=CHECKPOINT')
+    return Path(config), Path(checkpoint)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
-    parser.add_argument('images', type=Path, help='an image or a folder')
+    parser.add_argument('config', type=Path)
+    parser.add_argument('checkpoint', type=Path)
+    parser.add_argument(
+        'images',
+        type=Path,
+        nargs='?',
+        help="an image, a video or a folder; default: the config's test "
+        'images',
+    )
     parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument(
+        '--beside',
+        nargs='+',
+        type=pair,
+        default=[],
+        metavar='CONFIG=CHECKPOINT',
+        help='more models with maps',
+    )
+    parser.add_argument(
+        '--draws', type=int, default=0, help='single draws to show'
+    )
+    parser.add_argument('--stride', type=int, default=1, help='of a video')
     parser.add_argument('--score-thr', type=float, default=0.3)
     parser.add_argument('--max-images', type=int, help='the first so many')
     parser.add_argument(
@@ -147,19 +267,23 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
     compat.register_config_sources()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    given = [(args.config, args.checkpoint), *args.beside]
+    drawers = [drawer(config, path, args) for config, path in given]
     try:
-        paths = images(args.images)[: args.max_images]
+        if args.images is None or args.images.suffix.lower() not in VIDEOS:
+            draw_all(drawers, args)
+            return
+        video = args.images
+        with tempfile.TemporaryDirectory() as folder:
+            args.images = frames(video, args.stride, Path(folder))
+            names = [args.out / p.stem for p in images(args.images)]
+            draw_all(drawers, args)
+        rate = mmcv.VideoReader(str(video)).fps / args.stride
+        target = args.out / f'{video.stem}.overlay.mp4'
+        join(names[: args.max_images], target, rate)
+        print(target)
     except FileNotFoundError as error:
         sys.exit(str(error))
-    model, visualizer = load(cfg, args.checkpoint, args.device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    pipeline = test_pipeline(cfg)
-    for path in track_iter_progress(paths):
-        draw(model, visualizer, pipeline, path, args.out, args.score_thr)
-    print(f'\n{len(paths)} pictures in {args.out}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,166 @@
+"""How far two answers about one image agree: a prediction with the truth, or
+with the prediction for the image after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of each pair.
+
+    Args:
+        boxes: ``(N, 4)``, left, top, right, bottom.
+        others: ``(M, 4)``.
+
+    Returns:
+        ``(N, M)``.
+
+    Example:
+        >>> box_iou(torch.tensor([[0.0, 0, 2, 2]]),
+        ...         torch.tensor([[1.0, 0, 3, 2]]))
+        tensor([[0.3333]])
+    """
+    boxes, others = boxes.double(), others.double()
+    corner = torch.maximum(boxes[:, None, :2], others[:, :2])
+    far = torch.minimum(boxes[:, None, 2:], others[:, 2:])
+    shared = (far - corner).clamp(min=0).prod(-1)
+    areas = [
+        (b[:, 2:] - b[:, :2]).clamp(min=0).prod(-1) for b in (boxes, others)
+    ]
+    union = areas[0][:, None] + areas[1] - shared
+    return (shared / union.clamp(min=1e-12)).float()
+
+
+def box_agreement(
+    boxes: Tensor,
+    labels: Tensor,
+    others: Tensor,
+    other_labels: Tensor,
+    threshold: float = 0.5,
+) -> float:
+    """F1 of two sets of boxes: twice the pairs that match, one to one and of
+    one class, over the boxes in both; 1 if both are empty. The pairs of the
+    highest IoU are matched first.
+
+    Args:
+        boxes: ``(N, 4)``.
+        labels: ``(N,)``.
+        others: ``(M, 4)``.
+        other_labels: ``(M,)``.
+        threshold: the lowest IoU of a match.
+
+    Example:
+        >>> box = torch.tensor([[0.0, 0, 2, 2]])
+        >>> box_agreement(box, torch.tensor([1]),
+        ...               box.repeat(2, 1), torch.tensor([1, 1]))
+        0.6666666666666666
+    """
+    if len(boxes) + len(others) == 0:
+        return 1.0
+    iou = box_iou(boxes, others)
+    iou[labels[:, None] != other_labels] = 0
+    matched = 0
+    while iou.numel() and (best := iou.argmax()) >= 0:
+        row, column = divmod(int(best), iou.shape[1])
+        if iou[row, column] < threshold:
+            break
+        matched += 1
+        iou[row], iou[:, column] = 0, 0
+    return 2 * matched / (len(boxes) + len(others))
+
+
+def mask_agreement(labels: Tensor, others: Tensor, ignore: int = 255) -> float:
+    """Mean IoU over the classes in either of two label maps.
+
+    Args:
+        labels: ``(H, W)``.
+        others: the same shape.
+        ignore: positions of this label in either do not count.
+
+    Example:
+        >>> mask_agreement(torch.tensor([[0, 1]]), torch.tensor([[0, 0]]))
+        0.25
+    """
+    valid = (labels != ignore) & (others != ignore)
+    labels, others = labels[valid], others[valid]
+    classes = torch.cat([labels.unique(), others.unique()]).unique()
+    scores = [
+        float((a & b).sum() / (a | b).sum())
+        for a, b in ((labels == c, others == c) for c in classes)
+    ]
+    return sum(scores) / len(scores) if scores else 1.0
+
+
+def found_boxes(instances: Any, score_thr: float) -> tuple[Tensor, Tensor]:
+    """Boxes and labels of instances, of those that have a score the ones not
+    below the threshold."""
+    boxes = torch.as_tensor(
+        getattr(instances['bboxes'], 'tensor', instances['bboxes'])
+    ).cpu()
+    labels = torch.as_tensor(instances['labels']).cpu()
+    if 'scores' in instances:
+        kept = instances['scores'].cpu() >= score_thr
+        boxes, labels = boxes[kept], labels[kept]
+    return boxes, labels
+
+
+def to_truth(
+    sample: Mapping[str, Any], score_thr: float = 0.3
+) -> dict[str, float]:
+    """How well the host's own answer for an image fits its ground truth.
+
+    Args:
+        sample: ``to_dict()`` of a host's data sample, with predictions and
+            ground truth.
+        score_thr: detections below do not count.
+
+    Returns:
+        ``{'host/F1': ...}``, boxes matched at IoU 0.5; ``{'host/IoU': ...}``,
+        mean over the classes in the image; ``{'host/p_true': ...}``, the
+        probability of the true class. Nothing without ground truth.
+    """
+    if 'bboxes' in sample.get('gt_instances', {}):
+        found = found_boxes(sample['pred_instances'], score_thr)
+        truth = found_boxes(sample['gt_instances'], score_thr)
+        return {'host/F1': box_agreement(*found, *truth)}
+    if 'data' in sample.get('gt_sem_seg', {}):
+        labels = sample['pred_sem_seg']['data'][0].cpu()
+        truth = sample['gt_sem_seg']['data'][0].cpu()
+        return {'host/IoU': mask_agreement(labels, truth)}
+    if 'gt_label' in sample and 'pred_score' in sample:
+        scores = sample['pred_score'].cpu()
+        return {'host/p_true': float(scores[int(sample['gt_label'][0])])}
+    return {}
+
+
+def between(
+    sample: Mapping[str, Any], other: Mapping[str, Any], score_thr: float = 0.3
+) -> float:
+    """How far two predictions agree, from 0 to 1.
+
+    Of classifiers: whether the class is the same. Of segmentors: the mean
+    IoU. Of detectors: :func:`box_agreement`, 0 if the sets of classes differ.
+
+    Args:
+        sample: ``to_dict()`` of a host's data sample, with predictions.
+        other: the same image's, after a change.
+        score_thr: detections below do not count.
+    """
+    if 'pred_instances' in sample:
+        boxes, labels = found_boxes(sample['pred_instances'], score_thr)
+        others, other_labels = found_boxes(other['pred_instances'], score_thr)
+        if {*labels.tolist()} != {*other_labels.tolist()}:
+            return 0.0
+        return box_agreement(boxes, labels, others, other_labels)
+    if 'pred_sem_seg' in sample:
+        return mask_agreement(
+            sample['pred_sem_seg']['data'][0].cpu(),
+            other['pred_sem_seg']['data'][0].cpu(),
+        )
+    same = sample['pred_score'].argmax() == other['pred_score'].argmax()
+    return float(same)

@@ -1,0 +1,227 @@
+r"""Section 4.3 of [AIB]: do the maps stay when the answer does?
+
+The paper's score is the share of samples whose map is almost the same after a
+modification, among those whose answer is. A map that never changes has 100 %,
+so a constant one is the best there is. Beside it stand the cosine of the maps
+less their means, which a constant map has at 0, and how far a map varies
+within its image.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from statistics import mean
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmaib.layers import CapturedMap, capture_attention
+
+from .agreement import between
+from .map_geometry import whole_maps
+from .modifications import modified
+from .scores import contrast
+
+TAUS = (0.85, 0.9, 0.95)
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Of two flattened maps; 0 where one is 0 everywhere.
+
+    Args:
+        a: any shape.
+        b: the same.
+
+    Example:
+        >>> cosine(torch.ones(2, 2), torch.full((2, 2), 0.1))
+        1.0
+    """
+    a, b = a.flatten().double(), b.flatten().double()
+    norms = float(a.norm() * b.norm())
+    return round(float(a @ b) / norms, 12) if norms else 0.0
+
+
+def centred_cosine(a: Tensor, b: Tensor) -> float:
+    """Of two flattened maps less their means, Pearson's correlation; 0 where
+    one is constant, as it points nowhere.
+
+    Args:
+        a: any shape.
+        b: the same.
+
+    Example:
+        >>> centred_cosine(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]))
+        -1.0
+        >>> centred_cosine(torch.ones(2), torch.ones(2))
+        0.0
+    """
+    a, b = (x.flatten().double() for x in (a, b))
+    if min(float(x.max() - x.min()) for x in (a, b)) < 1e-6:
+        return 0.0
+    return cosine(a - a.mean(), b - b.mean())
+
+
+class Comparison(NamedTuple):
+    """An image and one of its modifications.
+
+    Attributes:
+        agreement: of the two answers, see :func:`agreement.between`.
+        cosine: of the two maps, the mean over levels; None without a map.
+        centred: the same of the maps less their means.
+    """
+
+    agreement: float
+    cosine: float | None
+    centred: float | None
+
+
+def scores_of(maps: Sequence[CapturedMap], index: int) -> list[Tensor]:
+    """The scores that an image's features were modulated by, a level each:
+    the quantised ones where there is a quantiser."""
+    return [
+        (m.mean if m.quantized is None else m.quantized)[index, 0]
+        for m in maps
+    ]
+
+
+def compared(
+    before: Sequence[Tensor], after: Sequence[Tensor], agreement: float
+) -> Comparison:
+    """The maps of an image, a level each, before and after a modification."""
+    if not before:
+        return Comparison(agreement, None, None)
+    return Comparison(
+        agreement,
+        mean(cosine(a, b) for a, b in zip(before, after)),
+        mean(centred_cosine(a, b) for a, b in zip(before, after)),
+    )
+
+
+@torch.no_grad()
+def compare_modified(
+    model: Any,
+    data: dict[str, Any],
+    seed: int,
+    patches: Sequence[Tensor] = (),
+    score_thr: float = 0.3,
+) -> tuple[dict[str, Comparison], float | None]:
+    """An image against its modifications, in one batch.
+
+    Args:
+        model: of a host, in evaluation mode.
+        data: of the image, as the host's pipeline packs it, the image
+            ``(3, H, W)``, uint8.
+        seed: of this image's places, colours and patches.
+        patches: images of another data set, ``(3, H, W)``, uint8.
+        score_thr: detections below do not count.
+
+    Returns:
+        a comparison for each modification, and the standard deviation of the
+        image's map over its positions, the mean over levels, None without a
+        map.
+    """
+    image = data['inputs']
+    generator = torch.Generator().manual_seed(seed)
+    changed = modified(image, generator, patches)
+    batch = dict(
+        inputs=[image, *changed.values()],
+        data_samples=[
+            copy.deepcopy(data['data_samples'])
+            for _ in range(len(changed) + 1)
+        ],
+    )
+    with capture_attention(model) as captured:
+        samples = model.test_step(batch)
+    maps = whole_maps(model, captured, samples[0].metainfo)
+    answers = [sample.cpu().to_dict() for sample in samples]
+    before = scores_of(maps, 0)
+    found = {
+        name: compared(
+            before,
+            scores_of(maps, number),
+            between(answers[0], answers[number], score_thr),
+        )
+        for number, name in enumerate(changed, 1)
+    }
+    return found, mean(map(contrast, before)) if before else None
+
+
+class Estimate(NamedTuple):
+    """A value, its bootstrap interval of 95 % and what it is of.
+
+    Attributes:
+        value: None of nothing.
+        number: of values that it is the mean of.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    number: int
+
+
+def share(hits: Any, counts: Any, draws: int = 1000) -> Estimate:
+    """The mean of ``hits`` over what counts, with a percentile bootstrap over
+    images, seeded.
+
+    Args:
+        hits: ``(images,)`` or ``(images, modifications)``.
+        counts: the same shape, bool.
+        draws: of the bootstrap.
+
+    Example:
+        >>> share([1, 0, 1], [True, True, False]).value
+        0.5
+    """
+    kept = np.asarray(counts, bool)
+    if not kept.any():
+        return Estimate(None, None, None, 0)
+    values = np.where(kept, np.asarray(hits, float), 0)
+    sums, numbers = (
+        x.reshape(len(x), -1).sum(1).astype(float) for x in (values, kept)
+    )
+    chosen = np.random.default_rng(0).integers(
+        len(sums), size=(draws, len(sums))
+    )
+    drawn, of = sums[chosen].sum(1), numbers[chosen].sum(1)
+    low, high = np.percentile(drawn[of > 0] / of[of > 0], (2.5, 97.5))
+    return Estimate(
+        float(sums.sum() / numbers.sum()),
+        float(low),
+        float(high),
+        int(kept.sum()),
+    )
+
+
+def summary(
+    comparisons: Sequence[Sequence[Comparison]],
+    taus: Sequence[float] = TAUS,
+    agreement: float = 0.5,
+) -> dict[str, Estimate]:
+    """What modifications do to a model's maps.
+
+    Args:
+        comparisons: those of each image, as many of all.
+        taus: thresholds of the paper's score.
+        agreement: from which on two answers are the same.
+
+    Returns:
+        ``'same answer'``, the share of comparisons; of these ``'score tau'``,
+        the paper's, for each tau, and ``'centred'``, the mean of the centred
+        cosine.
+    """
+
+    def each(value: Callable[[Comparison], Any]) -> list[list[Any]]:
+        return [[value(row) for row in rows] for rows in comparisons]
+
+    same = each(lambda c: c.agreement >= agreement)
+    kept = each(lambda c: c.agreement >= agreement and c.cosine is not None)
+    found = {'same answer': share(same, each(lambda _: True))}
+    cosines = np.asarray(each(lambda c: c.cosine or 0))
+    for tau in taus:
+        found[f'score {tau}'] = share(cosines > tau, kept)
+    found['centred'] = share(each(lambda c: c.centred or 0), kept)
+    return found

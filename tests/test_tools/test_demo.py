@@ -1,0 +1,58 @@
+"""How the demo ends, without its training."""
+
+import importlib.util
+import json
+
+import pytest
+from test_report import SCORES, write_pictures, write_run
+
+from mmaib.testing import REPOSITORY
+
+
+@pytest.mark.parametrize('variant', ['readout', 'aib-qt', 'baseline'])
+def test_the_demo_ends_with_a_report(tmp_path, monkeypatch, capsys, variant):
+    path = REPOSITORY / 'tools' / 'demo.py'
+    spec = importlib.util.spec_from_file_location('demo', path)
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    out = tmp_path / 'demo'
+    ran = []
+    metrics = dict.fromkeys(demo.DEMOS['detection'].metrics, 0.3)
+
+    def run(commands, tool, *args):
+        """The tools' files, and the report for real."""
+        ran.append(tool)
+        if tool == 'tools/train.py':
+            work_dir = args[2]
+            maps = work_dir == out and variant != 'baseline'
+            name = 'aib' if maps else 'plain'
+            write_run(work_dir, 1, 0.5, name, maps, cut='')
+            (log,) = work_dir.glob('*/vis_data/scalars.json')
+            log.write_text(f'{log.read_text()}\n{json.dumps(metrics)}')
+            (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_6.pth')
+        elif tool == 'tools/test.py':
+            found = out / 'evaluation' / '20260101_000000'
+            found.mkdir(parents=True)
+            (found / 'test.json').write_text(json.dumps(metrics))
+        elif tool.endswith('attention.py'):
+            write_pictures(out, SCORES)
+        elif tool.endswith('report.py'):
+            return really_run(commands, tool, *args)
+        return 1.0
+
+    really_run = demo.run
+    monkeypatch.setattr(demo, 'run', run)
+    monkeypatch.setattr(
+        'sys.argv', ['demo.py', '--variant', variant, '--out', str(out)]
+    )
+    demo.main()
+    assert ran[-1] == 'tools/analysis_tools/report.py'
+    assert (
+        f'open in a browser: {out / "report.html"}' in capsys.readouterr()[0]
+    )
+    page = (out / 'report.html').read_text()
+    assert f'<title>Demo: {variant}</title>' in page
+    # the readout's host too
+    assert page.count('data-group=') == (2 if variant == 'readout' else 1)
+    assert page.count('<figure ') == (0 if variant == 'baseline' else 3)
+    assert 'report.py' in (out / 'summary.md').read_text()

@@ -1,0 +1,368 @@
+"""The report's page: what it says against the logs by hand, and how it acts
+in a browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from statistics import mean
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmaib.testing import REPOSITORY
+
+TOOLS = REPOSITORY / 'tools'
+sys.path.insert(0, str(TOOLS))
+from analysis_tools import charts, gallery, report, runs  # noqa: E402
+
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+AP = 'coco/bbox_mAP'
+
+
+def write_run(work_dir, seed, ap, name='aib', maps=True, cut='\n{"loss": 1.'):
+    """A run's work dir, as MMEngine leaves it, with a line cut off."""
+    steps = (10, 20, 30)
+    log = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    lines = []
+    for step in steps:
+        entry = dict(loss=2.0 / step, loss_cls=1.0, epoch=1, iter=step)
+        entry.update(time=1.0, step=step)
+        if maps:
+            entry.update(
+                loss_kl_cls=0.5, anchors_used=step / 10,
+                info_bits_per_image=1e6 / step,
+            )  # fmt: skip
+        lines.append(entry)
+        found = {AP: ap - 0.01 * (steps[-1] - step), 'step': 1}
+        if maps:
+            found.update({'attention/auc': 0.8, 'attention/area': 0.3})
+        lines.append(found)
+    if maps:
+        lines.append({f'causal/mirror/{AP}': ap - 0.04, 'step': steps[-1]})
+    log.write_text('\n'.join(map(json.dumps, lines)) + cut)
+    neck = dict(type='mmaib.AIBNeck', bottleneck={}) if maps else 'FPN'
+    (work_dir / f'{name}.py').write_text(
+        f'model = dict(type="A", neck={neck!r})\n'
+        f'randomness = dict(seed={seed})\n'
+        'train_cfg = dict(max_epochs=1)\n'
+    )
+    return work_dir
+
+
+def write_pictures(work_dir, scores):
+    """What attention.py leaves; pictures by their numbers."""
+    folder = work_dir / 'attention'
+    folder.mkdir()
+    for number, name in enumerate(scores):
+        pixels = np.full((24, 32, 3), 40 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / f'{name}.png')
+        Image.fromarray(pixels).save(folder / f'{name}.overlay.jpg')
+    (folder / 'scores.json').write_text(json.dumps(dict(images=scores)))
+
+
+SCORES = {
+    'middle': {'host/F1': 0.5, 'auc': 0.1, 'contrast': 0.3},
+    'good': {'host/F1': 1.0, 'auc': 0.9, 'contrast': 0.1},
+    'bad': {'host/F1': 0.0, 'auc': 0.5, 'contrast': 0.2},
+}
+
+
+@pytest.fixture
+def study(tmp_path):
+    for seed, ap in ((1, 0.5), (2, 0.54)):
+        plain = tmp_path / 'plain' / f'seed_{seed}'
+        write_run(plain, seed, ap, 'plain', maps=False)
+        work_dir = write_run(
+            tmp_path / 'aib' / f'seed_{seed}', seed, ap + 0.01
+        )
+    write_pictures(work_dir, SCORES)
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Its tables, and every address that it names."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.addresses, self.ids = [], [], []
+        self.cell = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids += [attrs['id']] if 'id' in attrs else []
+        self.addresses += [
+            v for k, v in attrs.items() if k in ('src', 'href', 'data-large')
+        ]
+        if tag == 'table':
+            self.tables.append([])
+        if tag == 'tr':
+            self.tables[-1].append([])
+        if tag in ('td', 'th'):
+            self.cell = ''
+
+    def handle_data(self, data):
+        if self.cell is not None:
+            self.cell += data
+
+    def handle_endtag(self, tag):
+        if tag in ('td', 'th'):
+            self.tables[-1][-1].append(self.cell.strip())
+            self.cell = None
+
+
+def test_the_tables_of_a_study(study):
+    page = Page(report.render([study], 48))
+    metrics, _, attention, fields = page.tables
+    assert metrics == [
+        ['config', 'seeds', AP, 'paired difference', 'state'],
+        ['plain', '1, 2', '0.5200 ± 0.0283', '-', metrics[1][-1]],
+        ['aib', '1, 2', '0.5300 ± 0.0283', '0.0100 ± 0.0000',
+         metrics[2][-1]],
+    ]  # fmt: skip
+    assert metrics[1][-1].startswith('epoch 1 of 1, last written')
+    assert attention == [
+        ['config', 'seeds', 'lost by mirror', 'AUC'],
+        ['plain', '1, 2', '-', 'no map'],
+        ['aib', '1, 2', '0.0400 ± 0.0000', '0.800 ± 0.000'],
+        ['a uniform map', '', '0.0000', '0.500'],
+    ]
+    assert fields == [
+        ['field', 'plain', 'aib'],
+        ['model.neck', "'FPN'", "{'type': 'mmaib.AIBNeck', 'bottleneck': {}}"],
+    ]
+
+
+def test_nothing_is_fetched_and_links_lead_somewhere(study):
+    page = Page(report.render([study], 48))
+    assert len(page.addresses) > 6
+    for address in page.addresses:
+        if address.startswith('#'):
+            assert address[1:] in page.ids
+        else:
+            assert address.startswith('data:')
+
+
+def test_a_run_in_progress(tmp_path):
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
+    run = runs.read_run(work_dir)
+    # the line that was cut is left out
+    assert run.training['anchors_used'] == {10: 1.0, 20: 2.0, 30: 3.0}
+    assert run.evaluation[AP] == pytest.approx({10: 0.3, 20: 0.4, 30: 0.5})
+    assert run.metrics[f'causal/mirror/{AP}'] == pytest.approx(0.46)
+    assert run.state.startswith('epoch 1 of 1, last written')
+    (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_1.pth')
+    (work_dir / 'epoch_1.pth').touch()
+    assert runs.read_run(work_dir).state == 'finished, epoch 1 of 1'
+
+
+def test_a_resumed_run_counts_a_step_once(tmp_path):
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
+    log = work_dir / '20260102_000000' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps(dict(loss=9.0, iter=20, step=20)))
+    assert runs.read_run(work_dir).training['loss'][20] == 9.0
+
+
+def test_a_test_inside_a_run_is_the_run_s(tmp_path):
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
+    log = work_dir / 'evaluation' / '20260103_000000' / 'vis_data'
+    log.mkdir(parents=True)
+    (log / 'scalars.json').write_text(
+        json.dumps({f'causal/flatten/{AP}': 0.2})
+    )
+    (log.parent / '20260103_000000.json').write_text(json.dumps({AP: 0.7}))
+    (run,) = runs.find_runs([tmp_path])
+    assert run.metrics[AP] == 0.7
+    assert run.metrics[f'causal/flatten/{AP}'] == 0.2
+
+
+def test_a_training_inside_a_run_s_folder_is_a_run(tmp_path):
+    """As the demo keeps the host of its readout."""
+    write_run(tmp_path / 'demo', 1, 0.5)
+    write_run(tmp_path / 'demo' / 'host', 1, 0.6, 'plain', maps=False)
+    groups = runs.grouped(runs.find_runs([tmp_path / 'demo']))
+    assert [(g.label, g.values(AP)) for g in groups] == [
+        ('plain', [0.6]),
+        ('aib', [0.5]),
+    ]
+
+
+def test_records_of_our_results():
+    groups = runs.grouped(
+        runs.find_runs([REPOSITORY / 'docs' / 'results' / 'bccd'])
+    )
+    assert groups[0].label == 'faster-rcnn_lite0_fpn_12e_bccd-256'
+    expected = [
+        json.loads(path.read_text())['metrics'][AP]
+        for path in (REPOSITORY / 'docs' / 'results' / 'bccd').glob(
+            f'{groups[0].label}.seed_*.json'
+        )
+    ]
+    assert mean(groups[0].values(AP)) == pytest.approx(mean(expected))
+    assert len(expected) == 3
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no run with a log'):
+        report.render([tmp_path], 48)
+
+
+def test_the_worst_images_come_first_and_are_what_fits(study):
+    groups = runs.grouped(runs.find_runs([study]))
+    cards, left_out = gallery.pictures(groups, per_run=2)
+    assert [card.name for card in cards] == ['bad', 'middle']
+    assert left_out == 1
+    cards, left_out = gallery.pictures(groups, 48, megabytes=1e-6)
+    assert [card.name for card in cards] == ['bad']
+    cards, _ = gallery.pictures(groups, 48)
+    failures = gallery.failures(cards, worst_of=2)
+    assert {k: [c.name for c in v] for k, v in failures.items()} == {
+        'host/F1': ['bad', 'middle'],
+        'auc': ['middle', 'bad'],
+    }
+
+
+def test_a_run_in_progress_shows_what_its_hook_drew(tmp_path):
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
+    folder = next(work_dir.glob('*/vis_data')) / 'vis_image'
+    folder.mkdir()
+    for step, level in ((10, 50), (200, 100)):
+        pixels = np.full((24, 32, 3), level, np.uint8)
+        path = folder / f'attention_tile_3_{step}.png'
+        Image.fromarray(pixels).save(path)
+        os.utime(path, (step, step))
+    (run,) = runs.find_runs([tmp_path])
+    assert run.snapshots == {'tile_3': folder / 'attention_tile_3_200.png'}
+    cards, _ = gallery.pictures(runs.grouped([run]), 48)
+    assert [card.name for card in cards] == ['tile_3']
+    assert 'data-name="tile_3"' in report.render([tmp_path], 48)
+    write_pictures(work_dir, SCORES)
+    cards, _ = gallery.pictures(runs.grouped(runs.find_runs([tmp_path])), 48)
+    assert 'tile_3' not in {card.name for card in cards}
+
+
+def test_without_pictures_the_page_tells_how_to_draw_them(tmp_path):
+    work_dir = write_run(tmp_path / 'run', 1, 0.5)
+    log = next(work_dir.glob('*/vis_data/scalars.json'))
+    log.write_text(json.dumps(dict(loss=1.0, iter=1, attention_mean=0.5)))
+    (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_1.pth')
+    (command,) = re.findall(
+        r'python tools/analysis_tools/attention.py (.*)</pre>',
+        report.render([tmp_path], 48),
+    )
+    assert command.split() == [
+        str(work_dir / 'aib.py'), str(work_dir / 'epoch_1.pth'),
+        '--out', str(work_dir / 'attention'),
+    ]  # fmt: skip
+
+
+def test_a_chart_s_line_lies_where_the_values_are():
+    line = charts.Line('run', 0, {0: 0.0, 50: 0.5, 100: 1.0})
+    svg = charts.chart('loss', [line])
+    (path,) = re.findall(r'<path d="M([^"]*)"', svg)
+    points = [tuple(map(float, p.split())) for p in path.split('L')]
+    left, right = charts.LEFT, charts.WIDTH - charts.RIGHT
+    assert [x for x, _ in points] == [left, (left + right) / 2, right]
+    ys = [y for _, y in points]
+    assert ys[1] == pytest.approx((ys[0] + ys[2]) / 2, abs=0.1)
+    labels = dict(re.findall(r'y="([\d.]+)">([\d.]+)</text>', svg))
+    at = {value: float(y) - 3 for y, value in labels.items()}
+    assert at['0'] == pytest.approx(ys[0], abs=0.11)
+    assert at['1'] == pytest.approx(ys[2], abs=0.11)
+
+
+def test_charts_of_hard_series():
+    assert charts.chart('loss', [charts.Line('run', 0, {})]) == ''
+    assert charts.chart('x', [charts.Line('r', 0, {1: float('nan')})]) == ''
+    for points in ({1: 0.0}, {1: 3.0, 2: 3.0}, {1: 1e-9, 2: 1e9}):
+        svg = charts.chart('x', [charts.Line('r', 0, points)])
+        assert svg.count('<circle') == 1
+        assert 'nan' not in svg
+    many = charts.thinned(dict.fromkeys(range(10_000), 2.0))
+    assert len(many) <= charts.POINTS
+    assert {y for _, y in many} == {2.0}
+
+
+# Clicks what a reader would click, and writes down what he would then see. The
+# page's `load` event waits for the picture that is opened.
+VISITOR = """
+<script>
+const seen = {errors: window.seenErrors};
+const names = () => [...document.querySelectorAll('#cards figure')]
+  .map((card) => card.dataset.name);
+const visited = document.getElementById('viewer');
+const text = () => document.getElementById('viewing').textContent;
+seen.first = names();
+const by = document.getElementById('sort');
+by.value = 'auc'; by.dispatchEvent(new Event('change'));
+seen.auc = names();
+document.getElementById('order').click();
+seen.highest = names();
+document.querySelector('#cards button').click();
+seen.open = visited.open;
+seen.viewing = text();
+visited.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));
+seen.next = text();
+addEventListener('load', () => {
+  const image = visited.querySelector('img');
+  seen.size = [image.naturalWidth, image.naturalHeight];
+  document.getElementById('close').click();
+  seen.closed = !visited.open;
+  document.querySelector('.legend button[data-group="1"]').click();
+  seen.lines = [0, 1].map((group) =>
+    [...document.querySelectorAll('.line.g' + group)]
+      .filter((line) => line.getBoundingClientRect().width > 0).length);
+  seen.wider = document.documentElement.scrollWidth > innerWidth;
+  document.body.innerHTML = '<pre>' + JSON.stringify(seen) + '</pre>';
+});
+</script>
+"""
+WATCHER = """<script>
+window.seenErrors = [];
+addEventListener('error', (event) => window.seenErrors.push(event.message));
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason='no Chromium in PATH')
+@pytest.mark.parametrize('width', [1400, 500])
+def test_in_a_browser(study, width):
+    page = report.render([study], 48)
+    page = page.replace('<head>', f'<head>{WATCHER}')
+    page = page.replace('</body>', f'{VISITOR}</body>')
+    path = study / 'report.html'
+    path.write_text(page)
+    done = subprocess.run(
+        [
+            CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu',
+            f'--user-data-dir={study / "profile"}', '--dump-dom',
+            f'--window-size={width},900', '--enable-logging=stderr',
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )  # fmt: skip
+    found = re.findall(r'<pre>(\{"errors".*\})</pre>', done.stdout)
+    assert found, done.stderr[-2000:]
+    assert 'CONSOLE' not in done.stderr
+    assert json.loads(found[0]) == {
+        'errors': [],
+        'first': ['bad', 'middle', 'good'],
+        'auc': ['middle', 'bad', 'good'],
+        'highest': ['good', 'bad', 'middle'],
+        'open': True,
+        'viewing': 'good',
+        'next': 'bad',
+        'size': [32, 24],
+        'closed': True,
+        # plain: loss, loss_cls, AP of two seeds; aib is hidden
+        'lines': [6, 0],
+        'wider': False,
+    }

@@ -1,0 +1,114 @@
+"""The images of a report, worst first."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis_tools.runs import Group, Run
+from PIL import Image
+
+MEGABYTES = 10  # of pictures; the page has a third more as text
+# what a gallery is sorted by, the lowest first
+SCORES = {
+    'host/F1': "boxes' F1",
+    'host/IoU': 'mean IoU',
+    'host/p_true': 'p(true class)',
+    'auc': "map's AUC",
+    'energy': 'energy inside',
+    'pointing': 'pointing',
+    'contrast': 'contrast',
+    'bits_per_image': 'bits',
+}
+
+
+class Picture(NamedTuple):
+    """A card of the gallery, its pictures as data URIs."""
+
+    name: str
+    run: str
+    group: int
+    scores: dict[str, float]
+    small: str
+    large: str
+
+
+def data_uri(path: Path, width: int, quality: int = 78) -> str:
+    """A picture, no wider, as it stands in a page."""
+    with Image.open(path) as image:
+        image = image.convert('RGB')
+        if image.width > width:
+            height = round(image.height * width / image.width)
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, 'JPEG', quality=quality)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return f'data:image/jpeg;base64,{text}'
+
+
+def pictures(
+    groups: Sequence[Group], per_run: int, megabytes: float = MEGABYTES
+) -> tuple[list[Picture], int]:
+    """The gallery, worst first, and how many images did not fit."""
+    waiting = []
+    for number, group in enumerate(groups):
+        for run in group.runs:
+            label = group.label
+            if len(group.runs) > 1:
+                label += f', seed {run.seed}'
+            for rank, (name, scores, *files) in enumerate(images_of(run)):
+                waiting.append((rank, number, label, name, scores, files))
+    # the worst of each run before the second worst of any
+    waiting.sort(key=lambda item: item[:2])
+    cards: list[Picture] = []
+    room = megabytes * 1e6
+    for rank, number, label, name, scores, (small, large) in waiting:
+        if rank >= per_run or room <= 0:
+            continue
+        uris = data_uri(small, 320), data_uri(large, 1500)
+        cards.append(Picture(name, label, number, scores, *uris))
+        room -= sum(map(len, uris))
+    cards.sort(key=lambda card: worst(card.scores))
+    return cards, len(waiting) - len(cards)
+
+
+def images_of(
+    run: Run,
+) -> list[tuple[str, dict[str, float], Path, Path]]:
+    """Name, scores, overlay and all panels, worst first; of a run that was
+    not looked at yet, what an AttentionVisHook drew while it trained."""
+    found = []
+    for folder in run.pictures:
+        scored = json.loads((folder / 'scores.json').read_text())['images']
+        for name, scores in scored.items():
+            stem = folder / name
+            found.append(
+                (
+                    name,
+                    scores,
+                    stem.with_name(f'{name}.overlay.jpg'),
+                    stem.with_name(f'{name}.png'),
+                )
+            )
+    found.sort(key=lambda item: worst(item[1]))
+    return found or [(n, {}, p, p) for n, p in run.snapshots.items()]
+
+
+def worst(scores: dict[str, float]) -> float:
+    """What the gallery is sorted by at first."""
+    return next((scores[name] for name in SCORES if name in scores), 0.0)
+
+
+def failures(
+    cards: Sequence[Picture], worst_of: int = 3
+) -> dict[str, list[Picture]]:
+    """The lowest of the host's score and of the map's AUC, by score."""
+    found = {}
+    for name in [n for n in SCORES if n.startswith('host/') or n == 'auc']:
+        scored = [card for card in cards if name in card.scores]
+        scored.sort(key=lambda card: card.scores[name])
+        if scored:
+            found[name] = scored[:worst_of]
+    return found

@@ -1,0 +1,98 @@
+"""Where images to look at come from: files, a folder, a video, a test set."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmcv
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DATASETS
+
+VIDEOS = ('.mp4', '.avi', '.mov', '.mkv')
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
+
+
+def test_pipeline(cfg: Config) -> Compose:
+    """The config's test pipeline without annotations."""
+    transforms = cfg.test_dataloader.dataset.pipeline
+    return Compose([t for t in transforms if 'Annotation' not in t['type']])
+
+
+def images(source: Path) -> list[Path]:
+    """An image, or the images of a folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if source.is_file():
+        return [source]
+    found = sorted(p for p in source.glob('*') if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise FileNotFoundError(f'{source}: neither an image nor a folder of')
+    return found
+
+
+def frames(video: Path, stride: int, folder: Path) -> Path:
+    """Write every so manyth frame of a video as an image.
+
+    Raises:
+        FileNotFoundError: if it has none.
+    """
+    reader = mmcv.VideoReader(str(video))
+    for number in range(0, len(reader), stride):
+        frame = reader[number]
+        if frame is not None:
+            mmcv.imwrite(frame, str(folder / f'{video.stem}_{number:06d}.png'))
+    if not any(folder.iterdir()):
+        raise FileNotFoundError(f'{video}: no frame could be read')
+    return folder
+
+
+def join(names: Sequence[Path], out: Path, rate: float) -> None:
+    """Make a video of overlays."""
+    overlays = [mmcv.imread(f'{name}.overlay.jpg') for name in names]
+    height, width = overlays[0].shape[:2]
+    codec = cv2.VideoWriter_fourcc(*'mp4v')  # type: ignore[attr-defined]
+    writer = cv2.VideoWriter(str(out), codec, rate, (width, height))
+    for frame in overlays:
+        writer.write(frame)
+    writer.release()
+
+
+def loadable(pipeline: Compose, path: Path) -> dict[str, Any]:
+    """An image for a pipeline that loads files, or, as those of CIFAR and
+    SVHN, is given arrays."""
+    if any('Load' in type(t).__name__ for t in pipeline.transforms):
+        return dict(img_path=str(path), img_id=0)
+    image = mmcv.imread(str(path), channel_order='rgb')
+    size = image.shape[:2]
+    return dict(img=image, img_shape=size, ori_shape=size)
+
+
+def of_files(
+    pipeline: Compose, source: Path
+) -> tuple[int, Iterator[tuple[str, Any]]]:
+    """How many images there are, and each one's path and data.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    paths = images(source)
+    return len(paths), (
+        (str(p), pipeline(loadable(pipeline, p))) for p in paths
+    )
+
+
+def of_test_set(cfg: Config) -> tuple[int, Iterator[tuple[str, Any]]]:
+    """The same of the config's test images, with their ground truth."""
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+
+    def read() -> Iterator[tuple[str, Any]]:
+        for number in range(len(dataset)):
+            data = dataset[number]
+            path = data['data_samples'].get('img_path')
+            yield path or f'sample_{number:05d}', data
+
+    return len(dataset), read()

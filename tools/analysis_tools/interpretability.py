@@ -1,0 +1,308 @@
+"""The interpretability scores of Section 4.3 of [AIB], Table 8, and what they
+do not tell.
+
+    python tools/analysis_tools/interpretability.py WORK_DIR... --out DIR \\
+        --patches IMAGES_OF_ANOTHER_DATA_SET
+
+takes the last checkpoint of each WORK_DIR, or CONFIG=CHECKPOINT, to the test
+images of its config, their modifications and its maps. DIR gets
+interpretability.md and interpretability.json, in which every number has an
+interval of 95 %, a bootstrap over images.
+
+The score is the share of images whose map stays (cosine above tau) when the
+image is modified, among those whose answer stays: the class; of a segmentor a
+mean IoU of 0.5; of a detector the set of classes, and half of the boxes,
+matched at IoU 0.5. A uniform map has 100 %. So the table has such a map as
+its last row, and beside the score the cosine of the maps less their means,
+the deviation within an image, and what the host's metric loses with every map
+mirrored, flattened, shuffled.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mmcv
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmaib import compat
+from mmaib.evaluation.causal import causal_drops, evaluate
+from mmaib.evaluation.interpretability import (
+    TAUS,
+    Comparison,
+    Estimate,
+    compare_modified,
+    compared,
+    share,
+    summary,
+)
+from mmaib.evaluation.modifications import BLOCKS, HIGH, LOW
+from mmaib.layers import AttentiveBottleneck
+from mmaib.reliability.launch import device_argument
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from analysis_tools.attention import load
+from analysis_tools.image_sources import images, of_test_set
+from study import CHANGES, METRICS, markdown
+
+PATCH_SIDE = 32
+TAU = 0.9  # of Table 8's layout
+UNIFORM = 'a uniform map'
+
+
+class Result(NamedTuple):
+    """What a model's maps did.
+
+    Attributes:
+        comparisons: of each image, by modification.
+        deviation: of the maps within their images; empty without a map.
+        metric: of the host, its name and value.
+        lost: of it, by change of the maps.
+    """
+
+    comparisons: list[dict[str, Comparison]]
+    deviation: list[float]
+    metric: tuple[str, float] | None
+    lost: dict[str, float]
+
+
+def model_argument(text: str) -> tuple[Path, Path]:
+    """Config and checkpoint of a work dir, or of CONFIG=CHECKPOINT."""
+    config, _, checkpoint = text.partition('=')
+    if checkpoint:
+        found = Path(config), Path(checkpoint)
+    else:
+        folder = Path(text)
+        configs, last = [*folder.glob('*.py')], folder / 'last_checkpoint'
+        if len(configs) != 1 or not last.exists():
+            raise argparse.ArgumentTypeError(
+                f'{text}: neither a work dir with a config and a checkpoint '
+                'nor CONFIG=CHECKPOINT'
+            )
+        found = configs[0], folder / Path(last.read_text().strip()).name
+    for path in found:
+        if not path.is_file():
+            raise argparse.ArgumentTypeError(f'{text}: no file {path}')
+    return found
+
+
+def read_patches(source: Path | None) -> list[Tensor]:
+    """The first hundred images, small, in the order of channels that the
+    hosts load files in, BGR."""
+    if source is None:
+        return []
+    paths = images(source)[:100]
+    size = (PATCH_SIDE, PATCH_SIDE)
+    read = (mmcv.imread(str(path)) for path in paths)
+    return [
+        torch.from_numpy(mmcv.imresize(image, size)).permute(2, 0, 1)
+        for image in read
+    ]
+
+
+def measure(
+    cfg: Config,
+    checkpoint: Path,
+    patches: Sequence[Tensor],
+    args: argparse.Namespace,
+) -> Result:
+    """Of one model, over the first test images."""
+    model, _ = load(cfg, str(checkpoint), args.device)
+    count, found = of_test_set(cfg)
+    comparisons, deviations = [], []
+    for number, (_, data) in zip(range(args.max_images or count), found):
+        if number == 0 and 'img_path' not in data['data_samples']:
+            patches = [p.flip(0) for p in patches]  # arrays are RGB
+        rows, deviation = compare_modified(
+            model, data, number, patches, args.score_thr
+        )
+        comparisons.append(rows)
+        if deviation is not None:
+            deviations.append(deviation)
+    metric, lost = lost_metric(cfg, model) if args.causal else (None, {})
+    return Result(comparisons, deviations, metric, lost)
+
+
+def lost_metric(
+    cfg: Config, model: Any
+) -> tuple[tuple[str, float] | None, dict[str, float]]:
+    """The host's metric on all test images, and what it loses; nothing
+    without a map."""
+    if not any(isinstance(m, AttentiveBottleneck) for m in model.modules()):
+        return None, {}
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    dataloader = Runner.build_dataloader(cfg.test_dataloader)
+    evaluator = Evaluator(cfg.test_evaluator)
+    evaluator.dataset_meta = dataloader.dataset.metainfo
+    found = evaluate(model, dataloader, evaluator)
+    name = next((m for m in METRICS if m in found), None)
+    if name is None:
+        return None, {}
+    changed = causal_drops(model, dataloader, evaluator, CHANGES)
+    lost = {c: found[name] - changed[f'{c}/{name}'] for c in CHANGES}
+    return (name, found[name]), lost
+
+
+def uniform(result: Result) -> Result:
+    """The same images and answers, with a map that is the same everywhere."""
+    flat = [torch.ones(2, 2)]
+    return Result(
+        [
+            {n: compared(flat, flat, row.agreement) for n, row in rows.items()}
+            for rows in result.comparisons
+        ],
+        [0.0] * len(result.comparisons),
+        result.metric,
+        dict.fromkeys(result.lost, 0.0),
+    )
+
+
+Summaries = dict[str, dict[str, Estimate]]  # by modification, by score
+
+
+def summaries_of(result: Result) -> Summaries:
+    """Of each modification and, as ``'all'``, of all together."""
+    names = result.comparisons[0]
+    found = {n: summary([[c[n]] for c in result.comparisons]) for n in names}
+    found['all'] = summary([[*c.values()] for c in result.comparisons])
+    if result.deviation:
+        kept = [True] * len(result.deviation)
+        found['all']['deviation'] = share(result.deviation, kept)
+    return found
+
+
+def cell(estimate: Estimate, scale: float = 100, digits: int = 1) -> str:
+    """Value and interval."""
+    if estimate.value is None:
+        return '-'
+    value, low, high = (x * scale for x in estimate[:3])  # type: ignore[operator]
+    return f'{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]'
+
+
+def table8(summaries: Mapping[str, Summaries]) -> list[list[str]]:
+    """The paper's layout: a row of colour blocks and high frequencies, one of
+    patches and low frequencies."""
+    head = ['Model', 'Spatial', *(f'p={p}' for p in BLOCKS)]
+    rows = [[*head, 'Frequency', 'score']]
+    for label, found in summaries.items():
+        for spatial, frequency in (
+            ('color', f'r > {HIGH}'),
+            ('patch', f'r < {LOW}'),
+        ):
+            names = [*(f'{spatial} p={p}' for p in BLOCKS), frequency]
+            cells = [
+                cell(found[name][f'score {TAU}']) if name in found else '-'
+                for name in names
+            ]
+            rows.append([label, spatial, *cells[:-1], frequency, cells[-1]])
+    return rows
+
+
+def beside(
+    results: Mapping[str, Result], summaries: Mapping[str, Summaries]
+) -> list[list[str]]:
+    """What the score does not tell, over all modifications together."""
+    metrics = {r.metric[0] for r in results.values() if r.metric}
+    of = f' of {min(metrics)}' if len(metrics) == 1 else ''
+    head = ['Model', 'images', 'same answer']
+    head += [f'score, tau={tau}' for tau in TAUS]
+    head += ['centred cosine', 'deviation within an image']
+    rows = [[*head, *(f'lost{of} by {change}' for change in CHANGES)]]
+    for label, result in results.items():
+        found = summaries[label]['all']
+        row = [label, str(len(result.comparisons)), cell(found['same answer'])]
+        row += [cell(found[f'score {tau}']) for tau in TAUS]
+        row.append(cell(found['centred'], 1, 3))
+        no_map = 'deviation' not in found
+        row.append('no map' if no_map else cell(found['deviation'], 1, 3))
+        row += [
+            f'{result.lost[c]:.4f}' if result.lost else '-' for c in CHANGES
+        ]
+        rows.append(row)
+    return rows
+
+
+def with_rule(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown, the first row as its head."""
+    return markdown([rows[0], ['---'] * len(rows[0]), *rows[1:]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        'models', nargs='+', type=model_argument, metavar='MODEL',
+        help='a work dir, or CONFIG=CHECKPOINT',
+    )  # fmt: skip
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument(
+        '--patches', type=Path, help='a folder of images; default: no patches'
+    )
+    parser.add_argument('--max-images', type=int, help='default: all')
+    parser.add_argument('--score-thr', type=float, default=0.3)
+    parser.add_argument(
+        '--causal', action=argparse.BooleanOptionalAction, default=True,
+        help="four evaluations of the test images, for the host's metric\n"
+        'with changed maps',
+    )  # fmt: skip
+    parser.add_argument('--device', type=device_argument, default=get_device())
+    args = parser.parse_args()
+    compat.register_config_sources()
+    try:
+        patches = read_patches(args.patches)
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    results: dict[str, Result] = {}
+    for config, checkpoint in args.models:
+        label = config.stem
+        if label in results:
+            label = f'{config.stem}, {checkpoint.parent.name}'
+        print(label, flush=True)
+        cfg = Config.fromfile(config)
+        results[label] = measure(cfg, checkpoint, patches, args)
+    first = next((r for r in results.values() if r.deviation), None)
+    if first:
+        results[UNIFORM] = uniform(first)
+    summaries = {label: summaries_of(r) for label, r in results.items()}
+    tables = [table8(summaries), beside(results, summaries)]
+    note = (
+        'Scores in % [95 % interval, bootstrap over images]; in the first '
+        f'table tau={TAU}. A uniform map has the best score there is: read '
+        'the centred cosine, the deviation and what is lost first. '
+        f'Command: `{" ".join(["python", *sys.argv])}`'
+    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    lines = [*with_rule(tables[0]), '', *with_rule(tables[1]), '', note, '']
+    text = '\n'.join(lines)
+    (args.out / 'interpretability.md').write_text(text)
+    (args.out / 'interpretability.json').write_text(
+        json.dumps(
+            dict(
+                tables=[dict(head=t[0], rows=t[1:]) for t in tables],
+                note=note,
+                models={
+                    label: {
+                        name: {k: e._asdict() for k, e in scores.items()}
+                        for name, scores in found.items()
+                    }
+                    for label, found in summaries.items()
+                },
+                lost={label: r.lost for label, r in results.items()},
+            ),
+            indent=1,
+        )
+    )
+    print(text)
+
+
+if __name__ == '__main__':
+    main()

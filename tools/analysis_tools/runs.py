@@ -1,0 +1,295 @@
+"""What lies in work dirs: runs, finished or in progress, and records."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+Series = dict[int, float]  # step -> value
+SKIPPED = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
+
+
+@dataclass
+class Run:
+    """One training, or the record of one.
+
+    Attributes:
+        name: of its config.
+        path: work dir, or the record's file.
+        seed: None if nothing tells.
+        options: ``--cfg-options`` of a study.
+        state: what a reader should know of how far it is.
+        training: series of the training's log, by name.
+        evaluation: series of the evaluations, by the training's steps.
+        metrics: what it ended with, or has reached.
+        config: None of a record.
+        pictures: folders with a ``scores.json``.
+        snapshots: the newest picture that an AttentionVisHook made of each
+            image, by its name.
+        facts: the record, if there is one.
+    """
+
+    name: str
+    path: Path
+    seed: int | None
+    options: list[str] = field(default_factory=list)
+    state: str = 'record'
+    training: dict[str, Series] = field(default_factory=dict)
+    evaluation: dict[str, Series] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    config: Config | None = None
+    pictures: list[Path] = field(default_factory=list)
+    snapshots: dict[str, Path] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Group:
+    """The seeds of one config, with the same options.
+
+    Attributes:
+        label: of all its runs.
+        runs: a seed each.
+    """
+
+    label: str
+    runs: list[Run]
+
+    def values(self, metric: str) -> list[float]:
+        """Of the runs that have it."""
+        return [r.metrics[metric] for r in self.runs if metric in r.metrics]
+
+    def by_seed(self, metric: str) -> dict[int | None, float]:
+        return {
+            r.seed: r.metrics[metric] for r in self.runs if metric in r.metrics
+        }
+
+
+def entries(log: Path) -> Iterator[dict[str, float]]:
+    """Lines of a log, but one that is being written or that a kill cut."""
+    for line in log.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def read_run(path: Path) -> Run:
+    """A run from its work dir, from what is there so far."""
+    logs = sorted(path.glob('*/vis_data/scalars.json'))
+    record = _json(path / 'record.json')
+    # the newest, where a work dir was used for several
+    names = sorted(path.glob('*.py'), key=_changed)
+    dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))]
+    config = None
+    if dumped:
+        config = Config.fromfile(dumped[-1], import_custom_modules=False)
+    run = Run(
+        record.get('config') or (names[-1].stem if names else path.name),
+        path,
+        record.get('seed', _seed(path, config)),
+        record.get('options', []),
+        config=config,
+        facts=record,
+    )
+    step = epoch = 0
+    for entry in (e for log in logs for e in entries(log)):
+        if 'loss' in entry:
+            step = int(entry.get('iter', entry.get('step', step)))
+            epoch = int(entry.get('epoch', 0))
+            values, series = _numbers(entry), run.training
+        else:
+            values, series = _numbers(entry), run.evaluation
+            run.metrics.update(values)
+        for name, value in values.items():
+            series.setdefault(name, {})[step] = value
+    # a test of a checkpoint, such as the demo's
+    for log in sorted(path.glob('*/*/vis_data/scalars.json')):
+        if _trained(log.parents[2]):
+            continue
+        for entry in entries(log):
+            run.metrics.update(_numbers(entry))
+        for found in log.parents[1].glob('*.json'):
+            run.metrics.update(_numbers(_json(found)))
+    run.state = _state(path, config, logs, step, epoch)
+    run.pictures = sorted(p.parent for p in path.glob('*/scores.json'))
+    images = path.glob('*/vis_data/vis_image/attention_*_*.png')
+    for image in sorted(images, key=_changed):
+        name = image.stem.removeprefix('attention_').rpartition('_')[0]
+        run.snapshots[name] = image
+    return run
+
+
+def read_record(path: Path) -> Run:
+    """A run of which ``study.py --records`` kept what it ended with."""
+    record = _json(path)
+    return Run(
+        path.name.partition('.seed_')[0],
+        path,
+        record['seed'],
+        record.get('options', []),
+        metrics=_numbers(record['metrics']),
+        facts=record,
+    )
+
+
+def find_runs(folders: Iterable[Path]) -> list[Run]:
+    """The runs and records in work dirs, studies and folders of records.
+
+    Raises:
+        FileNotFoundError: if a folder has none.
+    """
+    runs: dict[Path, Run] = {}
+    for folder in folders:
+        logs = folder.rglob('vis_data/scalars.json')
+        dirs = {log.parents[2] for log in logs}
+        # a test inside a run's folder belongs to the run
+        own = sorted(d for d in dirs if _trained(d) or not dirs & {*d.parents})
+        found = {path.resolve(): read_run(path) for path in own}
+        known = {(r.name, r.seed) for r in found.values()}
+        for path in sorted(folder.rglob('*.seed_*.json')):
+            record = read_record(path)
+            if (record.name, record.seed) not in known:
+                found[path.resolve()] = record
+        if not found:
+            raise FileNotFoundError(
+                f'{folder}: no run with a log (vis_data/scalars.json), and no '
+                'records (*.seed_*.json)'
+            )
+        runs.update(found)
+    return [*runs.values()]
+
+
+def _trained(folder: Path) -> bool:
+    """Whether a work dir has the log of a training, not of a test alone."""
+    logs = folder.glob('*/vis_data/scalars.json')
+    return any('loss' in entry for log in logs for entry in entries(log))
+
+
+def grouped(runs: Iterable[Run]) -> list[Group]:
+    """Runs that differ in their seed alone, together. The first group without
+    a map comes first, as what the others are compared with."""
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        options = tuple(
+            option
+            for option in run.options
+            if not option.startswith(('load_from=', 'randomness.seed='))
+        )
+        groups.setdefault((run.name, options, run.path.parents[1]), []).append(
+            run
+        )
+    result: list[Group] = []
+    taken: set[str] = set()
+    for (name, _, folder), members in groups.items():
+        label = name if name not in taken else f'{name}, {folder.name}'
+        numbers = count(2)
+        while label in taken:
+            label = f'{name}, {folder.name} ({next(numbers)})'
+        taken.add(label)
+        members.sort(key=lambda run: (run.seed is None, run.seed))
+        result.append(Group(label, members))
+    return sorted(result, key=_has_map)
+
+
+def _has_map(group: Group) -> bool:
+    return any(
+        name.startswith(('attention', 'train/attention', 'causal'))
+        for run in group.runs
+        for name in [*run.metrics, *run.training]
+    )
+
+
+def differences(
+    configs: Mapping[str, Mapping | None],
+) -> list[tuple[str, list[str]]]:
+    """Fields that are not the same in all configs, each with its value in
+    every one; a part that only some have is one field."""
+    found: list[tuple[str, list[str]]] = []
+    missing = object()
+
+    def walk(prefix: str, values: Sequence[Any]) -> None:
+        if all(isinstance(value, Mapping) for value in values):
+            for key in dict.fromkeys(k for value in values for k in value):
+                below = [value.get(key, missing) for value in values]
+                walk(f'{prefix}.{key}' if prefix else key, below)
+            return
+        texts = ['-' if v is missing else repr(_plain(v)) for v in values]
+        if len({*texts}) > 1:
+            found.append((prefix, texts))
+
+    own = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level')
+    there = [
+        {k: v for k, v in (config or {}).items() if k not in own}
+        for config in configs.values()
+    ]
+    for config in there:
+        randomness = dict(config.get('randomness') or {})
+        randomness.pop('seed', None)
+        config['randomness'] = randomness
+    walk('', there)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in entry.items()
+        if name not in SKIPPED and isinstance(value, int | float)
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _seed(path: Path, config: Config | None) -> int | None:
+    if named := re.fullmatch(r'seed_(\d+)', path.name):
+        return int(named[1])
+    return (config or {}).get('randomness', {}).get('seed')
+
+
+def _state(
+    path: Path,
+    config: Config | None,
+    logs: Sequence[Path],
+    step: int,
+    epoch: int,
+) -> str:
+    """Whether it is finished, or how far it has come."""
+    train = (config or {}).get('train_cfg') or {}
+    wanted, reached, unit = train.get('max_iters'), step, 'step'
+    if 'max_epochs' in train:
+        wanted, reached, unit = train['max_epochs'], epoch, 'epoch'
+    of = f'{unit} {reached}' + (f' of {wanted}' if wanted else '')
+    # the last epoch is whole with its checkpoint
+    last = path / f'{"epoch" if unit == "epoch" else "iter"}_{wanted}.pth'
+    if (path / 'finished').exists() or last.exists():
+        return f'finished, {of}'
+    written = max((log.stat().st_mtime for log in logs), default=0)
+    when = f'{datetime.fromtimestamp(written):%Y-%m-%d %H:%M}'
+    return f'{of}, last written {when}'
