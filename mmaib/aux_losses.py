@@ -30,12 +30,18 @@ _active: list[AuxLosses] = []
 
 
 class AuxLosses:
-    """Losses and monitors reported within one :func:`collect`."""
+    """Losses and monitors reported within one :func:`collect`.
+
+    Attributes:
+        rectangles: parameters ``(N, K, 5)`` of each map that has a shape,
+            and the size of its grid, level by level.
+    """
 
     def __init__(self) -> None:
         self._reports: dict[str, list[tuple[Tensor, float]]] = defaultdict(
             list
         )
+        self.rectangles: list[tuple[Tensor, tuple[int, int]]] = []
         self.with_gradient = torch.is_grad_enabled()
 
     def add(self, name: str, value: Tensor, weight: float) -> None:
@@ -151,6 +157,18 @@ def report_scalar(name: str, value: Tensor, weight: float = 1.0) -> None:
         )
     if _active:
         _active[-1].add(name, value.detach().float(), weight)
+
+
+def report_rectangles(params: Tensor, size: tuple[int, int]) -> None:
+    """Tell the model where the maps lie; a no-op outside :func:`collect`.
+
+    Args:
+        params: mean parameters of rectangles ``(N, K, 5)``, with their
+            graph.
+        size: H and W of the map.
+    """
+    if _active:
+        _active[-1].rectangles.append((params, size))
 
 
 def require_collector(plugin: str) -> None:

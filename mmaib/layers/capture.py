@@ -12,6 +12,8 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
+from mmaib.draws import mean_over_draws
+
 from .attentive_bottleneck import AttentiveBottleneck
 from .information_gate import InformationGate
 
@@ -57,10 +59,12 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
         levels = count()
         waiting: list[CapturedMap] = []  # for the features they modulate
 
-        def on_attention(_: nn.Module, __: tuple, out: tuple) -> None:
+        def on_attention(_: nn.Module, args: tuple, out: tuple) -> None:
             if waiting and waiting[0].norms:
                 waiting.clear()
-            waiting.append(CapturedMap(name, next(levels), out[0].detach()))
+            # a map that draws by itself gives its draws
+            mean = mean_over_draws(out[0].detach(), len(args[0]))
+            waiting.append(CapturedMap(name, next(levels), mean))
             captured.append(waiting[-1])
 
         def on_quantizer(_: nn.Module, __: tuple, out: Tensor) -> None:
