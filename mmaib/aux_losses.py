@@ -22,6 +22,8 @@ from torch import Tensor
 from . import deprecated
 from .checks import one_of
 from .draws import Draws
+from .equivariance import Equivariance, untouched_statistics
+from .functional import warp_images
 
 # how low, and how long, before a map is called flat
 FLAT_CONTRAST, FLAT_STEPS = 0.01, 100
@@ -213,6 +215,10 @@ class AuxLossMixin:
             alone: the host's weights and statistics stay as they were
             loaded, to the bit. With an information gate that reads out where
             a trained model looks.
+        equivariance: fields of :class:`mmaib.equivariance.Equivariance`, by
+            which maps that are rectangles follow a warp of their image: in
+            training a second view passes backbone and attention, and
+            ``loss_equivariance`` compares. None is without.
         args, kwargs: of the host's model.
 
     Attributes:
@@ -235,6 +241,7 @@ class AuxLossMixin:
         train_draws: dict | str | None = None,
         test_draws: dict | str = 'mean',
         freeze_host: bool = False,
+        equivariance: dict | None = None,
         **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
@@ -249,6 +256,7 @@ class AuxLossMixin:
         self.freeze_host = one_of('freeze_host', freeze_host, (True, False))
         if freeze_host:
             self._freeze_host()
+        self.equivariance = Equivariance.from_config(equivariance, self)
         # of the last steps; None once the warning was given
         self._contrasts: list[Tensor] | None = []
 
@@ -315,6 +323,9 @@ class AuxLossMixin:
         draws = self.train_draws if self.training else Draws()  # type: ignore[attr-defined]
         with draws.open(), collect() as aux:
             losses = self._drawn_loss(*args, **kwargs)
+            if self.equivariance and self.training:  # type: ignore[attr-defined]
+                images = args[0] if args else _images(kwargs)
+                self._report_equivariance(images, aux.rectangles)
         extra = aux.mean()
         if extra and 'loss' in losses:
             # mmpretrain's; MMEngine logs the sum under that name
@@ -331,6 +342,23 @@ class AuxLossMixin:
             )
         losses.update(extra)
         return losses
+
+    def _report_equivariance(
+        self, images: Tensor, first: list[tuple[Tensor, tuple[int, int]]]
+    ) -> None:
+        """Compare the rectangles of a first view with those of a second,
+        which leaves no other trace."""
+        rule: Any = self.equivariance
+        warp = rule.warps(images)
+        model: Any = self
+        with collect() as seen, untouched_statistics(model):
+            model.neck.look(model.backbone(warp_images(images, warp)))
+        for (params, size), (moved, _) in zip(
+            first, seen.rectangles, strict=True
+        ):
+            report_loss(
+                'loss_equivariance', rule.loss(params, moved, warp, size)
+            )
 
     def _warn_of_a_flat_map(self, contrast: Tensor | None) -> None:
         """Say once that the maps had no contrast for a hundred steps."""
@@ -370,6 +398,12 @@ class AuxLossMixin:
             for name in kwargs.keys() & {'data_samples', 'batch_data_samples'}:
                 kwargs[name] = list(kwargs[name]) * copies
         return super().loss(*args, **kwargs)  # type: ignore[misc]
+
+
+def _images(kwargs: dict[str, Any]) -> Tensor:
+    """The images among a host's arguments by name."""
+    names = ('inputs', 'batch_inputs')
+    return next(kwargs[name] for name in names if name in kwargs)
 
 
 @cache

@@ -2,13 +2,24 @@
 
 from .attention_metric import AttentionMetric
 from .causal import causal_drops
-from .scores import contrast, energy_inside, pointing_hit, roc_auc
+from .scores import (
+    catching_rate,
+    contrast,
+    energy_inside,
+    fitting_rate,
+    missing_rate,
+    pointing_hit,
+    roc_auc,
+)
 
 __all__ = [
     'AttentionMetric',
+    'catching_rate',
     'causal_drops',
     'contrast',
     'energy_inside',
+    'fitting_rate',
+    'missing_rate',
     'pointing_hit',
     'roc_auc',
 ]

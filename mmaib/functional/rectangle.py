@@ -100,7 +100,7 @@ def unite_windows(windows: Tensor) -> Tensor:
     return first.unsqueeze(1)
 
 
-def turn_residual(found: Tensor, target: Tensor) -> Tensor:
+def periodic_residual(found: Tensor, target: Tensor) -> Tensor:
     r"""How far rectangles are from where they should be, whichever of their
     names they have.
 
@@ -110,7 +110,7 @@ def turn_residual(found: Tensor, target: Tensor) -> Tensor:
 
     over the target as it is and with its axes swapped, :math:`(\hat\sigma_2,
     \hat\sigma_1, \hat\alpha + \pi / 2)`, the same map. [RECT] squares the
-    difference of all five (:func:`plain_residual`), which punishes a turn by
+    difference of all five (:func:`l2_residual`), which punishes a turn by
     :math:`\pi`, that no map shows.
 
     Args:
@@ -123,7 +123,7 @@ def turn_residual(found: Tensor, target: Tensor) -> Tensor:
     Example:
         >>> found = torch.tensor([0.5, 0.5, 0.3, 0.2, 0.1])
         >>> same = torch.tensor([0.5, 0.5, 0.2, 0.3, 0.1 + torch.pi / 2])
-        >>> float(turn_residual(found, same)) < 1e-6
+        >>> float(periodic_residual(found, same)) < 1e-6
         True
     """
     found, target = at_least_float32(found), at_least_float32(target)
@@ -137,7 +137,7 @@ def turn_residual(found: Tensor, target: Tensor) -> Tensor:
     return centre + torch.minimum(as_named, swapped)
 
 
-def plain_residual(found: Tensor, target: Tensor) -> Tensor:
+def l2_residual(found: Tensor, target: Tensor) -> Tensor:
     """The squared difference of all five parameters, Section 4.4 of [RECT].
 
     Args:
@@ -149,7 +149,7 @@ def plain_residual(found: Tensor, target: Tensor) -> Tensor:
 
     Example:
         >>> found, target = torch.rand(2, 3, 8, 5)
-        >>> plain_residual(found, target).shape
+        >>> l2_residual(found, target).shape
         torch.Size([3, 8])
     """
     found, target = at_least_float32(found), at_least_float32(target)

@@ -5,9 +5,9 @@ import torch
 
 from mmaib.functional import (
     ellipse_window,
-    plain_residual,
+    l2_residual,
+    periodic_residual,
     rectangle_window,
-    turn_residual,
     unite_windows,
     warp_images,
     warp_rectangles,
@@ -74,8 +74,8 @@ def test_the_same_map_by_its_other_names(window, dtype, tolerance):
     maps = window(params, (9, 9))
     for other in (turned, swapped):
         assert (window(other, (9, 9)) - maps).abs().max() < tolerance
-        assert turn_residual(params, other).max() < tolerance
-        assert plain_residual(params, other).min() > 2
+        assert periodic_residual(params, other).max() < tolerance
+        assert l2_residual(params, other).min() > 2
 
 
 DEGENERATE = {
@@ -197,8 +197,8 @@ def test_residuals_of_small_differences_agree():
     params = rectangles(dtype=torch.float64)
     moved = params + 1e-3 * torch.randn_like(params)
     torch.testing.assert_close(
-        turn_residual(moved, params),
-        plain_residual(moved, params),
+        periodic_residual(moved, params),
+        l2_residual(moved, params),
         rtol=1e-4,
         atol=0,
     )
