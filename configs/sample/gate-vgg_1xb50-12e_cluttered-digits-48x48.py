@@ -1,0 +1,13 @@
+# An information gate. Gate and price fade in over the first half.
+_base_ = './pw-vgg_1xb50-12e_cluttered-digits-48x48.py'
+
+model = dict(
+    neck=dict(
+        bottleneck=dict(
+            attention=dict(
+                _delete_=True,
+                type='mmaib.VariationalAttention',
+                mean_bias=1.0),
+            modulation=dict(
+                _delete_=True, type='mmaib.InformationGate', beta=0.1))))
+custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=180)]
