@@ -9,5 +9,5 @@ model = dict(
                 type='mmaib.VariationalAttention',
                 mean_bias=1.0),
             modulation=dict(
-                _delete_=True, type='mmaib.InformationGate', beta=0.1))))
+                _delete_=True, type='mmaib.InformationGate', beta=0.02))))
 custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=180)]

@@ -1,4 +1,5 @@
-# An information gate that is a rectangle: bits pass through one window.
+# An information gate that is a rectangle: bits pass through one window, which
+# starts open.
 _base_ = './gate-vgg_1xb50-12e_cluttered-digits-48x48.py'
 
 model = dict(
@@ -7,4 +8,5 @@ model = dict(
             attention=dict(
                 _delete_=True,
                 type='mmaib.RectangularAttention',
-                channels=(16, 32, 64)))))
+                channels=(16, 32, 64),
+                extent=0.6))))
