@@ -23,6 +23,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from . import deprecated
 from .checks import one_of
 from .draws import Draws
+from .equivariance import Equivariance, untouched_statistics
+from .functional import warp_images
 
 # how low, and how long, before a map is called flat
 FLAT_CONTRAST, FLAT_STEPS = 0.01, 100
@@ -31,12 +33,18 @@ _active: list[AuxLosses] = []
 
 
 class AuxLosses:
-    """Losses and monitors reported within one :func:`collect`."""
+    """Losses and monitors reported within one :func:`collect`.
+
+    Attributes:
+        rectangles: parameters ``(N, K, 5)`` of each map that has a shape,
+            and the size of its grid, level by level.
+    """
 
     def __init__(self) -> None:
         self._reports: dict[str, list[tuple[Tensor, float]]] = defaultdict(
             list
         )
+        self.rectangles: list[tuple[Tensor, tuple[int, int]]] = []
         self.with_gradient = torch.is_grad_enabled()
 
     def add(self, name: str, value: Tensor, weight: float) -> None:
@@ -154,6 +162,18 @@ def report_scalar(name: str, value: Tensor, weight: float = 1.0) -> None:
         _active[-1].add(name, value.detach().float(), weight)
 
 
+def report_rectangles(params: Tensor, size: tuple[int, int]) -> None:
+    """Tell the model where the maps lie; a no-op outside :func:`collect`.
+
+    Args:
+        params: mean parameters of rectangles ``(N, K, 5)``, with their
+            graph.
+        size: H and W of the map.
+    """
+    if _active:
+        _active[-1].rectangles.append((params, size))
+
+
 def require_collector(plugin: str) -> None:
     """Refuse a training step whose extra losses nobody would hear.
 
@@ -201,6 +221,10 @@ class AuxLossMixin:
             reads out where a trained model looks. ``'features'``: all in
             front of a head's latent, so that latent, std and predictors
             learn too, the second stage of a variational classifier.
+        equivariance: fields of :class:`mmaib.equivariance.Equivariance`, by
+            which maps that are rectangles follow a warp of their image: in
+            training a second view passes backbone and attention, and
+            ``loss_equivariance`` compares. None is without.
         args, kwargs: of the host's model.
 
     Attributes:
@@ -223,6 +247,7 @@ class AuxLossMixin:
         train_draws: dict | str | None = None,
         test_draws: dict | str = 'mean',
         freeze_host: bool | str = False,
+        equivariance: dict | None = None,
         **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
@@ -239,6 +264,7 @@ class AuxLossMixin:
         )
         if freeze_host:
             self._freeze_host()
+        self.equivariance = Equivariance.from_config(equivariance, self)
         # of the last steps; None once the warning was given
         self._contrasts: list[Tensor] | None = []
 
@@ -330,6 +356,9 @@ class AuxLossMixin:
         draws = self.train_draws if self.training else Draws()  # type: ignore[attr-defined]
         with draws.open(), collect() as aux:
             losses = self._drawn_loss(*args, **kwargs)
+            if self.equivariance and self.training:  # type: ignore[attr-defined]
+                images = args[0] if args else _images(kwargs)
+                self._report_equivariance(images, aux.rectangles)
         extra = aux.mean()
         if extra and 'loss' in losses:
             # mmpretrain's; MMEngine logs the sum under that name
@@ -346,6 +375,23 @@ class AuxLossMixin:
             )
         losses.update(extra)
         return losses
+
+    def _report_equivariance(
+        self, images: Tensor, first: list[tuple[Tensor, tuple[int, int]]]
+    ) -> None:
+        """Compare the rectangles of a first view with those of a second,
+        which leaves no other trace."""
+        rule: Any = self.equivariance
+        warp = rule.warps(images)
+        model: Any = self
+        with collect() as seen, untouched_statistics(model):
+            model.neck.look(model.backbone(warp_images(images, warp)))
+        for (params, size), (moved, _) in zip(
+            first, seen.rectangles, strict=True
+        ):
+            report_loss(
+                'loss_equivariance', rule.loss(params, moved, warp, size)
+            )
 
     def _warn_of_a_flat_map(self, contrast: Tensor | None) -> None:
         """Say once that the maps had no contrast for a hundred steps."""
@@ -385,6 +431,12 @@ class AuxLossMixin:
             for name in kwargs.keys() & {'data_samples', 'batch_data_samples'}:
                 kwargs[name] = list(kwargs[name]) * copies
         return super().loss(*args, **kwargs)  # type: ignore[misc]
+
+
+def _images(kwargs: dict[str, Any]) -> Tensor:
+    """The images among a host's arguments by name."""
+    names = ('inputs', 'batch_inputs')
+    return next(kwargs[name] for name in names if name in kwargs)
 
 
 @cache

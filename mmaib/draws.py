@@ -178,6 +178,13 @@ def draw_maps(mean: Tensor, std: Tensor | None) -> Tensor:
     return _draw(mean, std, current().attention)
 
 
+def repeat_maps(mean: Tensor) -> Tensor:
+    """Maps without noise, or what makes them, as often as maps are drawn,
+    ``(L_a * N, ...)``; once at the mean."""
+    count = current().attention or 1
+    return mean.repeat(count, *[1] * (mean.dim() - 1)) if count > 1 else mean
+
+
 def draw_latents(mean: Tensor, std: Tensor | None) -> Tensor:
     """Draws of latents ``(L_z * N, ...)``, or their mean ``(N, ...)``."""
     return _draw(mean, std, current().latent)

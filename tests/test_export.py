@@ -10,6 +10,8 @@ from mmaib.layers import (
     AttentiveBottleneck,
     GaussianEncoder,
     InformationGate,
+    RectangularAttention,
+    VariationalAttention,
 )
 from mmaib.layers.capture import capture_attention
 from mmaib.testing import CONFIGS
@@ -66,9 +68,12 @@ class Calls(nn.Module):
 def stir(model):
     """Maps that use many anchors, in no order; noise that would show."""
     for layer in model.modules():
+        if isinstance(layer, RectangularAttention):
+            nn.init.normal_(layer.mean.weight)
+        if isinstance(layer, VariationalAttention):
+            nn.init.kaiming_normal_(layer.mean_conv.weight)
+            nn.init.constant_(layer.std_conv.bias, 4.0)
         if isinstance(layer, AttentiveBottleneck):
-            nn.init.kaiming_normal_(layer.attention.mean_conv.weight)
-            nn.init.constant_(layer.attention.std_conv.bias, 4.0)
             if layer.quantizer is not None:
                 anchors = layer.quantizer.anchors
                 anchors.data = anchors.data[torch.randperm(len(anchors))]
@@ -134,7 +139,35 @@ def gate(anchors=None, half_way=False, **fields):
     return stir(Calls(lambda neck, *x: neck(x), neck)), x
 
 
+def rectangles(shape, pooling, **fields):
+    """Three united windows, whose parameters are drawn in training."""
+    attention = dict(
+        type='mmaib.RectangularAttention',
+        channels=(8, 8, 8),
+        shape=shape,
+        num_windows=3,
+        pooling=pooling,
+        variational=True,
+    )
+    neck = AIBNeck(dict(attention=attention, **fields), in_channels=8)
+    x = tuple(torch.randn(1, 8, side, side) for side in (23, 12))
+    return stir(Calls(lambda neck, *x: neck(x), neck)), x
+
+
+def position_wise():
+    attention = dict(type='mmaib.PositionWiseAttention', channels=8)
+    neck = AIBNeck(dict(attention=attention), in_channels=8)
+    return stir(Calls(lambda neck, x: neck([x]), neck)), (
+        torch.randn(1, 8, 13, 13),
+    )
+
+
 PIECES = {
+    'rectangles': lambda: rectangles('rectangle', 'mean'),
+    'ellipses': lambda: rectangles(
+        'ellipse', 'moments', modulation=dict(mode='scale_rescaled')
+    ),
+    'position-wise': position_wise,
     'UPerNet BEiT': lambda: segmentor(BEIT),
     'UPerNet Lite0': lambda: segmentor(LITE0),
     'WRN-28-10': classifier,
@@ -243,8 +276,19 @@ def test_the_onnx_graph_draws_nothing_and_agrees(piece):
     assert_agree(run_onnx(model, inputs), eager(module, inputs))
 
 
-def test_the_bottleneck_is_exported_for_any_batch_and_grid():
-    ours = stir(AttentiveBottleneck(8, quantizer=dict(num_anchors=20)))
+@pytest.mark.parametrize(
+    'attention',
+    [
+        None,
+        dict(type='mmaib.RectangularAttention', channels=(8,)),
+        dict(type='mmaib.PositionWiseAttention', channels=8),
+    ],
+    ids=['variational', 'rectangular', 'position-wise'],
+)
+def test_the_bottleneck_is_exported_for_any_batch_and_grid(attention):
+    ours = stir(
+        AttentiveBottleneck(8, attention, quantizer=dict(num_anchors=20))
+    )
     sizes = {dim: torch.export.Dim.DYNAMIC for dim in (0, 2, 3)}
     program = torch.export.export(
         ours, (torch.randn(2, 8, 12, 10),), dynamic_shapes=dict(x=sizes)

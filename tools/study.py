@@ -27,6 +27,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -45,6 +46,7 @@ CHANGES = ('mirror', 'flatten', 'shuffle')
 OF_MAPS = {
     'attention/auc': 'AUC',
     'attention/auc_norm': "AUC of the features' norm",
+    'attention/fitting': 'IoU',
     'attention/contrast': 'contrast',
     'attention/saturated': 'saturated',
     'attention/bits_per_image': 'bits an image',
@@ -79,6 +81,12 @@ def parse_args() -> argparse.Namespace:
         default=[],
         help='more folders of records, such as of other --cfg-options:\n'
         'a row for each config in each, named by its folder',
+    )
+    parser.add_argument(
+        '--interval',
+        action='store_true',
+        help="behind each mean half of its 95 %% interval, by Student's t\n"
+        'over seeds, not the standard deviation (needs scipy)',
     )
     add_arguments_of_runs(parser)
     args = parser.parse_args()
@@ -280,13 +288,22 @@ def monitors(entry: Mapping[str, float]) -> dict[str, float]:
     return {f'train/{k}': v for k, v in entry.items() if k.startswith(names)}
 
 
-def cell(values: Sequence[float], digits: int = 4) -> str:
-    """Mean, and the standard deviation of more than one."""
+def cell(
+    values: Sequence[float], digits: int = 4, interval: bool = False
+) -> str:
+    """Mean, and the standard deviation of more than one, or half of the
+    95 % interval of their mean."""
     if not values:
         return 'not run'
     text = f'{mean(values):.{digits}f}'
     if len(values) > 1:
-        text += f' ± {stdev(values):.{digits}f}'
+        spread = stdev(values)
+        if interval:
+            from scipy.stats import t
+
+            quantile = t.ppf(0.975, len(values) - 1)
+            spread *= float(quantile) / len(values) ** 0.5
+        text += f' ± {spread:.{digits}f}'
     return text
 
 
@@ -335,6 +352,7 @@ def table(args: argparse.Namespace) -> str:
     base = logs[first]
     metrics = metrics_to_tabulate(args.metrics, logs.values())
     head = ['config', 'seeds']
+    shown = partial(cell, interval=args.interval)
     for metric in metrics:
         head += [metric, 'paired difference']
     everywhere = [run for runs in logs.values() for run in runs.values()]
@@ -350,30 +368,31 @@ def table(args: argparse.Namespace) -> str:
     for config, runs in logs.items():
         row = [config, ', '.join(map(str, runs)) or 'not run']
         for metric in metrics:
-            row.append(cell([run[metric] for run in runs.values()]))
+            row.append(shown([run[metric] for run in runs.values()]))
             paired = [
                 runs[s][metric] - base[s][metric] for s in runs if s in base
             ]
-            row.append('-' if config == first else cell(paired))
+            row.append('-' if config == first else shown(paired))
         for drop in drops:
             lost = [
                 run[metrics[0]] - run[drop]
                 for run in runs.values()
                 if drop in run
             ]
-            row.append(cell(lost) if lost else '-')
+            row.append(shown(lost) if lost else '-')
         for name in of_maps:
             values = [run[name] for run in runs.values() if name in run]
             digits = 0 if 'bits' in name else 3
-            row.append(cell(values, digits) if values else '-')
+            row.append(shown(values, digits) if values else '-')
         row.append(cell([run['seconds per step'] for run in runs.values()], 2))
         rows.append(row)
     command = ' '.join(['python', *sys.argv])
+    spread = '95 % interval' if args.interval else 'standard deviation'
     return '\n'.join(
         [
             *markdown(rows),
             '',
-            'Mean ± standard deviation over seeds, last evaluation. '
+            f'Mean ± {spread} over seeds, last evaluation. '
             f'Command: `{command}`',
             '',
         ]

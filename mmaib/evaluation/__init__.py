@@ -11,7 +11,15 @@ from .calibration import (
 from .calibration_metric import CalibrationMetric
 from .causal import causal_drops
 from .detection_calibration_metric import DetectionCalibrationMetric
-from .scores import contrast, energy_inside, pointing_hit, roc_auc
+from .scores import (
+    catching_rate,
+    contrast,
+    energy_inside,
+    fitting_rate,
+    missing_rate,
+    pointing_hit,
+    roc_auc,
+)
 
 __all__ = [
     'AttentionMetric',
@@ -19,9 +27,12 @@ __all__ = [
     'DetectionCalibrationMetric',
     'bin_sums',
     'calibration_errors',
+    'catching_rate',
     'causal_drops',
     'contrast',
     'energy_inside',
+    'fitting_rate',
+    'missing_rate',
     'pointing_hit',
     'risk_coverage',
     'roc_auc',

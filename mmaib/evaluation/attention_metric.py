@@ -15,17 +15,26 @@ from mmaib.layers.attentive_bottleneck import SATURATED
 from mmaib.registry import METRICS
 
 from .map_geometry import map_on_image, mean_over_levels, whole_maps
-from .scores import contrast, energy_inside, pointing_hit, roc_auc
+from .scores import (
+    catching_rate,
+    contrast,
+    energy_inside,
+    fitting_rate,
+    missing_rate,
+    pointing_hit,
+    roc_auc,
+)
 
 
 @METRICS.register_module()
 class AttentionMetric(BaseMetric):
     r"""Where the maps of a model look, beside the host's own metrics.
 
-    Against the boxes of a detector, or the classes of a segmentor that are
-    named as foreground, of the mean map mu_a, averaged over levels, on the
-    original image; the mean over the images that have positions inside and
-    outside:
+    Against the boxes of a detector, those of a classifier whose data set has
+    them (``gt_bboxes`` among the ``meta_keys`` of its ``PackInputs``), or the
+    classes of a segmentor that are named as foreground, of the mean map mu_a,
+    averaged over levels, on the original image; the mean over the images that
+    have positions inside and outside:
 
     ================= ===================================================
     ``auc``           area under the ROC curve
@@ -36,6 +45,9 @@ class AttentionMetric(BaseMetric):
     ``energy``        share of the map's sum inside
     ``area``          share of the image inside, a uniform map's ``energy``
     ``pointing``      share of images whose highest position lies inside
+    ``catching``      Eq. 11 of [RECT], of where the map is above ``threshold``
+    ``missing``       share of positions on the wrong side of it, Eq. 12
+    ``fitting``       intersection over union with it, Eq. 21
     ================= ===================================================
 
     Of the maps alone, the mean over levels and images: ``contrast``, the
@@ -52,6 +64,7 @@ class AttentionMetric(BaseMetric):
             against; None leaves out all that needs a mask. A detector's is
             held against the boxes of all classes.
         tolerance: of ``pointing``, in pixels of the original image.
+        threshold: above which a score counts as attended to.
         by_level: whether to give ``auc_level0`` ... too.
         kwargs: of MMEngine's ``BaseMetric``.
 
@@ -65,12 +78,14 @@ class AttentionMetric(BaseMetric):
         self,
         foreground: Sequence[int] | None = None,
         tolerance: int = 15,
+        threshold: float = 0.5,
         by_level: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.foreground = None if foreground is None else [*foreground]
         self.tolerance = tolerance
+        self.threshold = threshold
         self.by_level = by_level
         self._model: Any = None
         self._maps: list[CapturedMap] = []
@@ -123,6 +138,7 @@ class AttentionMetric(BaseMetric):
         if mask is None or not mask.any() or mask.all():
             return scores
         attention = mean_over_levels(maps, index, sample)
+        sides = [2.0 * x - 1 for x in (attention > self.threshold, mask)]
         norms = [n[index, 0] for captured in maps for n in captured.norms]
         norm = torch.stack([map_on_image(n, sample) for n in norms]).mean(0)
         scores.update(
@@ -132,6 +148,9 @@ class AttentionMetric(BaseMetric):
             energy=energy_inside(attention, mask),
             area=float(mask.double().mean()),
             pointing=pointing_hit(attention, mask, self.tolerance),
+            catching=catching_rate(*sides),
+            missing=missing_rate(*sides),
+            fitting=fitting_rate(*sides),
         )
         if self.by_level:
             for level, x in enumerate(means):
@@ -142,14 +161,17 @@ class AttentionMetric(BaseMetric):
     def _mask(self, sample: dict) -> Tensor | None:
         """What is to be found, on the original image."""
         if 'bboxes' in sample.get('gt_instances', {}):
-            height, width = sample['ori_shape'][:2]
-            mask = torch.zeros(height, width, dtype=torch.bool)
             boxes = sample['gt_instances']['bboxes']
             boxes = torch.as_tensor(getattr(boxes, 'tensor', boxes))
-            corners = boxes.round().long().clamp(min=0)
-            for left, top, right, bottom in corners.tolist():
-                mask[top:bottom, left:right] = True
-            return mask
+            return _inside(boxes, *sample['ori_shape'][:2])
+        if 'gt_bboxes' in sample:
+            # of a classifier, on the image as it was resized
+            height, width = sample['ori_shape'][:2]
+            seen_height, seen_width = sample['img_shape'][:2]
+            x, y = width / seen_width, height / seen_height
+            boxes = torch.as_tensor(sample['gt_bboxes'])
+            boxes = boxes * boxes.new_tensor([x, y, x, y])
+            return _inside(boxes, height, width)
         if self.foreground is not None and 'gt_sem_seg' in sample:
             labels = sample['gt_sem_seg']['data'][0].cpu()
             return torch.isin(labels, torch.tensor(self.foreground))
@@ -161,6 +183,15 @@ class AttentionMetric(BaseMetric):
             for name, value in scores.items():
                 found[name].append(value)
         return {name: mean(values) for name, values in found.items()}
+
+
+def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
+    """The pixels in one box or more."""
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    corners = boxes.round().long().clamp(min=0)
+    for left, top, right, bottom in corners.tolist():
+        mask[top:bottom, left:right] = True
+    return mask
 
 
 def _to_centre(mask: Tensor) -> Tensor:

@@ -83,6 +83,65 @@ def pointing_hit(
     return float((distance[peaks] <= tolerance).mean())
 
 
+def catching_rate(first: Tensor, second: Tensor) -> float:
+    r"""How much two maps agree, Eq. 11 of [RECT]: the mean over positions of
+    their product, 1 where they are the same, -1 where they are opposite.
+
+    Args:
+        first: of values -1 and 1.
+        second: the same shape.
+
+    Example:
+        >>> first, second = torch.tensor([[1, 1, -1, -1], [1, -1, -1, -1]])
+        >>> catching_rate(first, second)
+        0.5
+    """
+    return float((first.double() * second.double()).mean())
+
+
+def missing_rate(first: Tensor, second: Tensor) -> float:
+    r"""How much two maps differ, Eq. 12 of [RECT], in [0, 1]; of values -1
+    and 1 the share of positions where they do.
+
+    Args:
+        first: of values -1 and 1.
+        second: the same shape.
+
+    Example:
+        >>> first, second = torch.tensor([[1, 1, -1, -1], [1, -1, -1, -1]])
+        >>> missing_rate(first, second)
+        0.25
+    """
+    return (1 - catching_rate(first, second)) / 2
+
+
+def fitting_rate(first: Tensor, second: Tensor) -> float:
+    r"""How well two maps fit, Eq. 21 of [RECT], which is the intersection of
+    where they are 1 over the union (Proposition 1); 1 if both are -1
+    everywhere.
+
+    .. math::
+        \frac{\Psi((a + 1) / 2, (b + 1) / 2)}
+        {2 \Phi((1 - a) / 2, (1 - b) / 2)}
+
+    with the catching rate :math:`\Psi` and the missing rate :math:`\Phi`.
+
+    Args:
+        first: of values -1 and 1.
+        second: the same shape.
+
+    Example:
+        >>> first, second = torch.tensor([[1, 1, -1, -1], [1, -1, -1, -1]])
+        >>> fitting_rate(first, second)
+        0.5
+    """
+    first, second = first.double(), second.double()
+    union = 2 * missing_rate((1 - first) / 2, (1 - second) / 2)
+    if union == 0:
+        return 1.0
+    return catching_rate((first + 1) / 2, (second + 1) / 2) / union
+
+
 def contrast(attention: Tensor) -> float:
     """Standard deviation of the map over its positions.
 

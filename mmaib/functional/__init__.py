@@ -12,6 +12,10 @@ Papers, as they are cited throughout the package:
     code": Q. Lai, Y. Li, A. Zeng, M. Liu, H. Sun and Q. Xu, "Information
     Bottleneck Approach to Spatial Attention Learning", IJCAI 2021.
 
+[RECT]
+    H.-V. Nguyen, F. Gamboa, S. Zhang, R. Chhaibi, S. Gratton and T. Giaccone,
+    "Convolutional Rectangular Attention Module". Cited by name.
+
 Symbols:
 
 =================== =======================================================
@@ -37,17 +41,33 @@ from .attention import conv_to_one, standardized_logit
 from .gaussian import draw_gaussian, gaussian_kl, softplus_std
 from .information import gate_information, information_gate
 from .quantization import nearest_anchor, straight_through
+from .rectangle import (
+    ellipse_window,
+    l2_residual,
+    periodic_residual,
+    rectangle_window,
+    unite_windows,
+    warp_images,
+    warp_rectangles,
+)
 
 __all__ = [
     'adversarial_kl',
     'conv_to_one',
     'critic_loss',
     'draw_gaussian',
+    'ellipse_window',
     'gate_information',
     'gaussian_kl',
     'information_gate',
+    'l2_residual',
     'nearest_anchor',
+    'periodic_residual',
+    'rectangle_window',
     'softplus_std',
     'standardized_logit',
     'straight_through',
+    'unite_windows',
+    'warp_images',
+    'warp_rectangles',
 ]

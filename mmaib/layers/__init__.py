@@ -12,6 +12,8 @@ from .gaussian_encoder import GaussianEncoder
 from .information_gate import InformationGate
 from .kl_critic import KLCritic
 from .noise_encoders import AdditiveNoiseEncoder, PropagatedNoiseEncoder
+from .position_wise_attention import PositionWiseAttention
+from .rectangular_attention import RectangularAttention
 from .variational_attention import VariationalAttention
 from .with_aux_losses import build_with_aux_losses
 
@@ -27,7 +29,9 @@ __all__ = [
     'InformationGate',
     'KLCritic',
     'LatentEncoder',
+    'PositionWiseAttention',
     'PropagatedNoiseEncoder',
+    'RectangularAttention',
     'VariationalAttention',
     'build_with_aux_losses',
     'capture_attention',

@@ -170,19 +170,35 @@ class AIBNeck(BaseModule):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         if self.training:
             require_collector('AIBNeck')
-        if self.where == 'after' and self.neck is not None:
-            features = self.neck(features)
-        features = tuple(features)
-        seen = [
-            self.bottleneck.looked_at(x, i) for i, x in enumerate(features)
-        ]
+        features = self._attended(features)
+        maps = self._maps(self._seen(features))
         out = tuple(
             self.bottleneck.modulate(x, attention, i)
-            for i, (x, attention) in enumerate(zip(features, self._maps(seen)))
+            for i, (x, attention) in enumerate(zip(features, maps))
         )
         if self.where == 'before' and self.neck is not None:
             out = tuple(self.neck(out))
         return out
+
+    def look(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of features as the host gives them, one a level, and no
+        more: nothing is modulated, no gate takes the features in."""
+        return self._maps(self._seen(self._attended(features), update=False))
+
+    def _attended(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What the bottleneck stands behind."""
+        if self.where == 'after' and self.neck is not None:
+            features = self.neck(features)
+        return tuple(features)
+
+    def _seen(
+        self, features: Sequence[Tensor], update: bool = True
+    ) -> list[Tensor]:
+        """What the maps are made of."""
+        return [
+            self.bottleneck.looked_at(x, i, update)
+            for i, x in enumerate(features)
+        ]
 
     def _maps(self, x: Sequence[Tensor]) -> list[Tensor]:
         """A map ``(L_a * N, 1, H, W)`` for each level."""

@@ -44,7 +44,9 @@ class AttentiveBottleneck(Reporter, BaseModule):
         in_channels: channels C of the features that are modulated, one
             number, or one a level where it serves several.
         attention: config of the map, any module with ``(x, with_std)`` ->
-            (mean, std), the std None if it is not asked for.
+            (mean, std), the std None if it is not asked for. One that draws
+            by itself, or has no noise, gives None where it is asked too, and
+            a map for each draw.
         quantizer: config of :class:`AnchorQuantizer`, with at least
             ``num_anchors``; None for a continuous map.
         modulation: config of :class:`FeatureModulation`, or of an
@@ -98,6 +100,11 @@ class AttentiveBottleneck(Reporter, BaseModule):
                 **part_fields('attention', attention),
             }
         )
+        if beta > 0 and not getattr(self.attention, 'gives_std', True):
+            raise ValueError(
+                f'beta={beta} weighs the KL of scores, of which '
+                f'{type(self.attention).__name__} gives no std: leave it out'
+            )
         self.quantizer = None
         if quantizer is not None:
             if 'num_anchors' not in part_fields('quantizer', quantizer):
@@ -136,10 +143,13 @@ class AttentiveBottleneck(Reporter, BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.modulate(x, self.attend(self.looked_at(x)))
 
-    def looked_at(self, x: Tensor, level: int = 0) -> Tensor:
-        """What the map is made of: x, behind a gate's own normalisation."""
+    def looked_at(
+        self, x: Tensor, level: int = 0, update: bool = True
+    ) -> Tensor:
+        """What the map is made of: x, behind a gate's own normalisation,
+        into whose statistics a training takes it by default."""
         if isinstance(self.modulation, InformationGate):
-            return self.modulation.normalized(x, level)
+            return self.modulation.normalized(x, level, update)
         return x
 
     def attend(self, x: Tensor) -> Tensor:
@@ -195,14 +205,15 @@ class AttentiveBottleneck(Reporter, BaseModule):
         attention = attention.repeat(len(x) // len(attention), 1, 1, 1)
         return self.modulation(x, attention)
 
-    def _report(self, mean: Tensor, std: Tensor) -> None:
+    def _report(self, mean: Tensor, std: Tensor | None) -> None:
         report_scalar('attention_mean', mean.mean())
-        report_scalar('attention_std', std.mean())
+        if std is not None:
+            report_scalar('attention_std', std.mean())
         contrast = mean.flatten(1).std(1, correction=0).mean()
         report_scalar('attention_contrast', contrast)
         saturated = ((mean - 0.5).abs() > 0.5 - SATURATED).float().mean()
         report_scalar('attention_saturated', saturated)
-        if self.beta > 0:
+        if std is not None and self.beta > 0:
             kl = gaussian_kl(mean, std).mean()
             report_loss('loss_kl_map', self.beta * kl)
             report_scalar('kl_map_nats', kl)

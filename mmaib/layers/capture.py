@@ -12,6 +12,8 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
+from mmaib.draws import mean_over_draws
+
 from .attentive_bottleneck import AttentiveBottleneck
 from .information_gate import InformationGate
 
@@ -72,7 +74,9 @@ def capture_attention(
         def on_attention(layer: nn.Module, args: tuple, out: tuple) -> None:
             if waiting and waiting[0].norms:
                 waiting.clear()
-            latest = CapturedMap(name, next(levels), out[0].detach())
+            # a map that draws by itself gives its draws
+            mean = mean_over_draws(out[0].detach(), len(args[0]))
+            latest = CapturedMap(name, next(levels), mean)
             waiting.append(latest)
             captured.append(latest)
             if with_std:
@@ -80,7 +84,7 @@ def capture_attention(
                 std = out[1]
                 if std is None:
                     std = layer.forward(args[0], with_std=True)[1]
-                latest.std = std.detach()
+                latest.std = None if std is None else std.detach()
 
         def on_quantizer(layer: nn.Module, _: tuple, out: Tensor) -> None:
             latest = waiting[-1]

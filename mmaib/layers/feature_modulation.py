@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from mmaib.checks import level_channels, one_of
 from mmaib.registry import MODELS
 
-MODES = ('scale', 'scale_residual', 'scale_centered', 'bias', 'concat')
+MODES = (
+    'scale',
+    'scale_residual',
+    'scale_centered',
+    'scale_rescaled',
+    'bias',
+    'concat',
+)
+# of a window that lets nearly nothing through, Eq. 7 of [RECT] divides by 0
+MIN_MEAN = 0.01
 
 
 @MODELS.register_module()
@@ -22,11 +31,14 @@ class FeatureModulation(BaseModule):
     ``scale``           :math:`x \odot a`              C
     ``scale_residual``  :math:`x + x \odot a`          C
     ``scale_centered``  :math:`x + x (a - \bar a)`     C
+    ``scale_rescaled``  :math:`x + x a / \bar a`       C
     ``bias``            :math:`x + U(a)`               C
     ``concat``          :math:`\mathrm{cat}(x, U(a))`  2 C
     =================== ============================== ===============
 
-    with :math:`U = \mathrm{sigmoid}(\mathrm{conv}_{3\times3}(a))`.
+    with :math:`U = \mathrm{sigmoid}(\mathrm{conv}_{3\times3}(a))` and the
+    mean over positions :math:`\bar a`, by which Eq. 7 of [RECT] divides, at
+    least 0.01.
 
     Args:
         in_channels: channels C of the features, one number or one a level.
@@ -65,8 +77,8 @@ class FeatureModulation(BaseModule):
         if init == 'identity' and mode in ('scale', 'concat'):
             raise ValueError(
                 "init='identity' needs a mode that adds to x: "
-                f"'scale_residual', 'scale_centered' or 'bias', got "
-                f'mode={mode!r}'
+                "'scale_residual', 'scale_centered', 'scale_rescaled' or "
+                f"'bias', got mode={mode!r}"
             )
         self.out_channels = channels[0] * (2 if mode == 'concat' else 1)
         if mode in ('bias', 'concat'):
@@ -91,9 +103,12 @@ class FeatureModulation(BaseModule):
             attention = attention.unflatten(0, (draws, x.size(0)))
         if self.mode == 'scale':
             out = x * attention
-        elif self.mode in ('scale_residual', 'scale_centered'):
+        elif self.mode.startswith('scale'):
             if self.mode == 'scale_centered':
                 attention = attention - attention.mean((-2, -1), keepdim=True)
+            elif self.mode == 'scale_rescaled':
+                mean = attention.mean((-2, -1), keepdim=True)
+                attention = attention / mean.clamp(min=MIN_MEAN)
             # Not x + x a: x would have two gradients, to be summed.
             out = x * (1 + self._gated(attention))
         else:

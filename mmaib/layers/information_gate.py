@@ -120,9 +120,12 @@ class InformationGate(Reporter, BaseModule):
         self.statistics: Any = nn.ModuleList(map(FeatureStatistics, levels))
         self.register_buffer('strength', torch.tensor(1.0))
 
-    def normalized(self, x: Tensor, level: int = 0) -> Tensor:
+    def normalized(
+        self, x: Tensor, level: int = 0, update: bool = True
+    ) -> Tensor:
         """Features of mean 0 and variance 1, as the map sees them; in
-        training, with gradient or not, x is taken into the statistics."""
+        training, with gradient or not, x is taken into the statistics,
+        unless ``update`` is False."""
         if level >= len(self.statistics):
             raise ValueError(
                 f'InformationGate has statistics of {len(self.statistics)} '
@@ -130,7 +133,7 @@ class InformationGate(Reporter, BaseModule):
                 'AIBNeck as a list, one a level'
             )
         own = self.statistics[level]
-        if self.training:
+        if self.training and update:
             own.update(x)
         return ((x - own.mean) / own.std).to(x.dtype)
 

@@ -69,15 +69,29 @@ def sources() -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def background(
-    photograph: np.ndarray, rng: np.random.Generator
+    photograph: np.ndarray, rng: np.random.Generator, side: int = SIDE
 ) -> Image.Image:
     """A square crop of a photograph, resized to the image's side."""
     height, width = photograph.shape[:2]
-    side = int(rng.integers(SIDE, min(height, width) + 1))
-    top = int(rng.integers(0, height - side + 1))
-    left = int(rng.integers(0, width - side + 1))
-    crop = Image.fromarray(photograph[top : top + side, left : left + side])
-    return crop.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    size = int(rng.integers(side, min(height, width) + 1))
+    top = int(rng.integers(0, height - size + 1))
+    left = int(rng.integers(0, width - size + 1))
+    crop = Image.fromarray(photograph[top : top + size, left : left + size])
+    return crop.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def paint(
+    image: np.ndarray, ink: np.ndarray, colour: np.ndarray
+) -> np.ndarray:
+    """Put ink ``(H, W)`` in [0, 255] on a window ``(H, W, 3)`` of an image,
+    in place: strokes are opaque, their borders are not.
+
+    Returns:
+        Where it covers, ``(H, W)`` in [0, 1].
+    """
+    cover = np.minimum(ink.astype(float) / 128, 1)
+    image[:] = (1 - cover[..., None]) * image + cover[..., None] * colour
+    return cover
 
 
 def compose(
@@ -114,10 +128,8 @@ def compose(
         wanted -= 1
         drawn = Image.fromarray((digits[index] * 255).astype(np.uint8))
         drawn = drawn.resize((side, side), Image.Resampling.BICUBIC)
-        # twice the ink: strokes are opaque, their borders are not
-        ink = np.minimum(np.asarray(drawn, dtype=float)[..., None] / 128, 1)
-        image[window] = (1 - ink) * image[window] + ink * colour
-        mask[window][ink[..., 0] >= COVERED] = 1
+        cover = paint(image[window], np.asarray(drawn), colour)
+        mask[window][cover >= COVERED] = 1
     return image.round().astype(np.uint8), mask
 
 

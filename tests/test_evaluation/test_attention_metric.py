@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from mmaib.evaluation import AttentionMetric
 from mmaib.hooks import AttentionEvalHook
-from mmaib.layers import capture_attention
+from mmaib.layers import VariationalAttention, capture_attention
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
@@ -104,6 +104,10 @@ def expected_scores(levels, norms, mask, tolerance=15):
         'energy': (attention * mask).sum() / attention.sum(),
         'area': mask.float().mean(),
         'pointing': sum(near) / len(near),
+        'catching': 2.0 * ((attention > 0.5) == mask).double().mean() - 1,
+        'missing': ((attention > 0.5) != mask).double().mean(),
+        'fitting': ((attention > 0.5) & mask).sum()
+        / ((attention > 0.5) | mask).sum(),
     }
 
 
@@ -259,6 +263,33 @@ def test_sliding_windows_are_put_together(new_runner):
     # at most what all windows passed, at least what one did
     bits = [sum(b.sum() for b in window.bits) / 2 for window in maps]
     assert max(bits) < found['attention/bits_per_image'] < sum(bits)
+
+
+def test_a_classifiers_maps_against_the_boxes_of_its_objects(new_runner):
+    """On images of 64 pixels that were resized from 96."""
+    model, data, rows = stirred(cls.make()), cls.inputs(size=64), []
+    model.neck.bottleneck.attention = VariationalAttention(
+        64, logit_norm=True
+    ).eval()  # the map is of 2x2
+    with capture_attention(model) as maps:
+        cls.predict(model, data)
+    for index, sample in enumerate(data['data_samples']):
+        box = torch.tensor([2, 4, 12, 16 + index])
+        mask = torch.zeros(96, 96, dtype=torch.bool)
+        mask[6 : 24 + round(1.5 * index), 3:18] = True
+        sample.set_metainfo(
+            dict(img_shape=(64, 64), ori_shape=(96, 96),
+                 gt_bboxes=box.float()[None].numpy())
+        )  # fmt: skip
+        sizes = (64, 64), (64, 64), (96, 96)
+        level = on_image(maps[0].mean[index, 0], *sizes)
+        norm = on_image(maps[0].norms[0][index, 0], *sizes)
+        row = expected_scores([level], [norm], mask)
+        rows.append({**row, **of_maps(maps, index)})
+    found = new_runner(model, data, [AttentionEvalHook()], batch_size=4).test()
+    # positions as far from the centre are rounded
+    assert_means(found, rows, abs=1e-3)
+    assert 0 < found['attention/fitting'] < 1
 
 
 def test_a_classifiers_maps(new_runner):

@@ -5,7 +5,15 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from mmaib.evaluation import contrast, energy_inside, pointing_hit, roc_auc
+from mmaib.evaluation import (
+    catching_rate,
+    contrast,
+    energy_inside,
+    fitting_rate,
+    missing_rate,
+    pointing_hit,
+    roc_auc,
+)
 
 
 def some(seed, levels):
@@ -111,3 +119,29 @@ def test_a_peak_at_the_tolerance_hits_and_beyond_it_misses():
     # of two highest positions one
     attention[20, 21] = 2
     assert pointing_hit(attention, mask) == 0.5
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_the_fitting_rate_is_intersection_over_union(seed):
+    """Proposition 1 of [RECT], on random masks of any density."""
+    generator = torch.Generator().manual_seed(seed)
+    density = torch.rand(2, 1, 1, generator=generator)
+    a, b = torch.rand(2, 9, 7, generator=generator) < density
+    signs = 2 * a.int() - 1, 2 * b.int() - 1
+    both = sum(x and y for x, y in zip(a.flatten(), b.flatten()))
+    either = sum(x or y for x, y in zip(a.flatten(), b.flatten()))
+    assert fitting_rate(*signs) == pytest.approx(float(both / either))
+    apart = sum(x != y for x, y in zip(a.flatten(), b.flatten()))
+    assert missing_rate(*signs) == pytest.approx(float(apart) / 63)
+    assert catching_rate(*signs) == pytest.approx(1 - 2 * float(apart) / 63)
+
+
+def test_rates_at_their_ends():
+    some = 2 * (torch.rand(9, 7) < 0.4).int() - 1
+    assert catching_rate(some, some) == 1
+    assert fitting_rate(some, some) == pytest.approx(1)
+    assert missing_rate(some, some) == fitting_rate(some, -some) == 0
+    assert catching_rate(some, -some) == -missing_rate(some, -some) == -1
+    nowhere = -torch.ones(9, 7)
+    assert fitting_rate(nowhere, nowhere) == 1
+    assert fitting_rate(nowhere, some) == 0

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from mmaib.layers import FeatureModulation
 from mmaib.layers.feature_modulation import MODES
 
+ADDING = [mode for mode in MODES if mode not in ('scale', 'concat')]
+
 
 def reference(modulation, x, a):
     """Section 3.3.1 of [AIB], literally."""
@@ -14,6 +16,9 @@ def reference(modulation, x, a):
         return x + x * a
     if modulation.mode == 'scale_centered':
         return x + x * (a - a.flatten(1).mean(1)[:, None, None, None])
+    if modulation.mode == 'scale_rescaled':
+        total = a.flatten(1).sum(1)[:, None, None, None]
+        return x + x * (a * a[0].numel() / total)
     conv = modulation.expand[0]
     u = F.conv2d(a, conv.weight, conv.bias, padding=1).sigmoid()
     return x + u if modulation.mode == 'bias' else torch.cat([x, u], 1)
@@ -38,7 +43,7 @@ def test_draws_as_a_batch_equal_a_loop(mode, batch):
     assert torch.allclose(out, torch.cat(loop), atol=1e-6)
 
 
-@pytest.mark.parametrize('mode', ['scale_residual', 'scale_centered', 'bias'])
+@pytest.mark.parametrize('mode', ADDING)
 def test_identity_is_the_host_at_first_and_can_leave_it(mode):
     modulation = FeatureModulation(4, mode, init='identity')
     x, a = torch.randn(2, 4, 5, 6), torch.rand(2, 1, 5, 6)
@@ -68,8 +73,18 @@ def test_a_flat_map_centred_is_the_host_to_the_bit():
     assert torch.equal(out, x)
 
 
+def test_a_map_that_lets_nothing_through_has_a_finite_gradient():
+    """Eq. 7 of [RECT] would divide by zero."""
+    a = torch.zeros(2, 1, 5, 6, requires_grad=True)
+    x = torch.randn(2, 4, 5, 6)
+    out = FeatureModulation(4, 'scale_rescaled')(x, a)
+    assert torch.equal(out, x)
+    out.square().sum().backward()
+    assert a.grad.isfinite().all()
+
+
 @pytest.mark.parametrize('init', ['paper', 'identity'])
-@pytest.mark.parametrize('mode', ['scale_residual', 'scale_centered', 'bias'])
+@pytest.mark.parametrize('mode', ADDING)
 def test_features_keep_their_dtype(mode, init):
     modulation = FeatureModulation(4, mode, init)
     x = torch.randn(1, 4, 5, 6).bfloat16()

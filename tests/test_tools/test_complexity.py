@@ -44,3 +44,25 @@ def test_layers(run, tmp_path):
     macs = 32 * 32 * 9 * (3 * 64 + 64 * 64) / 1e6
     assert rows['backbone.blocks.0'] == ['64x32x32', '38,848', f'{macs:.2f}']
     assert rows['head.fc'] == ['10', '2,570', '0.00']
+
+
+def test_what_maps_of_rectangles_take(run, tmp_path):
+    """By the layers of Appendix G of [RECT], on a grid of 10x10."""
+    out = tmp_path / 'maps.md'
+    run(COMPLEXITY, '--maps', '--out', out)
+    rows = {}
+    for line in out.read_text().splitlines()[2:6]:
+        features, name, *cells = (c.strip() for c in line.split('|')[1:-1])
+        rows[features.split(',')[0], name] = cells
+    for network, channels in (
+        ('EfficientNet-B0', 320), ('MobileNetV3-large', 960)
+    ):  # fmt: skip
+        first, second, third = 9 * 64 * channels, 9 * 64 * 128, 9 * 128 * 256
+        parameters = first + second + third + 64 + 128 + 256 + 5 * 257
+        macs = (100 * first + 25 * second + 9 * third + 5 * 256) / 1e6
+        cells = rows[network, 'RectangularAttention']
+        assert cells[:2] == [f'{parameters:,}', f'{macs:.1f}']
+        base = rows[network, 'PositionWiseAttention']
+        ratio = parameters / int(base[0].replace(',', ''))
+        assert cells[2] == f'{ratio:.2f}'
+        assert ratio > 2  # and not below a half, as [RECT] says

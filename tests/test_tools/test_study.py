@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from mmaib.testing import REPOSITORY
 
@@ -39,6 +41,7 @@ def test_table_is_made_of_the_logs(tmp_path):
         records=None,
         metrics=['coco/bbox_mAP'],
         compare=[],
+        interval=False,
     )
     write_log(tmp_path / 'plain' / 'seed_1', 0.50, 1.0)
     write_log(tmp_path / 'plain' / 'seed_2', 0.54, 1.0)
@@ -53,6 +56,16 @@ def test_table_is_made_of_the_logs(tmp_path):
         ['aib', '1', '0.5300', '0.0300', '1.50'],
         ['later', 'not run', 'not run', 'not run', 'not run'],
     ]
+
+
+def test_intervals_are_students():
+    values = [0.51, 0.49, 0.56, 0.5]
+    low, high = stats.t.interval(
+        0.95, 3, loc=np.mean(values), scale=stats.sem(values)
+    )
+    expected = f'{np.mean(values):.4f} ± {(high - low) / 2:.4f}'
+    assert study.cell(values, interval=True) == expected
+    assert study.cell([0.5], interval=True) == '0.5000'
 
 
 def test_metrics_are_those_of_the_logs():

@@ -14,6 +14,11 @@ Titan Xp.
 
 writes Table 1 or 4 for a model: output shape, parameters and multiply-adds of
 each part.
+
+    python tools/analysis_tools/complexity.py --maps
+
+writes what the maps of [RECT] take at its two networks' features, beside what
+it says of them.
 """
 
 import argparse
@@ -267,6 +272,43 @@ def layer_table(config: Path, size: int) -> list[str]:
     return lines
 
 
+# channels and grid of the features at 300x300: [RECT], Appendix G
+MAPPED = {'EfficientNet-B0': (320, 10), 'MobileNetV3-large': (960, 10)}
+MAPS = ('PositionWiseAttention', 'RectangularAttention')
+
+
+def map_table() -> list[str]:
+    """Parameters and multiply-adds of the maps, without what they
+    modulate."""
+    lines = [
+        '| features | map | parameters | M multiply-adds '
+        '| of the position-wise: parameters | multiply-adds |',
+        '|' + '---|' * 6,
+    ]
+    for network, (channels, side) in MAPPED.items():
+        x = torch.rand(1, channels, side, side)
+        base: tuple[float, float] | None = None
+        for name in MAPS:
+            layer = MODELS.build(
+                dict(type=f'mmaib.{name}', in_channels=channels)
+            )
+            found = millions(layer), 1e3 * gmacs(partial(layer, x))
+            base = base or found
+            shares = [f'{a / b:.2f}' for a, b in zip(found, base)]
+            lines.append(
+                f'| {network}, {channels}x{side}x{side} | {name} '
+                f'| {1e6 * found[0]:,.0f} | {found[1]:.1f} '
+                f'| {shares[0]} | {shares[1]} |'
+            )
+    return [
+        *lines,
+        '',
+        'Appendix G of [RECT]: the rectangular one "is approximately twice '
+        'smaller", by the sizes of grids and channels. That holds for no '
+        'column above that reads more than 0.5.',
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -277,6 +319,9 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--layers', type=Path, metavar='CONFIG')
     parser.add_argument('--size', type=int, default=32, help='for --layers')
+    parser.add_argument(
+        '--maps', action='store_true', help='of rectangular attention'
+    )
     parser.add_argument('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
     if args.rounds < 0:
@@ -286,6 +331,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.layers:
         lines = layer_table(args.layers, args.size)
+    elif args.maps:
+        lines = map_table()
     else:
         lines = [
             f'Times: {args.threads} thread(s) of {platform.machine()}, median '

@@ -11,6 +11,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from mmaib.registry import DATASETS as OURS
 from mmaib.reliability.coco_annotations import check_coco
 
 from .fields import configs_with
@@ -41,7 +42,7 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
             own = dataset.get('backend_args')
             loading = configs_with('backend_args', dataset.get('pipeline'), '')
             readers = [own, *(step['backend_args'] for _, step in loading)]
-            _must_exist(f'{path}.data_root', root, readers)
+            _must_exist(f'{path}.data_root', root, readers, _page(dataset))
             if ann_file := dataset.get('ann_file'):
                 file = _joined(root, ann_file)
                 _must_exist(f'{path}.ann_file', file, [own])
@@ -72,7 +73,18 @@ def _is_there(path: str, backend_args: dict | None) -> bool:
     return not hasattr(backend, 'exists') or backend.exists(path)
 
 
-def _must_exist(field: str, path: str, readers: list[dict | None]) -> None:
+def _page(dataset: dict) -> str:
+    """Where a data set of ours comes from."""
+    kind = dataset.get('type')
+    if not isinstance(kind, str) or not kind.startswith('mmaib.'):
+        return ''
+    source = getattr(OURS.get(kind), 'SOURCE', None)
+    return f' Its download page is {source.page}' if source else ''
+
+
+def _must_exist(
+    field: str, path: str, readers: list[dict | None], page: str = ''
+) -> None:
     """Refuse what is not there for any of the ``backend_args``."""
     if not any(_is_there(path, reader) for reader in readers):
         asked = ''.join(f', with backend_args={r}' for r in readers if r)
@@ -80,7 +92,7 @@ def _must_exist(field: str, path: str, readers: list[dict | None]) -> None:
             f"{field}: '{path}' does not exist (seen from "
             f"'{osp.abspath('.')}'{asked}). Set it with --cfg-options "
             f'{field}=..., or move the folder of all data sets with '
-            'MMAIB_DATA where a config of ours names them.'
+            f'MMAIB_DATA where a config of ours names them.{page}'
         )
 
 

@@ -10,6 +10,7 @@ PAGES = dict(
     SVHN='http://ufldl.stanford.edu/housenumbers/',
     STL10='https://cs.stanford.edu/~acoates/stl10/',
     CUBWithBoxes='https://www.vision.caltech.edu/datasets/cub_200_2011/',
+    OxfordPetSplits='https://www.robots.ox.ac.uk/~vgg/data/pets/',
 )
 RESIZED = [
     dict(type='Resize', scale=(16, 8)),
@@ -78,3 +79,21 @@ def decoded(root, number):
     return np.asarray(Image.open(root / 'images' / BIRDS[number][0]))[
         ..., ::-1
     ]
+
+
+def write_pets(root, counts):
+    """So many images of each breed, as the official list names them."""
+    (root / 'images').mkdir(parents=True)
+    lines = [
+        '#Image CLASS-ID SPECIES BREED ID',
+        '#ID: 1:37 Class ids',
+        '#SPECIES: 1:Cat 2:Dog',
+    ]
+    for label, count in enumerate(counts, 1):
+        for number in range(count):
+            name = f'Breed_{label}_{number}'
+            pixels = images(1, 20, seed=label)[0]
+            Image.fromarray(pixels).save(root / 'images' / f'{name}.jpg')
+            lines.append(f'{name} {label} {1 + label % 2} {label}')
+    (root / 'annotations').mkdir()
+    (root / 'annotations' / 'list.txt').write_text('\n'.join(lines) + '\n')

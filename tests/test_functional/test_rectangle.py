@@ -1,0 +1,204 @@
+import math
+
+import pytest
+import torch
+
+from mmaib.functional import (
+    ellipse_window,
+    l2_residual,
+    periodic_residual,
+    rectangle_window,
+    unite_windows,
+    warp_images,
+    warp_rectangles,
+)
+
+WINDOWS = pytest.mark.parametrize('window', [rectangle_window, ellipse_window])
+
+
+def rectangles(count=20, dtype=torch.float32):
+    low = torch.tensor([0.0, 0.0, 0.1, 0.1, -3.0], dtype=dtype)
+    high = torch.tensor([1.0, 1.0, 0.6, 0.6, 3.0], dtype=dtype)
+    return low + (high - low) * torch.rand(count, 5, dtype=dtype)
+
+
+def logistic(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def bell(t, centre, extent, sharpness):
+    """Eq. 1."""
+    return logistic(sharpness * (1 - ((t - centre) / extent) ** 2))
+
+
+@pytest.mark.parametrize('sharpness', [6.0, 10.0])
+def test_equals_equations_1_to_5(sharpness):
+    height, width = 5, 8
+    for params in rectangles(5, torch.float64):
+        found = rectangle_window(params, (height, width), sharpness)
+        m1, m2, s1, s2, alpha = params.tolist()
+        cos, sin = math.cos(-alpha), math.sin(-alpha)
+        for i in range(height):
+            for j in range(width):
+                t1, t2 = i / (height - 1) - m1, j / (width - 1) - m2
+                r1 = cos * t1 - sin * t2 + m1  # Eq. 3
+                r2 = sin * t1 + cos * t2 + m2
+                expected = bell(r1, m1, s1, sharpness) * bell(
+                    r2, m2, s2, sharpness
+                )
+                assert found[i, j].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_ellipse_lies_in_the_rectangle():
+    params = rectangles()
+    ellipse = ellipse_window(params, (31, 31))
+    inside = ellipse > 0.5
+    assert inside.any()
+    assert (rectangle_window(params, (31, 31))[inside] > 0.24).all()
+    area = torch.tensor([[0.5, 0.5, 0.3, 0.2, 0.7]])
+    share = (ellipse_window(area, (301, 301)) > 0.5).float().mean()
+    assert share == pytest.approx(math.pi * 0.3 * 0.2, rel=0.02)
+
+
+@WINDOWS
+@pytest.mark.parametrize(
+    ('dtype', 'tolerance'),
+    # of float32, alpha + pi itself is rounded by 2e-7
+    [(torch.float64, 1e-12), (torch.float32, 5e-6)],
+)
+def test_the_same_map_by_its_other_names(window, dtype, tolerance):
+    params = rectangles(200, dtype)
+    turned, swapped = params.clone(), params[:, [0, 1, 3, 2, 4]]
+    turned[:, 4] += math.pi
+    swapped[:, 4] += math.pi / 2
+    maps = window(params, (9, 9))
+    for other in (turned, swapped):
+        assert (window(other, (9, 9)) - maps).abs().max() < tolerance
+        assert periodic_residual(params, other).max() < tolerance
+        assert l2_residual(params, other).min() > 2
+
+
+DEGENERATE = {
+    'no extent': [0.5, 0.5, 0.0, 0.0, 0.3],
+    'hardly any': [0.5, 0.5, 1e-30, 1e-8, 0.3],
+    'negative': [0.5, 0.5, -1.0, 0.2, 0.3],
+    'endless': [0.5, 0.5, 1e20, 1e20, 0.3],
+    'far away': [1e20, -1e25, 0.2, 0.1, 0.3],
+    'many turns': [0.5, 0.5, 0.2, 0.1, 1e8],
+}
+
+
+@WINDOWS
+@pytest.mark.parametrize('size', [(9, 7), (1, 7), (9, 1), (1, 1)])
+@pytest.mark.parametrize('params', DEGENERATE)
+def test_degenerate_parameters_have_finite_gradients(window, size, params):
+    values = torch.tensor(DEGENERATE[params], requires_grad=True)
+    out = window(values, size)
+    assert out.shape == size
+    assert ((out >= 0) & (out <= 1)).all()
+    out.square().sum().backward()
+    assert values.grad.isfinite().all()
+
+
+@WINDOWS
+@pytest.mark.parametrize('size', [(1, 9), (9, 1), (1, 1)])
+def test_a_row_that_is_alone_lies_in_the_middle(window, size):
+    params = torch.tensor([0.5, 0.5, 0.2, 0.2, 0.0])
+    whole = window(params, (9, 9))
+    rows = [4] if size[0] == 1 else list(range(9))
+    columns = [4] if size[1] == 1 else list(range(9))
+    torch.testing.assert_close(window(params, size), whole[rows][:, columns])
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@WINDOWS
+def test_half_precision_is_promoted(window, dtype):
+    params = rectangles().to(dtype).requires_grad_()
+    out = window(params, (9, 9))
+    assert out.dtype == torch.float32
+    assert torch.equal(out, window(params.float(), (9, 9)))
+    out.sum().backward()
+    assert params.grad.isfinite().all()
+
+
+@WINDOWS
+def test_gradients(window):
+    params = rectangles(3, torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: window(p, (4, 5)), params)
+
+
+def test_the_union():
+    windows = torch.rand(2, 3, 4, 5)
+    expected = 1 - (1 - windows).prod(1, keepdim=True)
+    torch.testing.assert_close(unite_windows(windows), expected)
+    assert torch.equal(unite_windows(windows[:, :1]), windows[:, :1])
+
+
+WARPS = {
+    'nothing': [0.0, 1.0, 0.0, 0.0],
+    'turned': [0.8, 1.0, 0.0, 0.0],
+    'larger': [0.0, 1.3, 0.0, 0.0],
+    'smaller': [0.0, 0.7, 0.0, 0.0],
+    'down': [0.0, 1.0, 0.15, 0.0],
+    'to the left': [0.0, 1.0, 0.0, -0.1],
+    'all of it': [-2.0, 1.2, -0.1, 0.08],
+}
+
+
+@pytest.mark.parametrize('warp', WARPS)
+def test_a_drawn_rectangle_goes_where_its_target_is(warp):
+    """A picture of a rectangle, warped, is that of the warped rectangle."""
+    size, name = (96, 96), warp
+    warp = torch.tensor([WARPS[name]])
+    params = torch.tensor([[[0.45, 0.55, 0.25, 0.15, 0.4]]])
+    still = rectangle_window(params, size)
+    drawn = warp_images(still, warp)
+    expected = rectangle_window(warp_rectangles(params, warp, size), size)
+    assert (drawn - expected).abs().max() < 0.02
+    if name != 'nothing':
+        assert (still - expected).abs().max() > 0.3
+
+
+@pytest.mark.parametrize('count', [2, 7, 38])
+def test_a_coarse_grid_moves_as_the_image_does(count):
+    """Its first and last position are half a cell from the border."""
+    params = rectangles()[:, None]
+    warp = torch.tensor([WARPS['all of it']]).expand(len(params), 4)
+    moved = warp_rectangles(params, warp, (count, count))
+
+    def on_image(rectangle):
+        return (rectangle[..., :2] * (count - 1) + 0.5) / count - 0.5
+
+    angle, scale, down, right = WARPS['all of it']
+    rows, columns = on_image(params).unbind(-1)
+    cos, sin = math.cos(angle), math.sin(angle)
+    expected = torch.stack(
+        [
+            scale * (cos * rows - sin * columns) + down,
+            scale * (sin * rows + cos * columns) + right,
+        ],
+        -1,
+    )
+    torch.testing.assert_close(on_image(moved), expected)
+
+
+def test_an_image_goes_where_it_is_said():
+    """By whole pixels and a quarter turn, without interpolation."""
+    image = torch.arange(64.0).view(1, 1, 8, 8)
+    down = warp_images(image, torch.tensor([[0.0, 1.0, 2 / 8, -1 / 8]]))
+    torch.testing.assert_close(down[..., 2:, :7], image[..., :6, 1:])
+    assert not down[..., :2, :].any()
+    # a point to the right of the centre goes up as cos, -sin turn it
+    quarter = warp_images(image, torch.tensor([[math.pi / 2, 1.0, 0, 0]]))
+    torch.testing.assert_close(quarter, image.rot90(1, (2, 3)))
+
+
+def test_residuals_of_small_differences_agree():
+    params = rectangles(dtype=torch.float64)
+    moved = params + 1e-3 * torch.randn_like(params)
+    torch.testing.assert_close(
+        periodic_residual(moved, params),
+        l2_residual(moved, params),
+        rtol=1e-4,
+        atol=0,
+    )

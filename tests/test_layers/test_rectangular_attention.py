@@ -1,0 +1,360 @@
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from mmaib.aux_losses import collect
+from mmaib.draws import Draws
+from mmaib.functional import rectangle_window
+from mmaib.layers import (
+    AIBNeck,
+    AttentiveBottleneck,
+    PositionWiseAttention,
+    RectangularAttention,
+    capture_attention,
+    changed_maps,
+)
+from mmaib.layers.feature_modulation import MODES
+from mmaib.testing.measure import gmacs
+
+SMALL = dict(channels=(4, 6, 8))
+RECTANGLE = dict(type='mmaib.RectangularAttention', **SMALL)
+VARIATIONAL = dict(RECTANGLE, variational=True)
+POSITION_WISE = dict(type='mmaib.PositionWiseAttention', channels=4)
+MAPS = dict(
+    rectangle=RECTANGLE,
+    ellipse=dict(RECTANGLE, shape='ellipse', pooling='moments'),
+    union=dict(RECTANGLE, num_windows=3),
+    variational=VARIATIONAL,
+    position_wise=POSITION_WISE,
+)
+ANY_MAP = pytest.mark.parametrize('name', MAPS)
+
+
+def stirred(layer):
+    """With weights where training would have put some."""
+    for module in layer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.3)
+    return layer
+
+
+def rectangular(in_channels=4, **fields):
+    return stirred(RectangularAttention(in_channels, **SMALL, **fields))
+
+
+def bottleneck(name='rectangle', **fields):
+    attention = copy.deepcopy(MAPS[name])
+    return stirred(AttentiveBottleneck(4, attention, **fields))
+
+
+def reference(attention, x):
+    """Appendix G of [RECT], on grids that two poolings divide."""
+    pool = partial(nn.functional.max_pool2d, kernel_size=2)
+    for conv, then in zip(attention.convs, (pool, pool, lambda x: x)):
+        x = then(nn.functional.conv2d(x, conv.weight, conv.bias, padding=1)
+                 .clamp(min=0))  # fmt: skip
+    raw = x.flatten(2).mean(2) @ attention.mean.weight.t()
+    raw = raw + attention.mean.bias + attention.first[0]
+    params = torch.cat(
+        [
+            1 / (1 + (-raw[:, :2]).exp()),
+            (1 + raw[:, 2:4].exp()).log() + 0.03,
+            raw[:, 4:],
+        ],
+        1,
+    )
+    return params
+
+
+def test_is_appendix_g():
+    attention = rectangular()
+    x = torch.randn(3, 4, 16, 12)
+    params = reference(attention, x)
+    torch.testing.assert_close(attention.rectangles(x)[:, 0], params)
+    found, std = attention(x)
+    assert std is None
+    expected = rectangle_window(params, (16, 12))
+    torch.testing.assert_close(found[:, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ('layer', 'parameters'),
+    [
+        # 3x3 convolutions of 64, 128, 256, a linear layer of 5
+        (RectangularAttention, 320 * 576 + 64 * 1152 + 128 * 2304 + 448
+         + 256 * 5 + 5),
+        (PositionWiseAttention, 321 * 80 + 2 * (720 * 80 + 80) + 721),
+    ],
+)  # fmt: skip
+def test_parameters_and_multiply_adds_at_320_channels(layer, parameters):
+    attention = layer(320)
+    assert sum(p.numel() for p in attention.parameters()) == parameters
+    x = torch.rand(1, 320, 8, 8)
+    weights = [p for p in attention.parameters() if p.dim() > 1]
+    # the grid stays 8x8, or is 8x8, 4x4, 2x2 and a vector
+    pooled = layer is RectangularAttention
+    sizes = [64, 16, 4, 1] if pooled else [64] * 4
+    macs = sum(s * w.numel() for s, w in zip(sizes, weights))
+    assert gmacs(lambda: attention(x)) == pytest.approx(macs / 1e9)
+
+
+@pytest.mark.parametrize('scale', [1e-3, 1.0, 1e4])
+def test_the_first_window_is_around_the_centre_at_any_scale(scale):
+    attention = RectangularAttention(4, extent=0.3)
+    params = attention.rectangles(scale * torch.randn(2, 4, 9, 9))
+    expected = torch.tensor([0.5, 0.5, 0.3, 0.3, 0.0]).expand(2, 1, 5)
+    torch.testing.assert_close(params, expected)
+
+
+def test_several_windows_start_apart_and_their_union_is_the_map():
+    attention = RectangularAttention(4, num_windows=3, extent=0.2)
+    x = torch.randn(2, 4, 9, 9)
+    params = attention.rectangles(x)[0]
+    assert (params[None, :, :2] - params[:, None, :2]).norm(
+        dim=-1
+    ).sort().values[:, 1].min() > 0.2
+    windows = rectangle_window(params, (9, 9))
+    expected = 1 - (1 - windows).prod(0)
+    torch.testing.assert_close(attention(x)[0][0, 0], expected)
+
+
+def test_moments_tell_where_a_feature_is():
+    """The mean over positions of a bright spot is the same anywhere."""
+    mean, moments = rectangular(), rectangular(pooling='moments')
+    moments.convs = mean.convs
+    spots = torch.zeros(2, 4, 40, 40)  # far from what is padded
+    spots[0, :, 14, 14] = spots[1, :, 22, 18] = 1.0
+    first, second = mean.rectangles(spots)
+    torch.testing.assert_close(first, second)
+    first, second = moments.rectangles(spots)
+    assert (first - second).abs().max() > 1e-4
+
+
+@ANY_MAP
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('anchors', [None, 5])
+def test_every_map_with_every_modulation_learns(name, mode, anchors):
+    layer = bottleneck(
+        name,
+        modulation=dict(mode=mode),
+        quantizer=anchors and dict(num_anchors=anchors),
+    ).train()
+    x = torch.randn(2, 4, 9, 7)
+    with Draws(attention=2).open(), collect() as aux:
+        out = layer(x)
+    assert len(out) == 4
+    losses = [v for k, v in aux.mean().items() if 'loss' in k]
+    (out.square().sum() + sum(losses)).backward()
+    for key, parameter in layer.named_parameters():
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any() or key.endswith('anchors'), key
+
+
+@ANY_MAP
+@pytest.mark.parametrize('anchors', [None, 5])
+def test_every_map_behind_a_gate_learns(name, anchors):
+    layer = bottleneck(
+        name,
+        modulation=dict(type='mmaib.InformationGate'),
+        quantizer=anchors and dict(num_anchors=anchors),
+    ).train()
+    with Draws(attention=1).open(), collect() as aux:
+        out = layer(torch.randn(2, 4, 9, 7))
+    reports = aux.mean()
+    assert reports['info_bits_per_image'] > 0
+    assert 'attention_std' not in reports
+    losses = [v for k, v in reports.items() if 'loss' in k]
+    (out.square().sum() + sum(losses)).backward()
+    for key, parameter in layer.named_parameters():
+        assert parameter.grad.isfinite().all(), key
+
+
+def test_of_a_gate_nothing_passes_outside_of_the_rectangle():
+    """Bits follow from the window: far from it they are none."""
+    layer = bottleneck(modulation=dict(type='mmaib.InformationGate')).eval()
+    attention = layer.attention
+    nn.init.zeros_(attention.mean.weight)
+    attention.first.copy_(
+        torch.tensor([[-2.0, -2.0, -2.0, -2.0, 0.0]])  # the upper left
+    )
+    x, other = torch.randn(2, 1, 4, 24, 24)
+    with capture_attention(layer) as maps:
+        out = layer(x)
+    bits = maps[0].bits[0][0, 0]
+    assert bits[:8, :8].sum() > 10
+    assert bits[12:].abs().max() < 1e-4
+    assert torch.equal(out[..., 12:, 12:], layer(other)[..., 12:, 12:])
+
+
+@pytest.mark.parametrize('name', ['rectangle', 'position_wise'])
+def test_a_map_without_noise_has_equal_rows_for_its_draws(name):
+    layer, x = bottleneck(name).eval(), torch.randn(3, 4, 9, 7)
+    mean = layer.attend(x)
+    with Draws(attention=2, seed=0).open():
+        drawn = layer.attend(x)
+    assert torch.equal(drawn, torch.cat([mean, mean]))
+
+
+def test_what_is_drawn_is_a_rectangle():
+    """Of the Gaussian of each parameter, by the generator of the draws."""
+    attention = rectangular(variational=True, std_shift=1.0)
+    x, count = torch.randn(2, 4, 9, 9), 2000
+    with Draws(attention=count, seed=1).open():
+        maps, std = attention(x)
+        again, _ = attention(x)
+    assert std is None
+    assert maps.shape == (2 * count, 1, 9, 9)
+    with Draws(attention=count, seed=1).open():
+        assert torch.equal(attention(x)[0], maps)
+    assert not torch.equal(again, maps)
+    pooled = attention._pooled(x)
+    mean, raw = attention.mean(pooled), attention.std(pooled)
+    std = (1 + (raw - 1).exp()).log() + 1e-4
+    noise = torch.randn(
+        (count, 2, 5), generator=torch.Generator().manual_seed(1)
+    )
+    params = attention._parameters_of((mean + std * noise).flatten(0, 1))
+    torch.testing.assert_close(
+        maps[:, 0], rectangle_window(params[:, 0], (9, 9))
+    )
+    assert torch.equal(attention(x)[0], attention(x, with_std=False)[0])
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_the_kl_of_the_shape_is_summed_over_its_parameters(count):
+    layer = rectangular(variational=True, num_windows=count, beta=0.3)
+    x = torch.randn(4, 4, 9, 7)
+    with Draws(attention=1).open(), collect() as aux:
+        layer.train()(x)
+    pooled = layer._pooled(x)
+    std = (1 + (layer.std(pooled) - 2).exp()).log() + 1e-4
+    found = torch.distributions.kl_divergence(
+        torch.distributions.Normal(layer.mean(pooled), std),
+        torch.distributions.Normal(0.0, 1.0),
+    )
+    nats = found.sum(1).mean()
+    assert found.shape == (4, 5 * count)
+    torch.testing.assert_close(aux.mean()['kl_rectangle_nats'], nats.detach())
+    torch.testing.assert_close(aux.mean()['loss_kl_rectangle'], 0.3 * nats)
+
+
+def test_no_parameter_waits_for_a_gradient_at_the_mean():
+    """DistributedDataParallel would wait for the std's layer."""
+    layer = bottleneck('variational').train()
+    with Draws().open(), collect() as aux:
+        out = layer(torch.randn(2, 4, 9, 7))
+    (out.sum() + aux.mean()['loss_kl_rectangle']).backward()
+    assert all(p.grad is not None for p in layer.parameters())
+
+
+@ANY_MAP
+@pytest.mark.parametrize('size', [(1, 9), (9, 1), (1, 1), (2, 3), (5, 5)])
+def test_small_grids(name, size):
+    layer = bottleneck(name).train()
+    x = torch.randn(2, 4, *size, requires_grad=True)
+    with Draws(attention=1).open(), collect():
+        out = layer(x)
+    assert out.shape == x.shape
+    out.square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(
+        p.grad is None or p.grad.isfinite().all() for p in layer.parameters()
+    )
+
+
+@ANY_MAP
+def test_half_precision(name):
+    layer = bottleneck(name).train()
+    x = 30 * torch.randn(2, 4, 9, 7)
+    with (
+        torch.autocast('cpu', torch.bfloat16),
+        Draws(attention=1).open(),
+        collect() as aux,
+    ):
+        maps = layer.attend(x.bfloat16())
+        out = layer.modulate(x.bfloat16(), maps)
+    assert maps.dtype == torch.float32
+    assert out.dtype == torch.bfloat16
+    losses = [v for k, v in aux.mean().items() if 'loss' in k]
+    (out.float().sum() + sum(losses)).backward()
+    assert all(p.grad.isfinite().all() for p in layer.parameters())
+    whole = bottleneck(name).bfloat16().eval()
+    assert whole.attend(x.bfloat16()).dtype == torch.float32
+
+
+def test_a_parents_init_cfg_leaves_the_window_where_it_is():
+    from mmengine.model import Sequential
+
+    attention = RectangularAttention(4, variational=True)
+    model = Sequential(
+        attention, init_cfg=dict(type='Normal', layer='Linear', std=1.0)
+    )
+    model.init_weights()
+    assert not attention.mean.weight.any()
+    assert not attention.std.weight.any()
+
+
+def test_a_neck_of_several_levels_reports_a_rectangle_of_each():
+    neck = AIBNeck(dict(attention=VARIATIONAL), in_channels=4).train()
+    x = [torch.randn(2, 4, side, side) for side in (8, 4, 2)]
+    with Draws(attention=1).open(), collect() as aux:
+        neck(x)
+    params, sizes = zip(*aux.rectangles)
+    assert sizes == ((8, 8), (4, 4), (2, 2))
+    for level, found in zip(x, params):
+        expected = neck.bottleneck.attention.rectangles(level)
+        torch.testing.assert_close(found, expected)
+    assert aux.mean()['loss_kl_rectangle'] > 0
+
+
+def test_the_captured_map_is_the_mean_of_the_draws():
+    layer = bottleneck('variational').eval()
+    x = torch.randn(2, 4, 9, 7)
+    with Draws(attention=3, seed=0).open(), capture_attention(layer) as maps:
+        drawn = layer.attend(x)
+    assert maps[0].mean.shape == (2, 1, 9, 7)
+    torch.testing.assert_close(
+        maps[0].mean, drawn.unflatten(0, (3, 2)).mean(0)
+    )
+
+
+@ANY_MAP
+def test_a_mirrored_map_is_mirrored(name):
+    layer, x = bottleneck(name).eval(), torch.randn(2, 4, 9, 7)
+    maps = layer.attend(x)
+    with changed_maps(layer, 'mirror'):
+        assert torch.equal(layer.attend(x), maps.flip(-1))
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('in_channels', 0),
+        ('channels', ()),
+        ('channels', 64),
+        ('channels', (4, 0)),
+        ('shape', 'circle'),
+        ('num_windows', 0),
+        ('sharpness', 0.0),
+        ('extent', 0.01),
+        ('pooling', 'max'),
+        ('variational', 'yes'),
+        ('std_shift', -1.0),
+    ],
+)
+def test_bad_fields(field, value):
+    with pytest.raises(ValueError, match=field):
+        RectangularAttention(**{'in_channels': 4, field: value})
+
+
+def test_bad_fields_of_the_others():
+    with pytest.raises(ValueError, match='beta must be >= 0'):
+        RectangularAttention(4, variational=True, beta=-1.0)
+    for field in ('in_channels', 'channels', 'dilation'):
+        with pytest.raises(ValueError, match=field):
+            PositionWiseAttention(**{'in_channels': 4, field: 0})
+    with pytest.raises(ValueError, match=r'beta=0.1.*RectangularAttention'):
+        AttentiveBottleneck(4, RECTANGLE, beta=0.1)

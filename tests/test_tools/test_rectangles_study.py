@@ -1,0 +1,56 @@
+"""The comparison of maps on digits with clutter, shortened."""
+
+import json
+
+from mmengine.config import Config
+
+from mmaib.testing import CONFIGS, REPOSITORY
+
+STUDY = REPOSITORY / 'tools' / 'study.py'
+NAME = '1xb50-12e_cluttered-digits-48x48.py'
+ARMS = ('pw', 'var', 'gate', 'rect', 'rect-equi', 'rect-var', 'rect-gate')
+SHORT = (
+    'train_cfg.max_epochs=1',
+    'train_cfg.val_interval=1',
+    'train_dataloader.dataset.num_images=100',
+    'val_dataloader.dataset.num_images=50',
+)
+
+
+def test_arms_differ_in_the_model_alone():
+    plain = Config.fromfile(CONFIGS / 'sample' / f'vgg_{NAME}').to_dict()
+    paths = (CONFIGS / 'sample').glob(f'*-vgg_{NAME}')
+    assert {p.name.removesuffix(f'-vgg_{NAME}') for p in paths} == {*ARMS}
+    models = []
+    for arm in ARMS:
+        cfg = Config.fromfile(CONFIGS / 'sample' / f'{arm}-vgg_{NAME}')
+        for field, value in plain.items():
+            if field != 'model':
+                assert cfg[field] == value, (arm, field)
+        for part in ('backbone', 'head'):
+            assert cfg.model[part] == plain['model'][part]
+        assert cfg.model.neck.neck == plain['model']['neck']
+        models.append(repr(cfg.model))
+    assert len({*models}) == len(ARMS)
+
+
+def test_one_command_writes_the_table(run, tmp_path):
+    configs = [
+        CONFIGS / 'sample' / f'{name}_{NAME}'
+        for name in ('vgg', 'rect-equi-vgg')
+    ]
+    out = run(
+        STUDY, *configs, '--seeds', 1, '--jobs', 1, '--interval',
+        '--out', tmp_path / 'out', '--records', tmp_path / 'records',
+        '--cfg-options', *SHORT,
+    )  # fmt: skip
+    assert '95 % interval' in out
+    head = next(line for line in out.splitlines() if '| config' in line)
+    for column in ('accuracy/top1', 'lost by mirror', 'IoU'):
+        assert column in head
+    record = json.loads(
+        (tmp_path / 'records' / f'{configs[1].stem}.seed_1.json').read_text()
+    )
+    metrics = record['metrics']
+    assert 0 < metrics['attention/fitting'] < 1
+    assert 'causal/mirror/accuracy/top1' in metrics
