@@ -81,9 +81,11 @@ class Reporter:
 
     Attributes:
         beta: weight of the layer's KL, if it has one.
+        max_maps: how many maps it can draw for an image, None without limit.
     """
 
     beta: float = 0.0
+    max_maps: int | None = None
 
 
 def collecting(training: bool) -> bool:
@@ -104,7 +106,9 @@ def collecting(training: bool) -> bool:
                 'a layer that reports losses runs without gradient inside a '
                 'step that has one, so its losses would teach nothing: '
                 'activation checkpointing must not wrap it. Wrap the '
-                'backbone (with_cp=True)'
+                'backbone (with_cp=True); for attention inside its blocks '
+                'leave with_cp out, or attend behind a stage of them '
+                "(type='mmaib.AttendedBackbone', at='layer4')"
             )
         return False
     return True
@@ -226,6 +230,7 @@ class AuxLossMixin:
             train_draws = {'attention': 1, 'latent': 1, **old}
         self.train_draws = Draws.from_config('train_draws', train_draws)
         self.test_draws = test_draws
+        self._check_maps('train_draws', self.train_draws)
         if self.train_draws.latent is None:
             self._refuse_critics()
         self.freeze_host = one_of('freeze_host', freeze_host, (True, False))
@@ -258,6 +263,18 @@ class AuxLossMixin:
                         f'{type(part).__name__}: leave {kind} out'
                     )
         self._test_draws = draws
+
+    def _check_maps(self, field: str, draws: Draws) -> None:
+        """Refuse more maps than a layer can draw."""
+        for name, module in self.named_modules():  # type: ignore[attr-defined]
+            limit = getattr(module, 'max_maps', None)
+            if limit is not None and (draws.attention or 0) > limit:
+                raise ValueError(
+                    f'{field}.attention={draws.attention}: {name} '
+                    f'({type(module).__name__}) stands inside the backbone, '
+                    'whose other features stay N, and draws one map: take 1 '
+                    "or 'mean', or an mmaib.AIBNeck"
+                )
 
     def _refuse_critics(self) -> None:
         """A critic compares draws of the latent with the prior's."""

@@ -3,12 +3,14 @@
 
 from .aib_neck import AIBNeck
 from .anchor_quantizer import AnchorQuantizer
+from .attended_backbone import build_attended_backbone
 from .attentive_bottleneck import AttentiveBottleneck
 from .capture import CapturedMap, capture_attention, changed_maps
 from .encoders import LatentEncoder
 from .feature_modulation import FeatureModulation
 from .feature_noise import FeatureNoise
 from .gaussian_encoder import GaussianEncoder
+from .ib_attention import IBAttention
 from .information_gate import InformationGate
 from .kl_critic import KLCritic
 from .noise_encoders import AdditiveNoiseEncoder, PropagatedNoiseEncoder
@@ -24,11 +26,13 @@ __all__ = [
     'FeatureModulation',
     'FeatureNoise',
     'GaussianEncoder',
+    'IBAttention',
     'InformationGate',
     'KLCritic',
     'LatentEncoder',
     'PropagatedNoiseEncoder',
     'VariationalAttention',
+    'build_attended_backbone',
     'build_with_aux_losses',
     'capture_attention',
     'changed_maps',
