@@ -20,6 +20,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from . import deprecated
+from .any_draws import DenseDetectorDraws, SegmentorDraws, road, why_not
 from .checks import one_of
 from .draws import Draws
 
@@ -246,12 +247,9 @@ class AuxLossMixin:
     @test_draws.setter
     def test_draws(self, value: dict | str | Draws) -> None:
         draws = Draws.from_config('test_draws', value)
+        self._check_maps('test_draws', draws)
         if not draws.mean and self.draw_parts is None:
-            raise ValueError(
-                f'test_draws={value!r}: {type(self).__name__} has no way to '
-                'average draws, which mmaib.AIBFasterRCNN, '
-                'mmaib.AIBEncoderDecoder and mmaib.AIBImageClassifier have'
-            )
+            self._check_any_draws(value, draws)
         modules = dict(self.named_modules())  # type: ignore[attr-defined]
         for kind, parts in (self.draw_parts or {}).items():
             for name, wanted in parts.items():
@@ -263,6 +261,21 @@ class AuxLossMixin:
                         f'{type(part).__name__}: leave {kind} out'
                     )
         self._test_draws = draws
+
+    def _check_any_draws(self, value: Any, draws: Draws) -> None:
+        """Refuse draws that a host's model of any class cannot average."""
+        asked = f'test_draws={value!r}: {type(self).__name__} cannot'
+        if not isinstance(self, (SegmentorDraws, DenseDetectorDraws)):
+            raise ValueError(
+                f'{asked} average draws: {why_not(type(self))}'
+            )
+        if draws.latent:
+            raise ValueError(f'{asked} average latents: leave latent out')
+        if not hasattr(getattr(self, 'neck', None), 'copies'):
+            raise ValueError(
+                f'{asked} draw maps without an mmaib.AIBNeck as neck: leave '
+                'attention out'
+            )
 
     def _check_maps(self, field: str, draws: Draws) -> None:
         """Refuse more maps than a layer can draw."""
@@ -395,9 +408,10 @@ def with_aux_losses(cls: type) -> type:
             return reduced
         return (_without_init, (cls,), *reduced[2:])
 
+    averaging = road(cls)
     made: Any = type(
         f'WithAuxLosses{cls.__name__}',
-        (AuxLossMixin, cls),
+        (AuxLossMixin, *([averaging] if averaging else []), cls),
         {'__reduce_ex__': reduce},
     )
     return made

@@ -26,10 +26,16 @@ ATTENTIONS = ('gate', 'aib', 'aib-qt')
 PLACES = ('before', 'after')
 # the host's classes that we have one of our own for
 MODELS_OF_OURS = {
+    'CascadeRCNN': 'mmaib.AIBCascadeRCNN',
     'FasterRCNN': 'mmaib.AIBFasterRCNN',
     'MaskRCNN': 'mmaib.AIBFasterRCNN',
     'EncoderDecoder': 'mmaib.AIBEncoderDecoder',
     'ImageClassifier': 'mmaib.AIBImageClassifier',
+}
+# those that average draws
+ROI_HEADS = {
+    'CascadeRoIHead': 'mmaib.AIBCascadeRoIHead',
+    'StandardRoIHead': 'mmaib.AIBRoIHead',
 }
 # the hosts' heads with a stochastic form of ours
 LATENT_HEADS: dict[str, dict[str, Any]] = {
@@ -272,7 +278,7 @@ def plan(
         CannotWrap: if no place, or no latent, can be told.
     """
     host = cfg.model
-    base = host.type.rpartition('.')[2]
+    base = _last(host.type)
     made: dict[str, Any] = {}
     ours = MODELS_OF_OURS.get(base)
     made['type'] = ours or 'mmaib.WithAuxLosses'
@@ -316,9 +322,18 @@ def plan(
             f'model.backbone: {attention} behind its {place_inside}, of '
             f'features {described(seen.inside[place_inside])}'
         )
+    roi_head = _last(host.roi_head.type) if 'roi_head' in host else None
+    if ours and 'neck' in made and roi_head in ROI_HEADS:
+        made['roi_head'] = dict(type=ROI_HEADS[roi_head])
+        did.append('model.roi_head: averages the maps that test_draws asks for')
     if latent:
         did.append(_add_latent(host, made))
     return Plan(made, did)
+
+
+def _last(name: str) -> str:
+    """A registered name without its scope."""
+    return name.rpartition('.')[2]
 
 
 def _name(neck: Any) -> str:
@@ -446,9 +461,9 @@ def _add_latent(host: Any, made: dict[str, Any]) -> str:
             heads = [
                 {**x.to_dict(), **ours} for x, ours in zip(head, heads)
             ]
-        made['roi_head'] = dict(bbox_head=heads if several else heads[0])
-        if host.roi_head.type.endswith('StandardRoIHead'):
-            made['roi_head']['type'] = 'mmaib.AIBRoIHead'
+        made.setdefault('roi_head', {})['bbox_head'] = (
+            heads if several else heads[0]
+        )
         return 'model.roi_head.bbox_head: its last features are latents'
     for name in ('decode_head', 'head', 'bbox_head'):
         if name in host:
@@ -459,7 +474,7 @@ def _add_latent(host: Any, made: dict[str, Any]) -> str:
 
 def _latent(head: Any) -> dict[str, Any]:
     kind = head.get('type') if isinstance(head, dict) else None
-    name = str(kind).rpartition('.')[2]
+    name = _last(str(kind))
     if name not in LATENT_HEADS:
         raise CannotWrap(
             f'--latent: {kind if kind else described(head)} has no '

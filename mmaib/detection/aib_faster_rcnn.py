@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmdet.models import FasterRCNN
+from mmdet.models import CascadeRCNN, FasterRCNN
 from torch import Tensor
 
 from mmaib.aux_losses import AuxLossMixin
@@ -11,37 +11,13 @@ from mmaib.layers import AIBNeck
 from mmaib.registry import MODELS
 
 from .aib_bbox_head import AIBShared2FCBBoxHead
-from .aib_roi_head import AIBRoIHead, FeatureDraws
+from .aib_roi_head import AIBCascadeRoIHead, AIBRoIHead, FeatureDraws
 
 
-@MODELS.register_module()
-class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
-    """Faster R-CNN with IB attention (Section 4.2.5 of [AIB]).
-
-    ::
-
-        image -> backbone -> AIBNeck -> RPN -> AIBRoIHead -> detections
-                                |                  |
-                       loss_vq, loss_commit   loss_kl_cls, loss_kl_reg
-
-    Args:
-        args, kwargs: of :class:`AuxLossMixin` and mmdet's ``FasterRCNN``.
-            With ``test_draws`` the image passes the backbone once, and the
-            neck once if attention comes after it; the RPN sees the mean of
-            the drawn features, and the RoI head runs on all draws as one
-            batch.
-
-    Raises:
-        ValueError: if a field does not fit.
-    """
-
-    draw_parts = {
-        'attention': {'neck': AIBNeck, 'roi_head': AIBRoIHead},
-        'latent': {
-            'roi_head': AIBRoIHead,
-            'roi_head.bbox_head': AIBShared2FCBBoxHead,
-        },
-    }
+class TwoStageDraws(AuxLossMixin):
+    """The draws of a two-stage detector. The image passes the backbone once,
+    and the neck once if attention comes after it; the RPN sees the mean of
+    the drawn features, and the RoI head runs on all draws as one batch."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -71,3 +47,56 @@ class AIBFasterRCNN(AuxLossMixin, FasterRCNN):
         mean = FeatureDraws(mean_over_draws(x, batch) for x in features)
         mean.draws = features
         return mean
+
+
+@MODELS.register_module()
+class AIBFasterRCNN(TwoStageDraws, FasterRCNN):
+    """Faster R-CNN with IB attention (Section 4.2.5 of [AIB]).
+
+    ::
+
+        image -> backbone -> AIBNeck -> RPN -> AIBRoIHead -> detections
+                                |                  |
+                       loss_vq, loss_commit   loss_kl_cls, loss_kl_reg
+
+    Args:
+        args, kwargs: of :class:`AuxLossMixin` and mmdet's ``FasterRCNN``.
+            With ``test_draws`` the image passes the backbone once, and the
+            neck once if attention comes after it; the RPN sees the mean of
+            the drawn features, and the RoI head runs on all draws as one
+            batch.
+
+    Raises:
+        ValueError: if a field does not fit.
+    """
+
+    draw_parts = {
+        'attention': {'neck': AIBNeck, 'roi_head': AIBRoIHead},
+        'latent': {
+            'roi_head': AIBRoIHead,
+            'roi_head.bbox_head': AIBShared2FCBBoxHead,
+        },
+    }
+
+
+@MODELS.register_module()
+class AIBCascadeRCNN(TwoStageDraws, CascadeRCNN):
+    """Cascade R-CNN, Cascade Mask R-CNN too, as :class:`AIBFasterRCNN`.
+
+    The betas of its latents are those of its heads, one a stage;
+    ``stage_loss_weights`` do not reach them.
+
+    Args:
+        args, kwargs: of :class:`AuxLossMixin` and mmdet's ``CascadeRCNN``.
+
+    Raises:
+        ValueError: if a field does not fit.
+    """
+
+    draw_parts = {
+        'attention': {'neck': AIBNeck, 'roi_head': AIBCascadeRoIHead},
+        'latent': {
+            'roi_head': AIBCascadeRoIHead,
+            'roi_head.bbox_head.0': AIBShared2FCBBoxHead,
+        },
+    }

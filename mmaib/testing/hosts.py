@@ -106,6 +106,7 @@ def detectors() -> dict[str, Host]:
         'SOLOv2': of(
             'solov2/solov2_r50_fpn_1x_coco',
             mask_head__mask_feature_head__norm_cfg__num_groups=16,
+            mask_head__num_grids=[8, 6, 4, 3, 2],
         ),
         'CenterNet': of('centernet/centernet_r18_8xb16-crop512-140e_coco'),
         'RTMDet': Host('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'),

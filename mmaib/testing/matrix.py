@@ -112,7 +112,10 @@ def wrapped(folder: Path, attention: str, **options: Any) -> Any:
 
 
 def trained(model: Any) -> Any:
-    """Statistics that no initialisation gives."""
+    """Weights and statistics that no initialisation gives."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.running_mean.normal_(std=0.1)
@@ -126,7 +129,8 @@ def place(model: Any) -> str:
     if at:
         return f'in the backbone, at {at[0]}'
     neck = model.neck
-    map_ = 'one map' if neck.map == 'shared' else 'a map a level'
+    one = neck.map == 'shared' or neck.num_levels == 1
+    map_ = 'one map' if one else 'a map a level'
     if neck.neck is None:
         return f'behind the backbone, {map_}'
     parts = neck.neck if isinstance(neck.neck, torch.nn.Sequential) else [
@@ -219,7 +223,13 @@ def draws(model: Any, data: dict) -> str:
     try:
         model.test_draws = dict(attention=3, seed=0)
     except ValueError as error:
-        return str(error).partition(': ')[2] or str(error)
+        reasons = {
+            'predicts a set': 'no: predicts a set',
+            'stands inside the backbone': 'one map',
+            'has no one output': 'no: nothing to average',
+        }
+        (reason,) = (v for k, v in reasons.items() if k in str(error))
+        return reason
     several = answers(model, data)
     assert several
     assert same(answers(model, data), several), 'not repeatable'
