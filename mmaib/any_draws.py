@@ -55,7 +55,7 @@ def averaged(head: nn.Module, batch: int) -> Iterator[None]:
         def mean(value: Any) -> Any:
             if isinstance(value, (list, tuple)):
                 return type(value)(mean(item) for item in value)
-            if isinstance(value, Tensor) and value.dim() and len(value) == rows:
+            if isinstance(value, Tensor) and value.shape[:1] == (rows,):
                 return mean_over_draws(value, batch)
             return value
 
@@ -85,6 +85,10 @@ def why_not(cls: type) -> str:
         return (
             'it predicts a set, whose members stand for other objects in '
             'each draw, so that no mean of them means anything'
+        )
+    if road(cls):
+        return (
+            "its class has no road for them: take type='mmaib.WithAuxLosses'"
         )
     return (
         'it has no one output in front of the decoding that could be '

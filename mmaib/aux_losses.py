@@ -266,9 +266,7 @@ class AuxLossMixin:
         """Refuse draws that a host's model of any class cannot average."""
         asked = f'test_draws={value!r}: {type(self).__name__} cannot'
         if not isinstance(self, (SegmentorDraws, DenseDetectorDraws)):
-            raise ValueError(
-                f'{asked} average draws: {why_not(type(self))}'
-            )
+            raise ValueError(f'{asked} average draws: {why_not(type(self))}')
         if draws.latent:
             raise ValueError(f'{asked} average latents: leave latent out')
         if not hasattr(getattr(self, 'neck', None), 'copies'):

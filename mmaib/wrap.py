@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import logging
 import math
 import os
 import sys
@@ -48,7 +49,7 @@ LATENT_HEADS: dict[str, dict[str, Any]] = {
 SIZES = {'mmdet': (640, 640), 'mmseg': (512, 512), 'mmpretrain': (224, 224)}
 
 
-class CannotWrap(ValueError):
+class WrapError(ValueError):
     """Why a config gets no attention, and what one can do."""
 
 
@@ -96,7 +97,7 @@ def load(name: str) -> Any:
     """A config by its path, or by its name ``mmdet::...``.
 
     Raises:
-        CannotWrap: if there is none of that name.
+        WrapError: if there is none of that name.
     """
     from mmengine.config import Config
     from mmengine.hub import get_config
@@ -108,9 +109,9 @@ def load(name: str) -> Any:
         try:
             return get_config(name)
         except FileNotFoundError as error:
-            raise CannotWrap(f'{name}: {error}') from error
+            raise WrapError(f'{name}: {error}') from error
     if not Path(name).is_file():
-        raise CannotWrap(
+        raise WrapError(
             f'{name}: no such file. Give the path of a config, or the name '
             "of one of a host's own, such as "
             'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
@@ -135,7 +136,7 @@ def check_host(cfg: Any, model: nn.Module) -> None:
     """Refuse what is no host's model, or has parts of ours.
 
     Raises:
-        CannotWrap: saying which.
+        WrapError: saying which.
     """
     from mmaib.aux_losses import AuxLossMixin, Reporter
 
@@ -145,12 +146,12 @@ def check_host(cfg: Any, model: nn.Module) -> None:
         if isinstance(module, (AuxLossMixin, Reporter))
     ]
     if ours:
-        raise CannotWrap(
+        raise WrapError(
             f'this config is ours already: it has {ours[0]}. Change its '
             'fields (docs/fields.md), or wrap the host config that it is over'
         )
     if not isinstance(cfg.model.get('type'), str):
-        raise CannotWrap(
+        raise WrapError(
             f'model.type is {cfg.model.get("type")!r}, no string: this is a '
             "config of MMEngine's new style, which has no `_base_`. Take the "
             "host's config of the same name outside of its folder `configs`"
@@ -162,7 +163,7 @@ def check_host(cfg: Any, model: nn.Module) -> None:
     ]
     if missing:
         inner = [k for k, v in cfg.model.items() if isinstance(v, dict)]
-        raise CannotWrap(
+        raise WrapError(
             f'{type(model).__name__} has no {" and no ".join(missing)}, so '
             'where its features pass cannot be told. Wrap the config of the '
             f'model inside it (its parts: {inner}) and put that in'
@@ -275,7 +276,7 @@ def plan(
             neck.
 
     Raises:
-        CannotWrap: if no place, or no latent, can be told.
+        WrapError: if no place, or no latent, can be told.
     """
     host = cfg.model
     base = _last(host.type)
@@ -325,7 +326,9 @@ def plan(
     roi_head = _last(host.roi_head.type) if 'roi_head' in host else None
     if ours and 'neck' in made and roi_head in ROI_HEADS:
         made['roi_head'] = dict(type=ROI_HEADS[roi_head])
-        did.append('model.roi_head: averages the maps that test_draws asks for')
+        did.append(
+            'model.roi_head: averages the maps that test_draws asks for'
+        )
     if latent:
         did.append(_add_latent(host, made))
     return Plan(made, did)
@@ -352,7 +355,7 @@ def _place(cfg: Any, seen: Seen, where: str | None) -> str | None:
         where = 'before'
     if where:
         if not found[where] and where == 'after':
-            raise CannotWrap(
+            raise WrapError(
                 f'the neck {_name(cfg.model.neck)} gives '
                 f'{described(seen.neck)}: no tuple of maps (N, C, H, W), so '
                 'what stands after it cannot be told. Take --where before'
@@ -388,9 +391,7 @@ def _neck(host: Any, seen: Seen, place: str, fields: dict) -> dict[str, Any]:
     return made
 
 
-def _level_at(
-    levels: list[Tensor], size: tuple[int, int], stride: int
-) -> int:
+def _level_at(levels: list[Tensor], size: tuple[int, int], stride: int) -> int:
     """The level of about that stride, the last of several."""
     away = [
         abs(math.log2(size[0] / x.size(2) / stride)).__round__(2)
@@ -429,13 +430,13 @@ def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
             found[name] = out.size(2)
     if at is not None:
         if at not in found:
-            raise CannotWrap(
+            raise WrapError(
                 f'--at {at}: no block of the backbone of that name gives a '
                 f'map or tokens; those that do: {[*found]}'
             )
         return at, found[at]
     if not found:
-        raise CannotWrap(
+        raise WrapError(
             f'neither the backbone, which gives {described(seen.backbone)}, '
             f'nor the neck, which gives {described(seen.neck)}, nor a block '
             'inside gives maps (N, C, H, W), so where attention could stand '
@@ -458,9 +459,7 @@ def _add_latent(host: Any, made: dict[str, Any]) -> str:
         heads = [_latent(x) for x in (head if several else [head])]
         if several:
             # a list is replaced as a whole
-            heads = [
-                {**x.to_dict(), **ours} for x, ours in zip(head, heads)
-            ]
+            heads = [{**x.to_dict(), **ours} for x, ours in zip(head, heads)]
         made.setdefault('roi_head', {})['bbox_head'] = (
             heads if several else heads[0]
         )
@@ -469,14 +468,14 @@ def _add_latent(host: Any, made: dict[str, Any]) -> str:
         if name in host:
             made[name] = _latent(host[name])
             return f'model.{name}: its last feature is a latent'
-    raise CannotWrap('--latent: the model has no head that is known here')
+    raise WrapError('--latent: the model has no head that is known here')
 
 
 def _latent(head: Any) -> dict[str, Any]:
     kind = head.get('type') if isinstance(head, dict) else None
     name = _last(str(kind))
     if name not in LATENT_HEADS:
-        raise CannotWrap(
+        raise WrapError(
             f'--latent: {kind if kind else described(head)} has no '
             'stochastic form here; those that have one are '
             f'{sorted(LATENT_HEADS)}. Without --latent any head works'
@@ -615,8 +614,7 @@ def compare(model: nn.Module, path: str) -> tuple[list[str], bool]:
     unknown = list(result.unexpected_keys)
     loaded = len(wanted) - len(result.missing_keys)
     lines = [
-        f'{loaded} tensors of the host loaded, {len(ours)} of ours start '
-        'anew'
+        f'{loaded} tensors of the host loaded, {len(ours)} of ours start anew'
     ]
     for title, keys in (
         ("missing of the host's", theirs_missing),
@@ -665,14 +663,14 @@ def wrap(
         what to print, and whether the checkpoint, if any, is the host's.
 
     Raises:
-        CannotWrap: with the reason; nothing is left behind.
+        WrapError: with the reason; nothing is left behind.
     """
     out = Path(out)
     if out.exists():
-        raise CannotWrap(f'{out} is there already: name another file')
+        raise WrapError(f'{out} is there already: name another file')
     cfg = load(host)
     if 'model' not in cfg:
-        raise CannotWrap(f'{host} has no model')
+        raise WrapError(f'{host} has no model')
     plain = build(cfg)
     check_host(cfg, plain)
     size = image_size(cfg)
@@ -682,9 +680,7 @@ def wrap(
     if '::' not in host:
         base = os.path.relpath(host, out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(
-        written(cfg, base, command, planned.model, default_hooks)
-    )
+    out.write_text(written(cfg, base, command, planned.model, default_hooks))
     try:
         model = build(load(str(out)))
         costs = [cost(m, size) for m in (plain, model)]
@@ -732,6 +728,9 @@ def main(argv: list[str]) -> int:
         '--check', metavar='CHECKPOINT', help="the host's, to compare keys"
     )
     args = parser.parse_args(argv)
+    from mmengine.logging import MMLogger
+
+    MMLogger.get_instance('mmengine', log_level=logging.WARNING)
     command = ' '.join(['python -m mmaib wrap', *argv])
     try:
         lines, good = wrap(
@@ -744,7 +743,7 @@ def main(argv: list[str]) -> int:
             args.check,
             command,
         )
-    except CannotWrap as error:
+    except WrapError as error:
         print(f'wrap: {error}', file=sys.stderr)
         return 2
     print('\n'.join(lines))

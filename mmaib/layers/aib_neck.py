@@ -181,13 +181,13 @@ class AIBNeck(BaseModule):
         if self.where == 'after' and self.neck is not None:
             features = self.neck(features)
         bare = isinstance(features, Tensor)
-        features = (features,) if bare else tuple(features)
-        seen = [
-            self.bottleneck.looked_at(x, i) for i, x in enumerate(features)
-        ]
+        levels: tuple[Tensor, ...] = (
+            (features,) if isinstance(features, Tensor) else tuple(features)
+        )
+        seen = [self.bottleneck.looked_at(x, i) for i, x in enumerate(levels)]
         out = tuple(
             self.bottleneck.modulate(x, attention, i)
-            for i, (x, attention) in enumerate(zip(features, self._maps(seen)))
+            for i, (x, attention) in enumerate(zip(levels, self._maps(seen)))
         )
         if self.where == 'before' and self.neck is not None:
             given = self.neck(out[0] if bare else out)

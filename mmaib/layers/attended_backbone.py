@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from mmaib.checks import part_fields
 from mmaib.registry import MODELS
 
-from .ib_attention import IBAttention
 from .variational_attention import VariationalAttention
 
 
@@ -71,7 +70,7 @@ class Attends:
     def _attended(
         self,
         name: str,
-        layer: IBAttention,
+        layer: nn.Module,
         size: tuple[int, int],
         module: nn.Module,
         _: Any,

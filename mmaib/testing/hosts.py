@@ -298,9 +298,9 @@ def _shrink(part: Any, divisor: int) -> None:
     if not isinstance(part, dict):
         return
     if 'Pretrained' in str(part.get('init_cfg')):
-        part.init_cfg = None
+        part['init_cfg'] = None
     if 'frozen_stages' in part:
-        part.frozen_stages = -1
+        part['frozen_stages'] = -1
     for name, value in part.items():
         if name in WIDTHS and value != 3:
             part[name] = _divided(value, divisor)

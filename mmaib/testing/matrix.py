@@ -118,6 +118,8 @@ def trained(model: Any) -> Any:
             torch.nn.init.normal_(parameter, std=0.1)
     for module in model.modules():
         if isinstance(module, _BatchNorm):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.8, 1.2)
     return model
@@ -209,7 +211,7 @@ def latent(folder: Path, data: dict) -> str:
     """Whether the head has a stochastic form, or why not."""
     try:
         model = wrapped(folder, 'aib', latent=True)
-    except wrap.CannotWrap:
+    except wrap.WrapError:
         return 'no such head'
     found = losses(model, data)
     assert any('loss_kl' in key for key in found), found
@@ -236,3 +238,8 @@ def draws(model: Any, data: dict) -> str:
     model.test_draws = 'mean'
     assert not same(answers(model, data), several)
     return YES
+
+
+def line(name: str, found: dict[str, str]) -> str:
+    """A row of the page's tables."""
+    return f'| {name} | {" | ".join(found.values())} |'
