@@ -276,15 +276,24 @@ class AuxLossMixin:
             )
 
     def _check_maps(self, field: str, draws: Draws) -> None:
-        """Refuse more maps than a layer can draw."""
+        """Refuse more maps or latents than a layer can draw."""
         for name, module in self.named_modules():  # type: ignore[attr-defined]
-            limit = getattr(module, 'max_maps', None)
-            if limit is not None and (draws.attention or 0) > limit:
+            kind = type(module).__name__
+            maps = getattr(module, 'max_maps', None)
+            if maps is not None and (draws.attention or 0) > maps:
                 raise ValueError(
-                    f'{field}.attention={draws.attention}: {name} '
-                    f'({type(module).__name__}) stands inside the backbone, '
-                    'whose other features stay N, and draws one map: take 1 '
-                    "or 'mean', or an mmaib.AIBNeck"
+                    f'{field}.attention={draws.attention}: {name} ({kind}) '
+                    'stands inside the backbone, whose other features stay '
+                    "N, and draws one map: take 1 or 'mean', or an "
+                    'mmaib.AIBNeck'
+                )
+            latents = getattr(module, 'max_latents', None)
+            if latents is not None and (draws.latent or 0) > latents:
+                raise ValueError(
+                    f'{field}.latent={draws.latent}: {name} ({kind}) draws '
+                    "one latent: take 1 or 'mean', or a head with draws of "
+                    'its own (mmaib.AIBShared2FCBBoxHead, AIBUPerHead, '
+                    'AIBClsHead)'
                 )
 
     def _refuse_critics(self) -> None:

@@ -78,12 +78,14 @@ class Seen:
     """What a host's model gives for an image.
 
     Attributes:
+        model: itself.
         size: of that image.
         backbone, neck: what they give; None without a neck.
         inside: ``{name: what it gives}`` of the blocks of the backbone, as
             they ran.
     """
 
+    model: Any
     size: tuple[int, int]
     backbone: Any = None
     neck: Any = None
@@ -183,7 +185,7 @@ def image_size(cfg: Any) -> tuple[int, int]:
 @torch.no_grad()
 def look(model: Any, size: tuple[int, int]) -> Seen:
     """Show the model an image and note what its parts give."""
-    seen = Seen(size)
+    seen = Seen(model, size)
 
     def note(name: str) -> Any:
         def hook(_: nn.Module, __: Any, out: Any) -> None:
@@ -330,7 +332,7 @@ def plan(
             'model.roi_head: averages the maps that test_draws asks for'
         )
     if latent:
-        did.append(_add_latent(host, made))
+        did.append(_add_latent(host, seen.model, made))
     return Plan(made, did)
 
 
@@ -451,36 +453,49 @@ def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
     return last, found[last]
 
 
-def _add_latent(host: Any, made: dict[str, Any]) -> str:
+def _add_latent(host: Any, model: Any, made: dict[str, Any]) -> str:
     """Put the latent of the head into ``made``; what to say of it."""
     if 'roi_head' in host:
-        head = host.roi_head.get('bbox_head')
-        several = isinstance(head, (list, tuple))
-        heads = [_latent(x) for x in (head if several else [head])]
-        if several:
-            # a list is replaced as a whole
-            heads = [{**x.to_dict(), **ours} for x, ours in zip(head, heads)]
-        made.setdefault('roi_head', {})['bbox_head'] = (
-            heads if several else heads[0]
-        )
-        return 'model.roi_head.bbox_head: its last features are latents'
-    for name in ('decode_head', 'head', 'bbox_head'):
-        if name in host:
-            made[name] = _latent(host[name])
-            return f'model.{name}: its last feature is a latent'
-    raise WrapError('--latent: the model has no head that is known here')
-
-
-def _latent(head: Any) -> dict[str, Any]:
-    kind = head.get('type') if isinstance(head, dict) else None
-    name = _last(str(kind))
-    if name not in LATENT_HEADS:
+        field, owner, part = 'bbox_head', host.roi_head, model.roi_head
+        target = made.setdefault('roi_head', {})
+    else:
+        owner, part, target = host, model, made
+        fields = ('decode_head', 'bbox_head', 'head')
+        field = next((f for f in fields if owner.get(f)), '')
+    head = owner.get(field)
+    if not head or not hasattr(part, field):
         raise WrapError(
-            f'--latent: {kind if kind else described(head)} has no '
-            'stochastic form here; those that have one are '
-            f'{sorted(LATENT_HEADS)}. Without --latent any head works'
+            f'--latent: {host.type} has none of the heads that are known '
+            'here, bbox_head, decode_head and head'
         )
-    return dict(LATENT_HEADS[name])
+    built = getattr(part, field)
+    if isinstance(head, (list, tuple)):
+        # each stage of boxes, the last of segmentations; a list is replaced
+        # as a whole
+        first = len(head) - 1 if field == 'decode_head' else 0
+        target[field] = [
+            {**one.to_dict(), **(_latent(one, b) if i >= first else {})}
+            for i, (one, b) in enumerate(zip(head, built))
+        ]
+    else:
+        target[field] = _latent(head, built)
+    return f'model {field}: its last features are latents'
+
+
+def _latent(head: Any, built: nn.Module) -> dict[str, Any]:
+    """Fields that make the last feature of a head stochastic."""
+    from mmaib.layers.with_latent import predictors
+
+    name = _last(head['type'])
+    if name in LATENT_HEADS:
+        return dict(LATENT_HEADS[name])
+    try:
+        predictors(built)
+    except ValueError as error:
+        raise WrapError(
+            f'--latent: {error}. Without --latent any head works'
+        ) from error
+    return dict(type='mmaib.WithLatent', base=head['type'])
 
 
 # What is written

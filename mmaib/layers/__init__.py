@@ -16,6 +16,7 @@ from .kl_critic import KLCritic
 from .noise_encoders import AdditiveNoiseEncoder, PropagatedNoiseEncoder
 from .variational_attention import VariationalAttention
 from .with_aux_losses import build_with_aux_losses
+from .with_latent import build_with_latent
 
 __all__ = [
     'AIBNeck',
@@ -34,6 +35,7 @@ __all__ = [
     'VariationalAttention',
     'build_attended_backbone',
     'build_with_aux_losses',
+    'build_with_latent',
     'capture_attention',
     'changed_maps',
 ]
