@@ -11,6 +11,7 @@ from mmaib.aux_losses import collect
 from mmaib.draws import Draws
 from mmaib.layers import IBAttention, capture_attention
 from mmaib.layers.attended_backbone import token_grid
+from mmaib.reliability import preflight
 from mmaib.testing import hosts, loss, matrix
 
 IDENTITY = dict(modulation=dict(init='identity'))
@@ -274,3 +275,36 @@ def test_grids_of_tokens():
     assert token_grid(24 * 12, (384, 192), 0) == (0, (24, 12))
     with pytest.raises(ValueError, match='198 tokens.*behind 1 extra'):
         token_grid(198, (224, 224), 1)
+
+
+@pytest.mark.parametrize(
+    ('scope', 'positions', 'warned'),
+    [
+        ('mmseg', ('after_conv3', 'after_conv3'), 1),
+        ('mmseg', ('after_conv2', 'after_conv3'), 0),
+        ('mmdet', ('after_conv3', 'after_conv3'), 0),
+    ],
+)
+def test_the_plugins_that_mmseg_leaves_out_are_warned_of(
+    scope, positions, warned
+):
+    plugins = [
+        dict(
+            cfg=dict(cfg, postfix=i), stages=PLUGIN['stages'], position=where
+        )
+        for i, (cfg, where) in enumerate(
+            zip([PLUGIN['cfg'], dict(type='ContextBlock', ratio=0.5)],
+                positions)
+        )
+    ]  # fmt: skip
+    model = resnet(scope, plugins=plugins)
+    blocks = 6 + 3
+    sentences = preflight.check_plugins(model)
+    assert len(sentences) == warned * blocks
+    if warned:
+        assert 'mmseg runs only context_block1' in sentences[0]
+        with collect():
+            got = model(torch.rand(2, 3, 64, 64))
+        got[-1].sum().backward()
+        dead = [m for m in model.modules() if isinstance(m, IBAttention)]
+        assert all(m.modulation.gate.grad is None for m in dead)
