@@ -2,6 +2,7 @@
 writes for every host."""
 
 import copy
+import re
 import subprocess
 import sys
 
@@ -12,11 +13,14 @@ from mmengine.runner import Runner
 
 from mmaib.layers import InformationGate
 from mmaib.testing import REPOSITORY, hosts, matrix
-from mmaib.wrap import WrapError, main, wrap
-from mmaib.wrap.look import load
+from mmaib.wrap import WrapError, is_ours, main, wrap
+from mmaib.wrap.look import build, load
 from mmaib.wrap.write import formatted, hooks
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+
+
+SMALL = (64, 64)
 
 
 def write_host(folder, name, **fields):
@@ -27,51 +31,37 @@ def write_host(folder, name, **fields):
     return cfg
 
 
-def test_from_the_command_line(tmp_path):
-    out = tmp_path / 'mine' / 'my_retinanet.py'
+@pytest.mark.parametrize('name', ['retinanet', 'segformer', 'vit'])
+def test_the_page_shows_what_is_written(name, tmp_path):
+    """From the command line, and the host's weights load."""
+    page = (REPOSITORY / 'docs' / 'any_model.md').read_text()
+    (block,) = (
+        block
+        for block in re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+        if f'{name}_' in block or f'{name}-' in block
+    )
+    host = re.search(r"_base_ = '(.*)'", block)[1]
+    out = tmp_path / 'mine' / 'my_config.py'
     run = subprocess.run(
         [sys.executable, '-W', 'ignore', '-m', 'mmaib', 'wrap',
-         RETINANET.removesuffix('.py'), '--out', str(out)],
+         host.removesuffix('.py'), '--out', str(out)],
         capture_output=True, text=True, cwd=REPOSITORY,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert run.stdout == (
-        f'wrote {out}\n'
-        'model.type: RetinaNet collects the losses of its layers\n'
-        'model.neck: gate after FPN, a map a level, of features '
-        '((1, 256, 80, 80), (1, 256, 40, 40), (1, 256, 20, 20), '
-        '(1, 256, 10, 10), (1, 256, 5, 5))\n'
-        'default_hooks: mmaib.BetaWarmupHook, mmaib.AttentionEvalHook\n'
-        "left alone: the host's backbone, bbox_head, data, schedule, "
-        'optimizer, checkpoint keys\n'
-        'parameters: 37.97 M -> 37.97 M; multiply-adds of backbone and neck '
-        'at 640x640: 40.27 G -> 40.29 G\n'
-    )
-    assert out.read_text().partition('\n')[2] == (
-        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
-        "custom_imports = dict(imports=['mmaib'])\n"
-        '\n'
-        'model = dict(\n'
-        "    type='mmaib.WithAuxLosses',\n"
-        "    base='RetinaNet',\n"
-        '    neck=dict(\n'
-        '        _delete_=True,\n'
-        "        type='mmaib.AIBNeck',\n"
-        '        neck={{_base_.model.neck}},\n'
-        "        where='after',\n"
-        '        bottleneck=dict(\n'
-        '            attention=dict(mean_bias=1.0),\n'
-        '            modulation=dict(\n'
-        "                type='mmaib.InformationGate',\n"
-        '                beta=0.02))))\n'
-        'default_hooks = dict(\n'
-        "    gate=dict(type='mmaib.BetaWarmupHook', end=6, by_epoch=True),\n"
-        '    attention=dict(\n'
-        "        type='mmaib.AttentionEvalHook',\n"
-        "        causal=['mirror', 'flatten', 'shuffle']))\n"
-        '# every rank draws its own noise\n'
-        'randomness = dict(seed=None, diff_rank_seed=True)\n'
-    )
+    assert out.read_text().partition('\n')[2] == block
+    for sentence in (f'wrote {out}', 'left alone:', 'parameters: '):
+        assert sentence in run.stdout
+    if name == 'retinanet':
+        assert (
+            'parameters: 37.97 M -> 37.97 M; multiply-adds of backbone and '
+            'neck at 640x640: 40.27 G -> 40.29 G'
+        ) in run.stdout
+    plain, written = load(host), Config.fromfile(out)
+    model = build(written)
+    ours = model.load_state_dict(build(plain).state_dict(), strict=False)
+    assert not ours.unexpected_keys
+    assert ours.missing_keys
+    assert all(is_ours(model, key) for key in ours.missing_keys)
 
 
 @pytest.mark.parametrize('attention', ['aib', 'aib-qt'])
@@ -167,7 +157,7 @@ def test_a_config_of_the_users_with_a_neck_of_their_own(
     mine, cfg = users_config()
     out = tmp_path / 'elsewhere' / 'wrapped.py'
     monkeypatch.chdir(tmp_path)
-    lines, good = wrap('users/mine.py', 'elsewhere/wrapped.py')
+    lines, good = wrap('users/mine.py', 'elsewhere/wrapped.py', size=SMALL)
     assert good
     assert any('gate after MyNeck, a map a level' in line for line in lines)
     text = out.read_text()
@@ -188,10 +178,10 @@ def test_a_config_of_the_users_with_a_neck_of_their_own(
 
 def test_a_neck_whose_features_cannot_be_told(users_config, tmp_path):
     mine, _ = users_config(as_dict=True)
-    lines, _ = wrap(mine, tmp_path / 'before.py')
+    lines, _ = wrap(mine, tmp_path / 'before.py', size=SMALL)
     assert any('gate before MyNeck' in line for line in lines)
     with pytest.raises(WrapError, match='MyNeck gives a dict.*--where before'):
-        wrap(mine, tmp_path / 'after.py', where='after')
+        wrap(mine, tmp_path / 'after.py', where='after', size=SMALL)
     assert not (tmp_path / 'after.py').exists()
 
 
@@ -208,7 +198,7 @@ def test_a_config_that_is_ours_already(tmp_path, capsys):
     said = capsys.readouterr().err
     assert 'ours already: it has model (AIBEncoderDecoder)' in said
     write_host(tmp_path, 'RetinaNet')
-    wrap(str(tmp_path / 'host.py'), tmp_path / 'once.py')
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'once.py', size=SMALL)
     with pytest.raises(WrapError, match='is ours already'):
         wrap(str(tmp_path / 'once.py'), tmp_path / 'twice.py')
 
@@ -240,12 +230,12 @@ def test_what_is_no_model_with_features_is_told(host, message, tmp_path):
 def test_a_block_of_the_backbone_by_name(tmp_path):
     cfg = write_host(tmp_path, 'RetinaNet')
     host = str(tmp_path / 'host.py')
-    wrap(host, tmp_path / 'out.py', at='layer3.5')
+    wrap(host, tmp_path / 'out.py', at='layer3.5', size=SMALL)
     model = hosts.build(Config.fromfile(tmp_path / 'out.py'))
     assert model.backbone.at == ['layer3.5']
     assert 'loss_info' in matrix.losses(model, hosts.inputs(cfg))
     with pytest.raises(WrapError, match="--at conv1: no block.*'layer1.0'"):
-        wrap(host, tmp_path / 'other.py', at='conv1')
+        wrap(host, tmp_path / 'other.py', at='conv1', size=SMALL)
 
 
 def test_a_latent_where_there_is_none(tmp_path):
@@ -268,7 +258,7 @@ def test_a_checkpoint_of_the_host(tmp_path, capsys):
         torch.save(dict(state_dict={**state, **changes}), path)
         code = main(
             [str(tmp_path / 'host.py'), '--out', str(tmp_path / name),
-             '--latent', '--check', str(path)]
+             '--latent', '--check', str(path), '--size', '64', '64']
         )  # fmt: skip
         return code, capsys.readouterr().out
 

@@ -107,7 +107,8 @@ def row(name: str, folder: Path) -> dict[str, str]:
 def wrapped(folder: Path, attention: str, **options: Any) -> Any:
     """The model of the config that `wrap` writes over the folder's."""
     out = folder / f'{"_".join([attention, *options])}.py'
-    wrap.wrap(str(folder / 'host.py'), out, attention, **options)
+    size = (hosts.SIZE, hosts.SIZE)
+    wrap.wrap(str(folder / 'host.py'), out, attention, size=size, **options)
     return hosts.build(Config.fromfile(out))
 
 

@@ -40,6 +40,7 @@ def wrap(
     latent: bool = False,
     at: str | None = None,
     check: str | None = None,
+    size: tuple[int, int] | None = None,
     command: str = 'python -m mmaib wrap',
 ) -> tuple[list[str], bool]:
     """Write a config with attention over a host's.
@@ -50,6 +51,8 @@ def wrap(
         out: file to write; it must not be there yet.
         attention, where, latent, at: see :func:`plan`.
         check: path of a checkpoint of the host's to try.
+        size: height and width of the image that the model is shown; None
+            for what the config says, or as large as is common.
         command: that the file's first line names.
 
     Returns:
@@ -74,7 +77,7 @@ def wrap(
             f'{host} does not build as it is: {type(error).__name__}: {error}'
         ) from error
     check_host(cfg, plain)
-    size = image_size(cfg)
+    size = size or image_size(cfg)
     planned = plan(cfg, look(plain, size), attention, where, latent, at)
     default_hooks, said = hooks(cfg, attention)
     base = host
@@ -128,6 +131,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         '--check', metavar='CHECKPOINT', help="the host's, to compare keys"
     )
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the image that the model is shown, to see what it gives',
+    )
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level=logging.WARNING)
     command = ' '.join(['python -m mmaib wrap', *argv])
@@ -140,6 +150,7 @@ def main(argv: list[str]) -> int:
             args.latent,
             args.at,
             args.check,
+            args.size and tuple(args.size),
             command,
         )
     except WrapError as error:

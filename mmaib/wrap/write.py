@@ -56,24 +56,41 @@ def written(
     return '\n'.join([*parts, ''])
 
 
-def formatted(value: Any, indent: int = 0, room: int = 70) -> str:
-    """A value as it stands in a config, in lines of about 79 columns."""
+def formatted(value: Any, indent: int = 0, column: int = 14) -> str:
+    """A value as it stands in a config, in lines of less than 80 columns as
+    far as its names are short.
+
+    Args:
+        value: of dicts, lists and plain types.
+        indent: of the line that it begins in.
+        column: where it begins.
+    """
+    flat = _flat(value)
+    # brackets and a comma may follow
+    if column + len(flat) < 74 or not _has_dicts(value):
+        return flat
+    inner = indent + 4
+    pad = '\n' + ' ' * inner
     if isinstance(value, dict):
-        flat = ', '.join(
-            f'{k}={formatted(v, 0, 10_000)}' for k, v in value.items()
-        )
-        if len(flat) + indent <= room:
-            return f'dict({flat})'
-        pad = ' ' * (indent + 4)
         lines = [
-            f'{pad}{k}={formatted(v, indent + 4, room - len(k))}'
+            f'{pad}{k}={formatted(v, inner, inner + len(k) + 1)}'
             for k, v in value.items()
         ]
-        return 'dict(\n' + ',\n'.join(lines) + ')'
-    if isinstance(value, (list, tuple)) and any(
-        isinstance(x, dict) for x in value
-    ):
-        pad = ' ' * (indent + 4)
-        lines = [f'{pad}{formatted(x, indent + 4, room)}' for x in value]
-        return '[\n' + ',\n'.join(lines) + ']'
+        return f'dict({",".join(lines)})'
+    lines = [f'{pad}{formatted(item, inner, inner)}' for item in value]
+    return f'[{",".join(lines)}]'
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = ', '.join(f'{k}={_flat(v)}' for k, v in value.items())
+        return f'dict({inner})'
+    if isinstance(value, list):
+        return f'[{", ".join(map(_flat, value))}]'
     return repr(value)
+
+
+def _has_dicts(value: Any) -> bool:
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(x, dict) for x in value)
+    )
