@@ -107,7 +107,10 @@ def row(name: str, folder: Path) -> dict[str, str]:
 def wrapped(folder: Path, attention: str, **options: Any) -> Any:
     """The model of the config that `wrap` writes over the folder's."""
     out = folder / f'{"_".join([attention, *options])}.py'
-    size = (hosts.SIZE, hosts.SIZE)
+    host = Config.fromfile(folder / 'host.py')
+    # others tell their size; a smaller image has levels of one position,
+    # which a GroupNorm of one channel a group refuses
+    size = (128, 128) if host.default_scope == 'mmdet' else None
     wrap.wrap(str(folder / 'host.py'), out, attention, size=size, **options)
     return hosts.build(Config.fromfile(out))
 
