@@ -2,6 +2,7 @@
 writes for every host."""
 
 import copy
+import os
 import re
 import subprocess
 import sys
@@ -32,8 +33,8 @@ def write_host(folder, name, **fields):
 
 
 @pytest.mark.parametrize('name', ['retinanet', 'segformer', 'vit'])
-def test_the_page_shows_what_is_written(name, tmp_path):
-    """From the command line, and the host's weights load."""
+def test_the_page_shows_what_is_written(name, tmp_path, capsys):
+    """And the host's weights load."""
     page = (REPOSITORY / 'docs' / 'any_model.md').read_text()
     (block,) = (
         block
@@ -42,26 +43,38 @@ def test_the_page_shows_what_is_written(name, tmp_path):
     )
     host = re.search(r"_base_ = '(.*)'", block)[1]
     out = tmp_path / 'mine' / 'my_config.py'
-    run = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'mmaib', 'wrap',
-         host.removesuffix('.py'), '--out', str(out)],
-        capture_output=True, text=True, cwd=REPOSITORY,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
+    assert main([host.removesuffix('.py'), '--out', str(out)]) == 0
+    said = capsys.readouterr().out
     assert out.read_text().partition('\n')[2] == block
     for sentence in (f'wrote {out}', 'left alone:', 'parameters: '):
-        assert sentence in run.stdout
+        assert sentence in said
     if name == 'retinanet':
         assert (
             'parameters: 37.97 M -> 37.97 M; multiply-adds of backbone and '
             'neck at 640x640: 40.27 G -> 40.29 G'
-        ) in run.stdout
+        ) in said
     plain, written = load(host), Config.fromfile(out)
     model = build(written)
     ours = model.load_state_dict(build(plain).state_dict(), strict=False)
     assert not ours.unexpected_keys
     assert ours.missing_keys
     assert all(is_ours(model, key) for key in ours.missing_keys)
+
+
+def test_from_the_command_line(tmp_path):
+    write_host(tmp_path, 'ResNet')
+    command = ['-m', 'mmaib', 'wrap', 'host.py', '--out', 'out.py']
+    run = subprocess.run(
+        [sys.executable, '-W', 'ignore', *command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
+    )
+    assert run.returncode == 0, run.stderr
+    assert 'gate before GlobalAveragePooling' in run.stdout
+    first = (tmp_path / 'out.py').read_text().partition('\n')[0]
+    assert first == f'# Made by: python {" ".join(command)}'
 
 
 @pytest.mark.parametrize('attention', ['aib', 'aib-qt'])
