@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import deprecated
+from .any_draws import DenseDetectorDraws, SegmentorDraws, road, why_not
 from .checks import one_of
 from .draws import Draws
 from .equivariance import Equivariance, untouched_statistics
@@ -90,9 +91,11 @@ class Reporter:
 
     Attributes:
         beta: weight of the layer's KL, if it has one.
+        max_maps: how many maps it can draw for an image, None without limit.
     """
 
     beta: float = 0.0
+    max_maps: int | None = None
 
 
 def collecting(training: bool) -> bool:
@@ -113,7 +116,9 @@ def collecting(training: bool) -> bool:
                 'a layer that reports losses runs without gradient inside a '
                 'step that has one, so its losses would teach nothing: '
                 'activation checkpointing must not wrap it. Wrap the '
-                'backbone (with_cp=True)'
+                'backbone (with_cp=True); for attention inside its blocks '
+                'leave with_cp out, or attend behind a stage of them '
+                "(type='mmaib.AttendedBackbone', at='layer4')"
             )
         return False
     return True
@@ -257,6 +262,7 @@ class AuxLossMixin:
             train_draws = {'attention': 1, 'latent': 1, **old}
         self.train_draws = Draws.from_config('train_draws', train_draws)
         self.test_draws = test_draws
+        self._check_maps('train_draws', self.train_draws)
         if self.train_draws.latent is None:
             self._refuse_critics()
         self.freeze_host = one_of(
@@ -275,12 +281,9 @@ class AuxLossMixin:
     @test_draws.setter
     def test_draws(self, value: dict | str | Draws) -> None:
         draws = Draws.from_config('test_draws', value)
+        self._check_maps('test_draws', draws)
         if not draws.mean and self.draw_parts is None:
-            raise ValueError(
-                f'test_draws={value!r}: {type(self).__name__} has no way to '
-                'average draws, which mmaib.AIBFasterRCNN, '
-                'mmaib.AIBEncoderDecoder and mmaib.AIBImageClassifier have'
-            )
+            self._check_any_draws(value, draws)
         modules = dict(self.named_modules())  # type: ignore[attr-defined]
         for kind, parts in (self.draw_parts or {}).items():
             for name, wanted in parts.items():
@@ -298,6 +301,46 @@ class AuxLossMixin:
     def check_probabilities(self) -> None:
         """Refuse a model whose logits are not those of a softmax or a
         sigmoid, of which probabilities over draws could be told."""
+        raise ValueError(
+            "test_draws with uncertainty or average='probabilities': "
+            f'{type(self).__name__} averages the logits of its draws alone; '
+            'mmaib.AIBFasterRCNN, mmaib.AIBEncoderDecoder and '
+            'mmaib.AIBImageClassifier know both'
+        )
+
+    def _check_any_draws(self, value: Any, draws: Draws) -> None:
+        """Refuse draws that a host's model of any class cannot average."""
+        asked = f'test_draws={value!r}: {type(self).__name__} cannot'
+        if not isinstance(self, (SegmentorDraws, DenseDetectorDraws)):
+            raise ValueError(f'{asked} average draws: {why_not(type(self))}')
+        if draws.latent:
+            raise ValueError(f'{asked} average latents: leave latent out')
+        if not hasattr(getattr(self, 'neck', None), 'copies'):
+            raise ValueError(
+                f'{asked} draw maps without an mmaib.AIBNeck as neck: leave '
+                'attention out'
+            )
+
+    def _check_maps(self, field: str, draws: Draws) -> None:
+        """Refuse more maps or latents than a layer can draw."""
+        for name, module in self.named_modules():  # type: ignore[attr-defined]
+            kind = type(module).__name__
+            maps = getattr(module, 'max_maps', None)
+            if maps is not None and (draws.attention or 0) > maps:
+                raise ValueError(
+                    f'{field}.attention={draws.attention}: {name} ({kind}) '
+                    'stands inside the backbone, whose other features stay '
+                    "N, and draws one map: take 1 or 'mean', or an "
+                    'mmaib.AIBNeck'
+                )
+            latents = getattr(module, 'max_latents', None)
+            if latents is not None and (draws.latent or 0) > latents:
+                raise ValueError(
+                    f'{field}.latent={draws.latent}: {name} ({kind}) draws '
+                    "one latent: take 1 or 'mean', or a head with draws of "
+                    'its own (mmaib.AIBShared2FCBBoxHead, AIBUPerHead, '
+                    'AIBClsHead)'
+                )
 
     def _refuse_critics(self) -> None:
         """A critic compares draws of the latent with the prior's."""
@@ -463,9 +506,10 @@ def with_aux_losses(cls: type) -> type:
             return reduced
         return (_without_init, (cls,), *reduced[2:])
 
+    averaging = road(cls)
     made: Any = type(
         f'WithAuxLosses{cls.__name__}',
-        (AuxLossMixin, cls),
+        (AuxLossMixin, *([averaging] if averaging else []), cls),
         {'__reduce_ex__': reduce},
     )
     return made

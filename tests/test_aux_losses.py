@@ -157,7 +157,7 @@ def test_a_wrapped_model_is_read_in_another_process(tmp_path):
 
 
 def test_draws_that_a_model_cannot_average_are_told():
-    match = 'WithAuxLossesHost has no way to average draws.*AIBFasterRCNN'
+    match = 'WithAuxLossesHost cannot average draws.*AIBFasterRCNN'
     with pytest.raises(ValueError, match=match):
         with_aux_losses(Host)(test_draws=dict(attention=4))
     with pytest.raises(ValueError, match=r"test_draws must be 'mean'.*got 4"):

@@ -28,7 +28,9 @@ MODULES = [
 WITHOUT = {
     'LatentEncoder',
     'CapturedMap',
+    'build_attended_backbone',
     'build_with_aux_losses',
+    'build_with_latent',
     'AttentionMetric',
     'CalibrationMetric',
     'DetectionCalibrationMetric',

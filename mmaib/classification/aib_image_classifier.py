@@ -73,6 +73,9 @@ class AIBImageClassifier(AuxLossMixin, ImageClassifier):
                 f'noise_std={getattr(encoder, "noise_std", None)}'
             )
 
+    def check_probabilities(self) -> None:
+        """Every classification head's logits are those of a softmax."""
+
     def predict(
         self,
         inputs: Tensor,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmdet.models import StandardRoIHead
+from mmdet.models import CascadeRoIHead, StandardRoIHead
 from mmdet.models.layers import multiclass_nms
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
@@ -28,6 +28,22 @@ class FeatureDraws(tuple):
     draws: tuple[Tensor, ...]
 
 
+def rois_of_draws(
+    x: tuple[Tensor, ...], rois: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Features of all draws, and each RoI once in each of them."""
+    if not isinstance(x, FeatureDraws):
+        return x, rois
+    # Draw l of image n is row l * N + n of the drawn features.
+    batch, x = len(x[0]), x.draws
+    maps = len(x[0]) // batch
+    drawn = rois.repeat(maps, 1, 1)
+    drawn[..., 0] += batch * torch.arange(maps, device=rois.device).unsqueeze(
+        1
+    )
+    return x, drawn.flatten(0, 1)
+
+
 @MODELS.register_module()
 class AIBRoIHead(StandardRoIHead):
     """RoI head that runs all draws as one batch and averages them.
@@ -49,16 +65,7 @@ class AIBRoIHead(StandardRoIHead):
         # frozen, it is in evaluation within a training step
         if self.training or collecting(False):
             return super()._bbox_forward(x, rois)
-        drawn = rois
-        if isinstance(x, FeatureDraws):
-            # Draw l of image n is row l * N + n of the drawn features.
-            batch, x = len(x[0]), x.draws
-            maps = len(x[0]) // batch
-            drawn = rois.repeat(maps, 1, 1)
-            drawn[..., 0] += batch * torch.arange(
-                maps, device=rois.device
-            ).unsqueeze(1)
-            drawn = drawn.flatten(0, 1)
+        x, drawn = rois_of_draws(x, rois)
         results = super()._bbox_forward(x, drawn)
         rows = len(rois)
         scores, boxes = results['cls_score'], results['bbox_pred']
@@ -180,3 +187,20 @@ def _nothing(like: Tensor) -> InstanceData:
         bbox_std=like.new_zeros(0, 4),
         entropy=none,
     )
+
+
+@MODELS.register_module()
+class AIBCascadeRoIHead(CascadeRoIHead):
+    """mmdet's ``CascadeRoIHead`` with the draws of :class:`AIBRoIHead`,
+    averaged in each stage, before the next refines the boxes."""
+
+    def _bbox_forward(
+        self, stage: int, x: tuple[Tensor, ...], rois: Tensor
+    ) -> dict:
+        if self.training or collecting(False):
+            return super()._bbox_forward(stage, x, rois)
+        x, drawn = rois_of_draws(x, rois)
+        results = super()._bbox_forward(stage, x, drawn)
+        for name in ('cls_score', 'bbox_pred'):
+            results[name] = mean_over_draws(results[name], len(rois))
+        return results

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmaib.aux_losses import require_collector
 from mmaib.checks import one_of, part_fields
@@ -45,7 +46,8 @@ class AIBNeck(BaseModule):
     Args:
         bottleneck: config of :class:`AttentiveBottleneck`, without its
             channels.
-        neck: config of the host's neck, or None.
+        neck: config of the host's neck, a list of them for one behind the
+            other (FPN and BFP), or None.
         where: ``'after'`` or ``'before'`` the host's neck.
         map: ``'per_level'``, each level has its own map, all by one module,
             or ``'shared'``, one map from all levels concatenated.
@@ -59,10 +61,13 @@ class AIBNeck(BaseModule):
 
     Attributes:
         out_channels: of each level, None if the host's neck does not tell.
+        level_channels: of the attended features, one entry a level, or a
+            single one where the host's neck does not tell how many.
 
     Shape:
         a feature ``(N, C, H, W)`` a level -> a feature a level, as the host
-        neck gives them; ``2 C`` channels behind ``mode='concat'``.
+        neck gives them; ``2 C`` channels behind ``mode='concat'``. A feature
+        that comes without a tuple around it leaves without one.
 
     Example:
         >>> neck = AIBNeck(dict(), map='shared', in_channels=[64, 128]).eval()
@@ -78,7 +83,7 @@ class AIBNeck(BaseModule):
     def __init__(
         self,
         bottleneck: dict,
-        neck: dict | None = None,
+        neck: dict | Sequence[dict] | None = None,
         where: str = 'after',
         map: str = 'per_level',
         in_channels: int | Sequence[int] | None = None,
@@ -103,7 +108,8 @@ class AIBNeck(BaseModule):
             )
         self.map_level = map_level
         if len(levels) == 1 and where == 'after':
-            levels *= getattr(self.neck, 'num_outs', 1)
+            levels *= _number_of_levels(self.neck)
+        self.level_channels = levels
         self.num_levels = len(levels)
         self.bottleneck = MODELS.build(
             {
@@ -115,7 +121,7 @@ class AIBNeck(BaseModule):
         )
         uneven = len(set(levels)) > 1
         if where == 'before' and self.neck is not None:
-            self.out_channels = getattr(self.neck, 'out_channels', None)
+            self.out_channels = _told(self.neck, 'out_channels')
         else:
             self.out_channels = (
                 None if uneven else self.bottleneck.out_channels
@@ -127,7 +133,7 @@ class AIBNeck(BaseModule):
         """Channels of the attended levels, one entry if any level has it."""
         field = 'out_channels' if self.where == 'after' else 'in_channels'
         host = type(self.neck).__name__
-        declared = getattr(self.neck, field, None)
+        declared = _told(self.neck, field)
         if declared is not None and growth > 1 and self.where == 'before':
             declared = _divided(declared, growth, f'{host}.in_channels')
             field = f'in_channels / {growth}'
@@ -167,29 +173,38 @@ class AIBNeck(BaseModule):
         noisy = self.bottleneck.noise is not None
         return (drawn.attention or 1) * ((noisy and drawn.latent) or 1)
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def forward(
+        self, features: Sequence[Tensor] | Tensor
+    ) -> tuple[Tensor, ...] | Tensor:
         if self.training:
             require_collector('AIBNeck')
-        features = self._attended(features)
-        maps = self._maps(self._seen(features))
+        levels, bare = self._attended(features)
+        maps = self._maps(self._seen(levels))
         out = tuple(
             self.bottleneck.modulate(x, attention, i)
-            for i, (x, attention) in enumerate(zip(features, maps))
+            for i, (x, attention) in enumerate(zip(levels, maps))
         )
         if self.where == 'before' and self.neck is not None:
-            out = tuple(self.neck(out))
-        return out
+            given = self.neck(out[0] if bare else out)
+            return given if isinstance(given, Tensor) else tuple(given)
+        return out[0] if bare else out
 
-    def look(self, features: Sequence[Tensor]) -> list[Tensor]:
+    def look(self, features: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """The maps of features as the host gives them, one a level, and no
         more: nothing is modulated, no gate takes the features in."""
-        return self._maps(self._seen(self._attended(features), update=False))
+        levels, _ = self._attended(features)
+        return self._maps(self._seen(levels, update=False))
 
-    def _attended(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What the bottleneck stands behind."""
+    def _attended(
+        self, features: Sequence[Tensor] | Tensor
+    ) -> tuple[tuple[Tensor, ...], bool]:
+        """What the bottleneck stands behind, a feature a level, and whether
+        it came without a tuple around it."""
         if self.where == 'after' and self.neck is not None:
             features = self.neck(features)
-        return tuple(features)
+        if isinstance(features, Tensor):
+            return (features,), True
+        return tuple(features), False
 
     def _seen(
         self, features: Sequence[Tensor], update: bool = True
@@ -229,6 +244,22 @@ class AIBNeck(BaseModule):
                     state_dict.setdefault(new, state_dict[old])
                     del state_dict[old]
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _told(neck: nn.Module | None, field: str) -> Any:
+    """``in_channels`` or ``out_channels`` as a neck tells it, or None; of
+    several, those of the first or of the last."""
+    if isinstance(neck, nn.Sequential) and len(neck):
+        neck = neck[0 if field == 'in_channels' else -1]
+    value = getattr(neck, field, None)
+    return value if isinstance(value, (int, list, tuple)) else None
+
+
+def _number_of_levels(neck: nn.Module | None) -> int:
+    """How many features a neck gives, as far as it tells: ``num_outs``, or
+    as many as it takes (the necks of YOLOX and RTMDet)."""
+    taken = getattr(neck, 'in_channels', 1)
+    return getattr(neck, 'num_outs', None) or len(_as_list(taken))
 
 
 def _growth(bottleneck: dict) -> int:

@@ -112,16 +112,17 @@ class VariationalAttention(BaseModule):
             std_kernel,
             padding=std_kernel // 2,
         )
-        self._start()
+        self.start()
 
     def init_weights(self) -> None:
         initialized = self.is_init
         super().init_weights()
         # a model-level init_cfg, which comes first, takes every layer
         if not initialized and not self.init_cfg:
-            self._start()
+            self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Set what the map starts from, whatever initialised the rest."""
         constant_init(self.std_conv, 0)
         bias = self.mean_conv.bias
         if bias is not None and self.mean_bias:

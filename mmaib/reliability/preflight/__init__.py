@@ -1,7 +1,13 @@
 """What can be known to be wrong before a training or a test starts."""
 
 from .data import check_annotations, check_data
-from .model import check_batch, check_collects, check_host, check_runner
+from .model import (
+    check_batch,
+    check_collects,
+    check_host,
+    check_plugins,
+    check_runner,
+)
 from .weights import (
     check_checkpoint,
     check_frozen,
@@ -18,6 +24,7 @@ __all__ = [
     'check_data',
     'check_frozen',
     'check_host',
+    'check_plugins',
     'check_resume',
     'check_runner',
     'check_weights',

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -64,6 +66,42 @@ def check_collects(model: Any) -> None:
             "'mmaib.AIBEncoderDecoder' or 'mmaib.AIBImageClassifier', or to "
             f"'mmaib.WithAuxLosses' with base='{type(model).__name__}'."
         )
+
+
+def check_plugins(model: nn.Module) -> list[str]:
+    """Warn of plug-in layers of ours that a block's forward does not reach,
+    or that keep it from others: mmseg's blocks run only the last of several
+    in one position.
+
+    Args:
+        model: as the Runner built it.
+
+    Returns:
+        the warnings.
+    """
+    sentences = []
+    for name, block in model.named_modules():
+        if not type(block).__module__.startswith('mmseg.'):
+            continue
+        for position in ('conv1', 'conv2', 'conv3'):
+            names = getattr(block, f'after_{position}_plugin_names', None)
+            if names is None or len(names) < 2:
+                continue
+            layers = [getattr(block, layer) for layer in names]
+            if any(isinstance(layer, Reporter) for layer in layers):
+                sentences.append(
+                    f'{name}: of its plug-ins after_{position}, {names}, '
+                    f'mmseg runs only {names[-1]}. Give each a position of '
+                    'its own'
+                )
+    for sentence in sentences[:1]:
+        more = len(sentences) - 1
+        print_log(
+            f'{sentence} ({more} more blocks).' if more else f'{sentence}.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return sentences
 
 
 def _uncollected(module: nn.Module, name: str = '') -> tuple | None:

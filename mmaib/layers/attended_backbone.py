@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmaib.checks import part_fields
+from mmaib.registry import MODELS
+
+from .variational_attention import VariationalAttention
+
+
+class Attends:
+    """What makes a host's backbone attend its features; before it in the
+    bases. See :func:`build_attended_backbone`."""
+
+    at: list[int | str]
+    num_extra_tokens: int
+
+    def attend_at(
+        self,
+        at: Sequence[int | str],
+        in_channels: Sequence[int],
+        bottleneck: dict,
+    ) -> None:
+        self.at = list(at)
+        self.ib_attention = nn.ModuleList(
+            MODELS.build(
+                {
+                    'type': 'mmaib.IBAttention',
+                    **bottleneck,
+                    'in_channels': channels,
+                }
+            )
+            for channels in in_channels
+        )
+
+    def init_weights(self) -> None:
+        super().init_weights()  # type: ignore[misc]
+        # many backbones initialise whatever convolution they find in them
+        for module in self.ib_attention.modules():
+            if isinstance(module, VariationalAttention):
+                module.start()
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        size = (x.size(-2), x.size(-1))
+        places = list(zip(self.at, self.ib_attention))
+        with ExitStack() as handles:
+            for name, layer in places:
+                if isinstance(name, str):
+                    module = self.get_submodule(name)  # type: ignore[attr-defined]
+                    hook = partial(self._attended, name, layer, size)
+                    handle = module.register_forward_hook(hook)
+                    handles.callback(handle.remove)
+            out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        if any(isinstance(place, int) for place in self.at):
+            bare = isinstance(out, Tensor)
+            levels = [out] if bare else list(out)
+            for i, layer in places:
+                if isinstance(i, int):
+                    levels[i] = layer(levels[i])
+            out = levels[0] if bare else tuple(levels)
+        return out
+
+    def _attended(
+        self,
+        name: str,
+        layer: nn.Module,
+        size: tuple[int, int],
+        module: nn.Module,
+        _: Any,
+        out: Any,
+    ) -> Tensor:
+        if not isinstance(out, Tensor) or out.dim() not in (3, 4):
+            raise ValueError(
+                f'at={name!r}: {type(module).__name__} gives '
+                f'{_described(out)}, not a map (N, C, H, W) or tokens '
+                '(N, T, C)'
+            )
+        if out.dim() == 4:
+            return layer(out)
+        extra, grid = token_grid(
+            out.size(1), size, getattr(self, 'num_extra_tokens', None)
+        )
+        kept, tokens = out[:, :extra], out[:, extra:]
+        maps = tokens.transpose(1, 2).unflatten(2, grid)
+        tokens = layer(maps).flatten(2).transpose(1, 2)
+        return torch.cat([kept, tokens], dim=1) if extra else tokens
+
+
+def token_grid(
+    tokens: int, size: tuple[int, int], extra: int | None = None
+) -> tuple[int, tuple[int, int]]:
+    """Where the patches of an image lie among the tokens of a transformer.
+
+    Args:
+        tokens: how many there are, T.
+        size: height and width of the image.
+        extra: how many class tokens and such stand in front; None for as few
+            as leave a grid of the image's shape.
+
+    Returns:
+        ``extra`` and the grid ``(h, w)``, with ``extra + h * w = T``.
+
+    Example:
+        >>> token_grid(197, (224, 224)), token_grid(33, (64, 128))
+        ((1, (14, 14)), (1, (4, 8)))
+
+    Raises:
+        ValueError: if no such grid fits.
+    """
+    for count in range(5) if extra is None else (extra,):
+        patches = tokens - count
+        height = round(math.sqrt(max(0, patches) * size[0] / size[1]))
+        if height and height * round(patches / height) == patches:
+            grid = (height, patches // height)
+            # the patches of such a grid are about square
+            aspect = (size[0] / grid[0]) / (size[1] / grid[1])
+            if 0.8 < aspect < 1.25:
+                return count, grid
+    raise ValueError(
+        f'{tokens} tokens of an image of {size[0]}x{size[1]} are no grid of '
+        f'patches behind {"a few" if extra is None else extra} extra tokens'
+    )
+
+
+def _described(out: Any) -> str:
+    if isinstance(out, Tensor):
+        return f'a tensor {tuple(out.shape)}'
+    return f'a {type(out).__name__}'
+
+
+@cache
+def attended(cls: type) -> type:
+    """The backbone class ``cls``, attending its features."""
+
+    def reduce(self: Any, protocol: Any) -> tuple:
+        """Pickled by its host's class: no module holds this one."""
+        reduced: tuple = super(made, self).__reduce_ex__(protocol)
+        return (_without_init, (cls,), *reduced[2:])
+
+    made: Any = type(
+        f'Attended{cls.__name__}', (Attends, cls), {'__reduce_ex__': reduce}
+    )
+    return made
+
+
+def _without_init(cls: type) -> Any:
+    made: Any = attended(cls)
+    return made.__new__(made)
+
+
+@MODELS.register_module(name='AttendedBackbone')
+def build_attended_backbone(
+    backbone: dict,
+    at: int | str | Sequence[int | str],
+    in_channels: int | Sequence[int],
+    bottleneck: dict | None = None,
+) -> nn.Module:
+    """Any host's backbone with attention on some of its outputs, or on what
+    some module inside it gives.
+
+    For classifiers whose backbone hands over a pooled feature (ConvNeXt) or a
+    class token (ViT), where a neck comes too late, and for backbones that
+    take no plug-ins. Each place has an :class:`IBAttention` of its own.
+    Modules, parameters and keys of the backbone keep their names, so its
+    checkpoints load and layer-wise learning rates apply; ours are
+    ``ib_attention.*``.
+
+    In a config: ``backbone=dict(_delete_=True,
+    type='mmaib.AttendedBackbone', backbone={{_base_.model.backbone}},
+    at='layers.10', in_channels=768, bottleneck=dict(...))``.
+
+    Args:
+        backbone: config of the host's backbone.
+        at: the place, or a list of them: an integer for that one of the
+            features that the backbone gives, a name such as ``'layer3'`` or
+            ``'layers.10'`` for what the module of that name gives, a map
+            ``(N, C, H, W)`` or tokens ``(N, T, C)``. Behind its last block a
+            class token no longer sees its patches: name the one before.
+        in_channels: channels C, one number or one a place.
+        bottleneck: fields of :class:`AttentiveBottleneck`.
+
+    Raises:
+        ValueError: if a field does not fit, or the backbone has no module of
+            that name.
+    """
+    places = [at] if isinstance(at, (int, str)) else list(at)
+    channels = (
+        [in_channels] * len(places)
+        if isinstance(in_channels, int)
+        else list(in_channels)
+    )
+    if not places or len(channels) != len(places):
+        raise ValueError(
+            f'at names {len(places)} places, in_channels has '
+            f'{len(channels)} entries: at={at!r}, in_channels={in_channels!r}'
+        )
+    fields = dict(backbone)
+    with MODELS.switch_scope_and_registry(None) as registry:
+        cls = registry.get(fields.pop('type'))
+    if not isinstance(cls, type):
+        raise KeyError(
+            f'AttendedBackbone: backbone.type={backbone["type"]!r} is not in '
+            f'the {registry.scope}::{registry.name} registry'
+        )
+    made: Any = attended(cls)(**fields)
+    names = {name for name, _ in made.named_modules() if name}
+    for place in places:
+        if isinstance(place, str) and place not in names:
+            top = sorted({name.partition('.')[0] for name in names})
+            raise ValueError(
+                f'at={place!r}: {cls.__name__} has no module of that name; '
+                f'at its top there are {top}'
+            )
+    made.attend_at(places, channels, part_fields('bottleneck', bottleneck))
+    return made

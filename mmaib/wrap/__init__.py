@@ -1,0 +1,160 @@
+"""``python -m mmaib wrap HOST_CONFIG --out my_config.py``: attention in any
+host's config, as a short config over it.
+
+The host's model is built and shown an image, to see what its backbone and its
+neck give; from that follows where attention can stand. What was written is
+loaded and built before it is called done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+
+from .cost import compare, cost, is_ours
+from .look import (
+    WrapError,
+    build,
+    check_host,
+    check_style,
+    image_size,
+    load,
+    look,
+)
+from .plan import ATTENTIONS, PLACES, plan
+from .write import hooks, written
+
+__all__ = ['WrapError', 'is_ours', 'main', 'wrap']
+
+
+def wrap(
+    host: str,
+    out: str | Path,
+    attention: str = 'gate',
+    where: str | None = None,
+    latent: bool = False,
+    at: str | None = None,
+    check: str | None = None,
+    size: tuple[int, int] | None = None,
+    command: str = 'python -m mmaib wrap',
+) -> tuple[list[str], bool]:
+    """Write a config with attention over a host's.
+
+    Args:
+        host: path of a config, or the name of a host's own,
+            ``'mmdet::...'``.
+        out: file to write; it must not be there yet.
+        attention, where, latent, at: see :func:`plan`.
+        check: path of a checkpoint of the host's to try.
+        size: height and width of the image that the model is shown; None
+            for what the config says, or as large as is common.
+        command: that the file's first line names.
+
+    Returns:
+        what to print, and whether the checkpoint, if any, is the host's.
+
+    Raises:
+        WrapError: with the reason; nothing is left behind.
+    """
+    out = Path(out)
+    if '::' in host and not host.endswith('.py'):
+        host += '.py'
+    if check and not Path(check).is_file():
+        raise WrapError(f'--check {check}: no such file')
+    if out.exists():
+        raise WrapError(f'{out} is there already: name another file')
+    cfg = load(host)
+    check_style(cfg)
+    try:
+        plain = build(cfg)
+    except Exception as error:
+        raise WrapError(
+            f'{host} does not build as it is: {type(error).__name__}: {error}'
+        ) from error
+    check_host(cfg, plain)
+    size = size or image_size(cfg)
+    planned = plan(cfg, look(plain, size), attention, where, latent, at)
+    default_hooks, said = hooks(cfg, attention)
+    base = host
+    if '::' not in host:
+        base = os.path.relpath(host, out.parent)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(written(cfg, base, command, planned.model, default_hooks))
+    try:
+        model = build(load(str(out)))
+        costs = [cost(m, size) for m in (plain, model)]
+        lines = [f'wrote {out}', *planned.did]
+        if default_hooks:
+            types = [hook['type'] for hook in default_hooks.values()]
+            lines.append(f'default_hooks: {", ".join(types)}')
+        lines += [said] if said else []
+        heads = [k for k in cfg.model if k.endswith('head')]
+        left = [k for k in ('backbone', *heads) if k not in planned.model]
+        lines.append(
+            f"left alone: the host's {', '.join(left)}, data, schedule, "
+            'optimizer, checkpoint keys'
+        )
+        (before, macs), (after, more) = costs
+        lines.append(
+            f'parameters: {before:.2f} M -> {after:.2f} M; multiply-adds of '
+            f'backbone and neck at {size[0]}x{size[1]}: {macs:.2f} G -> '
+            f'{more:.2f} G'
+        )
+        good = True
+        if check:
+            report, good = compare(model, check)
+            lines += [f'{check}: {line}' for line in report]
+    except BaseException:
+        out.unlink()
+        raise
+    return lines, good
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        'python -m mmaib wrap',
+        description='Write a short config with attention over a host config.',
+    )
+    parser.add_argument('config', help='path, or a name such as mmdet::...')
+    parser.add_argument('--out', required=True, help='file to write')
+    parser.add_argument('--attention', choices=ATTENTIONS, default='gate')
+    parser.add_argument('--latent', action='store_true')
+    parser.add_argument('--where', choices=PLACES)
+    parser.add_argument(
+        '--at', help='block of the backbone to attend behind, no neck'
+    )
+    parser.add_argument(
+        '--check', metavar='CHECKPOINT', help="the host's, to compare keys"
+    )
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the image that the model is shown, to see what it gives',
+    )
+    args = parser.parse_args(argv)
+    MMLogger.get_instance('mmengine', log_level=logging.WARNING)
+    command = ' '.join(['python -m mmaib wrap', *argv])
+    try:
+        lines, good = wrap(
+            args.config,
+            args.out,
+            args.attention,
+            args.where,
+            args.latent,
+            args.at,
+            args.check,
+            args.size and tuple(args.size),
+            command,
+        )
+    except WrapError as error:
+        print(f'wrap: {error}', file=sys.stderr)
+        return 2
+    print('\n'.join(lines))
+    return 0 if good else 1

@@ -1,0 +1,349 @@
+"""`python -m mmaib wrap`. The matrix, tests/test_any_model.py, runs what it
+writes for every host."""
+
+import copy
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmaib.layers import InformationGate
+from mmaib.testing import REPOSITORY, hosts, matrix
+from mmaib.wrap import WrapError, is_ours, main, wrap
+from mmaib.wrap.look import build, load
+from mmaib.wrap.write import formatted, hooks
+
+RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+
+
+SMALL = (64, 64)
+
+
+def write_host(folder, name, **fields):
+    """A small host's config as a user's file."""
+    cfg = hosts.config(name)
+    cfg.merge_from_dict(fields)
+    (folder / 'host.py').write_text(cfg.pretty_text)
+    return cfg
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'segformer', 'vit'])
+def test_the_page_shows_what_is_written(name, tmp_path, capsys):
+    """And the host's weights load."""
+    page = (REPOSITORY / 'docs' / 'any_model.md').read_text()
+    (block,) = (
+        block
+        for block in re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+        if f'{name}_' in block or f'{name}-' in block
+    )
+    host = re.search(r"_base_ = '(.*)'", block)[1]
+    out = tmp_path / 'mine' / 'my_config.py'
+    assert main([host.removesuffix('.py'), '--out', str(out)]) == 0
+    said = capsys.readouterr().out
+    assert out.read_text().partition('\n')[2] == block
+    for sentence in (f'wrote {out}', 'left alone:', 'parameters: '):
+        assert sentence in said
+    if name == 'retinanet':
+        assert (
+            'parameters: 37.97 M -> 37.97 M; multiply-adds of backbone and '
+            'neck at 640x640: 40.27 G -> 40.29 G'
+        ) in said
+    plain, written = load(host), Config.fromfile(out)
+    model = build(written)
+    ours = model.load_state_dict(build(plain).state_dict(), strict=False)
+    assert not ours.unexpected_keys
+    assert ours.missing_keys
+    assert all(is_ours(model, key) for key in ours.missing_keys)
+
+
+def test_from_the_command_line(tmp_path):
+    write_host(tmp_path, 'ResNet')
+    command = ['-m', 'mmaib', 'wrap', 'host.py', '--out', 'out.py']
+    run = subprocess.run(
+        [sys.executable, '-W', 'ignore', *command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
+    )
+    assert run.returncode == 0, run.stderr
+    assert 'gate before GlobalAveragePooling' in run.stdout
+    first = (tmp_path / 'out.py').read_text().partition('\n')[0]
+    assert first == f'# Made by: python {" ".join(command)}'
+
+
+@pytest.mark.parametrize('attention', ['aib', 'aib-qt'])
+@pytest.mark.parametrize(
+    'name', ['YOLOv3', 'Libra R-CNN', 'UPerNet Swin', 'OCRNet', 'ConvNeXt']
+)
+def test_the_papers_map_starts_as_the_host_and_learns(
+    name, attention, tmp_path
+):
+    cfg = write_host(tmp_path, name)
+    plain = matrix.trained(hosts.build(cfg))
+    model = matrix.wrapped(tmp_path, attention)
+    model.load_state_dict(copy.deepcopy(plain.state_dict()), strict=False)
+    data = hosts.inputs(cfg)
+    assert matrix.same(
+        matrix.answers(model, data), matrix.answers(plain, data)
+    )
+    losses = matrix.losses(model, data)
+    assert 'loss_kl_map' in losses
+    assert ('loss_vq' in losses) is (attention == 'aib-qt')
+    model.parse_losses(losses)[0].backward()
+    unused = [k for k, p in model.named_parameters()
+              if p.grad is None and p.requires_grad]  # fmt: skip
+    assert {*unused} <= matrix.without_gradient(plain, data)
+
+
+@pytest.mark.parametrize('where', ['before', 'after'])
+@pytest.mark.parametrize('name', ['FCOS', 'DINO', 'YOLOv3', 'UPerNet BEiT'])
+def test_both_sides_of_a_neck(name, where, tmp_path):
+    cfg = write_host(tmp_path, name)
+    model = matrix.wrapped(tmp_path, 'gate', where=where)
+    assert model.neck.where == where
+    value, log = model.parse_losses(matrix.losses(model, hosts.inputs(cfg)))
+    assert log['loss_info'] > 0
+    value.backward()
+    assert matrix.answers(model, hosts.inputs(cfg))
+
+
+NECK = '''
+import torch
+from mmdet.registry import MODELS
+
+@MODELS.register_module()
+class MyNeck(torch.nn.Module):
+    """Tells nothing of itself; its levels differ in channels."""
+
+    def __init__(self, widths, as_dict=False):
+        super().__init__()
+        self.as_dict = as_dict
+        self.convs = torch.nn.ModuleList(
+            torch.nn.Conv2d(a, b, 1) for a, b in widths)
+
+    def forward(self, x):
+        out = [conv(level) for conv, level in zip(self.convs, x)]
+        return dict(enumerate(out)) if self.as_dict else out
+'''
+
+
+@pytest.fixture
+def users_config(tmp_path, monkeypatch):
+    """A config over a `_base_` of the user's own, with a neck of their own in
+    a module of their own."""
+    folder = tmp_path / 'users'
+    (folder / 'base').mkdir(parents=True)
+    (folder / 'my_necks.py').write_text(NECK)
+    monkeypatch.syspath_prepend(folder)
+    cfg = hosts.config('YOLOX')
+    cfg.model.neck = dict(type='MyNeck', widths=[[12, 12], [24, 12], [48, 12]])
+    (folder / 'base' / 'model.py').write_text(cfg.pretty_text)
+    mine = folder / 'mine.py'
+
+    def write(**neck):
+        text = (
+            "_base_ = './base/model.py'\n"
+            "custom_imports = dict(imports=['my_necks'])\n"
+            'randomness = dict(seed=3)\n'
+        )
+        if neck:
+            text += f'model = dict(neck={neck!r})\n'
+        mine.write_text(text)
+        return str(mine), cfg
+
+    yield write
+    sys.modules.pop('my_necks', None)
+    from mmdet.registry import MODELS
+
+    MODELS.module_dict.pop('MyNeck', None)
+
+
+def test_a_config_of_the_users_with_a_neck_of_their_own(
+    users_config, tmp_path, monkeypatch
+):
+    mine, cfg = users_config()
+    out = tmp_path / 'elsewhere' / 'wrapped.py'
+    monkeypatch.chdir(tmp_path)
+    lines, good = wrap('users/mine.py', 'elsewhere/wrapped.py', size=SMALL)
+    assert good
+    assert any('gate after MyNeck, a map a level' in line for line in lines)
+    text = out.read_text()
+    assert "_base_ = '../users/mine.py'" in text
+    assert "imports=['my_necks', 'mmaib']" in text
+    assert 'in_channels=[12, 12, 12]' in text
+    written = Config.fromfile(out)
+    assert written.randomness == dict(seed=3, diff_rank_seed=True)
+    model = hosts.build(written)
+    data = hosts.inputs(cfg)
+    value, log = model.parse_losses(matrix.losses(model, data))
+    assert log['loss_info'] > 0
+    value.backward()
+    plain = hosts.build(load(mine))
+    ours = model.load_state_dict(plain.state_dict(), strict=False)
+    assert not ours.unexpected_keys
+
+
+def test_a_neck_whose_features_cannot_be_told(users_config, tmp_path):
+    mine, _ = users_config(as_dict=True)
+    lines, _ = wrap(mine, tmp_path / 'before.py', size=SMALL)
+    assert any('gate before MyNeck' in line for line in lines)
+    with pytest.raises(WrapError, match='MyNeck gives a dict.*--where before'):
+        wrap(mine, tmp_path / 'after.py', where='after', size=SMALL)
+    assert not (tmp_path / 'after.py').exists()
+
+
+def test_a_config_that_does_not_build_is_told(users_config, tmp_path):
+    mine, _ = users_config(widths=None)
+    with pytest.raises(WrapError, match='does not build as it is: TypeError'):
+        wrap(mine, tmp_path / 'out.py')
+
+
+def test_a_config_that_is_ours_already(tmp_path, capsys):
+    ours = REPOSITORY / 'configs' / 'sample'
+    ours /= 'gate_upernet_lite0_1xb8-500_digits-128x128.py'
+    assert main([str(ours), '--out', str(tmp_path / 'out.py')]) == 2
+    said = capsys.readouterr().err
+    assert 'ours already: it has model (AIBEncoderDecoder)' in said
+    write_host(tmp_path, 'RetinaNet')
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'once.py', size=SMALL)
+    with pytest.raises(WrapError, match='is ours already'):
+        wrap(str(tmp_path / 'once.py'), tmp_path / 'twice.py')
+
+
+def test_a_file_that_is_there_is_left_alone(tmp_path):
+    out = tmp_path / 'out.py'
+    out.write_text('mine')
+    with pytest.raises(WrapError, match='is there already'):
+        wrap(RETINANET, out)
+    assert out.read_text() == 'mine'
+
+
+@pytest.mark.parametrize(
+    ('host', 'message'),
+    [
+        ('nowhere.py', 'nowhere.py: no such file'),
+        ('mmdet::retinanet/retinanot.py', 'retinanot'),
+        ('mmdet::_base_/default_runtime.py', 'model.type is None'),
+        ('mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_'
+         'semi-0.1-coco.py', "SoftTeacher has no backbone.*'detector'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_model_with_features_is_told(host, message, tmp_path):
+    with pytest.raises(WrapError, match=message):
+        wrap(host, tmp_path / 'out.py')
+    assert not (tmp_path / 'out.py').exists()
+
+
+def test_a_block_of_the_backbone_by_name(tmp_path):
+    cfg = write_host(tmp_path, 'RetinaNet')
+    host = str(tmp_path / 'host.py')
+    wrap(host, tmp_path / 'out.py', at='layer3.5', size=SMALL)
+    model = hosts.build(Config.fromfile(tmp_path / 'out.py'))
+    assert model.backbone.at == ['layer3.5']
+    assert 'loss_info' in matrix.losses(model, hosts.inputs(cfg))
+    with pytest.raises(WrapError, match="--at conv1: no block.*'layer1.0'"):
+        wrap(host, tmp_path / 'other.py', at='conv1', size=SMALL)
+
+
+def test_a_latent_where_there_is_none(tmp_path):
+    write_host(tmp_path, 'YOLOX')
+    with pytest.raises(
+        WrapError, match="YOLOXHead has no latent.*'RetinaHead'"
+    ):
+        wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py', latent=True)
+
+
+# A checkpoint
+
+
+def test_a_checkpoint_of_the_host(tmp_path, capsys):
+    cfg = write_host(tmp_path, 'Faster R-CNN')
+    state = hosts.build(cfg).state_dict()
+    path = tmp_path / 'host.pth'
+
+    def check(name, **changes):
+        torch.save(dict(state_dict={**state, **changes}), path)
+        code = main(
+            [str(tmp_path / 'host.py'), '--out', str(tmp_path / name),
+             '--latent', '--check', str(path), '--size', '64', '64']
+        )  # fmt: skip
+        return code, capsys.readouterr().out
+
+    code, said = check('good.py')
+    assert code == 0
+    assert f'{len(state) + 2} tensors of the host loaded' in said
+    state.pop('neck.lateral_convs.0.conv.weight')
+    code, said = check(
+        'bad.py',
+        **{
+            'neck.fpn_convs.0.conv.bias': torch.zeros(7),
+            'roi_head.other': torch.zeros(1),
+        },
+    )
+    assert code == 1
+    assert (
+        "missing of the host's: neck.neck.lateral_convs.0.conv.weight" in said
+    )
+    assert 'neck.fpn_convs.0.conv.bias: (7,), the model has (32,)' in said
+    assert 'unknown to the model: roi_head.other' in said
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path):
+    with pytest.raises(WrapError, match='--check no.pth: no such file'):
+        wrap(RETINANET, tmp_path / 'out.py', check='no.pth')
+
+
+# What is written
+
+
+@pytest.mark.parametrize(
+    ('train_cfg', 'warmup'),
+    [
+        (dict(max_iters=7), dict(end=3)),
+        (dict(max_iters=1), dict(end=1)),
+        (dict(max_epochs=12), dict(end=6, by_epoch=True)),
+        (dict(max_epochs=1), dict(end=500)),
+        (None, dict(end=500)),
+    ],
+)
+def test_the_gate_opens_over_the_first_half(train_cfg, warmup):
+    made, said = hooks(dict(train_cfg=train_cfg), 'gate')
+    assert made['gate'] == dict(type='mmaib.BetaWarmupHook', **warmup)
+    assert bool(said) is (warmup['end'] == 500)
+    assert hooks({}, 'aib') == ({}, None)
+
+
+def test_a_runner_takes_the_hooks(tmp_path, new_runner):
+    train = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=4)
+    cfg = write_host(tmp_path, 'ResNet', train_cfg=train)
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py')
+    written = Config.fromfile(tmp_path / 'out.py')
+    model = hosts.build(written)
+    runner = new_runner(
+        model,
+        hosts.inputs(cfg),
+        steps=4,
+        default_hooks=written.default_hooks,
+    )
+    assert isinstance(runner, Runner)
+    runner.train()
+    (gate,) = (m for m in model.modules() if isinstance(m, InformationGate))
+    assert float(gate.strength) == 1
+    factors = runner.message_hub.get_scalar('train/beta_factor').data[0]
+    assert factors.tolist() == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_lines_are_short_and_mean_what_they_say():
+    value = dict(
+        a=[dict(type='x' * 30, b=(1, 2)), dict(type='y' * 30, c=None)],
+        d=dict(e='z' * 60),
+    )
+    text = formatted(value)
+    assert max(map(len, text.split('\n'))) < 80
+    assert eval(text) == value
