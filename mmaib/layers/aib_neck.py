@@ -258,7 +258,9 @@ def _told(neck: nn.Module | None, field: str) -> Any:
 def _number_of_levels(neck: nn.Module | None) -> int:
     """How many features a neck gives, as far as it tells: ``num_outs``, or
     as many as it takes (the necks of YOLOX and RTMDet)."""
-    taken = getattr(neck, 'in_channels', 1)
+    if isinstance(neck, nn.Sequential) and len(neck):
+        neck = neck[-1]
+    taken = _told(neck, 'in_channels') or 1
     return getattr(neck, 'num_outs', None) or len(_as_list(taken))
 
 

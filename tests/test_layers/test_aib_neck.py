@@ -380,3 +380,43 @@ def test_concat_before_a_neck_that_tells_its_channels():
     neck['in_channels'] = 7
     with pytest.raises(ValueError, match=r'a multiple of 2, got 7'):
         AIBNeck(bottleneck, neck, where='before')
+
+
+def test_a_list_of_necks_is_one_behind_the_other():
+    """Its channels are those of the last, or of the first."""
+    fpn = dict(type='mmdet.FPN', in_channels=[8, 16], out_channels=4,
+               num_outs=2)  # fmt: skip
+    second = dict(fpn, in_channels=[4, 4], out_channels=6)
+    x = [torch.rand(1, 8, 8, 8), torch.rand(1, 16, 4, 4)]
+    for where, channels in (('after', [6, 6]), ('before', [8, 16])):
+        shared = {} if where == 'after' else {'map': 'shared'}
+        neck = AIBNeck({}, [fpn, second], where, **shared).eval()
+        assert neck.level_channels == channels
+        assert neck.out_channels == 6
+        assert [level.size(1) for level in neck(x)] == [6, 6]
+    keys = {
+        key.replace('neck.', '', 1): value
+        for key, value in neck.state_dict().items()
+        if key.startswith('neck.')
+    }
+    assert '1.fpn_convs.0.conv.weight' in keys
+    loaded = AIBNeck({}, [fpn, second], where, **shared).load_state_dict(
+        keys, strict=False
+    )
+    assert not loaded.unexpected_keys
+    assert all(key.startswith('bottleneck') for key in loaded.missing_keys)
+
+
+def test_a_neck_without_num_outs_gives_as_many_levels_as_it_takes():
+    neck = dict(type='mmdet.YOLOXPAFPN', in_channels=[8, 16, 32],
+                out_channels=8)  # fmt: skip
+    gate = dict(modulation=dict(type='mmaib.InformationGate'))
+    assert AIBNeck(gate, neck).level_channels == [8, 8, 8]
+
+
+@pytest.mark.parametrize('where', ['before', 'after'])
+def test_a_feature_without_a_tuple_leaves_without_one(where):
+    x = torch.rand(2, 8, 5, 5)
+    bare = AIBNeck({}, in_channels=8, where=where).eval()
+    assert torch.equal(bare(x), bare([x])[0])
+    assert isinstance(bare([x]), tuple)
