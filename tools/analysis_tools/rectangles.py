@@ -6,9 +6,9 @@
 Over the images of the config's test set DIR gets rectangles.csv, a line a
 rectangle: image, level, window, centre and half extents in sides of the image,
 along rows and columns, and angle in degrees, the long side's from the
-vertical, in [0, 180); and sheet.png: the images whose rectangle lies furthest to the
-left, right, top and bottom, and those of the smallest, the largest and the
-most oblique one, with its outline.
+vertical, in [0, 180); and sheet.png: the images whose rectangle lies furthest
+to the left, right, top and bottom, and those of the smallest, the largest and
+the most oblique one, with its outline.
 """
 
 import argparse
