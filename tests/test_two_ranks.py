@@ -62,6 +62,19 @@ def classifier():
     return cls.build(cls.shrink(cls.config('vgg16-aib-qt')))
 
 
+def rectangles():
+    """Drawn by their parameters; a second view that is larger by a fifth."""
+    model = copy.deepcopy(cls.OURS)
+    model['neck']['bottleneck']['attention'] = dict(
+        type='mmaib.RectangularAttention', channels=(8, 8), variational=True
+    )
+    still = dict(angle=0.0, shift=0.0, scale=(1.2, 1.2))
+    model['data_preprocessor'] = dict(
+        num_classes=10, mean=[127.0] * 3, std=[64.0] * 3
+    )
+    return cls.make(model, equivariance=still)
+
+
 def two_images(host):
     torch.manual_seed(1)
     if host is cls:
@@ -105,6 +118,7 @@ HOSTS = {
     'detection': (det, detector),
     'segmentation': (seg, segmentor),
     'classification': (cls, classifier),
+    'rectangles': (cls, rectangles),
 }
 
 

@@ -466,7 +466,7 @@ def test_models_that_draw_nothing_are_refused():
     cfg.model.update(
         type='mmaib.WithAuxLosses', base='FasterRCNN', test_draws=draws
     )
-    with pytest.raises(ValueError, match='no way to average draws'):
+    with pytest.raises(ValueError, match='cannot average draws'):
         det.build(cfg)
 
 

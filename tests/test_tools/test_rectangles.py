@@ -1,0 +1,63 @@
+import csv
+import math
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmaib.functional import rectangle_window
+from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import classification as cls
+
+TOOL = REPOSITORY / 'tools' / 'analysis_tools' / 'rectangles.py'
+CONFIG = CONFIGS / 'sample' / 'rect-vgg_1xb50-12e_cluttered-digits-48x48.py'
+
+
+@pytest.fixture
+def rectangles(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    import rectangles
+
+    yield rectangles
+    sys.modules.pop('rectangles', None)
+
+
+@pytest.mark.parametrize('extents', [(0.3, 0.15), (0.15, 0.3)])
+def test_the_outline_is_that_of_the_window(rectangles, extents):
+    """Its middle of each side is where the window has half of its height."""
+    params = [0.45, 0.55, *extents, 0.6]
+    side = 201
+    values = rectangles.on_image(params, (side, side))
+    found = rectangles.Rectangle(0, 0, 0, *values)
+    assert found.half_height > found.half_width
+    assert 0 <= found.angle < 180
+    corners = found.corners(side, side)
+    window = rectangle_window(torch.tensor(params), (side, side))
+    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1]):
+        x, y = (x1 + x2) / 2 - 0.5, (y1 + y2) / 2 - 0.5
+        assert window[round(y), round(x)] == pytest.approx(0.5, abs=0.1)
+    length = math.dist(corners[1], corners[2])
+    assert length == pytest.approx(2 * 0.3 * 200, rel=1e-3)
+
+
+def test_the_table_and_the_sheet(run, tmp_path):
+    model = cls.build(Config.fromfile(CONFIG))
+    layer = model.neck.bottleneck.attention.mean
+    torch.nn.init.normal_(layer.weight, std=5.0)
+    checkpoint = tmp_path / 'model.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta={}), checkpoint)
+    run(
+        TOOL, CONFIG, checkpoint, '--out', tmp_path / 'out', '--count', 3,
+        '--cfg-options', 'test_dataloader.dataset.num_images=7',
+    )  # fmt: skip
+    with open(tmp_path / 'out' / 'rectangles.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row['image']) for row in rows] == list(range(7))
+    assert len({row['row'] for row in rows}) == 7
+    for row in rows:
+        assert 0 < float(row['row']) < 1
+        assert float(row['half_height']) >= float(row['half_width']) > 0
+    page = Image.open(tmp_path / 'out' / 'sheet.png')
+    assert page.size == (70 + 3 * 120, 7 * 120)

@@ -1,0 +1,204 @@
+"""Sort images by the rectangle that a model attends to (Section 6.5 of
+[RECT]).
+
+    python tools/analysis_tools/rectangles.py CONFIG CHECKPOINT --out DIR
+
+Over the images of the config's test set DIR gets rectangles.csv, a line a
+rectangle: image, level, window, centre and half extents in sides of the image,
+along rows and columns, and angle in degrees, the long side's from the
+vertical, in [0, 180); and sheet.png: the images whose rectangle lies furthest
+to the left, right, top and bottom, and those of the smallest, the largest and
+the most oblique one, with its outline.
+"""
+
+import argparse
+import csv
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.runner import Runner
+from PIL import Image, ImageDraw
+
+from mmaib import compat
+from mmaib.aux_losses import collect
+from mmaib.reliability.launch import device_argument
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from analysis_tools.attention import load
+
+THUMBNAIL = 120
+
+
+class Rectangle(NamedTuple):
+    """One window of one map, as a line of the table has it."""
+
+    image: int
+    level: int
+    window: int
+    row: float
+    column: float
+    half_height: float
+    half_width: float
+    angle: float
+
+    @property
+    def area(self) -> float:
+        return 4 * self.half_height * self.half_width
+
+    def corners(self, width: int, height: int) -> list[tuple[float, float]]:
+        """(x, y) on an image of that size."""
+        alpha = math.radians(self.angle)
+        cos, sin = math.cos(alpha), math.sin(alpha)
+        found = []
+        for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1)):
+            u, v = a * self.half_height, b * self.half_width
+            row = self.row + cos * u - sin * v
+            column = self.column + sin * u + cos * v
+            found.append((column * width, row * height))
+        return found
+
+
+ORDERS: dict[str, Callable[[Rectangle], float]] = {
+    'left': lambda r: r.column,
+    'right': lambda r: -r.column,
+    'top': lambda r: r.row,
+    'bottom': lambda r: -r.row,
+    'small': lambda r: r.area,
+    'large': lambda r: -r.area,
+    'oblique': lambda r: abs(r.angle % 90 - 45),
+}
+
+
+def on_image(params: list[float], size: tuple[int, int]) -> list[float]:
+    """Of one rectangle, from the first and last position of a map to the
+    sides of the image, the long side first."""
+    row, column, first, second, alpha = params
+    rows, columns = ((max(n - 1, 1)) / n for n in size)
+    first, second = first * rows, second * columns
+    if second > first:
+        first, second, alpha = second, first, alpha + math.pi / 2
+    return [
+        0.5 + (row - 0.5) * rows,
+        0.5 + (column - 0.5) * columns,
+        first,
+        second,
+        math.degrees(alpha) % 180,
+    ]
+
+
+@torch.no_grad()
+def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[Image.Image]]:
+    """The rectangles of all images, and the images as thumbnails.
+
+    Raises:
+        ValueError: if the model has no map with a rectangle.
+    """
+    found: list[Rectangle] = []
+    thumbnails: list[Image.Image] = []
+    for data in loader:
+        with collect() as seen:
+            samples = model.test_step(data)
+        if not seen.rectangles:
+            raise ValueError(
+                f'{type(model).__name__} has no mmaib.RectangularAttention'
+            )
+        for level, (params, size) in enumerate(seen.rectangles):
+            for index, windows in enumerate(params.tolist()):
+                for window, values in enumerate(windows):
+                    found.append(
+                        Rectangle(
+                            len(thumbnails) + index,
+                            level,
+                            window,
+                            *on_image(values, size),
+                        )
+                    )
+        for image, sample in zip(data['inputs'], samples, strict=True):
+            # files load as BGR, arrays are RGB
+            image = image.flip(0) if 'img_path' in sample else image
+            thumbnails.append(thumbnail(image))
+    return found, thumbnails
+
+
+def thumbnail(image: torch.Tensor) -> Image.Image:
+    """Of what the model saw, ``(3, H, W)``, RGB."""
+    pixels = image.permute(1, 2, 0).byte().cpu().numpy()
+    drawn = Image.fromarray(np.ascontiguousarray(pixels))
+    return drawn.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+
+
+def sheet(
+    rectangles: list[Rectangle], thumbnails: list[Image.Image], count: int
+) -> Image.Image:
+    """A row for each of ``ORDERS``, its first images with their outline."""
+    count = min(count, len(rectangles))
+    page = Image.new(
+        'RGB', (70 + count * THUMBNAIL, len(ORDERS) * THUMBNAIL), 'white'
+    )
+    draw = ImageDraw.Draw(page)
+    for line, (name, key) in enumerate(ORDERS.items()):
+        top = line * THUMBNAIL
+        draw.text((5, top + THUMBNAIL // 2), name, fill='black')
+        for place, rectangle in enumerate(sorted(rectangles, key=key)[:count]):
+            picture = thumbnails[rectangle.image].copy()
+            ImageDraw.Draw(picture).polygon(
+                rectangle.corners(THUMBNAIL, THUMBNAIL), outline='red'
+            )
+            page.paste(picture, (70 + place * THUMBNAIL, top))
+    return page
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--count', type=int, default=8, help='images a row')
+    parser.add_argument(
+        '--level', type=int, default=0, help='whose rectangles the sheet has'
+    )
+    parser.add_argument(
+        '--device',
+        type=device_argument,
+        default=get_device(),
+        help='default: a GPU if there is one',
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    args = parser.parse_args()
+    if args.count < 1:
+        parser.error(f'--count must be >= 1, got {args.count}')
+    compat.register_config_sources()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    model, _ = load(cfg, args.checkpoint, args.device)
+    loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
+    try:
+        found, thumbnails = find(model, loader)
+    except ValueError as error:
+        sys.exit(str(error))
+    shown = [r for r in found if r.level == args.level]
+    if not shown:
+        parser.error(
+            f'--level must be 0 to {found[-1].level}, got {args.level}'
+        )
+    args.out.mkdir(parents=True, exist_ok=True)
+    with open(args.out / 'rectangles.csv', 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(Rectangle._fields)
+        writer.writerows(found)
+    sheet(shown, thumbnails, args.count).save(args.out / 'sheet.png')
+    print(f'{len(found)} rectangles of {len(thumbnails)} images in {args.out}')
+
+
+if __name__ == '__main__':
+    main()
