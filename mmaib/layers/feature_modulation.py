@@ -12,7 +12,6 @@ from mmaib.registry import MODELS
 MODES = (
     'scale',
     'scale_residual',
-    'scale_centered',
     'scale_rescaled',
     'bias',
     'concat',
@@ -30,7 +29,6 @@ class FeatureModulation(BaseModule):
     =================== ============================== ===============
     ``scale``           :math:`x \odot a`              C
     ``scale_residual``  :math:`x + x \odot a`          C
-    ``scale_centered``  :math:`x + x (a - \bar a)`     C
     ``scale_rescaled``  :math:`x + x a / \bar a`       C
     ``bias``            :math:`x + U(a)`               C
     ``concat``          :math:`\mathrm{cat}(x, U(a))`  2 C
@@ -77,8 +75,7 @@ class FeatureModulation(BaseModule):
         if init == 'identity' and mode in ('scale', 'concat'):
             raise ValueError(
                 "init='identity' needs a mode that adds to x: "
-                "'scale_residual', 'scale_centered', 'scale_rescaled' or "
-                f"'bias', got mode={mode!r}"
+                f"'scale_residual', 'scale_rescaled' or 'bias', got {mode=}"
             )
         self.out_channels = channels[0] * (2 if mode == 'concat' else 1)
         if mode in ('bias', 'concat'):
@@ -104,9 +101,7 @@ class FeatureModulation(BaseModule):
         if self.mode == 'scale':
             out = x * attention
         elif self.mode.startswith('scale'):
-            if self.mode == 'scale_centered':
-                attention = attention - attention.mean((-2, -1), keepdim=True)
-            elif self.mode == 'scale_rescaled':
+            if self.mode == 'scale_rescaled':
                 mean = attention.mean((-2, -1), keepdim=True)
                 attention = attention / mean.clamp(min=MIN_MEAN)
             # Not x + x a: x would have two gradients, to be summed.

@@ -24,9 +24,12 @@ MONITORS = {
 GATE = {'loss_info', 'info_nats', 'info_bits_per_image', 'gate_open'}
 ANCHORS = {'loss_vq', 'loss_commit', 'anchor_perplexity', 'anchors_used'}
 LATENT = {'loss_kl', 'kl_nats', 'kl_nats_sum'}
-ALL = sorted(CLASSIFICATION.rglob('*.py')) + sorted(
-    CONFIGS.glob('sample/*cifar10*.py')
-)
+# those of the pets are in test_efficientnet.py
+ALL = [
+    path
+    for path in sorted(CLASSIFICATION.rglob('*.py'))
+    if path.parent.name != 'oxford_pet'
+] + sorted(CONFIGS.glob('sample/*cifar10*.py'))
 NOISE_BEFORE = dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0)
 
 

@@ -14,8 +14,6 @@ def reference(modulation, x, a):
         return x * a
     if modulation.mode == 'scale_residual':
         return x + x * a
-    if modulation.mode == 'scale_centered':
-        return x + x * (a - a.flatten(1).mean(1)[:, None, None, None])
     if modulation.mode == 'scale_rescaled':
         total = a.flatten(1).sum(1)[:, None, None, None]
         return x + x * (a * a[0].numel() / total)
@@ -62,14 +60,6 @@ def test_identity_is_refused_where_nothing_is_added(mode):
 def test_a_zero_map_is_the_host_to_the_bit():
     x = torch.randn(2, 4, 5, 6)
     out = FeatureModulation(4)(x, torch.zeros(2, 1, 5, 6))
-    assert torch.equal(out, x)
-
-
-def test_a_flat_map_centred_is_the_host_to_the_bit():
-    x = torch.randn(2, 4, 8, 8)
-    out = FeatureModulation(4, 'scale_centered')(
-        x, torch.full((2, 1, 8, 8), 0.75)
-    )
     assert torch.equal(out, x)
 
 
