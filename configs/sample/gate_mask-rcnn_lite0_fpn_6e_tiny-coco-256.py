@@ -1,0 +1,14 @@
+# An information gate on the pyramid of a Mask R-CNN.
+_base_ = './mask-rcnn_lite0_fpn_6e_tiny-coco-256.py'
+
+model = dict(
+    type='mmaib.AIBFasterRCNN',
+    neck=dict(
+        _delete_=True,
+        type='mmaib.AIBNeck',
+        neck={{_base_.model.neck}},
+        bottleneck=dict(
+            attention=dict(mean_bias=1.0),
+            modulation=dict(type='mmaib.InformationGate', beta=0.02))))
+# gate and price fade in over the first half
+custom_hooks = [dict(type='mmaib.BetaWarmupHook', by_epoch=True, end=3)]
