@@ -10,5 +10,5 @@ model = dict(
                 type='mmaib.VariationalAttention',
                 mean_bias=1.0),
             modulation=dict(
-                _delete_=True, type='mmaib.InformationGate', beta=0.01))))
-custom_hooks = [dict(type='mmaib.BetaWarmupHook', begin=150, end=300)]
+                _delete_=True, type='mmaib.InformationGate', beta=0.03))))
+custom_hooks = [dict(type='mmaib.BetaWarmupHook', begin=120, end=240)]
