@@ -16,12 +16,13 @@ from test_docs import blocks, pasted
 from mmaib.aux_losses import Reporter
 from mmaib.layers import capture_attention
 from mmaib.testing import REPOSITORY
+from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 
 DOCS = REPOSITORY / 'docs'
-# where the blocks of a page are run: here, or in test_docs.py
-RUN = {'tutorial': 6, 'your_own': 2, 'information_gate': 1,
-       'troubleshooting': 1}  # fmt: skip
+# where the blocks of a page are run: here, in test_docs.py or test_wrap.py
+RUN = {'tutorial': 6, 'your_own': 2, 'information_gate': 1, 'any_model': 3,
+       'uncertainty': 2, 'rectangles': 2, 'troubleshooting': 1}  # fmt: skip
 
 
 def files_and_lines(page):
@@ -90,6 +91,34 @@ def test_parts_of_one_s_own(folder):
     by_hand = x[0, :, 2:7, 3:8].mean((-2, -1))
     torch.testing.assert_close(blurred[2, :, 4, 5], by_hand)
     torch.testing.assert_close(bottleneck.modulation(x, ones)[:2], x)
+
+
+def test_the_lines_on_rectangles():
+    names = {}
+    for text in blocks(DOCS / 'rectangles.md'):
+        exec(text, names)
+    neck = {**cls.OURS['neck'], 'bottleneck': names['bottleneck']}
+    model = cls.make({**cls.OURS, **names['model'], 'neck': neck}).train()
+    assert 'loss_equivariance' in cls.loss(model, cls.inputs(2, 32))
+
+
+def test_the_lines_on_uncertainty(tmp_path):
+    draws, second_stage = blocks(DOCS / 'uncertainty.md')
+    names = {}
+    exec(draws, names)
+    model = cls.make(**names['model'])
+    (sample,) = cls.predict(model, cls.inputs(1))
+    assert sample.mutual_information > 0
+    base = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+    cfg = pasted(tmp_path, base, second_stage)
+    metrics = [metric.type for metric in cfg.val_evaluator]
+    assert metrics == ['CocoMetric', 'mmaib.DetectionCalibrationMetric']
+    model = det.build(det.shrink(cfg))
+    learning = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert learning
+    assert all(name.startswith('roi_head.bbox_head') for name in learning)
+    (found,) = det.predict(model.eval(), det.inputs())[:1]
+    assert 'bbox_std' in found.pred_instances
 
 
 def test_the_lines_of_a_readout(tmp_path):
