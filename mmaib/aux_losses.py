@@ -26,6 +26,7 @@ from .checks import one_of
 from .draws import Draws
 from .equivariance import Equivariance, untouched_statistics
 from .functional import warp_images
+from .mixed import mixed
 
 # how low, and how long, before a map is called flat
 FLAT_CONTRAST, FLAT_STEPS = 0.01, 100
@@ -499,23 +500,9 @@ def with_aux_losses(cls: type) -> type:
     if issubclass(cls, AuxLossMixin):
         return cls
 
-    def reduce(self: Any, protocol: Any) -> tuple:
-        """Pickled by its host's class: no module holds this one."""
-        reduced: tuple = super(made, self).__reduce_ex__(protocol)
-        if type(self) is not made:
-            return reduced
-        return (_without_init, (cls,), *reduced[2:])
-
     averaging = road(cls)
-    made: Any = type(
+    return mixed(
         f'WithAuxLosses{cls.__name__}',
         (AuxLossMixin, *([averaging] if averaging else []), cls),
-        {'__reduce_ex__': reduce},
+        with_aux_losses,
     )
-    return made
-
-
-def _without_init(cls: type) -> Any:
-    """An object of `with_aux_losses(cls)`, to be filled from a pickle."""
-    made: Any = with_aux_losses(cls)
-    return made.__new__(made)

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,8 @@ OF_MAPS = {
     'attention/saturated': 'saturated',
     'attention/bits_per_image': 'bits an image',
 }
+# names of what a training's log tells of maps and latents begin so
+MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 TRAIN = Path(__file__).with_name('train.py')
 
 
@@ -261,6 +263,15 @@ def markdown(rows: Iterable[Sequence[str]]) -> list[str]:
     return ['| ' + ' | '.join(row) + ' |' for row in rows]
 
 
+def entries(log: Path) -> Iterator[dict[str, float]]:
+    """Lines of a log, but one that is being written or that a kill cut."""
+    for line in log.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
 def read_log(work_dir: Path) -> dict[str, float] | None:
     """Last evaluation and median step time of a finished run."""
     if not (work_dir / 'finished').exists():
@@ -268,11 +279,7 @@ def read_log(work_dir: Path) -> dict[str, float] | None:
     result: dict[str, float] = {}
     times = []
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in path.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:  # the line that a kill cut off
-                continue
+        for entry in entries(path):
             if 'loss' in entry:
                 times.append(entry['time'])
                 result.update(monitors(entry))
@@ -284,8 +291,8 @@ def read_log(work_dir: Path) -> dict[str, float] | None:
 
 def monitors(entry: Mapping[str, float]) -> dict[str, float]:
     """What a line of the training's log says of maps and latents."""
-    names = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
-    return {f'train/{k}': v for k, v in entry.items() if k.startswith(names)}
+    found = {k: v for k, v in entry.items() if k.startswith(MONITORS)}
+    return {f'train/{k}': v for k, v in found.items()}
 
 
 def cell(

@@ -9,31 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of each pair.
-
-    Args:
-        boxes: ``(N, 4)``, left, top, right, bottom.
-        others: ``(M, 4)``.
-
-    Returns:
-        ``(N, M)``.
-
-    Example:
-        >>> box_iou(torch.tensor([[0.0, 0, 2, 2]]),
-        ...         torch.tensor([[1.0, 0, 3, 2]]))
-        tensor([[0.3333]])
-    """
-    boxes, others = boxes.double(), others.double()
-    corner = torch.maximum(boxes[:, None, :2], others[:, :2])
-    far = torch.minimum(boxes[:, None, 2:], others[:, 2:])
-    shared = (far - corner).clamp(min=0).prod(-1)
-    areas = [
-        (b[:, 2:] - b[:, :2]).clamp(min=0).prod(-1) for b in (boxes, others)
-    ]
-    union = areas[0][:, None] + areas[1] - shared
-    return (shared / union.clamp(min=1e-12)).float()
+from .calibration import box_overlaps
 
 
 def box_agreement(
@@ -62,7 +38,7 @@ def box_agreement(
     """
     if len(boxes) + len(others) == 0:
         return 1.0
-    iou = box_iou(boxes, others)
+    iou = box_overlaps(boxes, others)
     iou[labels[:, None] != other_labels] = 0
     matched = 0
     while iou.numel() and (best := iou.argmax()) >= 0:

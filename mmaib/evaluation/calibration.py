@@ -156,8 +156,21 @@ def log_of(probs: Tensor) -> Tensor:
 def box_overlaps(
     boxes: Tensor, others: Tensor, of_first: bool = False
 ) -> Tensor:
-    """Intersection over union ``(n, m)`` of boxes ``(n, 4)`` and ``(m, 4)``,
-    or over the area of the first."""
+    """Intersection over union of each pair.
+
+    Args:
+        boxes: ``(n, 4)``, left, top, right, bottom.
+        others: ``(m, 4)``.
+        of_first: over the area of the first instead.
+
+    Returns:
+        ``(n, m)``.
+
+    Example:
+        >>> box_overlaps(torch.tensor([[0.0, 0, 2, 2]]),
+        ...              torch.tensor([[1.0, 0, 3, 2]]))
+        tensor([[0.3333]])
+    """
     low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
     high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
     common = (high - low).clamp(min=0).prod(-1)

@@ -103,7 +103,7 @@ class CalibrationMetric(BaseMetric):
             for name in UNCERTAINTIES
             if name in sample
         }
-        return self._sums(log_probs, label.cpu(), found)
+        return self.sums(log_probs, label.cpu(), found)
 
     def _of_pixels(self, sample: dict) -> dict[str, Any]:
         logits = sample['seg_logits']['data'].float().flatten(1).T
@@ -119,16 +119,23 @@ class CalibrationMetric(BaseMetric):
             for name in UNCERTAINTIES
             if name in sample
         }
-        return self._sums(log_probs, labels, found, LEVELS)
+        return self.sums(log_probs, labels, found, LEVELS)
 
-    def _sums(
+    def sums(
         self,
         log_probs: Tensor,
         labels: Tensor,
         uncertainties: Mapping[str, Tensor],
         levels: int | None = None,
     ) -> dict[str, Any]:
-        """What is kept of an image."""
+        """What is kept of an image, or of any number of predictions.
+
+        Args:
+            log_probs: ``(n, C)``.
+            labels: ``(n,)``.
+            uncertainties: ``(n,)`` each, by name.
+            levels: to which they are rounded; None keeps every one.
+        """
         best, predicted = log_probs.max(1)
         confidence = best.double().exp()
         right = predicted == labels
@@ -162,10 +169,7 @@ class CalibrationMetric(BaseMetric):
             nll=nll,
             brier=brier,
             accuracy=accuracy,
-            **{
-                f'aurc_{name}'.rstrip('_'): curve.area
-                for name, curve in curves.items()
-            },
+            **areas(curves),
         )
 
 
@@ -195,6 +199,14 @@ def curves_of(
     return {
         name: risk_coverage(*torch.cat([one[name] for one in kept], dim=1))
         for name in names
+    }
+
+
+def areas(curves: Mapping[str, RiskCoverage]) -> dict[str, float]:
+    """AURC by the name of its uncertainty, '' being the confidence."""
+    return {
+        f'aurc_{name}'.rstrip('_'): curve.area
+        for name, curve in curves.items()
     }
 
 

@@ -21,7 +21,7 @@ from .calibration import (
     scoring_rules,
     true_positives,
 )
-from .calibration_metric import draw
+from .calibration_metric import areas, draw
 
 UNCERTAINTIES = ('entropy', 'score_std')
 
@@ -175,10 +175,7 @@ class DetectionCalibrationMetric(BaseMetric):
             nll=float(rules[0]),
             brier=float(rules[1]) / 2,  # of two classes each error is twice
             precision=float(right.double().mean()),
-            **{
-                f'aurc_{name}'.rstrip('_'): curve.area
-                for name, curve in curves.items()
-            },
+            **areas(curves),
         )
         sums = self._box_sums(scores, right, found['place'])
         if sums.numel():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaib.checks import part_fields
+from mmaib.mixed import mixed
 from mmaib.registry import MODELS
 
 from .variational_attention import VariationalAttention
@@ -138,21 +139,7 @@ def _described(out: Any) -> str:
 @cache
 def attended(cls: type) -> type:
     """The backbone class ``cls``, attending its features."""
-
-    def reduce(self: Any, protocol: Any) -> tuple:
-        """Pickled by its host's class: no module holds this one."""
-        reduced: tuple = super(made, self).__reduce_ex__(protocol)
-        return (_without_init, (cls,), *reduced[2:])
-
-    made: Any = type(
-        f'Attended{cls.__name__}', (Attends, cls), {'__reduce_ex__': reduce}
-    )
-    return made
-
-
-def _without_init(cls: type) -> Any:
-    made: Any = attended(cls)
-    return made.__new__(made)
+    return mixed(f'Attended{cls.__name__}', (Attends, cls), attended)
 
 
 @MODELS.register_module(name='AttendedBackbone')

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmaib.aux_losses import require_collector
 from mmaib.checks import part_fields
+from mmaib.mixed import mixed
 from mmaib.registry import MODELS
 
 # The linear predictors of hosts' heads, by the name of a class that they
@@ -138,23 +139,7 @@ def _host(cls: type) -> type:
 @cache
 def with_latent(cls: type) -> type:
     """The head class ``cls`` with a stochastic last feature."""
-
-    def reduce(self: Any, protocol: Any) -> tuple:
-        """Pickled by its host's class: no module holds this one."""
-        reduced: tuple = super(made, self).__reduce_ex__(protocol)
-        return (_without_init, (cls,), *reduced[2:])
-
-    made: Any = type(
-        f'WithLatent{cls.__name__}',
-        (LatentInHead, cls),
-        {'__reduce_ex__': reduce},
-    )
-    return made
-
-
-def _without_init(cls: type) -> Any:
-    made: Any = with_latent(cls)
-    return made.__new__(made)
+    return mixed(f'WithLatent{cls.__name__}', (LatentInHead, cls), with_latent)
 
 
 @MODELS.register_module(name='WithLatent')

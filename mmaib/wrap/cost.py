@@ -6,19 +6,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmaib.aux_losses import Reporter
 from mmaib.reliability.checkpoint import read_checkpoint
+from mmaib.testing.measure import gmacs, millions
 
 
 def cost(model: Any, size: tuple[int, int]) -> tuple[float, float]:
     """Parameters in 1e6, and multiply-adds of backbone and neck for an image
     of that size in 1e9."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.extract_feat(torch.zeros(1, 3, *size))
-    parameters = sum(p.numel() for p in model.parameters())
-    return parameters / 1e6, counter.get_total_flops() / 2e9
+    with torch.no_grad():
+        macs = gmacs(lambda: model.extract_feat(torch.zeros(1, 3, *size)))
+    return millions(model), macs
 
 
 def compare(model: nn.Module, path: str) -> tuple[list[str], bool]:

@@ -9,10 +9,10 @@ from mmdet.evaluation import bbox_overlaps
 from mmaib.evaluation.agreement import (
     between,
     box_agreement,
-    box_iou,
     mask_agreement,
     to_truth,
 )
+from mmaib.evaluation.calibration import box_overlaps
 
 
 def boxes(number, seed):
@@ -25,7 +25,7 @@ def boxes(number, seed):
 def test_iou_is_mmdet_s():
     a, b = boxes(6, 0), boxes(4, 1)
     expected = torch.from_numpy(bbox_overlaps(a.numpy(), b.numpy()))
-    torch.testing.assert_close(box_iou(a, b), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(box_overlaps(a, b), expected, atol=1e-5, rtol=0)
 
 
 def test_boxes_are_matched_one_to_one():
@@ -46,7 +46,7 @@ def test_as_many_as_any_matching_finds_where_boxes_lie_apart(seed):
     a, b = boxes(4, seed), boxes(4, seed)
     b = b + torch.rand(4, 4) * 4
     labels = torch.zeros(4, dtype=torch.long)
-    iou = box_iou(a, b)
+    iou = box_overlaps(a, b)
     best = max(
         sum(bool(iou[i, j] >= 0.5) for i, j in enumerate(order))
         for order in permutations(range(4))

@@ -41,13 +41,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmaib import compat
-from mmaib.evaluation import (
-    bin_sums,
-    calibration_errors,
-    risk_coverage,
-    roc_auc,
-    scoring_rules,
-)
+from mmaib.evaluation import CalibrationMetric, roc_auc, scoring_rules
 from mmaib.evaluation.calibration import log_of
 from mmaib.reliability.checkpoint import load_safely
 
@@ -359,22 +353,10 @@ def fitted_temperature(log_probs: Tensor, labels: Tensor) -> float:
 
 def figures(found: Mapping[str, Tensor], labels: Tensor) -> dict[str, float]:
     """Of predictions with labels, as mmaib.CalibrationMetric has them."""
-    log_probs = found['log_probs']
-    best, predicted = log_probs.max(1)
-    right = predicted == labels
-    ece, mce = calibration_errors(bin_sums(best.exp(), right, BINS))
-    nll, brier = (scoring_rules(log_probs, labels) / len(labels)).tolist()
-    result = dict(
-        ece=ece,
-        mce=mce,
-        nll=nll,
-        brier=brier,
-        accuracy=float(right.double().mean()),
-    )
-    for name, value in uncertainties(found).items():
-        curve = risk_coverage(value, (~right).double())
-        result[f'aurc_{name}'.rstrip('_')] = curve.area
-    return result
+    metric = CalibrationMetric(num_bins=BINS)
+    named = {name: found[name] for name in UNCERTAINTIES if name in found}
+    kept = metric.sums(found['log_probs'], labels, named)
+    return metric.compute_metrics([kept])
 
 
 def uncertainties(found: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -30,11 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.charts import Line, chart, short
 from analysis_tools.gallery import SCORES, failures, pictures
 from analysis_tools.runs import Group, Run, differences, find_runs, grouped
-from study import CHANGES, METRICS, OF_MAPS, cell
+from study import CHANGES, METRICS, MONITORS, OF_MAPS, cell
 
-MONITORS = (
-    'attention_', 'anchor', 'info_', 'gate_', 'kl_', 'beta_factor',
-)  # fmt: skip
+SHOWN = (*MONITORS, 'beta_factor')
 OF_DATA = ('attention/area', 'attention/auc_centre')
 
 
@@ -188,9 +186,7 @@ def curves(groups: Sequence[Group]) -> dict[str, str]:
         or (name.startswith('attention/') and name not in OF_DATA)
     ]
     losses = [name for name in training if 'loss' in name]
-    monitors = [
-        n for n in training if n.startswith(MONITORS) and n not in losses
-    ]
+    monitors = [n for n in training if n.startswith(SHOWN) and n not in losses]
     found = {
         'Losses': charts(groups, 'training', losses),
         'Maps, anchors, bits': charts(groups, 'training', monitors),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from study import entries
 
 Series = dict[int, float]  # step -> value
 SKIPPED = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
@@ -71,15 +72,6 @@ class Group:
         return {
             r.seed: r.metrics[metric] for r in self.runs if metric in r.metrics
         }
-
-
-def entries(log: Path) -> Iterator[dict[str, float]]:
-    """Lines of a log, but one that is being written or that a kill cut."""
-    for line in log.read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
 
 
 def read_run(path: Path) -> Run:

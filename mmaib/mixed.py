@@ -1,0 +1,35 @@
+"""A host's class behind a mixin of ours, made when a config asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def mixed(
+    name: str, bases: tuple[type, ...], make: Callable[[type], type]
+) -> type:
+    """A class of these bases that no module holds, whose objects are copied
+    and pickled by their host's class all the same.
+
+    Args:
+        name: of the class.
+        bases: the host's class last.
+        make: by which it is made of the host's class alone, again and again
+            the same; a function of a module.
+    """
+
+    def reduce(self: Any, protocol: Any) -> tuple:
+        reduced: tuple = super(made, self).__reduce_ex__(protocol)
+        if type(self) is not made:  # a subclass has a module
+            return reduced
+        return (_without_init, (make, bases[-1]), *reduced[2:])
+
+    made: Any = type(name, bases, {'__reduce_ex__': reduce})
+    return made
+
+
+def _without_init(make: Callable[[type], type], cls: type) -> Any:
+    """An object to be filled from a pickle."""
+    made: Any = make(cls)
+    return made.__new__(made)
