@@ -1,6 +1,7 @@
 """Uncertainty of predictions, held against all draws laid side by side."""
 
 import copy
+import json
 import pickle
 import weakref
 
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmaib.draws import Draws
+from mmaib.registry import METRICS
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
@@ -433,6 +435,38 @@ def test_dumps_carry_it(host, new_runner, tmp_path):
         if host is det:
             names = ['score_std', 'bbox_std', 'entropy']
         assert {*names} <= {*where}
+
+
+def test_the_json_of_coco_carries_it(tmp_path):
+    model = detector()
+    asked(model, LATENTS, uncertainty=True)
+    samples = [s.to_dict() for s in det.predict(model, scaled_inputs())]
+    for i, sample in enumerate(samples):
+        sample.update(img_id=7 + i, instances=[])
+    metric = METRICS.build(
+        dict(
+            type='mmaib.UncertaintyCocoMetric',
+            format_only=True,
+            outfile_prefix=str(tmp_path / 'found'),
+        )
+    )
+    count = model.roi_head.bbox_head.num_classes
+    metric.dataset_meta = dict(classes=[f'{c}' for c in range(count)])
+    metric.process({}, samples)
+    metric.evaluate(len(samples))
+    rows = iter(json.loads((tmp_path / 'found.bbox.json').read_text()))
+    for sample in samples:
+        found = sample['pred_instances']
+        for i in range(len(found['scores'])):
+            row = next(rows)
+            assert row['image_id'] == sample['img_id']
+            for name in ('score', 'score_std', 'entropy', 'bbox_std'):
+                own = found['scores' if name == 'score' else name][i]
+                assert row[name] == pytest.approx(own.tolist())
+    assert next(rows, None) is None
+    del samples[0]['pred_instances']['entropy']
+    with pytest.raises(ValueError, match='set uncertainty=True'):
+        metric.process({}, samples)
 
 
 # What cannot be

@@ -3,6 +3,7 @@
 from .aib_bbox_head import AIBShared2FCBBoxHead
 from .aib_faster_rcnn import AIBCascadeRCNN, AIBFasterRCNN
 from .aib_roi_head import AIBCascadeRoIHead, AIBRoIHead
+from .uncertainty_coco_metric import UncertaintyCocoMetric
 
 __all__ = [
     'AIBCascadeRCNN',
@@ -10,4 +11,5 @@ __all__ = [
     'AIBFasterRCNN',
     'AIBRoIHead',
     'AIBShared2FCBBoxHead',
+    'UncertaintyCocoMetric',
 ]

@@ -3,8 +3,10 @@ probability is worth: whether it is true, and whether errors are unsure."""
 
 from .attention_metric import AttentionMetric
 from .calibration import (
+    at_temperature,
     bin_sums,
     calibration_errors,
+    fitted_temperature,
     risk_coverage,
     scoring_rules,
 )
@@ -25,12 +27,14 @@ __all__ = [
     'AttentionMetric',
     'CalibrationMetric',
     'DetectionCalibrationMetric',
+    'at_temperature',
     'bin_sums',
     'calibration_errors',
     'catching_rate',
     'causal_drops',
     'contrast',
     'energy_inside',
+    'fitted_temperature',
     'fitting_rate',
     'missing_rate',
     'pointing_hit',

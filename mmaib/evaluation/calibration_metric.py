@@ -15,6 +15,7 @@ from mmaib.registry import METRICS
 
 from .calibration import (
     RiskCoverage,
+    at_temperature,
     bin_sums,
     calibration_errors,
     log_of,
@@ -53,6 +54,8 @@ class CalibrationMetric(BaseMetric):
     Args:
         num_bins: of equal width.
         ignore_index: label of pixels that have none.
+        temperature: by which the logits are divided first, as
+            ``tools/analysis_tools/calibration.py`` fits it.
         out_dir: folder for ``reliability.png`` and ``risk_coverage.png``;
             None draws nothing.
         kwargs: of MMEngine's ``BaseMetric``.
@@ -68,58 +71,63 @@ class CalibrationMetric(BaseMetric):
         self,
         num_bins: int = 15,
         ignore_index: int = 255,
+        temperature: float = 1.0,
         out_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_bins = at_least('num_bins', num_bins, 1)
         self.ignore_index = ignore_index
+        self.temperature = at_least('temperature', temperature, 0.01)
         self.out_dir = out_dir
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
-            if 'pred_score' in sample and 'gt_label' in sample:
-                self.results.append(self._of_image(sample))
-            elif 'seg_logits' in sample and 'gt_sem_seg' in sample:
-                self.results.append(self._of_pixels(sample))
-            else:
+            log_probs, labels = self.predictions(sample)
+            found = self._uncertainties(sample)
+            levels = LEVELS if 'seg_logits' in sample else None
+            self.results.append(self.sums(log_probs, labels, found, levels))
+
+    def predictions(self, sample: dict) -> tuple[Tensor, Tensor]:
+        """Log-probabilities ``(n, C)``, before any temperature, and labels
+        ``(n,)`` of an image, or of its pixels that have a label."""
+        if 'pred_score' in sample and 'gt_label' in sample:
+            label = torch.as_tensor(sample['gt_label']).reshape(-1)
+            if len(label) != 1:
                 raise ValueError(
-                    'CalibrationMetric needs pred_score and gt_label of a '
-                    'classifier, or seg_logits and gt_sem_seg of a '
-                    f'segmentor, got {sorted(sample)}; a detector has '
-                    'mmaib.DetectionCalibrationMetric'
+                    'CalibrationMetric needs one gt_label an image, got '
+                    f'{label.tolist()}'
                 )
+            return log_of(sample['pred_score'])[None].cpu(), label.cpu()
+        if 'seg_logits' in sample and 'gt_sem_seg' in sample:
+            logits = sample['seg_logits']['data'].float().flatten(1).T
+            labels = sample['gt_sem_seg']['data'].flatten().to(logits.device)
+            kept = self._labelled(sample)
+            logits, labels = logits[kept], labels[kept].long()
+            if logits.size(1) > 1:
+                return logits.log_softmax(1), labels
+            # mmseg's of one channel are probabilities by then
+            probs = torch.cat([1 - logits, logits], dim=1)
+            return log_of(probs), labels
+        raise ValueError(
+            'CalibrationMetric needs pred_score and gt_label of a '
+            'classifier, or seg_logits and gt_sem_seg of a '
+            f'segmentor, got {sorted(sample)}; a detector has '
+            'mmaib.DetectionCalibrationMetric'
+        )
 
-    def _of_image(self, sample: dict) -> dict[str, Any]:
-        label = torch.as_tensor(sample['gt_label']).reshape(-1)
-        if len(label) != 1:
-            raise ValueError(
-                'CalibrationMetric needs one gt_label an image, got '
-                f'{label.tolist()}'
-            )
-        log_probs = log_of(sample['pred_score'])[None].cpu()
-        found = {
-            name: torch.as_tensor(sample[name]).reshape(1)
-            for name in UNCERTAINTIES
-            if name in sample
-        }
-        return self.sums(log_probs, label.cpu(), found)
+    def _uncertainties(self, sample: dict) -> dict[str, Tensor]:
+        there = [name for name in UNCERTAINTIES if name in sample]
+        if 'seg_logits' not in sample:
+            return {n: torch.as_tensor(sample[n]).reshape(1) for n in there}
+        kept = self._labelled(sample)
+        return {n: sample[n]['data'].flatten()[kept] for n in there}
 
-    def _of_pixels(self, sample: dict) -> dict[str, Any]:
-        logits = sample['seg_logits']['data'].float().flatten(1).T
-        labels = sample['gt_sem_seg']['data'].flatten().to(logits.device)
+    def _labelled(self, sample: dict) -> Tensor:
+        """Which pixels have a label."""
+        labels = sample['gt_sem_seg']['data'].flatten()
         kept = labels != self.ignore_index
-        logits, labels = logits[kept], labels[kept].long()
-        if logits.size(1) == 1:  # mmseg's are probabilities by then
-            log_probs = log_of(torch.cat([1 - logits, logits], dim=1))
-        else:
-            log_probs = logits.log_softmax(1)
-        found = {
-            name: sample[name]['data'].flatten()[kept]
-            for name in UNCERTAINTIES
-            if name in sample
-        }
-        return self.sums(log_probs, labels, found, LEVELS)
+        return kept.to(sample['seg_logits']['data'].device)
 
     def sums(
         self,
@@ -136,6 +144,8 @@ class CalibrationMetric(BaseMetric):
             uncertainties: ``(n,)`` each, by name.
             levels: to which they are rounded; None keeps every one.
         """
+        if self.temperature != 1:
+            log_probs = at_temperature(log_probs, self.temperature)
         best, predicted = log_probs.max(1)
         confidence = best.double().exp()
         right = predicted == labels

@@ -12,6 +12,7 @@ from mmaib.checks import at_least
 from mmaib.registry import METRICS
 
 from .calibration import (
+    at_temperature,
     bin_sums,
     box_overlaps,
     calibration_errors,
@@ -60,6 +61,8 @@ class DetectionCalibrationMetric(BaseMetric):
         min_samples: what a bin of ``d_ece_box`` must have, 8 in that paper;
             one with less adds no error, as in its authors' netcal, and
             without any such bin there is no ``d_ece_box``.
+        temperature: by which a score's logit is divided; which detections
+            are looked at is told before that.
         out_dir: folder for ``reliability.png`` and ``risk_coverage.png``;
             None draws nothing.
         kwargs: of MMEngine's ``BaseMetric``.
@@ -78,6 +81,7 @@ class DetectionCalibrationMetric(BaseMetric):
         num_bins: int = 20,
         box_bins: int = 5,
         min_samples: int = 8,
+        temperature: float = 1.0,
         out_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -87,6 +91,7 @@ class DetectionCalibrationMetric(BaseMetric):
         self.num_bins = at_least('num_bins', num_bins, 1)
         self.box_bins = at_least('box_bins', box_bins, 1)
         self.min_samples = at_least('min_samples', min_samples, 1)
+        self.temperature = at_least('temperature', temperature, 0.01)
         self.out_dir = out_dir
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -97,6 +102,12 @@ class DetectionCalibrationMetric(BaseMetric):
                     f'gt_instances, got {sorted(sample)}'
                 )
             self.results.append(self._detections(sample))
+
+    def predictions(self, sample: dict) -> tuple[Tensor, Tensor]:
+        """Log-probabilities ``(n, 2)`` of being right, before any
+        temperature, and whether each detection is, ``(n,)``."""
+        found = self._detections(sample)
+        return of_being_right(found['scores']), found['right'].long()
 
     def _detections(self, sample: dict) -> dict[str, Tensor]:
         """The detections of an image, whether each is right, and where it
@@ -156,9 +167,12 @@ class DetectionCalibrationMetric(BaseMetric):
             )
             return {}
         scores, right = found['scores'], found['right']
+        log_probs = of_being_right(scores)
+        if self.temperature != 1:
+            log_probs = at_temperature(log_probs, self.temperature)
+            scores = log_probs[:, 1].exp()
         bins = bin_sums(scores, right, self.num_bins)
         d_ece, d_mce = calibration_errors(bins)
-        log_probs = log_of(torch.stack([1 - scores, scores], dim=1))
         rules = scoring_rules(log_probs, right.long()) / len(scores)
         curves = {
             name: risk_coverage(value, (~right).double())
@@ -195,6 +209,10 @@ class DetectionCalibrationMetric(BaseMetric):
             (index * weights).sum(1), scores, right, bins ** index.size(1)
         )
         return sums[:, sums[0] >= self.min_samples]
+
+
+def of_being_right(scores: Tensor) -> Tensor:
+    return log_of(torch.stack([1 - scores, scores], dim=1))
 
 
 def _boxes(instances: Any) -> Tensor:

@@ -16,6 +16,7 @@ from mmaib.evaluation import (
     DetectionCalibrationMetric,
     bin_sums,
     calibration_errors,
+    fitted_temperature,
     risk_coverage,
 )
 from mmaib.evaluation.calibration import true_positives
@@ -338,6 +339,60 @@ def test_no_detections_at_all(tmp_path):
     assert measured(metric, [empty, full])['precision'] == 1
     nothing_there = image([[0, 0, 5, 5]], [0.9], [0], [], [])
     assert measured(metric, [nothing_there])['precision'] == 0
+
+
+def test_a_temperature_is_that_of_a_grid():
+    logits = 5 * torch.randn(400, 6, dtype=torch.double)
+    labels = torch.multinomial((logits / 2.5).softmax(1), 1)[:, 0]
+    log_probs = logits.log_softmax(1)
+
+    def nll(t):
+        return torch.nn.functional.cross_entropy(log_probs / t, labels)
+
+    grid = torch.linspace(0.5, 5, 2000, dtype=torch.double)
+    best = float(min(grid, key=nll))
+    found = fitted_temperature(log_probs, labels)
+    assert found == pytest.approx(best, abs=0.01)
+    assert found == pytest.approx(2.5, rel=0.25)
+
+
+def test_a_metrics_temperature_is_that_of_its_probabilities():
+    logits = 3 * torch.randn(2, 4, 6, 9)
+    labels = torch.randint(0, 4, (2, 6, 9))
+    scaled, by_hand = (
+        measured(
+            CalibrationMetric(temperature=t),
+            [segmented(x / (2.5 / t), y) for x, y in zip(logits, labels)],
+        )
+        for t in (2.5, 1.0)
+    )
+    assert scaled == pytest.approx(by_hand)
+    probs, labels = torch.randn(50, 3).softmax(1), torch.arange(50) % 3
+    scaled = measured(
+        CalibrationMetric(temperature=0.5), classified(probs, labels)
+    )
+    squares = probs.double().square()
+    assert scaled['nll'] == pytest.approx(
+        log_loss(labels, squares / squares.sum(1, keepdim=True))
+    )
+
+
+def test_a_detectors_temperature_drops_no_detection():
+    boxes = [[0, 0, 20, 20], [50, 50, 90, 90], [150, 0, 160, 10]]
+    scores, right = torch.tensor([0.9, 0.6, 0.35]), [1, 1, 0]
+    sample = image(boxes, scores, [0, 0, 0], boxes[:2], [0, 0])
+    found = measured(DetectionCalibrationMetric(temperature=0.25), [sample])
+    scaled = (scores.double().logit() / 0.25).sigmoid()
+    assert scaled[-1] < 0.3  # below score_thr by now
+    assert found['precision'] == pytest.approx(2 / 3)
+    assert found['nll'] == pytest.approx(log_loss(right, scaled), rel=1e-5)
+    with pytest.raises(ValueError, match='temperature must be >= 0.01'):
+        DetectionCalibrationMetric(temperature=0)
+
+
+def test_a_temperature_of_nothing():
+    with pytest.raises(ValueError, match='no predictions'):
+        fitted_temperature(torch.ones(0, 3), torch.ones(0).long())
 
 
 def test_samples_of_another_kind_are_refused():

@@ -10,7 +10,7 @@ import torch
 from imagecorruptions import get_corruption_names
 from mmengine.config import Config
 
-from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import CONFIGS, REPOSITORY, shared_data
 
 TOOL = REPOSITORY / 'tools' / 'analysis_tools' / 'calibration.py'
 SAMPLE = CONFIGS / 'sample'
@@ -20,12 +20,28 @@ STAGE2 = SAMPLE / 'vgg16-latent-stage2_x0.125_1xb128-8e_cifar10-subset.py'
 
 @pytest.fixture
 def tool(monkeypatch):
+    before = {*sys.modules}
     monkeypatch.syspath_prepend(str(TOOL.parent))
     import calibration
 
     yield calibration
-    for name in ('calibration', 'study'):
-        sys.modules.pop(name, None)
+    for name in {*sys.modules} - before:
+        if name.startswith(('calibration', 'study', 'analysis_tools')):
+            sys.modules.pop(name)
+
+
+@pytest.fixture
+def images(tool):
+    from analysis_tools import calibration_images
+
+    return calibration_images
+
+
+@pytest.fixture
+def tables(tool):
+    from analysis_tools import calibration_table
+
+    return calibration_table
 
 
 @pytest.fixture
@@ -69,8 +85,9 @@ class Trainings:
         self.commands.append(command)
         options = command[command.index('--cfg-options') + 1 :]
         cfg = self.tool.merged(command[2], options)
-        init_default_scope('mmpretrain')
-        cfg.model.data_preprocessor = cfg.data_preprocessor
+        init_default_scope(cfg.default_scope)
+        if cfg.default_scope == 'mmpretrain':
+            cfg.model.data_preprocessor = cfg.data_preprocessor
         torch.manual_seed(cfg.randomness.seed)
         model = MODELS.build(cfg.model)
         if cfg.get('load_from'):
@@ -172,33 +189,18 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     assert again.split('Command')[0] == text.split('Command')[0]
 
 
-def test_corruptions_are_the_same_whenever_they_are_made(tool, tmp_path):
+def test_corruptions_are_the_same_whenever_they_are_made(images, tmp_path):
     pixels = np.random.randint(0, 256, (3, 32, 32, 3), np.uint8)
     for name in get_corruption_names('common'):
         first, second = (
-            tool.corrupted(pixels, name, 3, tmp_path / folder)
+            images.corrupted(pixels, name, 3, tmp_path / folder)
             for folder in 'ab'
         )
         assert np.array_equal(first, second), name
         assert (first != pixels).mean() > 0.05, name
 
 
-def test_a_temperature_is_that_of_a_grid(tool):
-    logits = 5 * torch.randn(400, 6, dtype=torch.double)
-    labels = torch.multinomial((logits / 2.5).softmax(1), 1)[:, 0]
-    log_probs = logits.log_softmax(1)
-
-    def nll(t):
-        return torch.nn.functional.cross_entropy(log_probs / t, labels)
-
-    grid = np.linspace(0.5, 5, 2000)
-    best = grid[np.argmin([float(nll(t)) for t in grid])]
-    found = tool.fitted_temperature(log_probs, labels)
-    assert found == pytest.approx(best, abs=0.01)
-    assert found == pytest.approx(2.5, rel=0.25)
-
-
-def test_figures_are_the_metrics(tool):
+def test_figures_are_the_metrics(images):
     from mmaib.evaluation import CalibrationMetric
 
     probs = torch.randn(60, 4).softmax(1)
@@ -213,30 +215,30 @@ def test_figures_are_the_metrics(tool):
         name.removeprefix('calibration/'): value
         for name, value in metric.evaluate(60).items()
     }
-    ours = tool.figures({'log_probs': tool.log_of(probs)}, labels)
+    ours = images.figures({'log_probs': images.log_of(probs)}, labels)
     assert ours == pytest.approx(theirs)
 
 
-def test_an_interval_is_that_of_the_mean_over_seeds(tool):
+def test_an_interval_is_that_of_the_mean_over_seeds(tables):
     values = np.random.default_rng(1).normal(2.0, 1.0, 200)
-    low, high = tool.interval(values)
+    low, high = tables.interval(values)
     half = 1.96 * values.std() / np.sqrt(200)
     assert low == pytest.approx(values.mean() - half, abs=0.02)
     assert high == pytest.approx(values.mean() + half, abs=0.02)
-    assert tool.difference([0.1, 0.2, 0.3]).endswith('*')
-    assert not tool.difference([-0.1, 0.2, 0.0]).endswith('*')
-    assert tool.difference([0.1]) == '+0.1000'
-    assert tool.difference([]) == 'not run'
+    assert tables.difference([0.1, 0.2, 0.3]).endswith('*')
+    assert not tables.difference([-0.1, 0.2, 0.0]).endswith('*')
+    assert tables.difference([0.1]) == '+0.1000'
+    assert tables.difference([]) == 'not run'
 
 
-def test_the_table_pairs_seeds(tool):
+def test_the_table_pairs_seeds(tables):
     records = {
         'plain': {s: {'clean/ece': 0.1 * s} for s in (1, 2, 3)},
         'temperature': {s: {'clean/ece': 0.05} for s in (1, 2, 3)},
         'stage2-no-noise': {},
         'stage2-kl-1': {s: {'clean/ece': 0.1 * s - 0.02} for s in (1, 3)},
     }
-    lines = tool.table(records).splitlines()
+    lines = tables.table(records).splitlines()
     assert lines[0] == '| arm | seeds | ECE |'
     assert lines[2] == '| plain | 1, 2, 3 | 0.2000 ± 0.1000 |'
     assert lines[4] == '| stage two without noise | not run | not run |'
@@ -265,3 +267,81 @@ def test_a_second_config_that_is_no_second_stage(command, capsys, tmp_path):
     with pytest.raises(SystemExit):
         command(PLAIN, PLAIN, '--out', tmp_path)
     assert "freeze_host must be 'features'" in capsys.readouterr().err
+
+
+def few_cells(folder):
+    """Three micrographs of each split."""
+    theirs = shared_data() / 'bccd'
+    (folder / 'bccd' / 'annotations').mkdir(parents=True)
+    (folder / 'bccd' / 'images').symlink_to(theirs / 'images')
+    for split in ('train', 'val', 'test'):
+        name = f'annotations/{split}.json'
+        told = json.loads((theirs / name).read_text())
+        told['images'] = told['images'][:3]
+        kept = {image['id'] for image in told['images']}
+        told['annotations'] = [
+            a for a in told['annotations'] if a['image_id'] in kept
+        ]
+        (folder / 'bccd' / name).write_text(json.dumps(told))
+    return (
+        SAMPLE / 'faster-rcnn_lite0_fpn_12e_bccd-256.py',
+        SAMPLE / 'latent-stage2_faster-rcnn_lite0_fpn_4e_bccd-256.py',
+        '--held-out', 'ann_file=annotations/test.json',
+    )  # fmt: skip
+
+
+def few_streets(folder):
+    """Three views of each split."""
+    for kind in ('img_dir', 'ann_dir'):
+        for split in ('train', 'val', 'test'):
+            own = folder / 'camvid' / kind / split
+            own.mkdir(parents=True)
+            theirs = shared_data() / 'camvid' / kind / split
+            for path in sorted(theirs.iterdir())[:3]:
+                (own / path.name).symlink_to(path)
+    return (
+        SAMPLE / 'upernet_lite0_1xb4-500_camvid-320x240.py',
+        SAMPLE / 'latent-stage2_upernet_lite0_1xb4-200_camvid-320x240.py',
+        '--held-out', 'data_prefix.img_path=img_dir/test',
+        'data_prefix.seg_map_path=ann_dir/test', '--max-images', 2,
+    )  # fmt: skip
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ('few', 'field', 'ece', 'host', 'told'),
+    [
+        (few_cells, 'roi_head.bbox_head', 'd_ece', 'bbox_mAP', 'score_std'),
+        (few_streets, 'decode_head', 'ece', 'mIoU', 'mutual_information'),
+    ],
+)
+def test_a_detector_and_a_segmentor(
+    few, field, ece, host, told, command, trainings, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('MMAIB_DATA', str(tmp_path / 'data'))
+    out = tmp_path / 'out'
+    ood = tmp_path / 'ood'
+    ood.mkdir()
+    cells = sorted((shared_data() / 'bccd' / 'images').iterdir())
+    (ood / 'cell.jpg').symlink_to(cells[-1])
+    command(
+        *few(tmp_path / 'data'), '--out', out, '--jobs', 1, '--seeds', 1,
+        '--kl-weights', 1, '--draws', 2, '--corruptions', 'contrast',
+        '--severities', 5, '--ood', ood,
+    )  # fmt: skip
+    options = [run[run.index('--cfg-options') :] for run in trainings.commands]
+    assert f'model.{field}.latent.beta=1' in options[2]
+    found = {
+        arm: json.loads(
+            (out / arm / 'seed_1' / 'calibration.json').read_text()
+        )['metrics']
+        for arm in ('plain', 'temperature', 'stage2-no-noise', 'stage2-kl-1')
+    }
+    plain, scaled = found['plain'], found['temperature']
+    # nothing was learned, so without noise all is as it was
+    assert found['stage2-no-noise'] == pytest.approx(plain)
+    assert scaled['temperature'] != 1
+    for where in ('clean', 'contrast-5', 'shift'):
+        assert scaled[f'{where}/{host}'] == plain[f'{where}/{host}']
+    assert {f'clean/{host}', 'ood/auroc'} <= plain.keys()
+    assert 0 <= found['stage2-kl-1'][f'ood/auroc_{told}'] <= 1

@@ -1,4 +1,4 @@
-"""Does a second stage on a trained classifier make its probabilities true?
+"""Does a second stage on a trained model make its probabilities true?
 
     python tools/analysis_tools/calibration.py PLAIN STAGE2 --out DIR \\
         --seeds 1 2 3 4 5 6 7 8
@@ -7,13 +7,23 @@ trains PLAIN without every tenth image of its training set; then, from each
 seed's checkpoint, STAGE2 (freeze_host='features') without noise, the fair
 control, and with each of --kl-weights; as `tools/study.py` does, so that
 running it again skips what is finished and resumes what was interrupted. A
-temperature for PLAIN is fitted on the tenth that no arm was trained on.
---others names more configs, trained from the start.
+temperature for PLAIN is fitted on the tenth that no arm was trained on, or on
+the test's data set with the options of --held-out, and then all are trained on
+the whole. --others names more configs, trained from the start.
 
 All are measured on the test images and under shift: every --corruptions of
 the package imagecorruptions in every --severities, the same images for all
-arms and seeds, kept in DIR/images. With --ood the AUROC tells apart images of
-a folder by the lack of confidence, the entropy and the mutual information.
+arms and seeds, a classifier's kept in DIR/images. With --ood the AUROC tells
+apart images of a folder by the lack of confidence and by what the draws tell.
+
+Classifiers (mmpretrain), detectors and segmentors; these through their host's
+loader and metrics:
+
+    python tools/analysis_tools/calibration.py \\
+        configs/sample/faster-rcnn_lite0_fpn_12e_bccd-256.py \\
+        configs/sample/latent-stage2_faster-rcnn_lite0_fpn_4e_bccd-256.py \\
+        --out DIR --held-out ann_file=annotations/test.json \\
+        --corruptions gaussian_noise fog --draws 8 --seeds 1 2 3 4 5
 
 DIR/calibration.md has the table, made of the records alone: means, paired
 differences to plain, to temperature scaling and to the control, with
@@ -21,44 +31,37 @@ bootstrap intervals over seeds.
 """
 
 import argparse
-import inspect
 import json
 import sys
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any, NamedTuple
 
-import mmcv
-import numpy as np
-import torch
 from mmengine.config import Config, DictAction
-from mmengine.device import get_device
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
-from PIL import Image
-from torch import Tensor
+from mmengine.registry import DATASETS, init_default_scope
 
 from mmaib import compat
-from mmaib.evaluation import CalibrationMetric, roc_auc, scoring_rules
-from mmaib.evaluation.calibration import log_of
 from mmaib.reliability.checkpoint import load_safely
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import study
+from analysis_tools.calibration_hosts import HostSets
+from analysis_tools.calibration_images import EVERY, ImageSets
+from analysis_tools.calibration_table import (
+    CONTROL,
+    PLAIN,
+    REFERENCES,
+    TEMPERATURE,
+    Records,
+    table,
+)
 
-EVERY = 10  # one training image of so many is held out
-BINS, BATCH, RESAMPLES = 15, 100, 10_000
-PLAIN, TEMPERATURE, CONTROL = 'plain', 'temperature', 'stage2-no-noise'
-REFERENCES = {
-    PLAIN: 'plain',
-    TEMPERATURE: 'temperature scaling',
-    CONTROL: 'stage two without noise',
+# where the weight of a second stage's KL stands
+FIELDS = {
+    'mmdet': 'model.roi_head.bbox_head.latent.beta',
+    'mmseg': 'model.decode_head.latent.beta',
+    'mmpretrain': 'model.head.latent.beta',
 }
-MEASURED = ('ece', 'nll', 'accuracy', 'aurc')
-UNCERTAINTIES = ('entropy', 'mutual_information')
-Records = Mapping[str, Mapping[int, Mapping[str, float]]]  # arm, seed
 
 
 class Arm(NamedTuple):
@@ -69,13 +72,6 @@ class Arm(NamedTuple):
     options: list[str]
     from_plain: bool = False
     draws: bool = False
-
-
-class Images(NamedTuple):
-    """A set of images ``(N, H, W, 3)``, uint8 RGB, and their labels."""
-
-    pixels: np.ndarray
-    labels: Tensor
 
 
 def parse_args() -> argparse.Namespace:
@@ -90,8 +86,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--field',
-        default='model.head.latent.beta',
-        help='the weight in STAGE2; default: %(default)s',
+        help="the weight in STAGE2; by default its one head's",
     )
     parser.add_argument(
         '--draws', type=int, default=16, help='of the latent in a test'
@@ -105,6 +100,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--ood', type=Path, help='folder of images')
     parser.add_argument(
         '--max-images', type=int, help='test on about so many, evenly taken'
+    )
+    parser.add_argument(
+        '--held-out',
+        nargs='+',
+        action=DictAction,
+        help="options of the test's data set that make it another one: a\n"
+        'temperature is fitted on that',
     )
     study.add_arguments_of_runs(parser)
     args = parser.parse_args()
@@ -150,11 +152,17 @@ def check_stage2(
     parser: argparse.ArgumentParser, args: argparse.Namespace
 ) -> None:
     compat.register_config_sources()
-    model = Config.fromfile(args.stage2).model
-    if model.get('freeze_host') != 'features':
+    cfg = Config.fromfile(args.stage2)
+    if cfg.model.get('freeze_host') != 'features':
         parser.error(
             f"{args.stage2}: model.freeze_host must be 'features', got "
-            f'{model.get("freeze_host")!r}'
+            f'{cfg.model.get("freeze_host")!r}'
+        )
+    args.field = args.field or FIELDS[cfg.default_scope]
+    if cfg.default_scope == 'mmdet' and args.max_images:
+        parser.error(
+            "--max-images: a detector's host counts every image of its "
+            'annotations; give it fewer by --cfg-options'
         )
 
 
@@ -238,210 +246,6 @@ def trained_with(args: argparse.Namespace, arm: Arm, seed: int) -> list[str]:
     return [*arm.options, f'load_from={start}']
 
 
-# Images
-def images_of(dataset_config: Any, bgr: bool, most: int | None) -> Images:
-    """All images of a data set, as its pipeline gives them."""
-    dataset = DATASETS.build(dataset_config)
-    step = 1 if most is None else -(-len(dataset) // most)
-    samples = [dataset[i] for i in range(0, len(dataset), step)]
-    inputs = [sample['inputs'] for sample in samples]
-    shapes = {tuple(image.shape) for image in inputs}
-    if len(shapes) > 1 or inputs[0].dtype != torch.uint8:
-        sys.exit(
-            'the test pipeline must give uint8 images of one size, got '
-            f'{inputs[0].dtype} of {sorted(shapes)[:3]}'
-        )
-    pixels = torch.stack(inputs).permute(0, 2, 3, 1).numpy()
-    labels = torch.cat([s['data_samples'].gt_label for s in samples])
-    return Images(pixels[..., ::-1] if bgr else pixels, labels)
-
-
-def corrupted(
-    pixels: np.ndarray, name: str, severity: int, folder: Path
-) -> np.ndarray:
-    """The same noise for an image whenever it is made; kept in the folder."""
-    checksum = zlib.crc32(pixels.tobytes())
-    path = folder / f'{name}-{severity}-{checksum:08x}.npy'
-    if not path.exists():
-        from imagecorruptions import corruption_dict
-
-        corrupt = corruption_dict[name]
-        takes_seed = 'seed' in inspect.signature(corrupt).parameters
-        print('corrupt', path.stem, flush=True)
-        made = []
-        for i, image in enumerate(pixels):
-            seed = zlib.crc32(f'{name}-{severity}-{i}'.encode())
-            np.random.seed(seed)
-            own = dict(seed=seed) if takes_seed else {}
-            picture = Image.fromarray(np.ascontiguousarray(image))
-            made.append(np.uint8(corrupt(picture, severity, **own)))
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix('.partial.npy')
-        np.save(partial, np.stack(made))
-        partial.rename(path)
-    return np.load(path)
-
-
-def folder_of_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
-    """Images of a folder at one size, ``(N, H, W, 3)`` RGB."""
-    paths = sorted(
-        p for p in folder.glob('*') if p.suffix.lower() in ('.jpg', '.png')
-    )
-    if not paths:
-        sys.exit(f'--ood {folder}: no .jpg or .png there')
-    read = [mmcv.imread(str(path), channel_order='rgb') for path in paths]
-    return np.stack([mmcv.imresize(image, size[::-1]) for image in read])
-
-
-# Predictions and figures
-class Predictor:
-    """A trained arm.
-
-    Args:
-        cfg: of the arm, its options merged.
-        checkpoint: of its run.
-    """
-
-    def __init__(self, cfg: Config, checkpoint: str) -> None:
-        init_default_scope(cfg.default_scope)
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-        self.bgr = bool(cfg.data_preprocessor.get('to_rgb', False))
-        self.model = MODELS.build(cfg.model)
-        load_checkpoint(self.model, checkpoint, map_location='cpu')
-        self.model.to(get_device()).eval()
-
-    @torch.no_grad()
-    def __call__(self, pixels: np.ndarray) -> dict[str, Tensor]:
-        """Log-probabilities ``(N, C)`` in double and, with draws, the
-        uncertainties ``(N,)``."""
-        if self.bgr:
-            pixels = pixels[..., ::-1]
-        inputs = torch.from_numpy(np.ascontiguousarray(pixels))
-        samples: list[Any] = []
-        for batch in inputs.permute(0, 3, 1, 2).split(BATCH):
-            samples += self.model.test_step(dict(inputs=[*batch]))
-        found = {'log_probs': log_of(stacked(samples, 'pred_score'))}
-        for name in UNCERTAINTIES:
-            if name in samples[0]:
-                found[name] = stacked(samples, name).double()
-        return found
-
-
-def stacked(samples: Sequence[Any], name: str) -> Tensor:
-    return torch.stack([sample.get(name) for sample in samples]).cpu()
-
-
-def fitted_temperature(log_probs: Tensor, labels: Tensor) -> float:
-    """The T that makes the NLL of softmax(log p / T) least, by golden
-    section on 1 / T, in which it is convex."""
-
-    def nll(inverse: float) -> float:
-        return float(
-            scoring_rules((log_probs * inverse).log_softmax(1), labels)[0]
-        )
-
-    low, high, ratio = 0.01, 20.0, (5**0.5 - 1) / 2
-    for _ in range(60):
-        left = high - ratio * (high - low)
-        right = low + ratio * (high - low)
-        if nll(left) < nll(right):
-            high = right
-        else:
-            low = left
-    return 2 / (low + high)
-
-
-def figures(found: Mapping[str, Tensor], labels: Tensor) -> dict[str, float]:
-    """Of predictions with labels, as mmaib.CalibrationMetric has them."""
-    metric = CalibrationMetric(num_bins=BINS)
-    named = {name: found[name] for name in UNCERTAINTIES if name in found}
-    kept = metric.sums(found['log_probs'], labels, named)
-    return metric.compute_metrics([kept])
-
-
-def uncertainties(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The lack of confidence, '', and what the draws tell."""
-    named = {name: found[name] for name in UNCERTAINTIES if name in found}
-    return {'': 1 - found['log_probs'].max(1)[0].exp(), **named}
-
-
-def told_apart(
-    inside: Mapping[str, Tensor], outside: Mapping[str, Tensor]
-) -> dict[str, float]:
-    """AUROC of each uncertainty."""
-    ours, theirs = uncertainties(inside), uncertainties(outside)
-    result = {}
-    for name, value in ours.items():
-        scores = torch.cat([value, theirs[name]])
-        result[f'ood/auroc_{name}'.rstrip('_')] = roc_auc(
-            scores, torch.arange(len(scores)) >= len(value)
-        )
-    return result
-
-
-class Sets:
-    """The images that every arm is measured on, read once.
-
-    Args:
-        args: of the command.
-        cfg: of PLAIN.
-    """
-
-    def __init__(self, args: argparse.Namespace, cfg: Config) -> None:
-        init_default_scope(cfg.default_scope)
-        bgr = bool(cfg.data_preprocessor.get('to_rgb', False))
-        test = cfg.test_dataloader.dataset
-        self.clean = images_of(test, bgr, args.max_images)
-        train = {**cfg.train_dataloader.dataset, 'pipeline': test.pipeline}
-        count = len(DATASETS.build(train))
-        held_out = dict(train, indices=[*range(0, count, EVERY)])
-        self.held_out = images_of(held_out, bgr, args.max_images)
-        self.outside = None
-        if args.ood:
-            size = self.clean.pixels.shape[1:3]
-            self.outside = folder_of_images(args.ood, size)
-        self.shifts = [
-            (name, severity)
-            for name in args.corruptions
-            for severity in args.severities
-        ]
-        self.folder = args.out / 'images'
-
-    def predictions(self, predict: Predictor) -> dict[str, dict[str, Tensor]]:
-        """Of the clean, the shifted, the held-out and the foreign images."""
-        found = {'clean': predict(self.clean.pixels)}
-        for name, severity in self.shifts:
-            pixels = corrupted(self.clean.pixels, name, severity, self.folder)
-            found[f'{name}-{severity}'] = predict(pixels)
-        found['held out'] = predict(self.held_out.pixels)
-        if self.outside is not None:
-            found['outside'] = predict(self.outside)
-        return found
-
-    def measure(
-        self, predictions: Mapping[str, Mapping[str, Tensor]]
-    ) -> dict[str, float]:
-        """All figures, those under shift one by one and their mean."""
-        result = {}
-        shifted: dict[str, list[float]] = {}
-        for name, found in predictions.items():
-            if name in ('held out', 'outside'):
-                continue
-            own = figures(found, self.clean.labels)
-            result.update({f'{name}/{k}': v for k, v in own.items()})
-            if name != 'clean':
-                severity = name.rpartition('-')[2]
-                for k, v in own.items():
-                    shifted.setdefault(f'shift/{k}', []).append(v)
-                    shifted.setdefault(f'shift-{severity}/{k}', []).append(v)
-        result.update({k: mean(v) for k, v in shifted.items()})
-        if 'outside' in predictions:
-            result.update(
-                told_apart(predictions['clean'], predictions['outside'])
-            )
-        return result
-
-
 def merged(config: Path, options: Sequence[str]) -> Config:
     """A config with options as the command line has them."""
     parser = argparse.ArgumentParser()
@@ -462,7 +266,9 @@ def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
         ood=args.ood and str(args.ood),
         max_images=args.max_images,
     )
-    sets: Sets | None = None
+    if args.held_out:
+        settings['held_out'] = args.held_out
+    sets: ImageSets | HostSets | None = None
     for seed in args.seeds:
         for arm in every_arm:
             work_dir = args.out / arm.name / f'seed_{seed}'
@@ -472,39 +278,26 @@ def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
                 for name, path in zip(names, paths):
                     keep(path, args.records, name, seed)
                 continue
-            sets = sets or Sets(args, Config.fromfile(args.plain))
+            if sets is None:
+                plain = merged(args.plain, args.cfg_options)
+                of_classifier = plain.default_scope == 'mmpretrain'
+                sets = (ImageSets if of_classifier else HostSets)(args, plain)
             print('measure', work_dir, flush=True)
             draws = f'model.test_draws.latent={args.draws}'
             options = [*arm.options, *([draws] if arm.draws else [])]
-            cfg = merged(arm.config, options)
-            predict = Predictor(cfg, study.checkpoint(work_dir))
-            predictions = sets.predictions(predict)
+            found = sets.figures(
+                merged(arm.config, options),
+                study.checkpoint(work_dir),
+                scaled=arm.name == PLAIN,
+            )
             of_run = json.loads((work_dir / 'record.json').read_text())
-            for name, path in zip(names, paths):
-                metrics: dict[str, float] = {}
-                if name == TEMPERATURE:
-                    held_out = predictions['held out']
-                    t = fitted_temperature(
-                        held_out['log_probs'], sets.held_out.labels
-                    )
-                    metrics['temperature'] = t
-                    predictions = at_temperature(predictions, t)
-                metrics.update(sets.measure(predictions))
+            for name, path, metrics in zip(names, paths, found):
                 record = dict(
                     of_run, arm=name, settings=settings, metrics=metrics
                 )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(record, indent=1) + '\n')
                 keep(path, args.records, name, seed)
-
-
-def at_temperature(
-    predictions: Mapping[str, Mapping[str, Tensor]], t: float
-) -> dict[str, dict[str, Tensor]]:
-    return {
-        name: {'log_probs': (found['log_probs'] / t).log_softmax(1)}
-        for name, found in predictions.items()
-    }
 
 
 def record_path(out: Path, name: str, seed: int) -> Path:
@@ -525,7 +318,6 @@ def keep(path: Path, records: Path | None, name: str, seed: int) -> None:
         copy.write_text(path.read_text())
 
 
-# The table
 def read_records(args: argparse.Namespace) -> Records:
     """The figures of every arm and seed, of the runs or of the records."""
     found: dict[str, dict[int, dict[str, float]]] = {}
@@ -545,115 +337,18 @@ def read_records(args: argparse.Namespace) -> Records:
     return found
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Where the mean lies in 95 of 100 resamples of the seeds."""
-    generator = np.random.default_rng(0)
-    drawn = generator.choice(values, (RESAMPLES, len(values)))
-    low, high = np.percentile(drawn.mean(1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def difference(values: Sequence[float]) -> str:
-    """A paired difference, its interval, and a star if that is off zero."""
-    if len(values) < 2:
-        return f'{mean(values):+.4f}' if values else 'not run'
-    low, high = interval(values)
-    star = ' *' if low > 0 or high < 0 else ''
-    return f'{mean(values):+.4f} [{low:+.4f}, {high:+.4f}]{star}'
-
-
-def columns(records: Records) -> dict[str, str]:
-    """Titles of the metrics that some run has."""
-    there = {
-        k for runs in records.values() for run in runs.values() for k in run
-    }
-    titles = {
-        f'{where}/{name}': f'{name.upper() if name != "accuracy" else name}'
-        f'{"" if where == "clean" else ", shift"}'
-        for where in ('clean', 'shift')
-        for name in MEASURED
-    }
-    titles['ood/auroc'] = 'AUROC, OOD'
-    return {name: title for name, title in titles.items() if name in there}
-
-
-def rows(
-    records: Records, titles: Mapping[str, str], cell: Callable[..., str]
-) -> list[str]:
-    """A table; ``cell`` is given an arm's runs and a metric."""
-    head = ['arm', 'seeds', *titles.values()]
-    lines = [head, ['---'] * len(head)]
-    for arm, runs in records.items():
-        seeds = ', '.join(map(str, runs)) or 'not run'
-        cells = [cell(runs, name) for name in titles]
-        lines.append([REFERENCES.get(arm, arm), seeds, *cells])
-    return study.markdown(lines)
-
-
-def table(records: Records) -> str:
-    """In Markdown: means, then paired differences to each reference."""
-    titles = columns(records)
-
-    def of_runs(runs: Mapping[int, Mapping[str, float]], name: str) -> str:
-        return study.cell([run[name] for run in runs.values() if name in run])
-
-    lines = rows(records, titles, of_runs)
-    for reference, title in REFERENCES.items():
-        base = records[reference]
-
-        def paired(
-            runs: Mapping[int, Mapping[str, float]],
-            name: str,
-            base: Mapping[int, Mapping[str, float]] = base,
-        ) -> str:
-            return difference(
-                [
-                    run[name] - base[seed][name]
-                    for seed, run in runs.items()
-                    if name in run and name in base.get(seed, {})
-                ]
-            )
-
-        others = {k: v for k, v in records.items() if k != reference}
-        lines += ['', f'Paired differences to {title}:', '']
-        lines += rows(others, titles, paired)
-    severities = sorted(
-        {
-            name.partition('/')[0]
-            for runs in records.values()
-            for run in runs.values()
-            for name in run
-            if name.startswith('shift-')
-        }
-    )
-    by_severity = {
-        f'{where}/{name}': f'{name.upper()}, severity {where[6:]}'
-        for name in ('ece', 'nll')
-        for where in severities
-    }
-    if severities:
-        lines += ['', 'By severity:', '', *rows(records, by_severity, of_runs)]
-    command = ' '.join(['python', *sys.argv])
-    return '\n'.join(
-        [
-            *lines,
-            '',
-            'Mean ± standard deviation over seeds; shift: mean over '
-            'corruptions and severities. Differences: mean and 95 % bootstrap '
-            'interval over seeds, * if it is off zero. Command: '
-            f'`{command}`',
-            '',
-        ]
-    )
-
-
 def main() -> None:
     args = parse_args()
     done = True
     if not args.report_only:
         load_safely()
         configs = [args.plain, *args.others, args.stage2]
-        every_arm = arms(args, without_held_out(configs, args.out / 'configs'))
+        used = (
+            {path: path for path in configs}
+            if args.held_out
+            else without_held_out(configs, args.out / 'configs')
+        )
+        every_arm = arms(args, used)
         done = train(args, every_arm)
         if done:
             measure_all(args, every_arm)
