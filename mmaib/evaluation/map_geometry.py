@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmaib.functional import rectangle_corners
 from mmaib.layers import CapturedMap
 from mmaib.layers.aib_neck import resize
 
@@ -210,3 +211,35 @@ def bits_on_image(
     height, width = metainfo['img_shape'][:2]
     seen = torch.stack(levels).sum(0)[:height, :width]
     return spread(seen, metainfo['ori_shape'][:2]).float()
+
+
+def rectangles_on_image(
+    maps: Sequence[CapturedMap], index: int, metainfo: dict
+) -> list[Tensor]:
+    """Corners of the rectangles that maps are, on the original image.
+
+    Args:
+        maps: of one batch.
+        index: of the image in the batch.
+        metainfo: of its data sample.
+
+    Returns:
+        for each map ``(K, 4, 2)``, x and y in pixels, the first pixel from 0
+        to 1; K is 0 where the map has no such shape, as under a window that
+        slides. A corner may lie outside.
+    """
+    found = []
+    for captured in maps:
+        if captured.rectangles is None:
+            found.append(torch.zeros(0, 4, 2))
+            continue
+        corners = rectangle_corners(captured.rectangles[index].float().cpu())
+        # rows and columns of a map lie in the middle of their cells
+        grid = torch.tensor(captured.mean.shape[-2:])
+        cells = torch.where(grid > 1, corners * (grid - 1), corners - 0.5)
+        padded = torch.tensor(padded_size(metainfo))
+        resized = torch.tensor(metainfo['img_shape'][:2])
+        original = torch.tensor(metainfo['ori_shape'][:2])
+        pixels = (cells + 0.5) / grid * padded * original / resized
+        found.append(pixels.flip(-1))
+    return found

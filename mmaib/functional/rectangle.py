@@ -80,6 +80,34 @@ def ellipse_window(
     return _logistic(1 - u.square() - v.square(), sharpness)
 
 
+def rectangle_corners(params: Tensor) -> Tensor:
+    r"""The four corners, in their order around the rectangle.
+
+    .. math::
+        (\mu_1, \mu_2)^T + R_\alpha (\pm \sigma_1, \pm \sigma_2)^T
+
+    Args:
+        params: ``(..., 5)``, see the module.
+
+    Returns:
+        ``(..., 4, 2)``, each along rows, then along columns.
+
+    Example:
+        >>> rectangle_corners(torch.tensor([0.5, 0.5, 0.3, 0.2, 0.0]))
+        tensor([[0.2000, 0.3000],
+                [0.2000, 0.7000],
+                [0.8000, 0.7000],
+                [0.8000, 0.3000]])
+    """
+    mu_1, mu_2, sigma_1, sigma_2, alpha = params[..., None].unbind(-2)
+    u = sigma_1 * params.new_tensor([-1, -1, 1, 1])
+    v = sigma_2 * params.new_tensor([-1, 1, 1, -1])
+    cos, sin = alpha.cos(), alpha.sin()
+    return torch.stack(
+        [mu_1 + cos * u - sin * v, mu_2 + sin * u + cos * v], -1
+    )
+
+
 def unite_windows(windows: Tensor) -> Tensor:
     r"""The union of soft windows, :math:`1 - \prod_k (1 - f_k)`; of one
     window itself, to the bit.

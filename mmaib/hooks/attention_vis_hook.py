@@ -25,8 +25,8 @@ class AttentionVisHook(Hook):
 
     Every ``interval`` iterations the first image of the batch goes, beside
     its maps and its predictions, to the Visualizer's back ends (files,
-    TensorBoard, W&B) as ``attention_NAME``. Nothing is drawn of test-time
-    augmentation.
+    TensorBoard, W&B) as ``attention_NAME``, with the outline of a map that is
+    a rectangle. Nothing is drawn of test-time augmentation.
 
     Args:
         interval: iterations between two pictures.

@@ -22,6 +22,7 @@ from mmaib.evaluation.map_geometry import (
     bits_on_image,
     map_on_image,
     mean_over_levels,
+    rectangles_on_image,
 )
 from mmaib.layers import CapturedMap
 
@@ -206,6 +207,36 @@ def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
     return (0.45 * grey + 0.55 * colours).round().astype(np.uint8)
 
 
+def outlined(
+    image: np.ndarray,
+    maps: Sequence[CapturedMap],
+    index: int,
+    metainfo: dict,
+) -> np.ndarray:
+    """The image with the outline of each rectangle that a map is, a colour a
+    level, the first one's in front. The image itself without any.
+
+    Args:
+        image: ``(H, W, 3)`` RGB, uint8, the original.
+        maps: of one batch.
+        index: of the image in the batch.
+        metainfo: of its data sample.
+    """
+    levels = rectangles_on_image(maps, index, metainfo)
+    drawn = np.ascontiguousarray(image).copy()
+    width = max(1, round(max(image.shape[:2]) / 150))
+    for level, windows in reversed([*enumerate(levels)]):
+        colour = colormaps['Set1'](level % 9)[:3]
+        cv2.polylines(
+            drawn,
+            [*windows.floor().int().numpy()],
+            isClosed=True,
+            color=[round(255 * part) for part in colour],
+            thickness=width,
+        )
+    return drawn
+
+
 def drawn_maps(
     maps: Sequence[CapturedMap],
     index: int,
@@ -281,7 +312,8 @@ def picture(
     score_thr: float = 0.3,
     draws: int = 0,
 ) -> np.ndarray:
-    """:func:`attention_figure` of one image of a batch that just ran.
+    """:func:`attention_figure` of one image of a batch that just ran, with
+    the outlines of maps that are rectangles on it.
 
     Args:
         visualizer: the host's.
@@ -311,7 +343,7 @@ def picture(
         if draws:
             drawn = drawn_maps(maps, index, sample.metainfo, draws)
     return attention_figure(
-        image,
+        outlined(image, maps, index, sample.metainfo),
         attention,
         quantized,
         draw_predictions(visualizer, image, sample, score_thr),

@@ -16,6 +16,7 @@ from mmaib.draws import mean_over_draws
 
 from .attentive_bottleneck import AttentiveBottleneck
 from .information_gate import InformationGate
+from .rectangular_attention import RectangularAttention
 
 
 @dataclass
@@ -34,6 +35,8 @@ class CapturedMap:
             sum over channels; none without a gate.
         std: sigma_a, like the mean; None if it was not asked for.
         anchors: of the quantiser, ``(Q,)``; None without one.
+        rectangles: parameters ``(N, K, 5)`` of a map that is their union,
+            see :mod:`mmaib.functional.rectangle`; None of any other.
     """
 
     name: str
@@ -44,6 +47,7 @@ class CapturedMap:
     bits: list[Tensor] = field(default_factory=list)
     std: Tensor | None = None
     anchors: Tensor | None = None
+    rectangles: Tensor | None = None
 
 
 @contextmanager
@@ -77,6 +81,8 @@ def capture_attention(
             # a map that draws by itself gives its draws
             mean = mean_over_draws(out[0].detach(), len(args[0]))
             latest = CapturedMap(name, next(levels), mean)
+            if isinstance(layer, RectangularAttention):
+                latest.rectangles = layer.rectangles(args[0])
             waiting.append(latest)
             captured.append(latest)
             if with_std:

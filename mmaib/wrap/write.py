@@ -58,7 +58,7 @@ def written(
 
 def formatted(value: Any, indent: int = 0, column: int = 14) -> str:
     """A value as it stands in a config, in lines of less than 80 columns as
-    far as its names are short.
+    far as its names are short; plain values share a line.
 
     Args:
         value: of dicts, lists and plain types.
@@ -70,15 +70,22 @@ def formatted(value: Any, indent: int = 0, column: int = 14) -> str:
     if column + len(flat) < 74 or not _has_dicts(value):
         return flat
     inner = indent + 4
-    pad = '\n' + ' ' * inner
-    if isinstance(value, dict):
-        lines = [
-            f'{pad}{k}={formatted(v, inner, inner + len(k) + 1)}'
-            for k, v in value.items()
-        ]
-        return f'dict({",".join(lines)})'
-    lines = [f'{pad}{formatted(item, inner, inner)}' for item in value]
-    return f'[{",".join(lines)}]'
+    named = isinstance(value, dict)
+    items = (
+        [(f'{k}=', v) for k, v in value.items()]
+        if named
+        else [('', v) for v in value]
+    )
+    lines: list[str] = []
+    for name, item in items:
+        text = name + formatted(item, inner, inner + len(name))
+        room = 78 - inner - len(lines[-1]) if lines else 0
+        if len(text) + 1 < room and not _has_dicts(item):
+            lines[-1] += f' {text},'
+        else:
+            lines.append(f'{text},')
+    body = ''.join(f'\n{" " * inner}{line}' for line in lines)[:-1]
+    return f'dict({body})' if named else f'[{body}]'
 
 
 def _flat(value: Any) -> str:

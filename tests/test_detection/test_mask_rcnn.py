@@ -1,4 +1,4 @@
-"""The README's five lines on mmdet's Mask R-CNN."""
+"""The lines of docs/fields.md on mmdet's Mask R-CNN."""
 
 import copy
 

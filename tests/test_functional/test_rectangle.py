@@ -7,6 +7,7 @@ from mmaib.functional import (
     ellipse_window,
     l2_residual,
     periodic_residual,
+    rectangle_corners,
     rectangle_window,
     unite_windows,
     warp_images,
@@ -47,6 +48,25 @@ def test_equals_equations_1_to_5(sharpness):
                     r2, m2, s2, sharpness
                 )
                 assert found[i, j].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_corners_are_the_turned_extents():
+    for params in rectangles(5, torch.float64):
+        m1, m2, s1, s2, alpha = params.tolist()
+        turn = complex(math.cos(alpha), math.sin(alpha))
+        expected = [
+            complex(m1, m2) + turn * complex(a * s1, b * s2)
+            for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))
+        ]
+        found = [complex(*row) for row in rectangle_corners(params).tolist()]
+        assert found == pytest.approx(expected)
+
+
+def test_a_window_is_a_quarter_in_its_corners():
+    params = torch.tensor([0.5, 0.45, 0.2, 0.3, 0.5])
+    window = rectangle_window(params, (401, 401))
+    for row, column in rectangle_corners(params).mul(400).round().int():
+        assert window[row, column] == pytest.approx(0.25, abs=0.03)
 
 
 def test_the_ellipse_lies_in_the_rectangle():

@@ -9,16 +9,19 @@ from mmaib.evaluation.map_geometry import (
     bits_on_image,
     map_on_image,
     mean_over_levels,
+    rectangles_on_image,
     spread,
     whole_maps,
     windows,
 )
+from mmaib.functional import rectangle_window, unite_windows
 from mmaib.hooks import visualization
 from mmaib.hooks.visualization import (
     attention_figure,
     classifier_input,
     drawn_maps,
     finest_quantized,
+    outlined,
     picture,
     rows_of,
 )
@@ -282,3 +285,73 @@ def test_anchors_stand_on_the_bar():
     )
     assert plain.shape == marked.shape
     assert not np.array_equal(plain, marked)
+
+
+# scaled by a half, padded to the right and below
+PADDED = dict(
+    ori_shape=(240, 400), img_shape=(120, 200), batch_input_shape=(128, 256)
+)
+
+
+def rectangle(*params, size=(64, 128)):
+    rectangles = torch.tensor([[params]])
+    mean = unite_windows(rectangle_window(rectangles, size))
+    return CapturedMap('neck', 0, mean, rectangles=rectangles)
+
+
+@pytest.mark.parametrize('angle', [0.0, 0.6])
+def test_an_outline_lies_on_the_edge_of_its_map(angle):
+    captured = rectangle(0.45, 0.4, 0.3, 0.15, angle)
+    drawn = outlined(np.zeros((240, 400, 3), np.uint8), [captured], 0, PADDED)
+    line = drawn.any(-1)
+    attention = map_on_image(captured.mean[0, 0], PADDED).numpy()
+    # half in the middle of a side, a quarter in a corner
+    assert 0.15 < attention[line].min() < 0.3
+    assert 0.4 < attention[line].max() < 0.65
+    inside = attention > 0.7
+    ys, xs = np.nonzero(line)
+    assert inside.any()
+    for axis, found in enumerate((ys, xs)):
+        within = np.nonzero(inside)[axis]
+        assert found.min() < within.min() < within.max() < found.max()
+
+
+def test_outlines_differ_by_level_and_leave_the_image():
+    image = np.full((240, 400, 3), 9, np.uint8)
+    small = rectangle(0.4, 0.4, 0.1, 0.1, 0.0)
+    large = rectangle(0.4, 0.4, 0.9, 0.25, 0.3, size=(4, 8))  # beyond the top
+    drawn = outlined(image, [small, large], 0, PADDED)
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 3
+    assert (image == 9).all()
+    none = [CapturedMap('neck', 0, torch.rand(1, 1, 4, 4))]
+    assert np.array_equal(outlined(image, none, 0, PADDED), image)
+
+
+def test_a_map_of_one_row_lies_in_the_middle():
+    (corners,) = rectangles_on_image(
+        [rectangle(0.5, 0.5, 0.5, 0.5, 0.0, size=(1, 2))], 0, PADDED
+    )
+    # of 256 by 512 pixels, padding and all: all rows, the cells' middles
+    assert corners[0].tolist() == [[128, 0], [384, 0], [384, 256], [128, 256]]
+
+
+def test_a_picture_has_the_outline(monkeypatch):
+    image = np.zeros((240, 400, 3), np.uint8)
+    given = []
+    monkeypatch.setattr(visualization, 'draw_predictions', lambda *_: image)
+    monkeypatch.setattr(
+        visualization, 'attention_figure', lambda *a: given.extend(a)
+    )
+    maps = [rectangle(0.5, 0.5, 0.2, 0.2, 0.0)]
+    picture(None, maps, image, Sample(PADDED))
+    assert np.array_equal(given[0], outlined(image, maps, 0, PADDED))
+    assert given[0].any()
+    assert not given[3].any()
+
+
+class Sample(dict):
+    """A data sample without predictions."""
+
+    @property
+    def metainfo(self):
+        return self

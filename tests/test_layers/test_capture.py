@@ -10,6 +10,7 @@ from torch import nn
 
 from mmaib.aux_losses import collect
 from mmaib.draws import Draws
+from mmaib.functional import rectangle_window, unite_windows
 from mmaib.layers import (
     AIBNeck,
     AttentiveBottleneck,
@@ -262,3 +263,21 @@ def test_the_std_and_the_anchors_of_a_map():
     with capture_attention(bottleneck) as maps:
         bottleneck(x)
     assert maps[0].std is None
+
+
+def test_the_rectangles_of_a_map():
+    attention = dict(
+        type='mmaib.RectangularAttention', channels=(4,), num_windows=2
+    )
+    bottleneck = AttentiveBottleneck(8, attention=attention).eval()
+    torch.nn.init.normal_(bottleneck.attention.mean.weight)
+    x = torch.rand(3, 8, 6, 9)
+    with capture_attention(bottleneck) as maps:
+        bottleneck(x)
+    assert maps[0].rectangles.shape == (3, 2, 5)
+    windows = rectangle_window(maps[0].rectangles, (6, 9))
+    assert torch.equal(unite_windows(windows), maps[0].mean)
+    plain = AttentiveBottleneck(8).eval()
+    with capture_attention(plain) as maps:
+        plain(x)
+    assert maps[0].rectangles is None

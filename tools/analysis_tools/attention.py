@@ -15,6 +15,9 @@ map and its deviation; `--beside` other models, a row each, on the same images.
 Of a video the frames are drawn, every `--stride`th, and NAME.overlay.mp4 made
 of their overlays.
 
+Rectangles (mmaib.RectangularAttention) are outlined on the image and on the
+overlay, a colour a level.
+
 NAME.overlay.jpg is the map over the image, and scores.json says of each image
 what `mmaib.AttentionMetric` says of all, and how well the host's answer fits
 the ground truth. `tools/analysis_tools/report.py` makes a gallery of them if
@@ -56,6 +59,7 @@ from mmaib.evaluation.map_geometry import (
 from mmaib.hooks.visualization import (
     classifier_input,
     is_classified,
+    outlined,
     overlay,
     picture,
     rows_of,
@@ -134,7 +138,7 @@ def draw(
     if maps:
         scores.update(metric.scores(maps, 0, known))
         attention = mean_over_levels(maps, 0, sample.metainfo).numpy()
-        mixed = overlay(image, attention)
+        mixed = outlined(overlay(image, attention), maps, 0, sample.metainfo)
         mmcv.imwrite(mixed[..., ::-1], f'{name}.overlay.jpg')
     bits = bits_on_image(maps, 0, sample.metainfo)
     if bits is not None:

@@ -28,6 +28,7 @@ from PIL import Image, ImageDraw
 
 from mmaib import compat
 from mmaib.aux_losses import collect
+from mmaib.functional import rectangle_corners
 from mmaib.reliability.launch import device_argument
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -54,15 +55,10 @@ class Rectangle(NamedTuple):
 
     def corners(self, width: int, height: int) -> list[tuple[float, float]]:
         """(x, y) on an image of that size."""
-        alpha = math.radians(self.angle)
-        cos, sin = math.cos(alpha), math.sin(alpha)
-        found = []
-        for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1)):
-            u, v = a * self.half_height, b * self.half_width
-            row = self.row + cos * u - sin * v
-            column = self.column + sin * u + cos * v
-            found.append((column * width, row * height))
-        return found
+        centre_and_extents = self[3:7]
+        params = [*centre_and_extents, math.radians(self.angle)]
+        corners = rectangle_corners(torch.tensor(params)).tolist()
+        return [(column * width, row * height) for row, column in corners]
 
 
 ORDERS: dict[str, Callable[[Rectangle], float]] = {
