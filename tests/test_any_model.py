@@ -14,13 +14,26 @@ from mmaib.testing import REPOSITORY, hosts, matrix
 PAGE = (REPOSITORY / 'docs' / 'any_model.md').read_text()
 
 
+def cells(name):
+    """A host's row of the page, without its name."""
+    (line,) = re.findall(rf'^\| {re.escape(name)} \| (.*) \|$', PAGE, re.M)
+    return line.split(' | ')
+
+
 @pytest.mark.parametrize('name', hosts.HOSTS)
 def test_a_host_does_what_the_page_says(name, tmp_path):
     row = matrix.row(name, tmp_path)
-    (line,) = re.findall(rf'^\| {re.escape(name)} \|.*$', PAGE, re.MULTILINE)
-    assert line == matrix.line(name, row)
+    *line, _ = cells(name)
+    assert line == [*row.values()]
     for column in ('loss', 'predict', 'keys', 'host to the bit'):
         assert row[column] == matrix.YES
+
+
+@pytest.mark.slow
+def test_two_ranks_do_what_the_page_says(tmp_path):
+    found = matrix.ddp(hosts.HOSTS, tmp_path)
+    assert found == {name: cells(name)[-1] for name in hosts.HOSTS}
+    assert {*found.values()} == {matrix.YES, matrix.AS_THE_HOST}
 
 
 def test_the_page_has_no_other_rows():

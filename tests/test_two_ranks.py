@@ -16,32 +16,16 @@ from torch.utils.data import DataLoader
 
 from mmaib.evaluation import CalibrationMetric
 from mmaib.hooks import AttentionEvalHook
-from mmaib.testing import COMBINATIONS, CONFIGS
+from mmaib.testing import COMBINATIONS, CONFIGS, two_ranks
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
-
-
-def launch(rank, folder, work):
-    """One of two processes; leaves what `work` returns in the folder."""
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank,
-        world_size=2,
-    )  # fmt: skip
-    torch.save(work(rank), f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+from mmaib.testing.two_ranks import two_steps
 
 
 @pytest.fixture
 def on_two_ranks(tmp_path):
-    def run(work):
-        torch.multiprocessing.spawn(
-            launch, (str(tmp_path), work), nprocs=2, join=True
-        )
-        return [torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1)]
-
-    return run
+    return partial(two_ranks.on_two_ranks, folder=tmp_path)
 
 
 def detector():
@@ -334,17 +318,6 @@ def our_models():
     return list(found.values())
 
 
-def two_steps(model, rank, new_data):
-    """DDP itself refuses the second one if a parameter had no gradient in
-    the first."""
-    wrapper = MMDistributedDataParallel(model)
-    torch.manual_seed(rank)
-    for _ in range(2):
-        batch = model.data_preprocessor(new_data(), training=True)
-        losses = wrapper(**batch, mode='loss')
-        model.parse_losses(losses)[0].backward()
-
-
 def steps_of_all_combinations(rank):
     for combination in COMBINATIONS:
         two_steps(cls.combination(*combination), rank, cls.inputs)
@@ -382,17 +355,40 @@ def test_no_parameter_is_unused_in_any_of_our_configs(on_two_ranks):
     }  # fmt: skip
 
 
-def unused(rank):
-    """The check can fail: a parameter that nothing uses."""
-    model = detector()
-    model.neck.idle = torch.nn.Parameter(torch.ones(1))
+def complaint(model, rank):
+    """The checks can fail."""
+    images = two_images(det)
+    own = {key: values[rank : rank + 1] for key, values in images.items()}
     try:
-        two_steps(model, rank, partial(two_images, det))
-    except RuntimeError as error:
+        two_steps(model, rank, lambda: copy.deepcopy(own))
+    except (RuntimeError, AssertionError) as error:
         return str(error)
     return ''
 
 
-def test_an_unused_parameter_would_be_found(on_two_ranks):
-    for error in on_two_ranks(unused):
-        assert 'Expected to have finished reduction' in error
+def unused(rank):
+    """A parameter that nothing uses."""
+    model = detector()
+    model.neck.idle = torch.nn.Parameter(torch.ones(1))
+    return complaint(model, rank)
+
+
+def apart(rank):
+    """A parameter whose gradients are not joined."""
+    model = detector()
+    model._ddp_params_and_buffers_to_ignore = [
+        'neck.bottleneck.quantizer.anchors'
+    ]
+    return complaint(model, rank)
+
+
+@pytest.mark.parametrize(
+    ('work', 'reason'),
+    [
+        (unused, 'Expected to have finished reduction'),
+        (apart, 'the ranks have different parameters'),
+    ],
+)
+def test_what_two_ranks_cannot_train_is_found(on_two_ranks, work, reason):
+    for error in on_two_ranks(work):
+        assert reason in error

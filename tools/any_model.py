@@ -1,13 +1,10 @@
 """Run the matrix of hosts and write its tables into docs/any_model.md."""
 
 import argparse
-import logging
 import tempfile
-import warnings
 from pathlib import Path
 
 import torch
-from mmengine.logging import MMLogger
 
 from mmaib.testing import REPOSITORY, hosts, matrix
 
@@ -15,27 +12,36 @@ PAGE = REPOSITORY / 'docs' / 'any_model.md'
 BEGIN, END = '<!-- tables: python tools/any_model.py -->', '<!-- end -->'
 
 
-def table(names: dict, kept: dict[str, str]) -> list[str]:
-    """Lines of a table, some of them as they were; a host that fails is a
-    row with the reason."""
+def table(
+    names: dict, kept: dict[str, list[str]], ddp: dict[str, str]
+) -> list[str]:
+    """Lines of a table.
+
+    Args:
+        names: of its hosts.
+        kept: cells that stay as they were.
+        ddp: the last cell, where it is new.
+    """
     lines = [
         f'| host | {" | ".join(matrix.COLUMNS)} |',
         '|---' * (len(matrix.COLUMNS) + 1) + '|',
     ]
     for name in names:
-        if name in kept:
-            lines.append(kept[name])
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                row = matrix.row(name, Path(folder))
-            except Exception as error:
-                reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-                row = dict.fromkeys(matrix.COLUMNS, '')
-                row['attention'] = f'fails: {reason[:200]}'
-        lines.append(matrix.line(name, row))
+        cells = kept.get(name) or row(name)
+        cells = [*cells[: len(matrix.COLUMNS) - 1], ddp.get(name, cells[-1])]
+        lines.append(f'| {name} | {" | ".join(cells)} |')
         print(lines[-1], flush=True)
     return lines
+
+
+def row(name: str) -> list[str]:
+    """Cells of a host, without the last; of one that fails the reason."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return [*matrix.row(name, Path(folder)).values()]
+        except Exception as error:
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+            return [f'fails: {reason[:200]}', *[''] * len(matrix.COLUMNS[2:])]
 
 
 def main() -> None:
@@ -44,19 +50,26 @@ def main() -> None:
     parser.add_argument(
         'only', nargs='*', help='hosts to run; the others keep their rows'
     )
+    parser.add_argument(
+        '--ddp',
+        action='store_true',
+        help='the last column alone; the others stay as they are',
+    )
     args = parser.parse_args()
     if unknown := {*args.only} - {*hosts.HOSTS}:
         parser.error(f'unknown {unknown}; there are {[*hosts.HOSTS]}')
-    warnings.simplefilter('ignore')
-    # a line a parameter at each initialisation
-    MMLogger.get_instance('mmengine', log_level=logging.WARNING)
+    matrix.quiet()
     torch.set_num_threads(1)
     head, _, rest = args.page.read_text().partition(BEGIN)
-    rows = {line.split(' | ')[0][2:]: line for line in rest.split('\n')}
+    rows = [line.strip('| ').split(' | ') for line in rest.split('\n')]
+    written = {name: cells for name, *cells in rows if name in hosts.HOSTS}
+    due = args.only or [*hosts.HOSTS]
+    with tempfile.TemporaryDirectory() as folder:
+        ddp = matrix.ddp(due, Path(folder))
     kept = {
-        name: rows[name]
-        for name in hosts.HOSTS
-        if args.only and name not in args.only and name in rows
+        name: cells
+        for name, cells in written.items()
+        if args.ddp or name not in due
     }
     lines = [BEGIN]
     for title, names in (
@@ -64,7 +77,7 @@ def main() -> None:
         ('Segmentors', hosts.segmentors()),
         ('Classifiers', hosts.classifiers()),
     ):
-        lines += ['', f'### {title}', '', *table(names, kept)]
+        lines += ['', f'### {title}', '', *table(names, kept, ddp)]
     tail = rest.partition(END)[2]
     text = '\n'.join([*lines, '', END])
     args.page.write_text(head + text + tail)

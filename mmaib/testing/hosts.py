@@ -264,6 +264,12 @@ def config(name: str) -> Config:
     return Config(kept)
 
 
+def has_unused_parameters(name: str) -> bool:
+    """Whether a host's own config tells DistributedDataParallel so."""
+    register_config_sources()
+    return get_config(HOSTS[name].config).get('find_unused_parameters', False)
+
+
 def shrunk(model: ConfigDict, host: Host) -> ConfigDict:
     """A model's config, without pretrained weights and augmentations of a
     batch, as ``host`` says."""

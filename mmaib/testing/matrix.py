@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,8 +21,10 @@ from mmaib import wrap
 from mmaib.draws import Draws
 from mmaib.layers import InformationGate
 from mmaib.testing import hosts, loss, predict
+from mmaib.testing.two_ranks import ADAM, on_two_ranks, two_steps
 
 YES = 'yes'
+AS_THE_HOST = "yes, with the host's `find_unused_parameters`"
 COLUMNS = (
     'attention',
     'loss',
@@ -27,8 +33,8 @@ COLUMNS = (
     'host to the bit',
     'latent',
     'draws',
+    'DDP, 2 ranks',
 )
-ADAM = dict(optimizer=dict(type='Adam', lr=1e-3))
 
 
 def row(name: str, folder: Path) -> dict[str, str]:
@@ -40,14 +46,13 @@ def row(name: str, folder: Path) -> dict[str, str]:
         folder: an empty one, for configs.
 
     Returns:
-        for each of ``COLUMNS`` ``'yes'``, or what it is or is not; of
-        ``attention`` the place where it stands.
+        for each of ``COLUMNS`` but the last, :func:`ddp`'s, ``'yes'``, or
+        what it is or is not; of ``attention`` the place where it stands.
 
     Raises:
         AssertionError: if something works that must not, or the reverse.
     """
-    cfg = hosts.config(name)
-    (folder / 'host.py').write_text(cfg.pretty_text)
+    cfg = host_in(folder, name)
     plain = trained(hosts.build(cfg))
     data = hosts.inputs(cfg)
     ours = wrapped(folder, 'gate')
@@ -101,18 +106,82 @@ def row(name: str, folder: Path) -> dict[str, str]:
 
     found['latent'] = latent(folder, plain, data)
     found['draws'] = draws(ours, data)
-    return {column: found[column] for column in COLUMNS}
+    return {column: found[column] for column in COLUMNS[:-1]}
+
+
+def host_in(folder: Path, name: str) -> Config:
+    """A host's config, also written as ``host.py`` for ``mmaib wrap``."""
+    cfg = hosts.config(name)
+    (folder / 'host.py').write_text(cfg.pretty_text)
+    return cfg
 
 
 def wrapped(folder: Path, attention: str, **options: Any) -> Any:
     """The model of the config that `wrap` writes over the folder's."""
+    return hosts.build(written(folder, attention, **options))
+
+
+def written(folder: Path, attention: str, **options: Any) -> Config:
+    """The config that `wrap` writes over the folder's."""
     out = folder / f'{"_".join([attention, *options])}.py'
     host = Config.fromfile(folder / 'host.py')
     # others tell their size; a smaller image has levels of one position,
     # which a GroupNorm of one channel a group refuses
     size = (128, 128) if host.default_scope == 'mmdet' else None
     wrap.wrap(str(folder / 'host.py'), out, attention, size=size, **options)
-    return hosts.build(Config.fromfile(out))
+    return Config.fromfile(out)
+
+
+def ddp(names: Iterable[str], folder: Path) -> dict[str, str]:
+    """The last of ``COLUMNS``, ``'yes'`` or the reason: whether hosts with a
+    gate train on two ranks, with ``find_unused_parameters`` where their own
+    config has it alone. Two processes for all of them.
+
+    Args:
+        names: of the hosts.
+        folder: an empty one, for configs.
+    """
+    configs = {}
+    for number, name in enumerate(names):
+        own = folder / str(number)
+        own.mkdir()
+        host_in(own, name)
+        configs[name] = written(own, 'gate')
+    first, second = on_two_ranks(partial(_steps, configs=configs), folder)
+    return {
+        name: second[name] if first[name] == YES else first[name]
+        for name in configs
+    }
+
+
+def quiet() -> None:
+    """No warnings, and no line a parameter at each initialisation."""
+    warnings.simplefilter('ignore')
+    MMLogger.get_instance('mmengine', log_level=logging.WARNING)
+
+
+def _steps(rank: int, configs: dict[str, Config]) -> dict[str, str]:
+    """What each host does on this rank."""
+    quiet()
+    found = {}
+    for name, cfg in configs.items():
+        # the first two of four images, or the others
+        data = hosts.inputs(cfg, 4)
+        own = {key: x[2 * rank : 2 * rank + 2] for key, x in data.items()}
+        model = hosts.build(cfg)
+        set_strength(model, 1.0)
+        unused = hosts.has_unused_parameters(name)
+        try:
+            two_steps(
+                model,
+                rank,
+                partial(copy.deepcopy, own),
+                find_unused_parameters=unused,
+            )
+            found[name] = AS_THE_HOST if unused else YES
+        except (AssertionError, RuntimeError) as error:
+            found[name] = ' '.join(str(error).split())[:200]
+    return found
 
 
 def trained(model: Any) -> Any:
@@ -245,8 +314,3 @@ def draws(model: Any, data: dict) -> str:
     model.test_draws = 'mean'
     assert not same(answers(model, data), several)
     return YES
-
-
-def line(name: str, found: dict[str, str]) -> str:
-    """A row of the page's tables."""
-    return f'| {name} | {" | ".join(found.values())} |'
