@@ -45,7 +45,9 @@ def hooks(
         )
     if attention == READOUT:
         made['logger'] = dict(
-            type='LoggerHook', interval=10, log_metric_by_epoch=False
+            type='LoggerHook',
+            interval=min(10, iterations),
+            log_metric_by_epoch=False,
         )
         made['checkpoint'] = dict(
             type='mmaib.SafeCheckpointHook', by_epoch=False,
