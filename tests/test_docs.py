@@ -19,7 +19,7 @@ from mmaib.evaluation import (
     DetectionCalibrationMetric,
 )
 from mmaib.hooks.beta_warmup_hook import SHAPES
-from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.capture import MAP_CHANGES, OPEN
 from mmaib.layers.feature_modulation import MODES
 from mmaib.testing import REPOSITORY
 from mmaib.testing import classification as cls
@@ -239,7 +239,7 @@ def test_the_page_of_uncertainty(tmp_path):
     ('name', 'choices'),
     [
         ('neck.bottleneck.modulation', MODES),
-        ('attention', MAP_CHANGES),
+        ('attention', (*MAP_CHANGES, OPEN)),
         ('custom_hooks', SHAPES),
         ('kl_on', ('latent', 'map', 'both', None)),
         ('freeze_host', (True, False, 'features')),

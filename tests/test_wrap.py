@@ -2,6 +2,7 @@
 writes for every host."""
 
 import copy
+import json
 import os
 import re
 import subprocess
@@ -346,6 +347,68 @@ def test_a_runner_takes_the_hooks(tmp_path, new_runner):
     assert float(gate.strength) == 1
     factors = runner.message_hub.get_scalar('train/beta_factor').data[0]
     assert factors.tolist() == [0.0, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize('name', ['RetinaNet', 'SegFormer', 'ResNet', 'ViT'])
+def test_a_readout_trains_the_map_alone(name, tmp_path, new_runner):
+    """By its own schedule, whatever the host's; what it logs of the host is
+    the host's own metric to the bit."""
+    average = dict(type='EMAHook', momentum=1e-4)
+    other = dict(type='mmaib.FiniteCheckHook')
+    cfg = write_host(
+        tmp_path,
+        name,
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=300),
+        custom_hooks=[average, other],
+    )
+    plain = matrix.trained(hosts.build(cfg))
+    host, out = str(tmp_path / 'host.py'), tmp_path / 'out.py'
+    lines, _ = wrap(host, out, 'readout', size=SMALL, iterations=4)
+    assert any('load_from must name a checkpoint' in line for line in lines)
+    assert any(line.endswith(': 4 iterations') for line in lines)
+    assert not any('optimizer, checkpoint keys' in line for line in lines)
+    written = Config.fromfile(out)
+    (kept,) = written.custom_hooks
+    assert kept.type == other['type']
+    model = hosts.build(written)
+    state = {k: v.clone() for k, v in plain.state_dict().items()}
+    assert not model.load_state_dict(state, strict=False).unexpected_keys
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    data = hosts.inputs(cfg)
+    runner = new_runner(
+        model,
+        data,
+        steps=4,
+        **{
+            field: written[field]
+            for field in ('train_cfg', 'optim_wrapper', 'param_scheduler',
+                          'log_processor', 'default_hooks')
+        },
+    )  # fmt: skip
+    runner.train()
+    for key, value in model.state_dict().items():
+        if not is_ours(model, key):
+            assert torch.equal(value, before[key]), key
+    (log,) = (
+        path.read_text().splitlines()
+        for path in tmp_path.glob('*/vis_data/scalars.json')
+    )
+    found = {k: v for line in log for k, v in json.loads(line).items()}
+    assert found['info_bits_per_image'] > 0
+    expected = new_runner(plain, data).val()['host/answer']
+    assert found['causal/open/host/answer'] == expected
+    assert found['host/answer'] != expected
+    assert 'causal/shuffle/host/answer' in found
+    assert (tmp_path / 'iter_4.pth').exists()
+
+
+def test_a_readout_has_no_latent(tmp_path):
+    write_host(tmp_path, 'RetinaNet')
+    host, out = str(tmp_path / 'host.py'), tmp_path / 'out.py'
+    with pytest.raises(WrapError, match='--latent: a readout leaves'):
+        wrap(host, out, 'readout', latent=True, size=SMALL)
+    with pytest.raises(WrapError, match='--iterations must be >= 1, got 0'):
+        wrap(host, out, 'readout', size=SMALL, iterations=0)
 
 
 def test_lines_are_short_and_mean_what_they_say():

@@ -5,17 +5,19 @@ segmentation digits painted on photographs."""
 
 import argparse
 import json
-import os
 import shlex
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import steps
+from steps import ROOT, last_checkpoint, look
+
 from mmaib.compat import report
 
-ROOT = Path(__file__).resolve().parents[1]
+# relative to the checkout, with the data sets that it makes
+run = partial(steps.run, cwd=ROOT, env={'MMAIB_DATA': 'data'})
 READOUT = 'readout'  # of the baseline, which is trained first
 VARIANTS = {
     READOUT: '',
@@ -70,31 +72,10 @@ DEMOS = {
 }
 
 
-def run(commands: list[str], *args: object) -> float:
-    """Run one of our tools with its output visible; seconds it took.
-
-    Raises:
-        SystemExit: with the command, if it fails.
-    """
-    words = [sys.executable, *map(str, args)]
-    commands.append(shlex.join(['python', *words[1:]]))
-    print(f'\n== {commands[-1]}', flush=True)
-    begun = time.perf_counter()
-    env = {**os.environ, 'MMAIB_DATA': 'data'}
-    if subprocess.run(words, cwd=ROOT, env=env).returncode:
-        sys.exit(f'demo stopped: this command failed\n  {commands[-1]}')
-    return time.perf_counter() - begun
-
-
 def log_of(work_dir: Path) -> list[dict[str, float]]:
     """The lines of a training's log."""
     path = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1]
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def last_checkpoint(work_dir: Path) -> Path:
-    path = (ROOT / work_dir / 'last_checkpoint').read_text().strip()
-    return work_dir / Path(path).name
 
 
 def last_losses(work_dir: Path) -> dict[str, float]:
@@ -206,26 +187,22 @@ def main() -> None:
             '--cfg-options', *options,
         )  # fmt: skip
         host = log_of(ROOT / out / 'host')[-1]
-        options.append(f'load_from={last_checkpoint(out / "host")}')
+        options.append(f'load_from={last_checkpoint(out / "host", ROOT)}')
         config = configs / demo.readout
     seconds['training'] = run(
         commands, 'tools/train.py', config, '--work-dir', out,
         '--cfg-options', *options,
     )  # fmt: skip
-    checkpoint = last_checkpoint(out)
+    checkpoint = last_checkpoint(out, ROOT)
     seconds['evaluation'] = run(
         commands, 'tools/test.py', config, checkpoint,
         '--work-dir', out / 'evaluation',
     )  # fmt: skip
-    if args.variant != 'baseline':
-        seconds['pictures'] = run(
-            commands, 'tools/analysis_tools/attention.py', config, checkpoint,
-            '--out', out / 'attention', '--max-images', PICTURES,
-        )  # fmt: skip
-    seconds['report'] = run(
-        commands, 'tools/analysis_tools/report.py', out,
-        '--title', f'Demo: {args.variant}',
-    )  # fmt: skip
+    pictures = 0 if args.variant == 'baseline' else PICTURES
+    title = f'Demo: {args.variant}'
+    seconds.update(
+        look(run, commands, config, checkpoint, out, title, pictures)
+    )
     text = summary(
         demo,
         args.variant,

@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.registry import METRICS
 
+from mmaib.hooks.visualization import scores_with_std
 from mmaib.reliability import preflight
 from mmaib.reliability.launch import (
     argument_parser,
@@ -147,7 +148,8 @@ def main() -> None:
         kind = 'mmdet.DumpDetResults' if detector else 'DumpResults'
         dump = METRICS.build(dict(type=kind, out_file_path=args.out))
         runner.test_evaluator.metrics.append(dump)
-    metrics = runner.test()
+    with scores_with_std(runner.visualizer):
+        metrics = runner.test()
     if args.out and args.out_item == 'metrics' and is_main_process():
         mmengine.dump(metrics, args.out)
     leave()

@@ -46,7 +46,8 @@ def causal_drops(
         model: with maps inside.
         dataloader: of the images to evaluate on.
         evaluator: of MMEngine; metrics of maps themselves are left out.
-        changes: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``.
+        changes: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``,
+            ``'open'``.
 
     Returns:
         ``{'mirror/coco/bbox_mAP': ...}``: the metric, not the difference.

@@ -12,7 +12,7 @@ from mmengine.runner.amp import autocast
 from mmaib.checks import one_of
 from mmaib.evaluation import AttentionMetric, causal_drops
 from mmaib.layers import AttentiveBottleneck
-from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.capture import MAP_CHANGES, OPEN
 from mmaib.registry import HOOKS
 
 
@@ -25,13 +25,15 @@ class AttentionEvalHook(Hook):
     a test the host's metrics are taken once more for each of ``causal``, with
     every map mirrored, flattened to its mean or shuffled over positions, and
     logged as ``causal/mirror/coco/bbox_mAP``, ...; each costs an evaluation.
+    With every map open, at 1, an information gate gives the host's own.
 
     A model without maps is evaluated as ever, so that a baseline may carry
     the hook; so is one under test-time augmentation, whose maps do not lie on
     each other.
 
     Args:
-        causal: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``.
+        causal: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``,
+            ``'open'``.
         metric: fields of the :class:`AttentionMetric`. One that stands in
             the evaluator already is taken as it is.
 
@@ -44,7 +46,9 @@ class AttentionEvalHook(Hook):
     def __init__(
         self, causal: Sequence[str] = (), metric: dict | None = None
     ) -> None:
-        self.causal = [one_of('causal', c, MAP_CHANGES) for c in causal]
+        self.causal = [
+            one_of('causal', c, (*MAP_CHANGES, OPEN)) for c in causal
+        ]
         self.metric = metric or {}
         self._watching = ExitStack()
 

@@ -24,17 +24,20 @@ class AttentionVisHook(Hook):
     """Draw attention maps during validation and testing.
 
     Every ``interval`` iterations the first image of the batch goes, beside
-    its maps and its predictions, to the Visualizer's back ends (files,
-    TensorBoard, W&B) as ``attention_NAME``, with the outline of a map that is
-    a rectangle. Nothing is drawn of test-time augmentation.
+    its maps with the outlines of those that are rectangles, its predictions
+    and, where they have them, maps of their uncertainty, to the Visualizer's
+    back ends (files, TensorBoard, W&B) as ``attention_NAME``. Nothing is
+    drawn of test-time augmentation.
 
     Args:
         interval: iterations between two pictures.
         score_thr: detections below are not drawn.
         backend_args: how to read images, see MMEngine.
+        draws: single draws of the map to show, with its deviation; 0 for
+            none. Maps without a std, such as rectangles, have none.
 
     Raises:
-        ValueError: if ``interval`` is below 1.
+        ValueError: if ``interval`` is below 1 or ``draws`` below 0.
     """
 
     def __init__(
@@ -42,10 +45,12 @@ class AttentionVisHook(Hook):
         interval: int = 50,
         score_thr: float = 0.3,
         backend_args: dict | None = None,
+        draws: int = 0,
     ) -> None:
         self.interval = at_least('interval', interval, 1)
         self.score_thr = score_thr
         self.backend_args = backend_args
+        self.draws = at_least('draws', draws, 0)
         self._capture: ExitStack | None = None
         self._maps: list[CapturedMap] = []
 
@@ -63,7 +68,9 @@ class AttentionVisHook(Hook):
         due = due and not isinstance(model, BaseTTAModel)
         if due and is_main_process():
             self._capture = ExitStack()
-            self._maps = self._capture.enter_context(capture_attention(model))
+            self._maps = self._capture.enter_context(
+                capture_attention(model, with_std=self.draws > 0)
+            )
 
     def _after_iter(
         self,
@@ -77,15 +84,16 @@ class AttentionVisHook(Hook):
             return
         self._capture.close()
         self._capture = None
-        if not self._maps or not outputs:
-            return
         from mmaib.evaluation.map_geometry import whole_maps
         from mmaib.hooks.visualization import (
             classifier_input,
             is_classified,
             picture,
+            uncertainty_maps,
         )
 
+        if not outputs or not (self._maps or uncertainty_maps(outputs[0])):
+            return
         sample, model = outputs[0], _bare(runner)
         maps = whole_maps(model, self._maps, sample.metainfo)
         # arrays have a number in their data set, but no file
@@ -100,7 +108,12 @@ class AttentionVisHook(Hook):
             image = mmcv.imfrombytes(content, channel_order='rgb')
         visualizer = Visualizer.get_current_instance()
         drawn = picture(
-            visualizer, maps, image, sample, score_thr=self.score_thr
+            visualizer,
+            maps,
+            image,
+            sample,
+            score_thr=self.score_thr,
+            draws=0 if any(m.std is None for m in maps) else self.draws,
         )
         name = osp.splitext(osp.basename(path))[0]
         # Not runner.iter: where nothing was trained it builds the training's

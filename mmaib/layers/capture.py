@@ -149,6 +149,7 @@ MAP_CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     'flatten': flattened,
     'shuffle': shuffled,
 }
+OPEN = 'open'  # every score 1, so that an information gate is the host
 
 
 @contextmanager
@@ -159,7 +160,9 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     Args:
         model: with :class:`AttentiveBottleneck` inside.
         change: ``'mirror'``, ``'flatten'`` or ``'shuffle'``; mean and std
-            change alike, in front of draws and quantiser.
+            change alike, in front of draws and quantiser. Or ``'open'``:
+            every score is 1 and its std 0, so that an
+            :class:`InformationGate` passes what the host gives, to the bit.
 
     Example:
         >>> bottleneck = AttentiveBottleneck(in_channels=8).eval()
@@ -170,10 +173,13 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     Raises:
         ValueError: if the model has no map.
     """
-    alter = MAP_CHANGES[change]
+    alter = {**MAP_CHANGES, OPEN: torch.ones_like}[change]
 
     def on_attention(_: nn.Module, __: tuple, out: tuple) -> tuple:
-        return tuple(None if x is None else alter(x) for x in out)
+        mean, std = (None if x is None else alter(x) for x in out)
+        if change == OPEN and std is not None:
+            std = torch.zeros_like(std)
+        return mean, std
 
     found = [m for m in model.modules() if isinstance(m, AttentiveBottleneck)]
     if not found:

@@ -26,8 +26,8 @@ from .look import (
     load,
     look,
 )
-from .plan import ATTENTIONS, PLACES, plan
-from .write import hooks, written
+from .plan import ATTENTIONS, PLACES, READOUT, plan
+from .write import hooks, schedule, written
 
 __all__ = ['WrapError', 'is_ours', 'main', 'wrap']
 
@@ -42,6 +42,7 @@ def wrap(
     check: str | None = None,
     size: tuple[int, int] | None = None,
     command: str = 'python -m mmaib wrap',
+    iterations: int = 200,
 ) -> tuple[list[str], bool]:
     """Write a config with attention over a host's.
 
@@ -54,6 +55,7 @@ def wrap(
         size: height and width of the image that the model is shown; None
             for what the config says, or as large as is common.
         command: that the file's first line names.
+        iterations: how long a readout trains.
 
     Returns:
         what to print, and whether the checkpoint, if any, is the host's.
@@ -79,12 +81,17 @@ def wrap(
     check_host(cfg, plain)
     size = size or image_size(cfg)
     planned = plan(cfg, look(plain, size), attention, where, latent, at)
-    default_hooks, said = hooks(cfg, attention)
+    if iterations < 1:
+        raise WrapError(f'--iterations must be >= 1, got {iterations}')
+    default_hooks, said = hooks(cfg, attention, iterations)
+    fields = schedule(cfg, iterations) if attention == READOUT else {}
     base = host
     if '::' not in host:
         base = os.path.relpath(host, out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(written(cfg, base, command, planned.model, default_hooks))
+    out.write_text(
+        written(cfg, base, command, planned.model, default_hooks, fields)
+    )
     try:
         model = build(load(str(out)))
         costs = [cost(m, size) for m in (plain, model)]
@@ -95,9 +102,12 @@ def wrap(
         lines += [said] if said else []
         heads = [k for k in cfg.model if k.endswith('head')]
         left = [k for k in ('backbone', *heads) if k not in planned.model]
+        if fields:
+            lines.append(f'{", ".join(fields)}: {iterations} iterations')
+        rest = '' if fields else 'schedule, optimizer, '
         lines.append(
-            f"left alone: the host's {', '.join(left)}, data, schedule, "
-            'optimizer, checkpoint keys'
+            f"left alone: the host's {', '.join(left)}, data, {rest}"
+            'checkpoint keys'
         )
         (before, macs), (after, more) = costs
         lines.append(
@@ -138,6 +148,12 @@ def main(argv: list[str]) -> int:
         metavar=('HEIGHT', 'WIDTH'),
         help='of the image that the model is shown, to see what it gives',
     )
+    parser.add_argument(
+        '--iterations',
+        type=int,
+        default=200,
+        help='of --attention readout; default: %(default)s',
+    )
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level=logging.WARNING)
     command = ' '.join(['python -m mmaib wrap', *argv])
@@ -152,6 +168,7 @@ def main(argv: list[str]) -> int:
             args.check,
             args.size and tuple(args.size),
             command,
+            args.iterations,
         )
     except WrapError as error:
         print(f'wrap: {error}', file=sys.stderr)

@@ -15,7 +15,9 @@ from mmaib.layers.with_latent import predictors
 
 from .look import Seen, WrapError, are_maps, described
 
-ATTENTIONS = ('gate', 'aib', 'aib-qt')
+READOUT = 'readout'  # a gate, and the host frozen
+GATES = ('gate', READOUT)
+ATTENTIONS = (*GATES, 'aib', 'aib-qt')
 PLACES = ('before', 'after')
 # the host's classes that we have one of our own for
 MODELS_OF_OURS = {
@@ -60,13 +62,17 @@ class Plan:
     did: list[str] = field(default_factory=list)
 
 
-def bottleneck(attention: str, latent: bool) -> dict[str, Any]:
+def bottleneck(
+    attention: str, latent: bool, scope: str | None = None
+) -> dict[str, Any]:
     """The bottleneck of a kind of attention, as our sample configs have it
     or, without a gate, starting as the host."""
-    if attention == 'gate':
+    if attention in GATES:
+        readout = attention == READOUT
+        beta = 0.3 if readout and scope == 'mmseg' else 0.02
         return dict(
-            attention=dict(mean_bias=1.0),
-            modulation=dict(type='mmaib.InformationGate', beta=0.02),
+            attention=dict(mean_bias=2.0 if readout else 1.0),
+            modulation=dict(type='mmaib.InformationGate', beta=beta),
         )
     fields: dict[str, Any] = dict(
         attention=dict(logit_norm=True), modulation=dict(init='identity')
@@ -91,7 +97,8 @@ def plan(
     Args:
         cfg: the host's config.
         seen: of :func:`look`.
-        attention: ``'gate'``, ``'aib'`` or ``'aib-qt'``.
+        attention: ``'gate'``, ``'readout'`` (a gate over the frozen host),
+            ``'aib'`` or ``'aib-qt'``.
         where: ``'before'`` or ``'after'`` the host's neck; None for after a
             detector's and before any other.
         latent: whether the head's last feature becomes stochastic.
@@ -101,6 +108,11 @@ def plan(
     Raises:
         WrapError: if no place, or no latent, can be told.
     """
+    if latent and attention == READOUT:
+        raise WrapError(
+            '--latent: a readout leaves the host as it is, heads included, '
+            'so no latent could learn. Leave it out, or take --attention gate'
+        )
     host = cfg.model
     base = _last(host.type)
     made: dict[str, Any] = {}
@@ -110,10 +122,16 @@ def plan(
         made['base'] = host.type
     if ours == 'mmaib.AIBEncoderDecoder':
         made['kl_on'] = (
-            'latent' if latent else None if attention == 'gate' else 'map'
+            'latent' if latent else None if attention in GATES else 'map'
         )
     did = [f'model.type: {host.type} collects the losses of its layers']
-    fields = bottleneck(attention, latent)
+    if attention == READOUT:
+        made['freeze_host'] = True
+        did.append(
+            'model.freeze_host: the map alone learns; load_from must name a '
+            "checkpoint of the host's"
+        )
+    fields = bottleneck(attention, latent, cfg.get('default_scope'))
     place = None if at else _place(cfg, seen, where)
     if place:
         made['neck'] = _neck(host, seen, place, fields)

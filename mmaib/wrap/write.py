@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from .plan import GATES, READOUT
 
-def hooks(cfg: Any, attention: str) -> tuple[dict[str, Any], str | None]:
+CAUSAL = ['mirror', 'flatten', 'shuffle']
+
+
+def hooks(
+    cfg: Any, attention: str, iterations: int = 0
+) -> tuple[dict[str, Any], str | None]:
     """Entries of ``default_hooks``, and what to say of them. Not of
-    ``custom_hooks``, a list that would replace the host's own."""
+    ``custom_hooks``, a list that would replace the host's own.
+
+    Args:
+        cfg: the host's config.
+        attention: see :func:`plan`.
+        iterations: of a readout.
+    """
     made: dict[str, Any] = {}
     said = None
-    if attention == 'gate':
+    if attention in GATES:
         train = cfg.get('train_cfg') or {}
-        epochs, iterations = train.get('max_epochs'), train.get('max_iters')
+        if attention == READOUT:
+            train = dict(max_iters=iterations)
+        epochs, steps = train.get('max_epochs'), train.get('max_iters')
         warmup: dict[str, Any] = dict(type='mmaib.BetaWarmupHook')
-        if iterations:
-            warmup['end'] = max(1, iterations // 2)
+        if steps:
+            warmup['end'] = max(1, steps // 2)
         elif epochs and epochs > 3:
             warmup.update(end=epochs // 2, by_epoch=True)
         else:
@@ -27,15 +41,86 @@ def hooks(cfg: Any, attention: str) -> tuple[dict[str, Any], str | None]:
         made['gate'] = warmup
         made['attention'] = dict(
             type='mmaib.AttentionEvalHook',
-            causal=['mirror', 'flatten', 'shuffle'],
+            causal=['open', *CAUSAL] if attention == READOUT else CAUSAL,
         )
+    if attention == READOUT:
+        made['logger'] = dict(
+            type='LoggerHook',
+            interval=min(10, iterations),
+            log_metric_by_epoch=False,
+        )
+        made['checkpoint'] = dict(
+            type='mmaib.SafeCheckpointHook', by_epoch=False,
+            interval=iterations,
+        )  # fmt: skip
     return made, said
 
 
+def schedule(cfg: Any, iterations: int) -> dict[str, Any]:
+    """Fields by which a readout trains, whatever the host trained by: AdamW,
+    a short warm-up, a cosine to zero, one evaluation at the end."""
+    warmup = max(1, iterations // 4)
+    rate = 0.01 if cfg.get('default_scope') == 'mmdet' else 0.001
+    fields: dict[str, Any] = dict(
+        optim_wrapper=dict(
+            **_instead(cfg, 'optim_wrapper'),
+            type='OptimWrapper',
+            optimizer=dict(type='AdamW', lr=rate, weight_decay=0.05),
+            clip_grad=dict(max_norm=10.0),
+        ),
+        param_scheduler=[
+            dict(
+                type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup
+            ),
+            dict(
+                type='CosineAnnealingLR',
+                T_max=iterations,
+                end=iterations,
+                by_epoch=False,
+            ),
+        ],
+        train_cfg=dict(
+            **_instead(cfg, 'train_cfg'),
+            type='IterBasedTrainLoop',
+            max_iters=iterations,
+            val_interval=iterations,
+        ),
+        log_processor=dict(by_epoch=False),
+    )
+    kept = [
+        hook
+        for hook in cfg.get('custom_hooks') or []
+        if not hook['type'].endswith('EMAHook')
+    ]
+    # an average over so few steps would still be what the map started from
+    if len(kept) < len(cfg.get('custom_hooks') or []):
+        fields['custom_hooks'] = [hook.to_dict() for hook in kept]
+    return fields
+
+
+def _instead(cfg: Any, field: str) -> dict[str, Any]:
+    """Replaces what the host has there. MMEngine leaves it in where the host
+    has nothing, and the class would be given it."""
+    return dict(_delete_=True) if cfg.get(field) else {}
+
+
 def written(
-    cfg: Any, base: str, command: str, model: dict, default_hooks: dict
+    cfg: Any,
+    base: str,
+    command: str,
+    model: dict,
+    default_hooks: dict,
+    fields: dict | None = None,
 ) -> str:
-    """The text of the config."""
+    """The text of the config.
+
+    Args:
+        cfg: the host's.
+        base: what it is over.
+        command: that the first line names.
+        model, default_hooks: fields of them.
+        fields: more, such as those of :func:`schedule`.
+    """
     imports = list((cfg.get('custom_imports') or {}).get('imports') or [])
     imports += [] if 'mmaib' in imports else ['mmaib']
     randomness: dict[str, Any]
@@ -48,6 +133,7 @@ def written(
     ]
     if default_hooks:
         parts.append(f'default_hooks = {formatted(default_hooks)}')
+    parts += [f'{k} = {formatted(v)}' for k, v in (fields or {}).items()]
     randomness = dict(diff_rank_seed=True)
     if not cfg.get('randomness'):
         randomness = dict(seed=None, **randomness)

@@ -215,6 +215,22 @@ def test_changed_maps_keep_their_scores(change):
         assert not torch.equal(changed, x)
 
 
+@BOTH
+def test_an_open_map_is_the_host_to_the_bit(name):
+    """Draws too, as its std is 0."""
+    model = neck(name, modulation=GATE)
+    for own in model.bottleneck.modulation.statistics:
+        own.mean.normal_()
+    x = features()
+    out = model(x)
+    with changed_maps(model, 'open'), Draws(attention=2, seed=0).open():
+        opened = model(x)
+    given = x if model.neck is None else model.neck(x)
+    for level, shut, host in zip(opened, out, given):
+        assert torch.equal(level, torch.cat([host, host]))
+        assert not torch.allclose(shut, host, atol=1e-3)
+
+
 def test_draws_come_of_the_changed_mean_and_std():
     model = AttentiveBottleneck(4).eval()
     nn.init.normal_(model.attention.mean_conv.weight)

@@ -11,6 +11,7 @@ from mmaib.testing import REPOSITORY
 
 @pytest.mark.parametrize('variant', ['readout', 'aib-qt', 'baseline'])
 def test_the_demo_ends_with_a_report(tmp_path, monkeypatch, capsys, variant):
+    monkeypatch.syspath_prepend(str(REPOSITORY / 'tools'))
     path = REPOSITORY / 'tools' / 'demo.py'
     spec = importlib.util.spec_from_file_location('demo', path)
     demo = importlib.util.module_from_spec(spec)

@@ -8,7 +8,9 @@ import cv2
 import mmcv
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS
+from mmengine.runner import Runner
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv')
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
@@ -96,3 +98,14 @@ def of_test_set(cfg: Config) -> tuple[int, Iterator[tuple[str, Any]]]:
             yield path or f'sample_{number:05d}', data
 
     return len(dataset), read()
+
+
+def evaluation(cfg: Config, mode: str = 'test') -> tuple[Any, Evaluator]:
+    """The dataloader of the config's ``'val'`` or ``'test'``, in this
+    process alone, and its evaluator."""
+    loader = cfg[f'{mode}_dataloader']
+    loader.update(num_workers=0, persistent_workers=False)
+    dataloader = Runner.build_dataloader(loader)
+    evaluator = Evaluator(cfg[f'{mode}_evaluator'])
+    evaluator.dataset_meta = dataloader.dataset.metainfo
+    return dataloader, evaluator

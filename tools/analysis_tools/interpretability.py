@@ -29,8 +29,6 @@ import mmcv
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner
 from torch import Tensor
 
 from mmaib import compat
@@ -50,7 +48,7 @@ from mmaib.reliability.launch import device_argument
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.attention import load
-from analysis_tools.image_sources import images, of_test_set
+from analysis_tools.image_sources import evaluation, images, of_test_set
 from study import CHANGES, METRICS, markdown
 
 PATCH_SIDE = 32
@@ -138,10 +136,7 @@ def lost_metric(
     without a map."""
     if not any(isinstance(m, AttentiveBottleneck) for m in model.modules()):
         return None, {}
-    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
-    dataloader = Runner.build_dataloader(cfg.test_dataloader)
-    evaluator = Evaluator(cfg.test_evaluator)
-    evaluator.dataset_meta = dataloader.dataset.metainfo
+    dataloader, evaluator = evaluation(cfg)
     found = evaluate(model, dataloader, evaluator)
     name = next((m for m in METRICS if m in found), None)
     if name is None:

@@ -11,7 +11,8 @@ the training, and a gallery of the images that
     python tools/analysis_tools/attention.py CONFIG CHECKPOINT \\
         --out WORK_DIR/attention
 
-drew, worst first. An `interpretability.json` in a folder is shown too.
+drew, worst first. An `interpretability.json` in a folder is shown too, and the
+pictures that a calibration metric drew into a run's folder (its `out_dir`).
 """
 
 import argparse
@@ -28,11 +29,13 @@ from jinja2 import Environment, FileSystemLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.charts import Line, chart, short
-from analysis_tools.gallery import SCORES, failures, pictures
+from analysis_tools.gallery import SCORES, data_uri, failures, pictures
 from analysis_tools.runs import Group, Run, differences, find_runs, grouped
 from study import CHANGES, METRICS, MONITORS, OF_MAPS, cell
 
 SHOWN = (*MONITORS, 'beta_factor')
+CALIBRATION = 'calibration/'
+DIAGRAMS = ('reliability.png', 'risk_coverage.png')
 OF_DATA = ('attention/area', 'attention/auc_centre')
 
 
@@ -128,6 +131,48 @@ def attention_table(groups: Sequence[Group]) -> Table | None:
         ]
     )
     return Table(head, rows)
+
+
+def calibration_table(groups: Sequence[Group]) -> Table | None:
+    """How well the models know what they know; None if no run was asked."""
+    names = dict.fromkeys(
+        name
+        for group in groups
+        for run in group.runs
+        for name in run.metrics
+        if name.startswith(CALIBRATION)
+    )
+    if not names:
+        return None
+    rows = [
+        [
+            group.label,
+            seeds(group),
+            *(
+                cell(values) if (values := group.values(name)) else '-'
+                for name in names
+            ),
+        ]
+        for group in groups
+    ]
+    head = [name.removeprefix(CALIBRATION) for name in names]
+    return Table(['config', 'seeds', *head], rows)
+
+
+def diagrams(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """What the calibration metrics drew into the runs' folders: where from,
+    and the picture as a data URI."""
+    return [
+        (
+            f'{group.label}, seed {run.seed}: {path.relative_to(run.path)}',
+            data_uri(path, 700),
+        )
+        for group in groups
+        for run in group.runs
+        if run.path.is_dir()
+        for name in DIAGRAMS
+        for path in sorted(run.path.rglob(name))
+    ]
 
 
 def all_metrics(groups: Sequence[Group]) -> Table:
@@ -250,6 +295,8 @@ def render(
         metrics=metric_table(groups),
         attention=attention_table(groups),
         everything=all_metrics(groups),
+        calibration=calibration_table(groups),
+        diagrams=diagrams(groups),
         interpretability=interpretability(folders),
         differences=Table(
             ['field', *configs], [[name, *texts] for name, texts in fields]

@@ -1,0 +1,209 @@
+"""A trained model explained by one command, of hosts that nothing was trained
+of."""
+
+import json
+import re
+import sys
+
+import pytest
+import torch
+from test_interpretability_tool import PLAIN, work_dir
+
+from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.testing import CONFIGS, REPOSITORY, hosts, matrix
+
+TOOLS = REPOSITORY / 'tools'
+sys.path.insert(0, str(TOOLS))
+from analysis_tools import grad_cam  # noqa: E402
+
+EXPLAIN = TOOLS / 'analysis_tools' / 'explain.py'
+FEW = 'val_dataloader.dataset.indices=3'
+INSTALLED = grad_cam.find_spec('pytorch_grad_cam') is not None
+
+
+def rows(text):
+    lines = [line for line in text.splitlines() if line.startswith('|')]
+    table = [[c.strip() for c in line.strip('|').split('|')] for line in lines]
+    return {row[0]: dict(zip(table[0], row)) for row in table[2:]}
+
+
+def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
+    run, data, tmp_path
+):
+    checkpoint = work_dir(tmp_path / 'host', PLAIN) / 'iter_1.pth'
+    out = tmp_path / 'out'
+
+    def explain(*more, check=True):
+        return run(
+            EXPLAIN, PLAIN, checkpoint, '--out', out, '--iterations', 3,
+            '--pictures', 1, *more,
+            '--cfg-options', FEW, 'train_dataloader.batch_size=2',
+            check=check,
+        )  # fmt: skip
+
+    said = explain('--no-grad-cam')
+    assert 'start' in said
+    text = (out / 'explain.md').read_text()
+    (log,) = out.glob('*/vis_data/scalars.json')
+    found = {}
+    for line in log.read_text().splitlines():
+        found.update(json.loads(line))
+    table = rows(text)
+    host, readout = table['none: the host, gate open'], table['the readout']
+    assert host['mIoU'] == f'{found["causal/open/mIoU"]:.4f}'
+    assert host['share open'] == '1.000'
+    assert readout['mIoU'] == f'{found["mIoU"]:.4f}'
+    lost = found['mIoU'] - found['causal/mirror/mIoU']
+    assert readout['lost by mirror'] == f'{lost:.4f}'
+    assert readout['share open'] == f'{found["gate_open"]:.3f}'
+    assert (
+        readout['bits an image'] == f'{found["attention/bits_per_image"]:.0f}'
+    )
+    assert table['Grad-CAM']['mIoU'] == 'not run'
+    assert 'Grad-CAM: not run, --no-grad-cam.' in text
+    page = (out / 'report.html').read_text()
+    assert page.count('<figure ') == 1
+    # the host as it was loaded
+    trained = torch.load(out / 'iter_3.pth', weights_only=False)['state_dict']
+    for key, value in torch.load(checkpoint)['state_dict'].items():
+        assert torch.equal(trained[key], value), key
+    again = explain()
+    assert 'start' not in again
+    assert 'attention.py' not in again
+    text = (out / 'explain.md').read_text()
+    missing = 'Grad-CAM: not run, pip install grad-cam' in text
+    share = rows(text)['Grad-CAM']['share open']
+    assert share == ('' if missing else 'as the readout')
+    refused = explain('--iterations', 4, check=False)
+    assert refused.returncode
+    assert 'with another --iterations' in refused
+
+
+@pytest.mark.parametrize(
+    ('config', 'checkpoint', 'options', 'message'),
+    [
+        (PLAIN, 'nowhere.pth', [], 'checkpoint: no file nowhere.pth'),
+        (PLAIN, 'text.pth', [], "checkpoint: 'text.pth' is not a whole"),
+        (
+            CONFIGS / 'sample' / f'gate_{PLAIN.name}',
+            'whole.pth',
+            [],
+            'ours already: it has model',
+        ),
+        (
+            PLAIN,
+            'whole.pth',
+            ['train_dataloader=None'],
+            'train_dataloader is None in .*the map learns from',
+        ),
+        (
+            PLAIN,
+            'whole.pth',
+            ['train_dataloader.dataset.data_root=elsewhere'],
+            'train_dataloader.dataset.data_root',
+        ),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_trained(
+    monkeypatch, capsys, tmp_path, data, config, checkpoint, options, message
+):
+    from analysis_tools import explain
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('MMAIB_DATA', str(data))
+    (tmp_path / 'text.pth').write_text('no checkpoint')
+    torch.save(dict(state_dict={}), tmp_path / 'whole.pth')
+    argv = ['explain.py', str(config), checkpoint, '--out', 'out']
+    if options:
+        argv += ['--cfg-options', *options]
+    monkeypatch.setattr(sys, 'argv', argv)
+    with pytest.raises(SystemExit) as ended:
+        explain.main()
+    assert re.search(message, f'{ended.value} {capsys.readouterr().err}')
+    assert not list(tmp_path.rglob('out/*.py'))
+    assert not (tmp_path / 'out' / 'stdout.log').exists()
+
+
+def test_scores_go_where_another_map_is_highest():
+    own = torch.tensor([0.1, 0.9, 0.4, 0.2]).view(1, 1, 2, 2)
+    places = torch.tensor([3.0, -1.0, 7.0, 5.0]).view(1, 1, 2, 2)
+    moved = grad_cam.with_scores_of(own, places)
+    assert moved.flatten().tolist() == pytest.approx([0.2, 0.1, 0.9, 0.4])
+    ties = torch.tensor([0.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
+    moved = grad_cam.with_scores_of(own, ties).flatten().tolist()
+    low = (0.1 + 0.2 + 0.4) / 3
+    assert moved == pytest.approx([low, low, 0.9, low])
+
+
+def readout(tmp_path, name):
+    cfg = hosts.config(name)
+    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    model = matrix.wrapped(tmp_path, 'readout').eval()
+    for bottleneck in model.modules():
+        if isinstance(bottleneck, AttentiveBottleneck):
+            conv = bottleneck.attention.mean_conv
+            torch.nn.init.normal_(conv.weight, std=0.3)
+            return cfg, matrix.trained(model), bottleneck
+
+
+def by_hand(model, data, modulated, level):
+    """Grad-CAM of one level, by autograd alone: the gate open, the weights of
+    channels the mean gradient of what is explained."""
+    given = model.data_preprocessor(data, False)
+    seen = []
+
+    def take(gate, args, _):
+        seen.append(args[0].detach().requires_grad_())
+        return seen[-1]
+
+    with torch.enable_grad():
+        handle = modulated.register_forward_hook(take)
+        samples = model(**given, mode='predict')
+        handle.remove()
+        score = sum(grad_cam.confidence(s) for s in samples)
+        (gradient,) = torch.autograd.grad(
+            score, seen[level], allow_unused=True, materialize_grads=True
+        )
+    weights = gradient.mean((2, 3), keepdim=True)
+    cam = (weights * seen[level]).sum(1, keepdim=True).clamp(min=0)
+    cam = cam.detach() - cam.detach().amin((1, 2, 3), keepdim=True)
+    high = cam.amax((1, 2, 3), keepdim=True)
+    return cam / (1e-7 + high), given['inputs'].shape[2:]
+
+
+@pytest.mark.skipif(not INSTALLED, reason='pip install grad-cam')
+@pytest.mark.parametrize('name', ['Faster R-CNN', 'UPerNet BEiT', 'ResNet'])
+def test_grad_cam_is_that_of_autograd_and_opens_the_gate(name, tmp_path):
+    cfg, model, bottleneck = readout(tmp_path, name)
+    data = hosts.inputs(cfg)
+    gate = bottleneck.modulation
+    with capture_attention(model) as own:
+        model.test_step(data)
+    levels = range(len(gate.statistics))
+    expected_of = [by_hand(model, data, gate, level) for level in levels]
+    applied = grad_cam.GradCAMInGate(model, 1)
+    with capture_attention(model) as maps:
+        applied.test_step(data)
+    cams = applied._explain(data)
+    for cam, (expected, size) in zip(cams, expected_of):
+        small = torch.nn.functional.interpolate(
+            expected, tuple(size), mode='bilinear', align_corners=False
+        )
+        assert cam.shape == small.shape
+        assert (cam - small).abs().max() < 0.05  # OpenCV's way to resize
+    # what the gate took has the scores of its own map in other places, and
+    # no pass but the answer's was watched
+    assert len(maps) == len(own)
+    for mine, theirs in zip(maps, own):
+        torch.testing.assert_close(
+            mine.mean.mean((1, 2, 3)), theirs.mean.mean((1, 2, 3))
+        )
+    assert any(not torch.equal(a.mean, b.mean) for a, b in zip(maps, own))
+
+
+@pytest.mark.skipif(not INSTALLED, reason='pip install grad-cam')
+def test_a_host_that_cuts_the_gradient_off_is_named(tmp_path):
+    cfg, model, _ = readout(tmp_path, 'RetinaNet')
+    applied = grad_cam.GradCAMInGate(model, 1)
+    with pytest.raises(grad_cam.NoGradientError, match='cuts its predictions'):
+        applied.test_step(hosts.inputs(cfg))
