@@ -14,7 +14,7 @@ import mmaib.layers
 
 PACKAGES = (mmaib.evaluation, mmaib.functional, mmaib.layers)
 MODULES = [
-    'mmaib.aux_losses',
+    'mmaib.aux_losses.reports',
     'mmaib.draws',
     'mmaib.uncertainty',
     *(

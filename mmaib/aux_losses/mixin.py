@@ -1,16 +1,7 @@
-"""The one road by which a layer's loss reaches its host's loss dict.
-
-A layer deep inside a neck or a head calls :func:`report_loss`; the model at
-the top opens :func:`collect` around the host's ``loss()`` and adds what was
-reported. Nothing is kept on modules, so copies of a model, repeated steps
-and interrupted ones never meet a stale graph.
-"""
+"""A host's model that hears its layers, and says how much they draw."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -20,184 +11,23 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import deprecated
-from .any_draws import DenseDetectorDraws, SegmentorDraws, road, why_not
-from .checks import one_of
-from .draws import Draws
-from .equivariance import Equivariance, untouched_statistics
-from .functional import warp_images
-from .mixed import mixed
+from mmaib import deprecated
+from mmaib.any_draws import (
+    DenseDetectorDraws,
+    SegmentorDraws,
+    road,
+    why_not,
+)
+from mmaib.checks import one_of
+from mmaib.draws import Draws
+from mmaib.equivariance import Equivariance, untouched_statistics
+from mmaib.functional import warp_images
+from mmaib.mixed import mixed
+
+from .reports import Reporter, collect, report_loss
 
 # how low, and how long, before a map is called flat
 FLAT_CONTRAST, FLAT_STEPS = 0.01, 100
-
-_active: list[AuxLosses] = []
-
-
-class AuxLosses:
-    """Losses and monitors reported within one :func:`collect`.
-
-    Attributes:
-        rectangles: parameters ``(N, K, 5)`` of each map that has a shape,
-            and the size of its grid, level by level.
-    """
-
-    def __init__(self) -> None:
-        self._reports: dict[str, list[tuple[Tensor, float]]] = defaultdict(
-            list
-        )
-        self.rectangles: list[tuple[Tensor, tuple[int, int]]] = []
-        self.with_gradient = torch.is_grad_enabled()
-
-    def add(self, name: str, value: Tensor, weight: float) -> None:
-        self._reports[name].append((value, weight))
-
-    def mean(self) -> dict[str, Tensor]:
-        """The weighted mean of the reports of each name, as a loss dict."""
-        return {
-            name: _weighted_mean(reports)
-            for name, reports in self._reports.items()
-        }
-
-
-def _weighted_mean(reports: Sequence[tuple[Tensor, float]]) -> Tensor:
-    total = sum(weight for _, weight in reports)
-    shares = [value * (weight / total) for value, weight in reports]
-    return torch.stack(shares).sum()
-
-
-@contextmanager
-def collect() -> Iterator[AuxLosses]:
-    """Gather what layers report inside the ``with``.
-
-    Example:
-        >>> with collect() as aux:  # around a forward of layers that report
-        ...     report_loss('loss_kl', torch.tensor(0.25))
-        ...     report_loss('loss_kl', torch.tensor(0.75))
-        >>> aux.mean()
-        {'loss_kl': tensor(0.5000)}
-    """
-    losses = AuxLosses()
-    _active.append(losses)
-    try:
-        yield losses
-    finally:
-        _active.remove(losses)
-
-
-class Reporter:
-    """Base of the layers that report losses. What must hear them, warm them
-    up or refuse a model that does not collect them asks for this type, so a
-    subclass of anyone's counts.
-
-    Attributes:
-        beta: weight of the layer's KL, if it has one.
-        max_maps: how many maps it can draw for an image, None without limit.
-    """
-
-    beta: float = 0.0
-    max_maps: int | None = None
-
-
-def collecting(training: bool) -> bool:
-    """Whether a layer shall report: a :func:`collect` is open, and this is
-    no teacher's forward, without gradient, within a student's step.
-
-    Args:
-        training: whether the layer is in training.
-
-    Raises:
-        RuntimeError: if a layer in training was robbed of its gradient.
-    """
-    if not _active:
-        return False
-    if _active[-1].with_gradient and not torch.is_grad_enabled():
-        if training:
-            raise RuntimeError(
-                'a layer that reports losses runs without gradient inside a '
-                'step that has one, so its losses would teach nothing: '
-                'activation checkpointing must not wrap it. Wrap the '
-                'backbone (with_cp=True); for attention inside its blocks '
-                'leave with_cp out, or attend behind a stage of them '
-                "(type='mmaib.AttendedBackbone', at='layer4')"
-            )
-        return False
-    return True
-
-
-def report_loss(name: str, value: Tensor, weight: float = 1.0) -> None:
-    """Add a loss to the host's; a no-op outside :func:`collect`.
-
-    Reports of one name within a step are averaged (FPN levels, crops).
-
-    Args:
-        name: key in the host's loss dict. It contains ``loss``, as MMEngine
-            sums just those.
-        value: scalar with its graph, times its weight in the loss.
-        weight: in the mean of the reports.
-
-    Raises:
-        ValueError: if ``name`` would not be summed.
-    """
-    if 'loss' not in name:
-        raise ValueError(f"a loss key must contain 'loss', got {name!r}")
-    if _active:
-        _active[-1].add(name, value, weight)
-
-
-def report_scalar(name: str, value: Tensor, weight: float = 1.0) -> None:
-    """Log a monitor beside the losses; a no-op outside :func:`collect`.
-
-    The log shows its mean over all processes, while MMEngine logs the losses
-    of the main process.
-
-    Args:
-        name: key in the log. It must not contain ``loss``, or MMEngine
-            would add it to the total.
-        value: scalar; it is detached.
-        weight: in the mean of the reports.
-
-    Raises:
-        ValueError: if ``name`` would be summed into the loss.
-    """
-    if 'loss' in name:
-        raise ValueError(
-            f"a monitor's key must not contain 'loss', got {name!r}"
-        )
-    if _active:
-        _active[-1].add(name, value.detach().float(), weight)
-
-
-def report_rectangles(params: Tensor, size: tuple[int, int]) -> None:
-    """Tell the model where the maps lie; a no-op outside :func:`collect`.
-
-    Args:
-        params: mean parameters of rectangles ``(N, K, 5)``, with their
-            graph.
-        size: H and W of the map.
-    """
-    if _active:
-        _active[-1].rectangles.append((params, size))
-
-
-def require_collector(plugin: str) -> None:
-    """Refuse a training step whose extra losses nobody would hear.
-
-    Raises:
-        RuntimeError: outside :func:`collect`.
-    """
-    if not _active:
-        raise RuntimeError(
-            f'{plugin} is trained inside a model that does not collect its '
-            'losses, which would vanish silently. Use mmaib.AIBFasterRCNN '
-            'for Faster R-CNN, mmaib.AIBEncoderDecoder for segmentation, '
-            'mmaib.AIBImageClassifier for classification, '
-            "type='mmaib.WithAuxLosses', "
-            "base='YourModel' for any other model, or "
-            '`with mmaib.aux_losses.collect():` around a bare call. (If '
-            'this comes out of backward(): activation checkpointing must '
-            'not wrap a module that reports losses; wrap the backbone.)'
-        )
 
 
 class AuxLossMixin:
