@@ -8,7 +8,13 @@ train_pipeline = [
     dict(type='mmaib.CheckFiles'),
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='Resize', scale=(256, 256), keep_ratio=True),
+    # 26 images: people of other sizes, and seldom the same picture twice
+    dict(
+        type='RandomResize',
+        scale=(256, 256),
+        ratio_range=(0.8, 2.0),
+        keep_ratio=True),
+    dict(type='RandomCrop', crop_size=(256, 256)),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
@@ -22,14 +28,14 @@ test_pipeline = [
                    'scale_factor')),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
         type='RepeatDataset',
-        times=8,
+        times=10,
         dataset=dict(
             type='CocoDataset',
             data_root=data_root,
