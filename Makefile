@@ -5,13 +5,14 @@ VENV := $(shell tools/setup_env.sh --path)
 # Two OpenMP threads beside another busy process are slower than one.
 THREADS := PYTHONPATH='$(CURDIR)' OMP_NUM_THREADS=1
 RUN := $(THREADS) '$(VENV)/bin/python'
-DOCS_ENV := $(VENV)-docs
+# one for each docs.txt, kept between clones as the environment is
+DOCS_ENV := $(VENV)-docs-$(shell sha256sum requirements/docs.txt | cut -c1-12)
 SITE ?= build/docs
 PYTEST := $(RUN) -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env demo demo-baseline demo-seg test test-slow \
-	test-gpu test-openmmlab docs lint venv-path
+	test-gpu test-openmmlab docs docs-env lint venv-path
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,17 +49,18 @@ test-openmmlab:  ## the tests on OpenMMLab's own distributions, in their own env
 	@$(THREADS) "$$(tools/setup_env.sh --openmmlab --path)/bin/python" \
 		-m pytest -n 2 -rs -m 'not slow'
 
-docs: env $(DOCS_ENV)/.complete  ## these pages and the API as a site, in build/docs
+docs: docs-env  ## these pages and the API as a site, in build/docs
 	@PYTHONPATH='$(CURDIR):$(DOCS_ENV)' '$(VENV)/bin/python' -m sphinx \
 		-W --keep-going -q -b html docs '$(SITE)'
 	@echo 'open in a browser: $(abspath $(SITE))/index.html'
 
-# Beside the environment, whose packages the hosts pin, and not inside it.
-$(DOCS_ENV)/.complete: requirements/docs.txt | env
-	@rm -rf '$(DOCS_ENV)'
-	@'$(VENV)/bin/python' -m pip install -q --no-warn-conflicts --disable-pip-version-check \
-		--target '$(DOCS_ENV)' -r requirements/docs.txt
-	@touch '$@'
+# Beside the environment, whose packages the hosts pin, and not inside it. The
+# lock lets two ask at once.
+docs-env: env
+	@exec 9>'$(DOCS_ENV).lock'; flock 9; \
+	[ -e '$(DOCS_ENV)/.complete' ] || { rm -rf '$(DOCS_ENV)'; \
+	'$(VENV)/bin/python' -m pip install -q --no-warn-conflicts --disable-pip-version-check \
+		--target '$(DOCS_ENV)' -r requirements/docs.txt && touch '$(DOCS_ENV)/.complete'; }
 
 lint: env  ## ruff and mypy
 	@'$(VENV)/bin/ruff' check .
