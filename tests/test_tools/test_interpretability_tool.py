@@ -67,6 +67,7 @@ def test_the_table_of_a_segmentor_and_of_its_baseline(
     assert [row[0] for row in tables[0][2:]] == [
         n for n in names for _ in '12'
     ]
+    assert tables[0][2][2:6] == ['no map'] * 4
     by_name = {row[0]: row for row in tables[1][2:]}
     assert by_name[PLAIN.stem][7] == 'no map'
     uniform, gate = by_name['a uniform map'], by_name[GATE.stem]

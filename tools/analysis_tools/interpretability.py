@@ -194,7 +194,11 @@ def table8(summaries: Mapping[str, Summaries]) -> list[list[str]]:
         ):
             names = [*(f'{spatial} p={p}' for p in BLOCKS), frequency]
             cells = [
-                cell(found[name][f'score {TAU}']) if name in found else '-'
+                'no map'
+                if 'deviation' not in found['all']
+                else cell(found[name][f'score {TAU}'])
+                if name in found
+                else '-'
                 for name in names
             ]
             rows.append([label, spatial, *cells[:-1], frequency, cells[-1]])
