@@ -1,14 +1,25 @@
 """What the tools that run other tools share."""
 
+import argparse
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from mmengine.config import DictAction
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def options_of(words: Sequence[str]) -> dict[str, Any]:
+    """``--cfg-options`` as a config takes them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--options', nargs='*', action=DictAction)
+    return parser.parse_args(['--options', *words]).options or {}
 
 
 def run(

@@ -55,6 +55,7 @@ from analysis_tools.calibration_table import (
     Records,
     table,
 )
+from steps import options_of
 
 # where the weight of a second stage's KL stands
 FIELDS = {
@@ -248,12 +249,8 @@ def trained_with(args: argparse.Namespace, arm: Arm, seed: int) -> list[str]:
 
 def merged(config: Path, options: Sequence[str]) -> Config:
     """A config with options as the command line has them."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='*', action=DictAction)
     cfg = Config.fromfile(config)
-    if options:
-        parsed = parser.parse_args(['--options', *options]).options
-        cfg.merge_from_dict(parsed)
+    cfg.merge_from_dict(options_of(options))
     return cfg
 
 

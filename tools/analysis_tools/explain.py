@@ -23,9 +23,8 @@ from collections.abc import Mapping
 from functools import partial
 from os.path import relpath
 from pathlib import Path
-from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmaib import compat
@@ -39,7 +38,7 @@ import study
 from analysis_tools import grad_cam
 from analysis_tools.attention import load, metric_of
 from analysis_tools.image_sources import evaluation
-from steps import ROOT, last_checkpoint, look, run
+from steps import ROOT, last_checkpoint, look, options_of, run
 
 OPEN = 'causal/open/'
 NORM = 'attention/auc_norm'
@@ -89,7 +88,7 @@ def check_host(args: argparse.Namespace) -> None:
     """
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     cfg = load_host(args.config)
-    cfg.merge_from_dict(options_of(args))
+    cfg.merge_from_dict(options_of(args.cfg_options))
     for field, why in (
         ('train_dataloader', 'the map learns from the losses on its images'),
         ('val_dataloader', "the host's metric is taken on its images"),
@@ -100,13 +99,6 @@ def check_host(args: argparse.Namespace) -> None:
                 f'{field} is {cfg.get(field)!r} in {args.config}: {why}'
             )
     preflight.check_data(cfg, ('train_dataloader', 'val_dataloader'))
-
-
-def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """``--cfg-options`` as the config takes them."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='*', action=DictAction)
-    return parser.parse_args(['--options', *args.cfg_options]).options or {}
 
 
 def readout_config(args: argparse.Namespace) -> Path:
@@ -153,7 +145,7 @@ def of_grad_cam(
     if kept.exists():
         return json.loads(kept.read_text())
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options_of(args))
+    cfg.merge_from_dict(options_of(args.cfg_options))
     model, _ = load(cfg, str(checkpoint), args.device)
     if reason := grad_cam.why_not(model):
         return reason
@@ -205,9 +197,6 @@ def table(
     else:
         add('Grad-CAM', cam, 'as the readout')
     return rows
-
-
-NORM = 'attention/auc_norm'
 
 
 def summary(
