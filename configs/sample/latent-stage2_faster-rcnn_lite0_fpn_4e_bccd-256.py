@@ -11,7 +11,7 @@ model = dict(
         type='mmaib.AIBRoIHead',
         bbox_head=dict(
             type='mmaib.AIBShared2FCBBoxHead',
-            latent=dict(beta=1.0, std_shift=1.0))))
+            latent=dict(beta=0.01, std_shift=1.0))))
 max_epochs = 4
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [

@@ -15,7 +15,7 @@ model = dict(
         in_channels=64,
         latent_channels=32,
         decoder='relu',
-        latent=dict(beta=1.0, std_shift=1.0)))
+        latent=dict(beta=0.3, std_shift=1.0)))
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.05))
 param_scheduler = dict(

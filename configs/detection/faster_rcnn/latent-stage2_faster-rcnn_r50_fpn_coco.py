@@ -12,7 +12,7 @@ model = dict(
         type='mmaib.AIBRoIHead',
         bbox_head=dict(
             type='mmaib.AIBShared2FCBBoxHead',
-            latent=dict(beta=1.0, std_shift=1.0))))
+            latent=dict(beta=0.01, std_shift=1.0))))
 train_cfg = dict(max_epochs=1)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.05),
