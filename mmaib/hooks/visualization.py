@@ -76,9 +76,10 @@ def draw_predictions(
 @contextmanager
 def scores_with_std(visualizer: Any) -> Iterator[None]:
     """Have mmdet's visualizer write ``83.2 ± 4.1`` behind a class, where
-    detections have a ``score_std``; any other draws as ever."""
+    detections have a ``score_std``; any other draws as ever. Within another
+    such ``with`` it changes nothing."""
     draw = getattr(visualizer, '_draw_instances', None)
-    if draw is None:
+    if draw is None or '_draw_instances' in vars(visualizer):
         yield
         return
 
