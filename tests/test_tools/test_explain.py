@@ -10,6 +10,7 @@ import torch
 from test_interpretability_tool import PLAIN, work_dir
 
 from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.reliability.checkpoint import read_checkpoint
 from mmaib.testing import CONFIGS, REPOSITORY, hosts, matrix
 
 TOOLS = REPOSITORY / 'tools'
@@ -64,7 +65,7 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     page = (out / 'report.html').read_text()
     assert page.count('<figure ') == 1
     # the host as it was loaded
-    trained = torch.load(out / 'iter_3.pth', weights_only=False)['state_dict']
+    trained = read_checkpoint(str(out / 'iter_3.pth'))['state_dict']
     for key, value in torch.load(checkpoint)['state_dict'].items():
         assert torch.equal(trained[key], value), key
     again = explain()

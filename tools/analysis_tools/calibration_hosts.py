@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmaib.evaluation import at_temperature, fitted_temperature
+from mmaib.evaluation.causal import evaluate
 from mmaib.registry import METRICS
 
 OURS = {
@@ -78,7 +79,6 @@ class HostSets:
             found[1]['temperature'] = temperatures[1]
         return found
 
-    @torch.no_grad()
     def _test(
         self,
         model: Any,
@@ -96,9 +96,7 @@ class HostSets:
         ]
         evaluator = Evaluator([*self.hosts, *ours])
         evaluator.dataset_meta = loader.dataset.metainfo
-        for batch in loader:
-            evaluator.process(model.test_step(batch), batch)
-        found = evaluator.evaluate(len(loader.dataset))
+        found = evaluate(model, loader, evaluator)
         # neither AP nor mIoU depends on the temperature
         of_host = {
             name.rpartition('/')[2]: float(value)
@@ -117,8 +115,8 @@ class HostSets:
             for i in range(len(temperatures))
         ]
 
-    def _loader(self, dataset: Any, most: int | None = None) -> Any:
-        if most := most or self.args.max_images:
+    def _loader(self, dataset: Any) -> Any:
+        if most := self.args.max_images:
             count = len(DATASETS.build(dataset))
             dataset = dict(dataset, indices=[*images.evenly(count, most)])
         own = dict(num_workers=0, persistent_workers=False, dataset=dataset)
