@@ -10,7 +10,8 @@ import os.path as osp
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import is_distributed, is_main_process
+from mmengine.hooks import LoggerHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -126,7 +127,17 @@ def build_runner(cfg: Config, loaders: tuple[str, ...]) -> Runner:
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     )
     preflight.check_annotations(cfg, loaders)
+    if not is_main_process():
+        _leave_metrics_to_first(runner)
     return runner
+
+
+def _leave_metrics_to_first(runner: Runner) -> None:
+    """Every process of MMEngine's LoggerHook writes a test's metrics to one
+    file: a shorter text over a longer one leaves no JSON."""
+    for hook in runner.hooks:
+        if isinstance(hook, LoggerHook):
+            hook.after_test_epoch = lambda *_, **__: None
 
 
 def _join_without_gpu(cfg: Config) -> None:

@@ -1,5 +1,7 @@
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 
 from mmaib.reliability import launch
 from mmaib.testing.detection import COCO
@@ -37,3 +39,25 @@ def test_a_config_whose_host_is_missing(monkeypatch):
 def test_runners_that_shard_are_refused_by_name(fields, message):
     with pytest.raises(ValueError, match=message):
         launch.build_runner(Config(fields), ())
+
+
+class Constant(BaseModel):
+    def forward(self, inputs, data_samples, mode):
+        return [dict(seg_logits=dict(data=image)) for image in inputs]
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_one_process_writes_a_tests_metrics(
+    new_runner, tmp_path, monkeypatch, first
+):
+    """The hosts' LoggerHook has all of them write the same file at once."""
+    monkeypatch.setattr(launch, 'is_main_process', lambda: first)
+    runner = new_runner(
+        Constant(), dict(inputs=[torch.ones(2)], data_samples=[None])
+    )
+    monkeypatch.setattr(launch.Runner, 'from_cfg', lambda cfg: runner)
+    monkeypatch.setattr(launch.preflight, 'check_host', lambda scope: None)
+
+    launch.build_runner(Config(), ()).test()
+
+    assert len(list(tmp_path.glob('*/*.json'))) == first
