@@ -31,10 +31,10 @@ def tool(monkeypatch):
 
 
 @pytest.fixture
-def images(tool):
-    from analysis_tools import calibration_images
+def sets(tool):
+    from analysis_tools import calibration_sets
 
-    return calibration_images
+    return calibration_sets
 
 
 @pytest.fixture
@@ -189,34 +189,49 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     assert again.split('Command')[0] == text.split('Command')[0]
 
 
-def test_corruptions_are_the_same_whenever_they_are_made(images, tmp_path):
-    pixels = np.random.randint(0, 256, (3, 32, 32, 3), np.uint8)
+def test_corruptions_are_the_same_whenever_they_are_made(sets, tmp_path):
+    image = np.random.randint(0, 256, (32, 32, 3), np.uint8)
+    results = dict(img=image, sample_idx=3, gt_label=1)
     for name in get_corruption_names('common'):
         first, second = (
-            images.corrupted(pixels, name, 3, tmp_path / folder)
-            for folder in 'ab'
+            sets.Corrupted(name, 3, tmp_path / folder) for folder in 'ab'
         )
-        assert np.array_equal(first, second), name
-        assert (first != pixels).mean() > 0.05, name
+        made = first(results)['img']
+        assert np.array_equal(made, second(results)['img']), name
+        assert np.array_equal(made, first(results)['img']), 'kept'
+        assert (made != image).mean() > 0.05, name
+        assert np.array_equal(made, sets.corrupt(image, name, 3, '3')), name
+        # what is read from a file is BGR
+        bgr = dict(results, img=image[..., ::-1], img_path='a.jpg')
+        assert np.array_equal(first(bgr)['img'], made[..., ::-1]), name
+    # another image in its place is not the one that was kept
+    other = dict(results, img=255 - image)
+    assert not np.array_equal(first(other)['img'], made)
 
 
-def test_figures_are_the_metrics(images):
-    from mmaib.evaluation import CalibrationMetric
-
-    probs = torch.randn(60, 4).softmax(1)
-    labels = torch.randint(0, 4, (60,))
-    metric = CalibrationMetric()
-    samples = [
-        dict(pred_score=score, gt_label=label[None])
-        for score, label in zip(probs, labels)
+def test_fewer_images_of_those_held_out(sets, data):
+    cfg = Config.fromfile(PLAIN)
+    args = SimpleNamespace(
+        held_out=None, max_images=5, corruptions=[], severities=[], out=data
+    )
+    own = sets.ImageSets(args, cfg)
+    kept = own._loader(sets.held_out(args, cfg)).dataset
+    whole = sets.DATASETS.build(cfg.train_dataloader.dataset)
+    paths = [kept.get_data_info(i)['img_path'] for i in range(len(kept))]
+    assert paths == [
+        whole.get_data_info(i)['img_path'] for i in range(0, 120, 30)
     ]
-    metric.process({}, samples)
-    theirs = {
-        name.removeprefix('calibration/'): value
-        for name, value in metric.evaluate(60).items()
-    }
-    ours = images.figures({'log_probs': images.log_of(probs)}, labels)
-    assert ours == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize(
+    ('pipeline', 'at'),
+    [(['LoadImageFromFile', 'LoadAnnotations', 'PackInputs'], 1),
+     (['Resize', 'PackInputs'], 0)],
+)  # fmt: skip
+def test_where_an_image_is_corrupted(sets, tmp_path, pipeline, at):
+    steps = [dict(type=name) for name in pipeline]
+    shift = sets.Corrupted('fog', 1, tmp_path)
+    assert shift.behind_loading(steps) == [*steps[:at], shift, *steps[at:]]
 
 
 def test_an_interval_is_that_of_the_mean_over_seeds(tables):

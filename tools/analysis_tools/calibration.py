@@ -13,11 +13,11 @@ the whole. --others names more configs, trained from the start.
 
 All are measured on the test images and under shift: every --corruptions of
 the package imagecorruptions in every --severities, the same images for all
-arms and seeds, a classifier's kept in DIR/images. With --ood the AUROC tells
-apart images of a folder by the lack of confidence and by what the draws tell.
+arms and seeds, kept in DIR/images. With --ood the AUROC tells apart images
+of a folder by the lack of confidence and by what the draws tell.
 
-Classifiers (mmpretrain), detectors and segmentors; these through their host's
-loader and metrics:
+Classifiers (mmpretrain), detectors and segmentors, through their host's loader
+and metrics:
 
     python tools/analysis_tools/calibration.py \\
         configs/sample/faster-rcnn_lite0_fpn_12e_bccd-256.py \\
@@ -45,8 +45,7 @@ from mmaib.reliability.checkpoint import load_safely
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import study
-from analysis_tools.calibration_hosts import HostSets
-from analysis_tools.calibration_images import EVERY, ImageSets
+from analysis_tools.calibration_sets import EVERY, ImageSets
 from analysis_tools.calibration_table import (
     CONTROL,
     PLAIN,
@@ -265,7 +264,7 @@ def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
     )
     if args.held_out:
         settings['held_out'] = args.held_out
-    sets: ImageSets | HostSets | None = None
+    sets: ImageSets | None = None
     for seed in args.seeds:
         for arm in every_arm:
             work_dir = args.out / arm.name / f'seed_{seed}'
@@ -276,9 +275,7 @@ def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
                     keep(path, args.records, name, seed)
                 continue
             if sets is None:
-                plain = merged(args.plain, args.cfg_options)
-                of_classifier = plain.default_scope == 'mmpretrain'
-                sets = (ImageSets if of_classifier else HostSets)(args, plain)
+                sets = ImageSets(args, merged(args.plain, args.cfg_options))
             print('measure', work_dir, flush=True)
             draws = f'model.test_draws.latent={args.draws}'
             options = [*arm.options, *([draws] if arm.draws else [])]

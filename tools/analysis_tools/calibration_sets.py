@@ -1,0 +1,350 @@
+"""A model of any host on test images, clean, corrupted and foreign, through
+its host's loader and metrics."""
+
+import argparse
+import inspect
+import zlib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from itertools import islice
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+from analysis_tools import image_sources
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+from PIL import Image
+from torch import Tensor
+
+from mmaib.evaluation import at_temperature, fitted_temperature, roc_auc
+from mmaib.evaluation.calibration import log_of
+from mmaib.evaluation.causal import evaluate
+from mmaib.registry import METRICS
+
+OURS = {
+    'mmdet': 'mmaib.DetectionCalibrationMetric',
+    'mmseg': 'mmaib.CalibrationMetric',
+    'mmpretrain': 'mmaib.CalibrationMetric',
+}
+UNCERTAINTIES = ('entropy', 'mutual_information', 'score_std')
+EVERY = 10  # one training image of so many is held out
+# a temperature is fitted on about so many detections or pixels
+FITTED_ON = 200_000
+Figures = dict[str, float]
+
+
+class ImageSets:
+    """The images that every arm is measured on.
+
+    Args:
+        args: of the command.
+        cfg: of PLAIN.
+    """
+
+    def __init__(self, args: argparse.Namespace, cfg: Config) -> None:
+        init_default_scope(cfg.default_scope)
+        self.args, self.cfg = args, cfg
+        self.ours = OURS[cfg.default_scope]
+        own = cfg.test_evaluator
+        self.hosts = [
+            metric
+            for metric in (own if isinstance(own, list) else [own])
+            if not metric['type'].startswith('mmaib.')
+        ]
+        self.shifts = [
+            Corrupted(name, severity, args.out / 'images')
+            for name in args.corruptions
+            for severity in args.severities
+        ]
+
+    def figures(
+        self, cfg: Config, checkpoint: str, scaled: bool
+    ) -> list[Figures]:
+        """Those of a trained arm and, if asked for, those of its scaled
+        probabilities, with the temperature."""
+        model = trained(cfg, checkpoint)
+        temperatures = [1.0]
+        if scaled:
+            temperatures.append(fitted_temperature(*self._held_out(model)))
+        clean = Unsure(temperatures)
+        by_set = {'clean': self._test(model, temperatures, [clean])}
+        for shift in self.shifts:
+            print(f'  {shift.folder.name}', flush=True)
+            by_set[shift.folder.name] = self._test(
+                model, temperatures, shift=shift
+            )
+        found = [
+            with_means({name: every[i] for name, every in by_set.items()})
+            for i in range(len(temperatures))
+        ]
+        if self.args.ood:
+            outside = self._unsure_of_foreign(model, temperatures)
+            for own, *both in zip(found, clean.columns, outside.columns):
+                own.update(told_apart(*both))
+        if scaled:
+            found[1]['temperature'] = temperatures[1]
+        return found
+
+    def _test(
+        self,
+        model: Any,
+        temperatures: list[float],
+        more: Sequence[BaseMetric] = (),
+        shift: 'Corrupted | None' = None,
+    ) -> list[Figures]:
+        """The host's figures and ours, at every temperature."""
+        dataset = deepcopy(self.cfg.test_dataloader.dataset)
+        if shift:
+            dataset.pipeline = shift.behind_loading(dataset.pipeline)
+        loader = self._loader(dataset)
+        ours = [
+            dict(type=self.ours, temperature=t, prefix=f'{i}')
+            for i, t in enumerate(temperatures)
+        ]
+        evaluator = Evaluator([*self.hosts, *ours, *more])
+        evaluator.dataset_meta = loader.dataset.metainfo
+        found = evaluate(model, loader, evaluator)
+        # no host's figure depends on the temperature
+        of_host = {
+            name.rpartition('/')[2]: float(value)
+            for name, value in found.items()
+            if not name.partition('/')[0].isdigit()
+        }
+        return [
+            {
+                **of_host,
+                **{
+                    name.partition('/')[2]: float(value)
+                    for name, value in found.items()
+                    if name.startswith(f'{i}/')
+                },
+            }
+            for i in range(len(temperatures))
+        ]
+
+    def _loader(self, dataset: Any) -> Any:
+        if most := self.args.max_images:
+            there = dataset.get('indices')
+            if there is None:
+                there = range(len(DATASETS.build(dataset)))
+            some = [there[i] for i in evenly(len(there), most)]
+            dataset = dict(dataset, indices=some)
+        own = dict(num_workers=0, persistent_workers=False, dataset=dataset)
+        return Runner.build_dataloader(
+            {**self.cfg.test_dataloader, **own}, seed=0
+        )
+
+    @torch.no_grad()
+    def _held_out(self, model: Any) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and labels that a temperature is fitted on."""
+        loader = self._loader(held_out(self.args, self.cfg))
+        metric = METRICS.build(dict(type=self.ours))
+        share = -(-FITTED_ON // len(loader.dataset))
+        found = []
+        for batch in loader:
+            for sample in model.test_step(batch):
+                log_probs, labels = metric.predictions(sample.to_dict())
+                kept = evenly(len(labels), share)
+                found.append([log_probs[kept].cpu(), labels[kept].cpu()])
+        log_probs, labels = (torch.cat(every) for every in zip(*found))
+        return log_probs, labels
+
+    @torch.no_grad()
+    def _unsure_of_foreign(
+        self, model: Any, temperatures: list[float]
+    ) -> 'Unsure':
+        """Of a folder's images, a classifier's at the size of its test
+        images, which its pipeline need not bring them to."""
+        pipeline = image_sources.test_pipeline(self.cfg)
+        count, foreign = image_sources.of_files(pipeline, self.args.ood)
+        size = None
+        if self.cfg.default_scope == 'mmpretrain':
+            test = DATASETS.build(self.cfg.test_dataloader.dataset)
+            size = test[0]['inputs'].shape[:0:-1]
+        # draws are those of a place in a batch
+        together = self.cfg.test_dataloader.batch_size
+        found = Unsure(temperatures)
+        while some := [data for _, data in islice(foreign, together)]:
+            for data in some if size else ():
+                pixels = data['inputs'].permute(1, 2, 0).numpy()
+                pixels = mmcv.imresize(pixels, size)
+                data['inputs'] = torch.from_numpy(pixels).permute(2, 0, 1)
+            batch = pseudo_collate(some)
+            samples = model.test_step(batch)
+            found.process(batch, [sample.to_dict() for sample in samples])
+        found.evaluate(count)
+        return found
+
+
+def trained(cfg: Config, checkpoint: str) -> Any:
+    """A run's model, to be tested."""
+    init_default_scope(cfg.default_scope)
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(cfg.model)
+    load_checkpoint(model, checkpoint, map_location='cpu')
+    return model.to(get_device()).eval()
+
+
+def held_out(args: argparse.Namespace, cfg: Config) -> Any:
+    """The data set that a temperature is fitted on: the test's with the
+    options of --held-out, or the training images that no arm has seen."""
+    test = cfg.test_dataloader.dataset
+    if args.held_out:
+        own = Config(dict(dataset=test))
+        own.merge_from_dict(
+            {f'dataset.{name}': v for name, v in args.held_out.items()}
+        )
+        return own.dataset
+    train = {**cfg.train_dataloader.dataset, 'pipeline': test.pipeline}
+    count = len(DATASETS.build(train))
+    return dict(train, indices=[*range(0, count, EVERY)])
+
+
+def evenly(count: int, most: int | None) -> range:
+    """Indices of about so many of them."""
+    return range(0, count, 1 if most is None else -(-count // most))
+
+
+class Corrupted:
+    """A step of a test pipeline, between reading an image and all else: the
+    same noise whenever an image is seen, in every arm and seed.
+
+    Args:
+        name: of imagecorruptions.
+        severity: 1 to 5.
+        folder: keeps what was made, in a folder by name and severity.
+    """
+
+    def __init__(self, name: str, severity: int, folder: Path) -> None:
+        self.name, self.severity = name, severity
+        self.folder = folder / f'{name}-{severity}'
+
+    def behind_loading(self, pipeline: list) -> list:
+        """The pipeline with this step: in front, if images are loaded with
+        their annotations, as those of CIFAR are."""
+        at = [i for i, step in enumerate(pipeline) if 'Load' in step['type']]
+        first = at[0] + 1 if at else 0
+        return [*pipeline[:first], self, *pipeline[first:]]
+
+    def __call__(self, results: dict) -> dict:
+        image = np.ascontiguousarray(results['img'])
+        read = 'img_path' in results  # BGR then, else an array in RGB
+        # a classifier's files may have one name in every class
+        named = read and 'gt_label' not in results
+        key = (
+            Path(results['img_path']).name
+            if named
+            else str(results['sample_idx'])
+        )
+        checksum = zlib.crc32(image.tobytes())
+        path = self.folder / f'{key}-{checksum:08x}.png'
+        if not path.exists():
+            rgb = image[..., ::-1] if read else image
+            found = corrupt(rgb, self.name, self.severity, key)
+            partial = path.with_suffix('.partial.png')
+            mmcv.imwrite(found[..., ::-1], str(partial))
+            partial.rename(path)
+        order = 'bgr' if read else 'rgb'
+        return dict(results, img=mmcv.imread(str(path), channel_order=order))
+
+
+def corrupt(
+    image: np.ndarray, name: str, severity: int, key: str
+) -> np.ndarray:
+    """An RGB image with the same noise whenever it is made for this key."""
+    from imagecorruptions import corruption_dict
+
+    function = corruption_dict[name]
+    seed = zlib.crc32(f'{name}-{severity}-{key}'.encode())
+    np.random.seed(seed)
+    takes_seed = 'seed' in inspect.signature(function).parameters
+    own = dict(seed=seed) if takes_seed else {}
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(function(picture, severity, **own)).astype(np.uint8)
+
+
+def with_means(by_set: Mapping[str, Figures]) -> Figures:
+    """All figures, those under shift one by one and their mean."""
+    result = {}
+    shifted: dict[str, list[float]] = {}
+    for name, own in by_set.items():
+        result.update({f'{name}/{k}': v for k, v in own.items()})
+        if name != 'clean':
+            severity = name.rpartition('-')[2]
+            for k, v in own.items():
+                shifted.setdefault(f'shift/{k}', []).append(v)
+                shifted.setdefault(f'shift-{severity}/{k}', []).append(v)
+    return {**result, **{k: mean(v) for k, v in shifted.items()}}
+
+
+class Unsure(BaseMetric):
+    """Keeps :func:`of_image` of every image, at every temperature."""
+
+    def __init__(self, temperatures: Sequence[float]) -> None:
+        super().__init__(prefix='unsure')
+        self.temperatures = temperatures
+        self.columns: list[dict[str, Tensor]] = []
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        self.results += [
+            [of_image(sample, t) for t in self.temperatures]
+            for sample in data_samples
+        ]
+
+    def compute_metrics(self, results: list) -> Figures:
+        """None, but ``columns``: by temperature and name a value of each
+        image."""
+        self.columns = [
+            {
+                name: torch.tensor([row[name] for row in column]).double()
+                for name in column[0]
+            }
+            for column in zip(*results)
+        ]
+        return {}
+
+
+def of_image(sample: Mapping[str, Any], temperature: float) -> Figures:
+    """How unsure a model is of a whole image: a classifier of its class, a
+    segmentor of its pixels on the average; a detector of its surest
+    detection, wholly if it has none."""
+    named = [name for name in UNCERTAINTIES if name in sample]
+    if 'pred_score' in sample:
+        log_probs = log_of(sample['pred_score'])[None]
+        best = at_temperature(log_probs, temperature).max().exp()
+        own = {name: float(sample[name]) for name in named}
+        return {'': 1 - float(best), **own}
+    if 'seg_logits' in sample:
+        logits = sample['seg_logits']['data'].float().flatten(1).T
+        best = at_temperature(logits, temperature).max(1)[0].exp().mean()
+        own = {name: float(sample[name]['data'].mean()) for name in named}
+        return {'': 1 - float(best), **own}
+    detected = sample['pred_instances']
+    named = [name for name in UNCERTAINTIES if name in detected]
+    if not len(detected['scores']):
+        return dict.fromkeys(['', *named], float('inf'))
+    surest = int(detected['scores'].argmax())
+    own = {name: float(detected[name][surest]) for name in named}
+    return {'': 1 - float(detected['scores'][surest]), **own}
+
+
+def told_apart(
+    inside: Mapping[str, Tensor], outside: Mapping[str, Tensor]
+) -> Figures:
+    """AUROC of each uncertainty."""
+    result = {}
+    for name, value in inside.items():
+        scores = torch.cat([value, outside[name]])
+        result[f'ood/auroc_{name}'.rstrip('_')] = roc_auc(
+            scores, torch.arange(len(scores)) >= len(value)
+        )
+    return result
