@@ -16,10 +16,12 @@ from mmaib.aux_losses import (
     report_loss,
     report_scalar,
 )
-from mmaib.checks import at_least, level_channels
+from mmaib.checks import at_least, level_channels, one_of
 from mmaib.functional import gate_information, information_gate
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
+
+from .feature_modulation import MIN_MEAN
 
 EPS = 1e-5
 
@@ -81,6 +83,12 @@ class InformationGate(Reporter, BaseModule):
     first forward is the host's, to the bit. It is a buffer that
     :class:`BetaWarmupHook` sets.
 
+    Behind a pooling over positions a gate that closes around an object also
+    thins it out. ``rescale`` undoes that, as Eq. 7 of [RECT] does for a
+    product: :math:`\mu_x + (x_{at} - \mu_x) / \bar a'`, with the mean over
+    positions :math:`\bar a'`, at least 0.01. What passes has the same price,
+    as the noise is stretched too.
+
     Reports ``beta`` times the information as ``loss_info``, mean over the
     positions and channels of all levels, so that a bit costs the same
     wherever it passes; and the monitors ``info_nats``, that mean itself,
@@ -89,6 +97,8 @@ class InformationGate(Reporter, BaseModule):
     Args:
         in_channels: channels C of the features: one number, or one a level.
         beta: weight of the information.
+        rescale: whether what passes is stretched by the mean openness, for
+            a host that pools over positions, such as a classifier.
         init_cfg: see MMEngine.
 
     Shape:
@@ -111,12 +121,14 @@ class InformationGate(Reporter, BaseModule):
         self,
         in_channels: int | Sequence[int],
         beta: float = 0.01,
+        rescale: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         levels = level_channels(in_channels)
         self.out_channels = levels[0]
         self.beta = at_least('beta', beta, 0.0)
+        self.rescale = one_of('rescale', rescale, (True, False))
         self.statistics: Any = nn.ModuleList(map(FeatureStatistics, levels))
         self.register_buffer('strength', torch.tensor(1.0))
 
@@ -147,7 +159,12 @@ class InformationGate(Reporter, BaseModule):
         if collecting(self.training):
             nats = gate_information(x, openness, own.mean, own.std)
             self._report(nats, openness)
-        return information_gate(x, openness, noise)
+        passed = information_gate(x, openness, noise)
+        if not self.rescale:
+            return passed
+        mean = openness.mean((-2, -1), keepdim=True).clamp(min=MIN_MEAN)
+        # exact where all is open
+        return torch.lerp(own.mean.to(x.dtype), passed, (1 / mean).to(x.dtype))
 
     def nats(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         """What of x passes, ``(N, C, H, W)``, for a map ``(N, 1, H, W)``."""

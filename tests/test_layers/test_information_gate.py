@@ -92,6 +92,33 @@ def test_without_strength_it_is_the_host_to_the_bit(map):
             assert all(map_equal(model(x), host))
 
 
+def test_rescaled_it_pools_what_passes():
+    """The mean over positions is that of the open ones, weighed by a; where
+    all is open, and before the gate has faded in, the features to the bit."""
+    gate = InformationGate(3, rescale=True).eval()
+    x, a = torch.randn(2, 3, 6, 5), torch.rand(2, 1, 6, 5)
+    own = gate.statistics[0]
+    own.mean.normal_()
+    pooled = gate(x, a).mean((2, 3))
+    around = own.mean.flatten()
+    weighed = ((x - own.mean) * a).sum((2, 3)) / a.sum((2, 3))
+    torch.testing.assert_close(pooled, around + weighed)
+    assert torch.equal(gate(x, torch.ones_like(a)), x)
+    gate.strength.fill_(0.0)
+    assert torch.equal(gate(x, a), x)
+
+
+def test_rescaled_where_all_is_closed():
+    gate = InformationGate(3, rescale=True).train()
+    x = torch.randn(2, 3, 6, 5)
+    a = torch.zeros(2, 1, 6, 5, requires_grad=True)
+    with Draws(attention=1).open():
+        out = gate(x, a)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert a.grad.isfinite().all()
+
+
 def map_equal(first, second):
     return [torch.equal(a, b) for a, b in zip(first, second, strict=True)]
 
