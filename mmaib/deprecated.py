@@ -6,6 +6,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from mmaib.checks import one_of
+
 LATENT_FIELDS = ('beta', 'std_shift', 'std_source')
 
 
@@ -27,8 +29,12 @@ def latent_fields(
     """
     moved = {k: fields.pop(k) for k in LATENT_FIELDS if k in fields}
     critic = dict(fields.pop('kl', None) or {})
-    if critic.pop('type', None) == 'adversarial':
+    kind = critic.pop('type', None)
+    if kind == 'adversarial':
         moved['critic'] = critic
+    elif kind is not None:
+        one_of('kl.type', kind, ('closed_form', 'adversarial'))
+        moved['critic'] = None
     moved.update(fields.pop('encoder', None) or {})
     if not moved:
         return latent

@@ -98,3 +98,24 @@ METRICS = PluginRegistry(
     scope='mmaib',
     locations=['mmaib.evaluation'],
 )
+
+
+def host_class(owner: str, field: str, name: str) -> type:
+    """The class that a field names, in the default scope's registry.
+
+    Args:
+        owner: type of what has the field.
+        field: where the name stands.
+        name: of a model of a host, or of any part of one.
+
+    Raises:
+        KeyError: naming the field, if it is no class that is registered.
+    """
+    with MODELS.switch_scope_and_registry(None) as registry:
+        found = registry.get(name)
+    if not isinstance(found, type):
+        raise KeyError(
+            f'{owner}: {field}={name!r} is not in the '
+            f'{registry.scope}::{registry.name} registry'
+        )
+    return found

@@ -93,3 +93,14 @@ def test_fields_of_before_give_the_same_losses(host):
     assert losses[0].keys() == losses[1].keys()
     for name, value in losses[0].items():
         assert torch.equal(torch.as_tensor(value), losses[1][name]), name
+
+
+def test_the_kl_of_before_in_closed_form_warns_and_a_mistyped_one_is_told():
+    cfg, head = config('classifier')
+    head.pop('latent', None)
+    head.kl = dict(type='closed_form')
+    with pytest.warns(FutureWarning, match=r'latent=dict\(critic=None\)'):
+        build('classifier', cfg)
+    head.kl = dict(type='adversarail')
+    with pytest.raises(ValueError, match=r'kl\.type'):
+        build('classifier', cfg)

@@ -18,6 +18,7 @@ on another machine too.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -29,9 +30,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
+from threading import Lock
+from typing import Any
 
+import numpy as np
 import torch
+from mmengine.config import Config
 
 from mmaib.compat import PACKAGES
 
@@ -51,6 +56,8 @@ OF_MAPS = {
     'attention/saturated': 'saturated',
     'attention/bits_per_image': 'bits an image',
 }
+SECONDS = 'seconds per step'
+PARSING = Lock()
 # names of what a training's log tells of maps and latents begin so
 MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 TRAIN = Path(__file__).with_name('train.py')
@@ -147,15 +154,39 @@ def run_dir(out: Path, config: Path, seed: int) -> Path:
     return out / config.stem / f'seed_{seed}'
 
 
+def identity(config: Path, seed: int, options: list) -> dict[str, Any]:
+    """What makes a run another one."""
+    with PARSING:  # MMEngine parses through files of its own
+        text = Config.fromfile(config).to_dict()
+    told = json.dumps(text, sort_keys=True, default=str)
+    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+    return {'--cfg-options': options, 'seed': seed, 'config': digest}
+
+
+def differs(marker: Path, own: Mapping[str, Any]) -> list[str]:
+    """In what a finished run is another one."""
+    text = marker.read_text()
+    if not text.startswith('{'):  # an earlier version's: options alone
+        same = text.splitlines() == own['--cfg-options']
+        return [] if same else ['--cfg-options']
+    found = json.loads(text)
+    return [name for name in own if found.get(name) != own[name]]
+
+
 def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     """One run, resumed where it stopped; a marker tells a finished one, and
-    by which options. Whether it is finished now."""
+    what it is of. Whether it is finished now."""
     marker = work_dir / 'finished'
+    own = identity(config, seed, options)
     if marker.exists():
-        if marker.read_text().splitlines() == options:
-            return True
-        print(f'FAILED {work_dir}: run with other --cfg-options', flush=True)
-        return False
+        other = differs(marker, own)
+        if other:
+            print(
+                f'FAILED {work_dir}: finished with another '
+                f'{", another ".join(other)}; take another --out',
+                flush=True,
+            )
+        return not other
     work_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(TRAIN), str(config)]
     command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
@@ -173,9 +204,41 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
         print('FAILED', work_dir / 'stdout.log', flush=True)
         return False
     (work_dir / 'seconds').write_text(f'{time.time() - begun:.0f}')
-    marker.write_text('\n'.join(options))
+    marker.write_text(json.dumps(own))
     print('done  ', work_dir, flush=True)
     return True
+
+
+def record_name(config: Path, seed: int, name: str | None = None) -> str:
+    return f'{name or config.stem}.seed_{seed}.json'
+
+
+def refuse_other_record(
+    records: Path,
+    config: Path,
+    seed: int,
+    work_dir: Path,
+    options: list,
+    name: str | None = None,
+) -> None:
+    """Before anything is trained.
+
+    Raises:
+        SystemExit: if a record would be written over one of other options.
+    """
+    path = records / record_name(config, seed, name)
+    if not path.exists():
+        return
+    # a checkpoint's place is another on every machine
+    found, own = (
+        [word for word in words if not word.startswith('load_from=')]
+        for words in (json.loads(path.read_text())['options'], options)
+    )
+    if found != own:
+        sys.exit(
+            f'--records {records}: {path.name} is of --cfg-options {found}, '
+            f'and would be written over by one of {own}; take another folder'
+        )
 
 
 def write_record(
@@ -211,7 +274,7 @@ def write_record(
         path.write_text(json.dumps(record, indent=1) + '\n')
     if records:
         records.mkdir(parents=True, exist_ok=True)
-        copy = records / f'{name or config.stem}.seed_{seed}.json'
+        copy = records / record_name(config, seed, name)
         copy.write_text(path.read_text())
 
 
@@ -221,7 +284,7 @@ def read_record(
     """Metrics of a finished run: of its log, or of its record."""
     found = read_log(run_dir(args.out, config, seed))
     if found is None and args.records:
-        path = args.records / f'{config.stem}.seed_{seed}.json'
+        path = args.records / record_name(config, seed)
         if path.exists():
             return json.loads(path.read_text())['metrics']
     return found
@@ -254,6 +317,10 @@ def train_all(
             write_record(config, seed, work_dir, options, records, code, name)
         return done
 
+    runs = [*runs]
+    if records:
+        for run_of in runs:
+            refuse_other_record(records, *run_of)
     with ThreadPoolExecutor(jobs) as pool:
         return all(list(pool.map(lambda one: run(*one), runs)))
 
@@ -276,17 +343,21 @@ def read_log(work_dir: Path) -> dict[str, float] | None:
     """Last evaluation and median step time of a finished run."""
     if not (work_dir / 'finished').exists():
         return None
-    result: dict[str, float] = {}
+    training: dict[str, float] = {}
+    evaluation: dict[str, float] = {}
     times = []
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for entry in entries(path):
             if 'loss' in entry:
                 times.append(entry['time'])
-                result.update(monitors(entry))
+                training.update(monitors(entry))
+            elif any(name.startswith('causal/') for name in entry):
+                evaluation.update(entry)  # a line of its own behind it
             else:
-                result.update(entry)
-    result['seconds per step'] = median(times)
-    return result
+                evaluation = entry
+    if times:  # not of a run that is shorter than the interval of its log
+        training[SECONDS] = median(times)
+    return {**training, **evaluation}
 
 
 def monitors(entry: Mapping[str, float]) -> dict[str, float]:
@@ -302,9 +373,9 @@ def cell(
     95 % interval of their mean."""
     if not values:
         return 'not run'
-    text = f'{mean(values):.{digits}f}'
+    text = f'{np.mean(values):.{digits}f}'
     if len(values) > 1:
-        spread = stdev(values)
+        spread = float(np.std(values, ddof=1))
         if interval:
             from scipy.stats import t
 
@@ -334,13 +405,18 @@ def metrics_to_tabulate(
 
 def other_records(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
     """The metrics of each config's seeds in a folder of records, by the
-    folder and what stands before the config's first underscore."""
-    found: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
+    folder and what stands before the config's first underscore, where that
+    is one config's alone."""
+    records: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
     for path in sorted(folder.glob('*.seed_*.json')):
         record = json.loads(path.read_text())
-        label = f'{folder.name}: {record["config"].partition("_")[0]}'
-        found[label][record['seed']] = record['metrics']
-    return found
+        name = path.name.partition('.seed_')[0]
+        records[name][record['seed']] = record['metrics']
+    short = [name.partition('_')[0] for name in records]
+    return {
+        f'{folder.name}: {name if short.count(first) > 1 else first}': runs
+        for first, (name, runs) in zip(short, records.items())
+    }
 
 
 def table(args: argparse.Namespace) -> str:
@@ -370,7 +446,7 @@ def table(args: argparse.Namespace) -> str:
         of_maps = [m for m in OF_MAPS if any(m in run for run in everywhere)]
     head += [f'lost by {drop.split("/")[1]}' for drop in drops]
     head += [OF_MAPS[name] for name in of_maps]
-    head.append('seconds per step')
+    head.append(SECONDS)
     rows = [head, ['---'] * len(head)]
     for config, runs in logs.items():
         row = [config, ', '.join(map(str, runs)) or 'not run']
@@ -391,7 +467,8 @@ def table(args: argparse.Namespace) -> str:
             values = [run[name] for run in runs.values() if name in run]
             digits = 0 if 'bits' in name else 3
             row.append(shown(values, digits) if values else '-')
-        row.append(cell([run['seconds per step'] for run in runs.values()], 2))
+        timed = [run[SECONDS] for run in runs.values() if SECONDS in run]
+        row.append(cell(timed, 2) if timed or not runs else '-')
         rows.append(row)
     command = ' '.join(['python', *sys.argv])
     spread = '95 % interval' if args.interval else 'standard deviation'

@@ -4,6 +4,8 @@ import argparse
 import os.path as osp
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmaib.reliability import preflight
 from mmaib.reliability.launch import (
@@ -60,6 +62,16 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.load_from = args.resume
 
 
+class MissedValidationHook(Hook):
+    """Validates what was saved at the last step by a training that was
+    killed before it could."""
+
+    def before_train(self, runner: Runner) -> None:
+        if runner.iter >= runner.max_iters and runner.val_loop is not None:
+            runner.logger.info('nothing is left to train: validating')
+            runner.val_loop.run()
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
@@ -72,6 +84,7 @@ def main() -> None:
     preflight.check_batch(runner.model, cfg.train_dataloader.get('batch_size'))
     preflight.check_frozen(cfg, runner.model)
     preflight.check_resume(cfg, runner.model)
+    runner.register_hook(MissedValidationHook(), 'LOWEST')
     runner.train()
     leave()
 

@@ -153,7 +153,20 @@ class AuxLossMixin:
             )
 
     def _check_maps(self, field: str, draws: Draws) -> None:
-        """Refuse more maps or latents than a layer can draw."""
+        """Refuse more maps or latents than a layer can draw, and several
+        maps that would be all alike."""
+        noisy = [
+            module.has_noise
+            for module in self.modules()  # type: ignore[attr-defined]
+            if hasattr(module, 'has_noise')
+        ]
+        if (draws.attention or 0) > 1 and noisy and not any(noisy):
+            raise ValueError(
+                f'{field}.attention={draws.attention}: no map here has a '
+                'noise, so all draws would be alike: take '
+                "attention='mean', or a map with one, such as "
+                'mmaib.VariationalAttention'
+            )
         for name, module in self.named_modules():  # type: ignore[attr-defined]
             kind = type(module).__name__
             maps = getattr(module, 'max_maps', None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,20 +21,23 @@ class AuxLosses:
     """
 
     def __init__(self) -> None:
-        self._reports: dict[str, list[tuple[Tensor, float]]] = defaultdict(
-            list
-        )
+        # by name, then by part
+        self._reports: dict[str, dict[Any, list[tuple[Tensor, float]]]] = {}
         self.rectangles: list[tuple[Tensor, tuple[int, int]]] = []
         self.with_gradient = torch.is_grad_enabled()
 
-    def add(self, name: str, value: Tensor, weight: float) -> None:
-        self._reports[name].append((value, weight))
+    def add(
+        self, name: str, value: Tensor, weight: float, part: object = None
+    ) -> None:
+        parts = self._reports.setdefault(name, {})
+        parts.setdefault(part, []).append((value, weight))
 
     def mean(self) -> dict[str, Tensor]:
-        """The weighted mean of the reports of each name, as a loss dict."""
+        """The weighted mean of the reports of each name, summed over its
+        parts if it has any, as a loss dict."""
         return {
-            name: _weighted_mean(reports)
-            for name, reports in self._reports.items()
+            name: torch.stack([*map(_weighted_mean, parts.values())]).sum()
+            for name, parts in self._reports.items()
         }
 
 
@@ -123,7 +126,9 @@ def report_loss(name: str, value: Tensor, weight: float = 1.0) -> None:
         _active[-1].add(name, value, weight)
 
 
-def report_scalar(name: str, value: Tensor, weight: float = 1.0) -> None:
+def report_scalar(
+    name: str, value: Tensor, weight: float = 1.0, part: object = None
+) -> None:
     """Log a monitor beside the losses; a no-op outside :func:`collect`.
 
     The log shows its mean over all processes, while MMEngine logs the losses
@@ -134,6 +139,8 @@ def report_scalar(name: str, value: Tensor, weight: float = 1.0) -> None:
             would add it to the total.
         value: scalar; it is detached.
         weight: in the mean of the reports.
+        part: of a sum, such as the layer: the mean of its reports is added
+            to those of the other parts.
 
     Raises:
         ValueError: if ``name`` would be summed into the loss.
@@ -143,7 +150,7 @@ def report_scalar(name: str, value: Tensor, weight: float = 1.0) -> None:
             f"a monitor's key must not contain 'loss', got {name!r}"
         )
     if _active:
-        _active[-1].add(name, value.detach().float(), weight)
+        _active[-1].add(name, value.detach().float(), weight, part)
 
 
 def report_rectangles(params: Tensor, size: tuple[int, int]) -> None:

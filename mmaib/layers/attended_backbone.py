@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mmaib.checks import part_fields
 from mmaib.mixed import mixed
-from mmaib.registry import MODELS
+from mmaib.registry import MODELS, host_class
 
-from .variational_attention import VariationalAttention
+from .starting import Starting
 
 
 class Attends:
@@ -43,9 +43,9 @@ class Attends:
 
     def init_weights(self) -> None:
         super().init_weights()  # type: ignore[misc]
-        # many backbones initialise whatever convolution they find in them
+        # many backbones initialise whatever layer they find in them
         for module in self.ib_attention.modules():
-            if isinstance(module, VariationalAttention):
+            if isinstance(module, Starting):
                 module.start()
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -189,13 +189,8 @@ def build_attended_backbone(
             f'{len(channels)} entries: at={at!r}, in_channels={in_channels!r}'
         )
     fields = dict(backbone)
-    with MODELS.switch_scope_and_registry(None) as registry:
-        cls = registry.get(fields.pop('type'))
-    if not isinstance(cls, type):
-        raise KeyError(
-            f'AttendedBackbone: backbone.type={backbone["type"]!r} is not in '
-            f'the {registry.scope}::{registry.name} registry'
-        )
+    name = fields.pop('type')
+    cls: Any = host_class('AttendedBackbone', 'backbone.type', name)
     made: Any = attended(cls)(**fields)
     names = {name for name, _ in made.named_modules() if name}
     for place in places:

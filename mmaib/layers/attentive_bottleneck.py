@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -139,6 +140,17 @@ class AttentiveBottleneck(Reporter, BaseModule):
                 'noise: an mmaib.InformationGate has a noise of its own'
             )
         self.out_channels = self.modulation.out_channels
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether two draws of its map, or of what it passes, differ."""
+        attention: Any = self.attention
+        return (
+            getattr(attention, 'gives_std', True)
+            or getattr(attention, 'std', None) is not None
+            or isinstance(self.modulation, InformationGate)
+            or self.noise is not None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.modulate(x, self.attend(self.looked_at(x)))

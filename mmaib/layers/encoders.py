@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.aux_losses import Reporter, report_loss
 from mmaib.checks import at_least, one_of, part_fields
 
 from .kl_critic import KLCritic
+from .starting import Starting
 
 TRUNKS = ('linear', 'conv1x1', 'conv3x3')
 Layer = Callable[[Tensor], Tensor]
@@ -22,7 +22,7 @@ def make_trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
     return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
 
 
-class LatentEncoder(Reporter, BaseModule):
+class LatentEncoder(Reporter, Starting):
     """What every encoder :math:`p(z|x,a)` of Section 3.3.2 of [AIB] has:
     its last layer, the host's or its own, and its KL. ``forward(x, layer)``
     draws z as :mod:`mmaib.draws` asks; ``layer`` is the host's last layer,
@@ -74,16 +74,6 @@ class LatentEncoder(Reporter, BaseModule):
         if critic is not None:
             fields = part_fields('critic', critic, ['latent_channels'])
             self.critic = KLCritic(latent_channels, **fields)
-
-    def init_weights(self) -> None:
-        initialized = self.is_init
-        super().init_weights()
-        # a model-level init_cfg, which comes first, takes every layer
-        if not initialized and not self.init_cfg:
-            self.zero_init()
-
-    def zero_init(self) -> None:
-        """Zero the layers that a latent starts without."""
 
     def apply_layer(self, layer: Layer | None, x: Tensor) -> Tensor:
         """The last layer on x.

@@ -70,9 +70,9 @@ class GaussianEncoder(LatentEncoder):
         self.std = make_trunk(
             self.trunk, source_channels, self.latent_channels
         )
-        self.zero_init()
+        self.start()
 
-    def zero_init(self) -> None:
+    def start(self) -> None:
         constant_init(self.std, 0)
 
     def forward(self, x: Tensor, layer: Layer | None = None) -> Tensor:

@@ -183,6 +183,7 @@ class InformationGate(Reporter, BaseModule):
         report_loss('loss_info', self.beta * mean, features)
         report_scalar('info_nats', mean, features)
         report_scalar('gate_open', openness.mean(), openness[0].numel())
-        # reports of levels are averaged, and this is a sum over them
+        # reports of levels are averaged, and this is a sum over them, and
+        # over gates
         bits = mean * (len(self.statistics) * features / math.log(2))
-        report_scalar('info_bits_per_image', bits)
+        report_scalar('info_bits_per_image', bits, part=id(self))

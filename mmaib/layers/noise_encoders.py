@@ -95,9 +95,9 @@ class PropagatedNoiseEncoder(AdditiveNoiseEncoder):
         kind = 'linear' if self.trunk == 'linear' else 'conv1x1'
         self.propagate = make_trunk(kind, self.in_channels, self.in_channels)
         self.propagate.register_parameter('bias', None)
-        self.zero_init()
+        self.start()
 
-    def zero_init(self) -> None:
+    def start(self) -> None:
         constant_init(self.propagate, 0)
 
     def propagated(self, noise: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule, constant_init
+from mmengine.model import constant_init
 from torch import Tensor, nn
 
 from mmaib import draws
@@ -28,6 +28,10 @@ from mmaib.functional.gaussian import at_least_float32
 from mmaib.functional.rectangle import positions
 from mmaib.registry import MODELS
 
+from .starting import Starting
+
+# a rectangle of a few hundredths lies between the positions of a coarse grid
+EXTENT_FLOOR = 0.03
 WINDOWS: dict[str, Callable[..., Tensor]] = {
     'rectangle': rectangle_window,
     'ellipse': ellipse_window,
@@ -41,7 +45,7 @@ POOLINGS = {
 
 
 @MODELS.register_module()
-class RectangularAttention(Reporter, BaseModule):
+class RectangularAttention(Reporter, Starting):
     r"""A map that is a soft rotated rectangle, [RECT].
 
     ::
@@ -143,18 +147,11 @@ class RectangularAttention(Reporter, BaseModule):
         self.std = nn.Linear(pooled, 5 * num_windows) if variational else None
         first = _first_windows(num_windows, extent)
         self.register_buffer('first', first, persistent=False)
-        self._start()
+        self.start()
 
     first: Tensor
 
-    def init_weights(self) -> None:
-        initialized = self.is_init
-        super().init_weights()
-        # a model-level init_cfg, which comes first, takes every layer
-        if not initialized and not self.init_cfg:
-            self._start()
-
-    def _start(self) -> None:
+    def start(self) -> None:
         constant_init(self.mean, 0)
         if self.std is not None:
             constant_init(self.std, 0)
@@ -202,17 +199,13 @@ class RectangularAttention(Reporter, BaseModule):
         raw = at_least_float32(raw).unflatten(1, (-1, 5)) + self.first
         centre, extents, angle = raw.split((2, 2, 1), -1)
         return torch.cat(
-            [centre.sigmoid(), F.softplus(extents) + MIN_EXTENT, angle], -1
+            [centre.sigmoid(), F.softplus(extents) + EXTENT_FLOOR, angle], -1
         )
 
     def _report(self, mean: Tensor, std: Tensor) -> None:
         nats = gaussian_kl(mean, std).sum(1).mean()
         report_loss('loss_kl_rectangle', self.beta * nats)
         report_scalar('kl_rectangle_nats', nats)
-
-
-# a rectangle of a few hundredths lies between the positions of a coarse grid
-MIN_EXTENT = 0.03
 
 
 def _first_windows(count: int, extent: float) -> Tensor:
@@ -226,7 +219,7 @@ def _first_windows(count: int, extent: float) -> Tensor:
         rows.append(
             [
                 *(math.log(c / (1 - c)) for c in centre),
-                *[math.log(math.expm1(extent - MIN_EXTENT))] * 2,
+                *[math.log(math.expm1(extent - EXTENT_FLOOR))] * 2,
                 0.0,
             ]
         )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from mmengine.model import BaseModule, constant_init
+from mmengine.model import constant_init
 from torch import Tensor, nn
 
 from mmaib.checks import at_least, one_of, part_fields
 from mmaib.functional import conv_to_one, softplus_std, standardized_logit
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
+
+from .starting import Starting
 
 
 class ConvToOne(nn.Conv2d):
@@ -17,7 +19,7 @@ class ConvToOne(nn.Conv2d):
 
 
 @MODELS.register_module()
-class VariationalAttention(BaseModule):
+class VariationalAttention(Starting):
     r"""Gaussian attention map :math:`p(a|x)`, Section 3.3.1 of [AIB].
 
     .. math::
@@ -113,13 +115,6 @@ class VariationalAttention(BaseModule):
             padding=std_kernel // 2,
         )
         self.start()
-
-    def init_weights(self) -> None:
-        initialized = self.is_init
-        super().init_weights()
-        # a model-level init_cfg, which comes first, takes every layer
-        if not initialized and not self.init_cfg:
-            self.start()
 
     def start(self) -> None:
         """Set what the map starts from, whatever initialised the rest."""

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from mmaib.aux_losses import with_aux_losses
-from mmaib.registry import MODELS
+from mmaib.registry import MODELS, host_class
 
 
 @MODELS.register_module(name='WithAuxLosses')
@@ -23,11 +23,5 @@ def build_with_aux_losses(base: str, **kwargs: Any) -> nn.Module:
     Raises:
         KeyError: if no model of that name is registered.
     """
-    with MODELS.switch_scope_and_registry(None) as registry:
-        cls = registry.get(base)
-    if cls is None:
-        raise KeyError(
-            f'WithAuxLosses: base={base!r} is not in the '
-            f'{registry.scope}::{registry.name} registry'
-        )
+    cls = host_class('WithAuxLosses', 'base', base)
     return with_aux_losses(cls)(**kwargs)

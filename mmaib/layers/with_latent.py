@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmaib.aux_losses import require_collector
 from mmaib.checks import part_fields
 from mmaib.mixed import mixed
-from mmaib.registry import MODELS
+from mmaib.registry import MODELS, host_class
 
 # The linear predictors of hosts' heads, by the name of a class that they
 # inherit from, and what their KL's key ends in. A path may count from the
@@ -170,11 +170,5 @@ def build_with_latent(
         KeyError: if no head of that name is registered.
         ValueError: if the head has no such feature.
     """
-    with MODELS.switch_scope_and_registry(None) as registry:
-        cls = registry.get(base)
-    if not isinstance(cls, type):
-        raise KeyError(
-            f'WithLatent: base={base!r} is not in the '
-            f'{registry.scope}::{registry.name} registry'
-        )
+    cls = host_class('WithLatent', 'base', base)
     return with_latent(cls)(latent=latent, **kwargs)

@@ -229,6 +229,19 @@ def test_copies_and_pickles_of_it_are_whole():
         assert all(map(torch.equal, other(x), model(x)))
 
 
+def test_a_rectangle_starts_in_the_middle_in_such_a_backbone():
+    cfg = hosts.config('SegNeXt')
+    model = attended(
+        'mmseg',
+        cfg.model.backbone.to_dict(),
+        at=3,
+        in_channels=32,
+        bottleneck=dict(attention=dict(type='mmaib.RectangularAttention')),
+    )
+    model.init_weights()
+    assert not model.ib_attention[0].attention.mean.weight.any()
+
+
 def test_the_start_survives_a_backbone_that_initialises_every_layer():
     cfg = hosts.config('SegNeXt')
     model = attended(

@@ -81,6 +81,20 @@ def test_bits_are_summed_over_positions_channels_and_levels():
     )  # fmt: skip
 
 
+def test_bits_of_several_gates_are_added():
+    """And those of one that is passed twice, such as two views', averaged."""
+    x, a = torch.randn(2, 6, 5, 4), torch.rand(2, 1, 5, 4)
+    gates = InformationGate(6).train(), InformationGate(6).train()
+    bits = []
+    for passes in (gates[:1], gates[:1] * 2, gates):
+        with collect() as aux:
+            for gate in passes:
+                gate(x, a)
+        bits.append(aux.mean()['info_bits_per_image'])
+    torch.testing.assert_close(bits[1], bits[0])
+    torch.testing.assert_close(bits[2], 2 * bits[0])
+
+
 @BOTH
 def test_without_strength_it_is_the_host_to_the_bit(map):
     model = neck(map).eval()

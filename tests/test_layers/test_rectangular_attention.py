@@ -3,6 +3,8 @@ from functools import partial
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmaib.aux_losses import collect
@@ -17,6 +19,7 @@ from mmaib.layers import (
     changed_maps,
 )
 from mmaib.layers.feature_modulation import MODES
+from mmaib.testing import CONFIGS
 from mmaib.testing.measure import gmacs
 
 SMALL = dict(channels=(4, 6, 8))
@@ -358,3 +361,18 @@ def test_bad_fields_of_the_others():
             PositionWiseAttention(**{'in_channels': 4, field: 0})
     with pytest.raises(ValueError, match=r'beta=0.1.*RectangularAttention'):
         AttentiveBottleneck(4, RECTANGLE, beta=0.1)
+
+
+@pytest.mark.parametrize('name', ['pw', 'rect'])
+def test_draws_of_a_map_without_noise_are_refused(name):
+    """They would be all alike, and their mutual information 0."""
+    path = next((CONFIGS / 'sample').glob(f'{name}-vgg_1xb50*.py'))
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    cfg.model.test_draws = dict(attention=4, uncertainty=True)
+    with pytest.raises(ValueError, match=r'test_draws\.attention=4: no map'):
+        MODELS.build(cfg.model)
+    # with a gate they differ
+    gated = Config.fromfile(path.with_name(f'pw-gate{path.name[len(name) :]}'))
+    gated.model.test_draws = cfg.model.test_draws
+    MODELS.build(gated.model)

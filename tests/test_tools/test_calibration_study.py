@@ -14,7 +14,8 @@ from mmaib.testing import CONFIGS, REPOSITORY, shared_data
 
 TOOL = REPOSITORY / 'tools' / 'analysis_tools' / 'calibration.py'
 SAMPLE = CONFIGS / 'sample'
-PLAIN = SAMPLE / 'vgg16_x0.125_1xb128-16e_cifar10-subset.py'
+FEW = '_x0.125_1xb128-16e_cifar10-subset.py'
+PLAIN = SAMPLE / f'vgg16{FEW}'
 STAGE2 = SAMPLE / 'vgg16-latent-stage2_x0.125_1xb128-8e_cifar10-subset.py'
 
 
@@ -180,6 +181,10 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     command(*study_of(data, '--records', records, '--ood', ood))
     assert len(trainings.commands) == before
     assert 'measure' not in capsys.readouterr().out
+    # another test would mix with this one, or take its place
+    with pytest.raises(SystemExit):
+        command(*study_of(data, '--records', records))
+    assert 'is of another test' in capsys.readouterr().err
     # elsewhere, of the records alone
     command(
         PLAIN, STAGE2, '--out', data / 'elsewhere', '--records', records,
@@ -270,9 +275,16 @@ def test_the_table_pairs_seeds(tables):
         (('--draws', 1), '--draws must be >= 2, got 1'),
         (('--max-images', 0), '--max-images must be >= 1'),
         (('--seeds', 1, 1), '--seeds must differ'),
+        (('--severities', 0), r'--severities must be some of 1 to 5, got [0]'),
+        (('--severities', 1, 1), '--severities must be some of 1 to 5'),
+        (('--ood', 'nowhere'), '--ood nowhere: neither an image nor'),
+        (('--field', 'model.head.latent.bta'), 'must be HEAD.latent.beta'),
+        (('--field', 'model.roi_head.latent.beta'), 'of a head in'),
+        (('--others', 'elsewhere/temperature.py'), 'differ in their file'),
+        (('--held-out', 'data_prefix=nowhere'), '--held-out'),
     ],
 )
-def test_bad_arguments(command, capsys, tmp_path, more, message):
+def test_bad_arguments(command, capsys, data, tmp_path, more, message):
     with pytest.raises(SystemExit):
         command(PLAIN, STAGE2, '--out', tmp_path, *more)
     assert message in capsys.readouterr().err
@@ -280,8 +292,20 @@ def test_bad_arguments(command, capsys, tmp_path, more, message):
 
 def test_a_second_config_that_is_no_second_stage(command, capsys, tmp_path):
     with pytest.raises(SystemExit):
-        command(PLAIN, PLAIN, '--out', tmp_path)
+        command(PLAIN, SAMPLE / f'vgg16-aib{FEW}', '--out', tmp_path)
     assert "freeze_host must be 'features'" in capsys.readouterr().err
+
+
+def test_no_config_is_written_over(command, capsys, tmp_path):
+    folder = tmp_path / 'configs'
+    folder.mkdir()
+    paths = [folder / path.name for path in (PLAIN, STAGE2)]
+    for path, base in zip(paths, (PLAIN, STAGE2)):
+        path.write_text(f'_base_ = {str(base)!r}\n')
+    with pytest.raises(SystemExit):
+        command(*paths, '--out', tmp_path, '--seeds', 1)
+    assert 'take another folder' in capsys.readouterr().err
+    assert paths[0].read_text() == f'_base_ = {str(PLAIN)!r}\n'
 
 
 def few_cells(folder):

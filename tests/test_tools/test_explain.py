@@ -131,9 +131,11 @@ def test_scores_go_where_another_map_is_highest():
     moved = grad_cam.with_scores_of(own, places)
     assert moved.flatten().tolist() == pytest.approx([0.2, 0.1, 0.9, 0.4])
     ties = torch.tensor([0.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
-    moved = grad_cam.with_scores_of(own, ties).flatten().tolist()
-    low = (0.1 + 0.2 + 0.4) / 3
-    assert moved == pytest.approx([low, low, 0.9, low])
+    moved = grad_cam.with_scores_of(own, ties)
+    assert moved.flatten()[2] == 0.9
+    # a permutation, the same one each time
+    assert torch.equal(moved.flatten().sort()[0], own.flatten().sort()[0])
+    assert torch.equal(moved, grad_cam.with_scores_of(own, ties))
 
 
 def readout(tmp_path, name):

@@ -77,20 +77,78 @@ def test_metrics_are_those_of_the_logs():
         study.metrics_to_tabulate(['coco/bbox_mAP'], logs)
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
-    started = []
-    monkeypatch.setattr(study.subprocess, 'run', started.append)
-    (tmp_path / 'finished').touch()
-    assert study.train(Path('plain.py'), 1, tmp_path, [])
-    assert started == []
+def test_a_finished_run_is_not_trained_again(tmp_path, trainings):
+    config = write_configs(tmp_path)[0]
+    work_dir = tmp_path / 'run'
+    options = ['train_cfg.max_epochs=1']
+    assert study.train(config, 1, work_dir, options)
+    assert study.train(config, 1, work_dir, options)
+    assert len(trainings.commands) == 1
 
 
-def test_a_run_with_other_options_is_not_taken_for_this_one(tmp_path):
+@pytest.mark.parametrize(
+    ('changed', 'seed', 'options', 'other'),
+    [
+        (False, 1, ['train_cfg.max_epochs=1'], '--cfg-options'),
+        (False, 2, [], 'seed'),
+        (True, 1, [], 'config'),
+    ],
+)
+def test_another_run_is_not_taken_for_this_one(
+    tmp_path, trainings, capsys, changed, seed, options, other
+):
+    config = write_configs(tmp_path)[0]
+    assert study.train(config, 1, tmp_path / 'run', [])
+    if changed:
+        config.write_text('lr = 2\n')
+    assert not study.train(config, seed, tmp_path / 'run', options)
+    assert f'finished with another {other}; take' in capsys.readouterr().out
+
+
+def test_a_run_that_an_earlier_version_finished(tmp_path, trainings):
+    config = write_configs(tmp_path)[0]
     (tmp_path / 'finished').write_text('train_cfg.max_epochs=1')
-    assert not study.train(Path('plain.py'), 1, tmp_path, [])
-    assert study.train(
-        Path('plain.py'), 1, tmp_path, ['train_cfg.max_epochs=1']
-    )
+    assert not study.train(config, 1, tmp_path, [])
+    assert study.train(config, 1, tmp_path, ['train_cfg.max_epochs=1'])
+    assert trainings.commands == []
+
+
+def test_a_record_is_not_written_over_by_one_of_other_options(
+    tmp_path, trainings
+):
+    config = write_configs(tmp_path)[0]
+    records = tmp_path / 'records'
+    run = (config, 1, tmp_path / 'a')
+    assert study.train_all([(*run, ['lr=1', 'load_from=a'])], 1, records)
+    # a checkpoint's place is no difference
+    again = (config, 1, tmp_path / 'b')
+    assert study.train_all([(*again, ['lr=1', 'load_from=b'])], 1, records)
+    with pytest.raises(SystemExit, match=r'plain\.seed_1\.json is of .*lr=1'):
+        study.train_all([(config, 1, tmp_path / 'c', ['lr=2'])], 1, records)
+    assert len(trainings.commands) == 2
+
+
+def test_an_evaluation_without_a_metric_has_not_the_one_before(tmp_path):
+    """A detector that finds nothing has none."""
+    write_log(tmp_path, 0.5, 1.0)
+    (path,) = tmp_path.glob('*/vis_data/scalars.json')
+    lines = [{'time': 1.0, 'step': 4}, {'causal/mirror/aux': 0.1, 'step': 99}]
+    path.write_text('\n'.join([path.read_text(), *map(json.dumps, lines)]))
+    found = study.read_log(tmp_path)
+    assert AP not in found
+    assert found['causal/mirror/aux'] == 0.1
+
+
+def test_a_run_shorter_than_the_interval_of_its_log(tmp_path):
+    log = tmp_path / '1' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps({AP: 0.5, 'step': 1}))
+    (tmp_path / 'finished').touch()
+    assert study.read_log(tmp_path) == {AP: 0.5, 'step': 1}
+
+
+def test_a_seed_that_diverged_shows():
+    assert study.cell([0.5, float('nan')]) == 'nan ± nan'
 
 
 def test_a_log_cut_by_a_kill_is_read(tmp_path):
@@ -101,7 +159,9 @@ def test_a_log_cut_by_a_kill_is_read(tmp_path):
 
 
 def test_a_failed_run_is_not_marked_as_finished(tmp_path):
-    assert not study.train(Path('no_such_config.py'), 1, tmp_path / 'run', [])
+    config = tmp_path / 'no_host.py'
+    config.write_text('lr = 1\n')
+    assert not study.train(config, 1, tmp_path / 'run', [])
     assert not (tmp_path / 'run' / 'finished').exists()
     assert (tmp_path / 'run' / 'stdout.log').stat().st_size > 0
 
@@ -120,10 +180,13 @@ class Trainings:
         work_dir = Path(command[command.index('--work-dir') + 1])
         write_log(work_dir, 0.5, 1.0, finished=False)
         log = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
-        lines = [
-            {'attention/auc': 0.8, 'attention/bits_per_image': 1234.5},
-            {f'causal/mirror/{AP}': 0.375, 'step': 3},
-        ]
+        evaluation = {
+            AP: 0.5,
+            'attention/auc': 0.8,
+            'attention/bits_per_image': 1234.5,
+            'step': 3,
+        }
+        lines = [evaluation, {f'causal/mirror/{AP}': 0.375, 'step': 287}]
         if config != 'plain':
             log.write_text(
                 '\n'.join([log.read_text(), *map(json.dumps, lines)])
@@ -144,11 +207,25 @@ AP = 'coco/bbox_mAP'
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path):
-    """Run study.py in this process; the trainings it began."""
-    trainings = Trainings()
-    fake = SimpleNamespace(run=trainings, STDOUT=-2)
+def trainings(monkeypatch):
+    own = Trainings()
+    fake = SimpleNamespace(run=own, STDOUT=-2)
     monkeypatch.setattr(study, 'subprocess', fake)
+    return own
+
+
+def write_configs(folder):
+    paths = [folder / f'{name}.py' for name in ('plain', 'gate', 'readout')]
+    for path in paths:
+        path.write_text('lr = 1\n')
+    return paths
+
+
+@pytest.fixture
+def command(trainings, monkeypatch, tmp_path):
+    """Run study.py in this process; the trainings it began."""
+    write_configs(tmp_path)
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments, out='out'):
         arguments = [*arguments, '--out', tmp_path / out, '--jobs', 1]
@@ -264,6 +341,14 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
     with pytest.raises(SystemExit):
         command(*compared, tmp_path)
     assert 'no records there' in capsys.readouterr().err
+    # two configs that begin alike are two rows
+    kept = folder / 'gate_b.seed_2.json'
+    kept.write_text(json.dumps(record))
+    command(*compared, folder)
+    *_, one, other = cells(capsys.readouterr().out)
+    assert [one['config'], other['config']] == [
+        'weight-0.1: gate', 'weight-0.1: gate_b'
+    ]  # fmt: skip
 
 
 def test_a_run_of_an_earlier_version_has_a_record_without_seconds(

@@ -28,8 +28,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Container, Iterator, Sequence
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +44,6 @@ from mmengine.registry import (
     VISUALIZERS,
     init_default_scope,
 )
-from mmengine.runner import load_checkpoint
 from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
@@ -67,7 +66,7 @@ from mmaib.hooks.visualization import (
 )
 from mmaib.layers import capture_attention
 from mmaib.reliability.launch import device_argument
-from mmaib.reliability.preflight import check_checkpoint
+from mmaib.reliability.preflight import load_whole
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.image_sources import (
@@ -90,8 +89,7 @@ def load(
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
-    check_checkpoint('checkpoint', checkpoint)
-    loaded = load_checkpoint(model, checkpoint, map_location='cpu')
+    loaded = load_whole('checkpoint', checkpoint, model)
     visualizer = cfg.get('visualizer', dict(type='Visualizer'))
     visualizer = VISUALIZERS.build(
         {**visualizer, 'name': 'attention', 'vis_backends': None}
@@ -154,6 +152,12 @@ def draw(
     return scores, drawn
 
 
+def unused(name: str, names: Container[str]) -> str:
+    """The name, with a number if it stands already."""
+    numbered = (f'{name}_{i}' for i in count(2))
+    return next(n for n in chain([name], numbered) if n not in names)
+
+
 class Drawer(NamedTuple):
     """A model with what it needs to be looked at."""
 
@@ -182,15 +186,16 @@ def draw_all(drawers: Sequence[Drawer], args: argparse.Namespace) -> None:
         return of_files(test_pipeline(one.cfg), args.images)
 
     sources = [read(one) for one in drawers]
-    count = min(sources[0][0], args.max_images or sources[0][0])
+    number = min(sources[0][0], args.max_images or sources[0][0])
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, dict] = {}
-    images_of_all = islice(zip(*(found for _, found in sources)), count)
-    for seen in track_iter_progress((images_of_all, count)):
+    images_of_all = islice(zip(*(found for _, found in sources)), number)
+    for seen in track_iter_progress((images_of_all, number)):
         path = seen[0][0]
         name = Path(path).stem
         if name in scores:  # of another folder
             name = f'{Path(path).parent.name}_{name}'
+        name = unused(name, scores)
         rows: dict[str, np.ndarray] = {}
         with tempfile.TemporaryDirectory() as others:
             for one, (_, data) in zip(drawers, seen):
@@ -223,7 +228,7 @@ def draw_all(drawers: Sequence[Drawer], args: argparse.Namespace) -> None:
             indent=1,
         )
     )
-    print(f'\n{count} pictures in {args.out}')
+    print(f'\n{number} pictures in {args.out}')
 
 
 def pair(text: str) -> tuple[Path, Path]:
@@ -270,6 +275,10 @@ def main() -> None:
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
+    if args.max_images is not None and args.max_images < 1:
+        parser.error(f'--max-images must be >= 1, got {args.max_images}')
+    if args.draws < 0:
+        parser.error(f'--draws must be >= 0, got {args.draws}')
     compat.register_config_sources()
     given = [(args.config, args.checkpoint), *args.beside]
     drawers = [drawer(config, path, args) for config, path in given]

@@ -45,7 +45,7 @@ from mmaib.reliability.checkpoint import load_safely
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import study
-from analysis_tools.calibration_sets import EVERY, ImageSets
+from analysis_tools.calibration_sets import EVERY, ImageSets, held_out
 from analysis_tools.calibration_table import (
     CONTROL,
     PLAIN,
@@ -54,6 +54,7 @@ from analysis_tools.calibration_table import (
     Records,
     table,
 )
+from analysis_tools.image_sources import images
 from steps import options_of
 
 # where the weight of a second stage's KL stands
@@ -119,10 +120,100 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--draws must be >= 2, got {args.draws}')
     if args.max_images is not None and args.max_images < 1:
         parser.error(f'--max-images must be >= 1, got {args.max_images}')
+    if not {*args.severities} <= {*range(1, 6)} or len(
+        {*args.severities}
+    ) < len(args.severities):
+        parser.error(
+            f'--severities must be some of 1 to 5, got {args.severities}'
+        )
+    check_names(parser, args)
     if not args.report_only:
         args.corruptions = check_corruptions(parser, args.corruptions)
+        if args.ood:
+            try:
+                images(args.ood)
+            except FileNotFoundError as error:
+                parser.error(f'--ood {error}')
         check_stage2(parser, args)
+        check_held_out(parser, args)
+        check_records(parser, args)
     return args
+
+
+def check_names(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+    """Refuse two arms in one folder, and a config in the place of its own
+    child."""
+    configs = [args.plain, args.stage2, *args.others]
+    stems = [path.stem for path in configs]
+    taken = [*REFERENCES, *weight_names(args)]
+    if len({*stems}) < len(stems) or {*stems} & {*taken}:
+        parser.error(
+            'configs must differ in their file names, and from '
+            f'{", ".join(taken)}: got {", ".join(stems)}'
+        )
+    for path in () if args.report_only else configs:
+        if not path.is_file():
+            parser.error(f'no file {path}')
+        if path.resolve().parent == children_of(args).resolve():
+            parser.error(
+                f'--out {args.out}: configs of its own go to '
+                f'{children_of(args)}, where {path} is; take another folder'
+            )
+
+
+def children_of(args: argparse.Namespace) -> Path:
+    """Where configs go that leave out the images that are held out."""
+    return args.out / 'configs'
+
+
+def weight_names(args: argparse.Namespace) -> list[str]:
+    return [f'stage2-kl-{weight:g}' for weight in args.kl_weights]
+
+
+def check_held_out(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+    """Build the data set that a temperature is fitted on."""
+    if not args.held_out:
+        return
+    cfg = merged(args.plain, args.cfg_options)
+    init_default_scope(cfg.default_scope)
+    try:
+        DATASETS.build(held_out(args, cfg))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        parser.error(f'--held-out {args.held_out}: {error}')
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What a test is made of, for its records."""
+    found = dict(
+        corruptions=args.corruptions,
+        severities=args.severities,
+        draws=args.draws,
+        ood=args.ood and str(args.ood),
+        max_images=args.max_images,
+    )
+    return {**found, 'held_out': args.held_out} if args.held_out else found
+
+
+def check_records(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+    """Refuse to write over figures of another test."""
+    folders = [args.out / name for name in (*REFERENCES, *weight_names(args))]
+    there = [p for f in folders for p in f.glob('seed_*/calibration.json')]
+    if args.records:
+        there += args.records.glob('*.seed_*.json')
+    for path in there:
+        if not is_of(path, settings(args)):
+            found = json.loads(path.read_text()).get('settings')
+            parser.error(
+                f'{path} is of another test, {found}, and would be lost or '
+                f'mixed with this one, {settings(args)}: move it away, or '
+                'take another --out and --records'
+            )
 
 
 def check_corruptions(
@@ -159,6 +250,16 @@ def check_stage2(
             f'{cfg.model.get("freeze_host")!r}'
         )
     args.field = args.field or FIELDS[cfg.default_scope]
+    # a head without a latent=dict(...) has its defaults
+    head, _, field = args.field.rpartition('.latent.')
+    owner: Any = cfg.to_dict()
+    for name in head.split('.'):
+        owner = owner.get(name) if isinstance(owner, Mapping) else None
+    if field != 'beta' or not isinstance(owner, Mapping):
+        parser.error(
+            f'--field {args.field}: must be HEAD.latent.beta, of a head in '
+            f'{args.stage2}'
+        )
     if cfg.default_scope == 'mmdet' and args.max_images:
         parser.error(
             "--max-images: a detector's host counts every image of its "
@@ -255,22 +356,14 @@ def merged(config: Path, options: Sequence[str]) -> Config:
 
 def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
     """The records of all finished runs that have none of this test yet."""
-    settings = dict(
-        corruptions=args.corruptions,
-        severities=args.severities,
-        draws=args.draws,
-        ood=args.ood and str(args.ood),
-        max_images=args.max_images,
-    )
-    if args.held_out:
-        settings['held_out'] = args.held_out
+    own = settings(args)
     sets: ImageSets | None = None
     for seed in args.seeds:
         for arm in every_arm:
             work_dir = args.out / arm.name / f'seed_{seed}'
             names = [arm.name, *([TEMPERATURE] if arm.name == PLAIN else [])]
             paths = [record_path(args.out, name, seed) for name in names]
-            if all(is_of(path, settings) for path in paths):
+            if all(is_of(path, own) for path in paths):
                 for name, path in zip(names, paths):
                     keep(path, args.records, name, seed)
                 continue
@@ -286,9 +379,7 @@ def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
             )
             of_run = json.loads((work_dir / 'record.json').read_text())
             for name, path, metrics in zip(names, paths, found):
-                record = dict(
-                    of_run, arm=name, settings=settings, metrics=metrics
-                )
+                record = dict(of_run, arm=name, settings=own, metrics=metrics)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(record, indent=1) + '\n')
                 keep(path, args.records, name, seed)
@@ -298,11 +389,9 @@ def record_path(out: Path, name: str, seed: int) -> Path:
     return out / name / f'seed_{seed}' / 'calibration.json'
 
 
-def is_of(path: Path, settings: Mapping[str, Any]) -> bool:
+def is_of(path: Path, own: Mapping[str, Any]) -> bool:
     """Whether a record is there, of a test like this one."""
-    if not path.exists():
-        return False
-    return json.loads(path.read_text())['settings'] == settings
+    return path.exists() and json.loads(path.read_text())['settings'] == own
 
 
 def keep(path: Path, records: Path | None, name: str, seed: int) -> None:
@@ -315,9 +404,9 @@ def keep(path: Path, records: Path | None, name: str, seed: int) -> None:
 def read_records(args: argparse.Namespace) -> Records:
     """The figures of every arm and seed, of the runs or of the records."""
     found: dict[str, dict[int, dict[str, float]]] = {}
-    weights = [f'stage2-kl-{weight:g}' for weight in args.kl_weights]
     others = [path.stem for path in args.others]
-    for name in [*REFERENCES, *weights, *others]:
+    tests = []
+    for name in [*REFERENCES, *weight_names(args), *others]:
         found[name] = {}
         for seed in args.seeds:
             paths = [record_path(args.out, name, seed)]
@@ -327,7 +416,10 @@ def read_records(args: argparse.Namespace) -> Records:
                 if path.exists():
                     record = json.loads(path.read_text())
                     found[name][seed] = record['metrics']
+                    tests.append(record['settings'])
                     break
+    if other := next((test for test in tests if test != tests[0]), None):
+        sys.exit(f'records of two tests, {tests[0]} and {other}: no table')
     return found
 
 
@@ -340,7 +432,7 @@ def main() -> None:
         used = (
             {path: path for path in configs}
             if args.held_out
-            else without_held_out(configs, args.out / 'configs')
+            else without_held_out(configs, children_of(args))
         )
         every_arm = arms(args, used)
         done = train(args, every_arm)

@@ -20,7 +20,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from PIL import Image
 from torch import Tensor
 
@@ -28,6 +28,7 @@ from mmaib.evaluation import at_temperature, fitted_temperature, roc_auc
 from mmaib.evaluation.calibration import log_of
 from mmaib.evaluation.causal import evaluate
 from mmaib.registry import METRICS
+from mmaib.reliability.preflight import load_whole
 
 OURS = {
     'mmdet': 'mmaib.DetectionCalibrationMetric',
@@ -190,7 +191,7 @@ def trained(cfg: Config, checkpoint: str) -> Any:
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
-    load_checkpoint(model, checkpoint, map_location='cpu')
+    load_whole('checkpoint', checkpoint, model)
     return model.to(get_device()).eval()
 
 

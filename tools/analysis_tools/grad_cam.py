@@ -39,16 +39,17 @@ def with_scores_of(own: Tensor, places: Tensor) -> Tensor:
 
     Args:
         own: the map that gives the scores, ``(N, 1, H, W)``.
-        places: the map that gives the order, of the same shape. Positions
-            where it is equal share the mean of their scores.
+        places: the map that gives the order, of the same shape; where it is
+            equal, as all that Grad-CAM leaves at 0, a fixed random order.
     """
-    found = []
-    for scores, order in zip(own.flatten(1), places.flatten(1)):
-        _, group, count = order.unique(return_inverse=True, return_counts=True)
-        total = scores.new_zeros(len(count))
-        total.index_add_(0, group[order.argsort()], scores.sort().values)
-        found.append((total / count)[group])
-    return torch.stack(found).view_as(own)
+    found = torch.empty_like(own).flatten(1)
+    size = found.size(1)
+    shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    shuffled = shuffled.to(own.device)
+    for row, scores, order in zip(found, own.flatten(1), places.flatten(1)):
+        ranked = shuffled[order[shuffled].argsort(stable=True)]
+        row[ranked] = scores.sort().values
+    return found.view_as(own)
 
 
 class Confidence(nn.Module):

@@ -47,7 +47,7 @@ from mmaib.layers import AttentiveBottleneck
 from mmaib.reliability.launch import device_argument
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from analysis_tools.attention import load
+from analysis_tools.attention import load, unused
 from analysis_tools.image_sources import evaluation, images, of_test_set
 from study import CHANGES, METRICS, markdown
 
@@ -264,7 +264,8 @@ def main() -> None:
     for config, checkpoint in args.models:
         label = config.stem
         if label in results:
-            label = f'{config.stem}, {checkpoint.parent.name}'
+            label = f'{label}, {checkpoint.parent.name}, {checkpoint.stem}'
+        label = unused(label, results)
         print(label, flush=True)
         cfg = Config.fromfile(config)
         results[label] = measure(cfg, checkpoint, patches, args)

@@ -4,11 +4,11 @@
     python tools/analysis_tools/rectangles.py CONFIG CHECKPOINT --out DIR
 
 Over the images of the config's test set DIR gets rectangles.csv, a line a
-rectangle: image, level, window, centre and half extents in sides of the image,
-along rows and columns, and angle in degrees, the long side's from the
-vertical, in [0, 180); and sheet.png: the images whose rectangle lies furthest
-to the left, right, top and bottom, and those of the smallest, the largest and
-the most oblique one, with its outline.
+rectangle: image, level, window, centre and half extents in sides of the image
+as the model saw it, padding included, along rows and columns, and angle in
+degrees, the long side's from the vertical, in [0, 180); and sheet.png: the
+images whose rectangle lies furthest to the left, right, top and bottom, and
+those of the smallest, the largest and the most oblique one, with its outline.
 """
 
 import argparse
@@ -25,9 +25,11 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
 from PIL import Image, ImageDraw
+from torch.nn.functional import pad
 
 from mmaib import compat
 from mmaib.aux_losses import collect
+from mmaib.evaluation.map_geometry import padded_size
 from mmaib.functional import rectangle_corners
 from mmaib.reliability.launch import device_argument
 
@@ -74,7 +76,7 @@ ORDERS: dict[str, Callable[[Rectangle], float]] = {
 
 def on_image(params: list[float], size: tuple[int, int]) -> list[float]:
     """Of one rectangle, from the first and last position of a map to the
-    sides of the image, the long side first."""
+    sides of the image, padding included, the long side first."""
     row, column, first, second, alpha = params
     rows, columns = ((max(n - 1, 1)) / n for n in size)
     first, second = first * rows, second * columns
@@ -119,7 +121,9 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[Image.Image]]:
         for image, sample in zip(data['inputs'], samples, strict=True):
             # files load as BGR, arrays are RGB
             image = image.flip(0) if 'img_path' in sample else image
-            thumbnails.append(thumbnail(image))
+            height, width = padded_size(sample.metainfo)
+            beyond = (0, width - image.size(2), 0, height - image.size(1))
+            thumbnails.append(thumbnail(pad(image, beyond)))
     return found, thumbnails
 
 

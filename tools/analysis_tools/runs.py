@@ -15,6 +15,7 @@ from mmengine.config import Config
 from study import entries
 
 Series = dict[int, float]  # step -> value
+RECORD = 'record'
 SKIPPED = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
 
 
@@ -42,7 +43,7 @@ class Run:
     path: Path
     seed: int | None
     options: list[str] = field(default_factory=list)
-    state: str = 'record'
+    state: str = RECORD
     training: dict[str, Series] = field(default_factory=dict)
     evaluation: dict[str, Series] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -169,19 +170,18 @@ def _trained(folder: Path) -> bool:
 def grouped(runs: Iterable[Run]) -> list[Group]:
     """Runs that differ in their seed alone, together. The first group without
     a map comes first, as what the others are compared with."""
-    groups: dict[tuple, list[Run]] = {}
+    groups: list[tuple[str, Path, list[Run]]] = []
     for run in runs:
-        options = tuple(
-            option
-            for option in run.options
-            if not option.startswith(('load_from=', 'randomness.seed='))
-        )
-        groups.setdefault((run.name, options, run.path.parents[1]), []).append(
-            run
-        )
+        home = run.path.parents[0 if run.state == RECORD else 1]
+        for name, folder, members in groups:
+            if (name, folder) == (run.name, home) and is_seed(run, members):
+                members.append(run)
+                break
+        else:
+            groups.append((run.name, home, [run]))
     result: list[Group] = []
     taken: set[str] = set()
-    for (name, _, folder), members in groups.items():
+    for name, folder, members in groups:
         label = name if name not in taken else f'{name}, {folder.name}'
         numbers = count(2)
         while label in taken:
@@ -190,6 +190,26 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
         members.sort(key=lambda run: (run.seed is None, run.seed))
         result.append(Group(label, members))
     return sorted(result, key=_has_map)
+
+
+def is_seed(run: Run, members: Sequence[Run]) -> bool:
+    """Whether a run differs from these in its seed alone."""
+    first = members[0]
+    return (
+        run.seed not in [member.seed for member in members]
+        and _shared(run.options) == _shared(first.options)
+        and (
+            run.config is None
+            or first.config is None
+            or not differences({'0': first.config, '1': run.config})
+        )
+    )
+
+
+def _shared(options: Iterable[str]) -> list[str]:
+    """What seeds have in common."""
+    own = ('load_from=', 'randomness.seed=')
+    return [option for option in options if not option.startswith(own)]
 
 
 def _has_map(group: Group) -> bool:

@@ -13,6 +13,7 @@ from .weights import (
     check_frozen,
     check_resume,
     check_weights,
+    load_whole,
     take_seed,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     'check_resume',
     'check_runner',
     'check_weights',
+    'load_whole',
     'take_seed',
 ]

@@ -16,6 +16,9 @@ from mmaib.reliability.checkpoint import read_checkpoint
 
 from .fields import configs_with
 
+OF_BASE = "Take a checkpoint of the config that this one's _base_ is."
+OF_CONFIG = 'Take a checkpoint that was trained with this config.'
+
 
 def check_weights(cfg: Any) -> None:
     """Refuse a config whose initial weights are not where it says, or not
@@ -127,16 +130,8 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
             f'{asked} keeps a trained host as it is, and there is none: '
             "--cfg-options load_from=CHECKPOINT, of the host's own config"
         )
-    read = CheckpointLoader.load_checkpoint(path, 'cpu')
-    state = {
-        name.removeprefix('module.'): value
-        for name, value in read.get('state_dict', read).items()
-    }
-    try:
-        missing, unused = bare.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # shapes, a line each
-        lines = [f'{line.strip()}' for line in str(error).splitlines()[1:]]
-        raise ValueError(_of_another(asked, path, lines)) from error
+    what = f"{asked}: load_from '{path}'"
+    _, missing, unused = _load(bare, path, what, OF_BASE)
     learning = bare.learning_layers()
     names = tuple(
         f'{name}.'
@@ -146,7 +141,7 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
     lacking = [name for name in missing if not name.startswith(names)]
     if lacking:
         lines = [f'{name} is not in it' for name in lacking]
-        raise ValueError(_of_another(asked, path, lines))
+        raise ValueError(_of_another(what, lines, OF_BASE))
     told = f"load_from '{path}'"
     if missing:
         told += f'; new, and start anew: {", ".join(missing)}'
@@ -155,13 +150,55 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
     print_log(told, logger='current')
 
 
-def _of_another(asked: str, path: str, lines: list[str]) -> str:
+def load_whole(field: str, path: str, model: nn.Module) -> dict[str, Any]:
+    """A checkpoint into a model that is to be looked at: nothing of it may
+    be missing, or what is seen is a layer that was never trained.
+
+    Args:
+        field: what the user named the checkpoint by.
+        path: of the file.
+        model: as its config builds it.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        ValueError: if it is broken, or naming the layers that it lacks or
+            that have another shape in it.
+    """
+    check_checkpoint(field, path)
+    what = f"{field} '{path}'"
+    read, missing, _ = _load(model, path, what, OF_CONFIG)
+    if missing:
+        lines = [f'{name} is not in it' for name in missing]
+        raise ValueError(_of_another(what, lines, OF_CONFIG))
+    return read
+
+
+def _load(
+    model: nn.Module, path: str, what: str, how: str
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """What the file holds, and the keys that it lacks or has beside."""
+    read = CheckpointLoader.load_checkpoint(path, 'cpu')
+    state = {
+        name.removeprefix('module.'): value
+        for name, value in read.get('state_dict', read).items()
+    }
+    try:
+        missing, unused = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes, a line each
+        lines = [f'{line.strip()}' for line in str(error).splitlines()[1:]]
+        raise ValueError(_of_another(what, lines, how)) from error
+    return read, missing, unused
+
+
+def _of_another(what: str, lines: list[str], how: str) -> str:
     more = len(lines) - 12
     return (
-        f"{asked}: load_from '{path}' is of another architecture:\n  "
+        f'{what} is of another architecture:\n  '
         + '\n  '.join(lines[:12])
         + (f'\n  and {more} more' if more > 0 else '')
-        + "\nTake a checkpoint of the config that this one's _base_ is."
+        + f'\n{how}'
     )
 
 
