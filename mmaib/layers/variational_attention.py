@@ -29,7 +29,7 @@ class VariationalAttention(Starting):
     The std's convolution starts at zero, so that the map starts with
     :math:`\sigma_a = 0.007` whatever the scale of the features.
 
-    As published the map saturates under Adam: a step moves a logit by the
+    As published the map saturates. Under Adam a step moves a logit by the
     learning rate times thousands of inputs, the features' common mode moves
     all of them together, and nothing pulls them back. ``logit_norm`` takes
     the common mode and the scale out.
