@@ -69,6 +69,7 @@ class AttentionMetric(BaseMetric):
         kwargs: of MMEngine's ``BaseMetric``.
 
     Raises:
+        ValueError: if ``foreground`` is no list of numbers.
         RuntimeError: at the first batch, if no hook gives maps.
     """
 
@@ -83,6 +84,14 @@ class AttentionMetric(BaseMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if foreground is not None and not (
+            isinstance(foreground, list | tuple)
+            and all(isinstance(number, int) for number in foreground)
+        ):
+            raise ValueError(
+                'foreground must be a list of the numbers of classes, such as '
+                f'[8, 9], got {foreground!r}'
+            )
         self.foreground = None if foreground is None else [*foreground]
         self.tolerance = tolerance
         self.threshold = threshold

@@ -8,7 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmaib.checks import at_least
+from mmaib.checks import at_least, one_of
 from mmaib.registry import METRICS
 
 from .calibration import (
@@ -25,6 +25,7 @@ from .calibration import (
 from .calibration_metric import areas, draw
 
 UNCERTAINTIES = ('entropy', 'score_std')
+MOST_BINS = 16  # to the fifth power they are counted
 
 
 @METRICS.register_module()
@@ -57,7 +58,7 @@ class DetectionCalibrationMetric(BaseMetric):
         iou_thr: least overlap with the box.
         score_thr: detections below it are not looked at; 0.3 in that paper.
         num_bins: of the confidence.
-        box_bins: of each of the five in ``d_ece_box``.
+        box_bins: of each of the five in ``d_ece_box``, 16 at most.
         min_samples: what a bin of ``d_ece_box`` must have, 8 in that paper;
             one with less adds no error, as in its authors' netcal, and
             without any such bin there is no ``d_ece_box``.
@@ -89,7 +90,7 @@ class DetectionCalibrationMetric(BaseMetric):
         self.iou_thr = at_least('iou_thr', iou_thr, 0.0)
         self.score_thr = at_least('score_thr', score_thr, 0.0)
         self.num_bins = at_least('num_bins', num_bins, 1)
-        self.box_bins = at_least('box_bins', box_bins, 1)
+        self.box_bins = one_of('box_bins', box_bins, range(1, MOST_BINS + 1))
         self.min_samples = at_least('min_samples', min_samples, 1)
         self.temperature = at_least('temperature', temperature, 0.01)
         self.out_dir = out_dir

@@ -38,7 +38,8 @@ class AttentionEvalHook(Hook):
             the evaluator already is taken as it is.
 
     Raises:
-        ValueError: if ``causal`` names another change.
+        TypeError, ValueError: if ``causal`` names another change, or a field
+            of the metric does not fit.
     """
 
     priority = 'LOW'  # behind the logger, before the checkpoints
@@ -47,9 +48,10 @@ class AttentionEvalHook(Hook):
         self, causal: Sequence[str] = (), metric: dict | None = None
     ) -> None:
         self.causal = [
-            one_of('causal', c, (*MAP_CHANGES, OPEN)) for c in causal
+            one_of('causal', c, (*MAP_CHANGES, OPEN)) for c in causal or ()
         ]
         self.metric = metric or {}
+        AttentionMetric(**self.metric)  # refuse it before a training
         self._watching = ExitStack()
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:

@@ -101,10 +101,13 @@ class AIBNeck(BaseModule):
             )
         levels = self._level_channels(in_channels, _growth(bottleneck))
         shared = self.map == 'shared'
-        if shared and not -len(levels) <= map_level < len(levels):
+        if shared and not (
+            isinstance(map_level, int)
+            and -len(levels) <= map_level < len(levels)
+        ):
             raise ValueError(
                 f'map_level must name one of {len(levels)} levels, '
-                f'got {map_level}'
+                f'got {map_level!r}'
             )
         self.map_level = map_level
         if len(levels) == 1 and where == 'after':

@@ -65,7 +65,9 @@ class AnchorQuantizer(Reporter, BaseModule):
         self.num_anchors = at_least('num_anchors', num_anchors, 1)
         self.vq_weight = at_least('vq_weight', vq_weight, 0.0)
         self.commit_weight = at_least('commit_weight', commit_weight, 0.0)
-        low, high = init_range
+        low, high = (
+            init_range if isinstance(init_range, list | tuple) else (0, 0)
+        )
         if not low < high:
             raise ValueError(
                 'init_range must be (low, high) with low < high, '

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from mmengine.logging import MMLogger
 
+from mmaib.reliability.preflight import check_checkpoint
+
 from .cost import compare, cost, is_ours
 from .look import (
     WrapError,
@@ -68,6 +70,11 @@ def wrap(
         host += '.py'
     if check and not Path(check).is_file():
         raise WrapError(f'--check {check}: no such file')
+    if check:
+        try:
+            check_checkpoint('--check', check)
+        except ValueError as error:
+            raise WrapError(str(error)) from error
     if out.exists():
         raise WrapError(f'{out} is there already: name another file')
     cfg = load(host)
@@ -155,6 +162,8 @@ def main(argv: list[str]) -> int:
         help='of --attention readout; default: %(default)s',
     )
     args = parser.parse_args(argv)
+    if not args.out.endswith('.py'):
+        parser.error(f'--out must be a .py file, got {args.out}')
     MMLogger.get_instance('mmengine', log_level=logging.WARNING)
     command = ' '.join(['python -m mmaib wrap', *argv])
     try:

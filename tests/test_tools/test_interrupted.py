@@ -1,5 +1,6 @@
 """Trainings that are cut off, through the commands that users type."""
 
+import json
 import random
 import signal
 
@@ -104,6 +105,17 @@ def assert_same_training(one, other):
     assert one['meta']['iter'] == other['meta']['iter']
 
 
+def evaluated(work_dir):
+    """What the newest log has behind its last training step."""
+    log = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1]
+    found = {}
+    for line in log.read_text().splitlines():
+        entry = json.loads(line)
+        found = {} if 'loss' in entry else {**found, **entry}
+    found.pop('step')  # one apart where nothing was trained
+    return {k: v for k, v in found.items() if 'time' not in k}
+
+
 @SAMPLES
 def test_killed_and_resumed_is_never_killed(train, base, options):
     # after the first checkpoint, before the last
@@ -113,6 +125,16 @@ def test_killed_and_resumed_is_never_killed(train, base, options):
         assert cut['state_dict'][STRENGTH] == 3 / STEPS
     whole = train('whole', base, [*options, seed_of(cut)])
     assert_same_training(whole, train('cut', base, options, '--resume'))
+
+
+def test_killed_in_its_last_validation(train, tmp_path):
+    """Nothing is left to train, and the figure is still to be had."""
+    base, options = DETECTION
+    whole = train('run', base, options)
+    last = evaluated(tmp_path / 'run')
+    assert_same_training(whole, train('run', base, options, '--resume'))
+    assert last
+    assert evaluated(tmp_path / 'run') == last
 
 
 def test_killed_while_a_checkpoint_is_written(train, tmp_path):

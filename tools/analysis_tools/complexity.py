@@ -37,6 +37,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmaib.layers import LatentEncoder
 from mmaib.testing import CLASSIFICATION
 from mmaib.testing.measure import gmacs, interleaved, millions
 
@@ -243,6 +244,8 @@ def layers(model: Any, size: int) -> dict[str, Layer]:
             ):
                 handles.callback(handle.remove)
         draws = dict(DRAWS, attention=1, latent=1)
+        if not any(isinstance(m, LatentEncoder) for m in model.modules()):
+            draws.pop('latent')
         with counter:
             evaluate(model, torch.rand(1, 3, size, size), draws)
     return {

@@ -169,17 +169,20 @@ def table(
     }
     metrics = [m for m in study.METRICS if m in host] or [*host]
     of_maps = [m for m in study.OF_MAPS if m in log and m != NORM]
-    drops = [f'causal/{change}/{metrics[0]}' for change in study.CHANGES]
+    first = next(iter(metrics), '')
+    drops = [f'causal/{change}/{first}' for change in study.CHANGES]
     head = ['map', *metrics]
     head += [f'lost by {change}' for change in study.CHANGES]
     head += ['share open', *(study.OF_MAPS[m] for m in of_maps)]
     rows = [head, ['---'] * len(head)]
 
     def add(name: str, found: Mapping[str, float], share: str) -> None:
-        row = [name, *(study.cell([found[m]]) for m in metrics)]
+        # a detector that finds nothing has no metric
+        row = [name]
+        row += [study.cell([found[m]]) if m in found else '-' for m in metrics]
         row += [
-            study.cell([found[metrics[0]] - found[drop]])
-            if drop in found
+            study.cell([found[first] - found[drop]])
+            if first in found and drop in found
             else '-'
             for drop in drops
         ]

@@ -2,12 +2,11 @@
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis_tools.runs import Group, Run
+from analysis_tools.runs import Group, Run, read_json
 from PIL import Image
 
 MEGABYTES = 10  # of pictures; the page has a third more as text
@@ -81,7 +80,7 @@ def images_of(
     not looked at yet, what an AttentionVisHook drew while it trained."""
     found = []
     for folder in run.pictures:
-        scored = json.loads((folder / 'scores.json').read_text())['images']
+        scored = read_json(folder / 'scores.json').get('images', {})
         for name, scores in scored.items():
             stem = folder / name
             found.append(

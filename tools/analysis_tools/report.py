@@ -16,7 +16,6 @@ pictures that a calibration metric drew into a run's folder (its `out_dir`).
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -30,7 +29,14 @@ from jinja2 import Environment, FileSystemLoader
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.charts import Line, chart, short
 from analysis_tools.gallery import SCORES, data_uri, failures, pictures
-from analysis_tools.runs import Group, Run, differences, find_runs, grouped
+from analysis_tools.runs import (
+    Group,
+    Run,
+    differences,
+    find_runs,
+    grouped,
+    read_json,
+)
 from study import CHANGES, METRICS, MONITORS, OF_MAPS, cell
 
 SHOWN = (*MONITORS, 'beta_factor')
@@ -263,7 +269,8 @@ def _has_maps(run: Run) -> bool:
 def interpretability(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """What `interpretability.py` left in the folders."""
     paths = (p for f in folders for p in f.rglob('interpretability.json'))
-    return [json.loads(path.read_text()) for path in sorted({*paths})]
+    found = [read_json(path) for path in sorted({*paths})]
+    return [tables for tables in found if tables]
 
 
 def render(

@@ -78,7 +78,7 @@ class Group:
 def read_run(path: Path) -> Run:
     """A run from its work dir, from what is there so far."""
     logs = sorted(path.glob('*/vis_data/scalars.json'))
-    record = _json(path / 'record.json')
+    record = read_json(path / 'record.json')
     # the newest, where a work dir was used for several
     names = sorted(path.glob('*.py'), key=_changed)
     dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))]
@@ -111,7 +111,7 @@ def read_run(path: Path) -> Run:
         for entry in entries(log):
             run.metrics.update(_numbers(entry))
         for found in log.parents[1].glob('*.json'):
-            run.metrics.update(_numbers(_json(found)))
+            run.metrics.update(_numbers(read_json(found)))
     run.state = _state(path, config, logs, step, epoch)
     run.pictures = sorted(p.parent for p in path.glob('*/scores.json'))
     images = path.glob('*/vis_data/vis_image/attention_*_*.png')
@@ -123,7 +123,7 @@ def read_run(path: Path) -> Run:
 
 def read_record(path: Path) -> Run:
     """A run of which ``study.py --records`` kept what it ended with."""
-    record = _json(path)
+    record = read_json(path)
     return Run(
         path.name.partition('.seed_')[0],
         path,
@@ -267,7 +267,8 @@ def _numbers(entry: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Nothing of a file that is not there, or cut off."""
     try:
         found = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
