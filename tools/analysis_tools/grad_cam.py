@@ -42,14 +42,16 @@ def with_scores_of(own: Tensor, places: Tensor) -> Tensor:
         places: the map that gives the order, of the same shape; where it is
             equal, as all that Grad-CAM leaves at 0, a fixed random order.
     """
-    found = torch.empty_like(own).flatten(1)
-    size = found.size(1)
-    shuffled = torch.randperm(size, generator=torch.Generator().manual_seed(0))
-    shuffled = shuffled.to(own.device)
-    for row, scores, order in zip(found, own.flatten(1), places.flatten(1)):
+    count = own[0].numel()
+    generator = torch.Generator().manual_seed(0)
+    shuffled = torch.randperm(count, generator=generator).to(own.device)
+    found = []
+    for scores, order in zip(own.flatten(1), places.flatten(1)):
         ranked = shuffled[order[shuffled].argsort(stable=True)]
-        row[ranked] = scores.sort().values
-    return found.view_as(own)
+        placed = torch.empty_like(scores)
+        placed[ranked] = scores.sort().values
+        found.append(placed)
+    return torch.stack(found).view_as(own)
 
 
 class Confidence(nn.Module):
