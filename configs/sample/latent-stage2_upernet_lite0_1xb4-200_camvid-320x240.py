@@ -9,7 +9,7 @@ model = dict(
     test_draws=dict(latent=8, average='probabilities', uncertainty=True),
     decode_head=dict(
         type='mmaib.AIBUPerHead',
-        latent=dict(std_source='mean', beta=1.0, std_shift=1.0)))
+        latent=dict(std_source='mean', beta=0.1, std_shift=1.0)))
 max_iters = 200
 train_cfg = dict(max_iters=max_iters, val_interval=200)
 param_scheduler = [

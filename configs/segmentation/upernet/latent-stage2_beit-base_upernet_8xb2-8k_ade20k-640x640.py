@@ -12,7 +12,7 @@ model = dict(
     backbone=dict(type='mmaib.AIBBEiT'),
     decode_head=dict(
         type='mmaib.AIBUPerHead',
-        latent=dict(std_source='mean', beta=1.0, std_shift=1.0)))
+        latent=dict(std_source='mean', beta=0.1, std_shift=1.0)))
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
