@@ -68,7 +68,7 @@ def averaged(head: nn.Module, batch: int) -> Iterator[None]:
         handle.remove()
 
 
-def road(cls: type) -> type | None:
+def draws_mixin(cls: type) -> type | None:
     """How a host's class averages draws, None if it cannot."""
     names = {base.__name__ for base in cls.__mro__}
     if 'EncoderDecoder' in names:
@@ -79,16 +79,17 @@ def road(cls: type) -> type | None:
 
 
 def why_not(cls: type) -> str:
-    """Why a class of hosts' has no :func:`road`."""
+    """Why a class of hosts' has no :func:`draws_mixin`."""
     names = {base.__name__ for base in cls.__mro__}
     if names & SET_PREDICTORS:
         return (
             'it predicts a set, whose members stand for other objects in '
             'each draw, so that no mean of them means anything'
         )
-    if road(cls):
+    if draws_mixin(cls):
         return (
-            "its class has no road for them: take type='mmaib.WithAuxLosses'"
+            'its class is not set up to average draws: take '
+            "type='mmaib.WithAuxLosses'"
         )
     return (
         'it has no one output in front of the decoding that could be '

@@ -15,7 +15,7 @@ from mmaib import deprecated
 from mmaib.any_draws import (
     DenseDetectorDraws,
     SegmentorDraws,
-    road,
+    draws_mixin,
     why_not,
 )
 from mmaib.checks import one_of
@@ -343,7 +343,7 @@ def with_aux_losses(cls: type) -> type:
     if issubclass(cls, AuxLossMixin):
         return cls
 
-    averaging = road(cls)
+    averaging = draws_mixin(cls)
     return mixed(
         f'WithAuxLosses{cls.__name__}',
         (AuxLossMixin, *([averaging] if averaging else []), cls),

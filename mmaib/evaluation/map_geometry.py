@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from mmaib.functional import rectangle_corners
 from mmaib.layers import CapturedMap
 from mmaib.layers.aib_neck import resize
+from mmaib.sliding import stitched, windows
 
 
 def padded_size(metainfo: dict) -> tuple[int, int]:
@@ -73,24 +74,6 @@ def _shares(old: int, new: int) -> Tensor:
     return (upper - lower).clamp(min=0) * old / new
 
 
-def windows(
-    size: tuple[int, int], crop: tuple[int, int], stride: tuple[int, int]
-) -> list[tuple[slice, slice]]:
-    """Rows and columns of mmseg's sliding windows, in its order.
-
-    Args:
-        size: height and width of the image.
-        crop: of a window.
-        stride: between windows.
-    """
-    spans = []
-    for length, side, step in zip(size, crop, stride):
-        count = max(length - side + step - 1, 0) // step + 1
-        ends = [min(i * step + side, length) for i in range(count)]
-        spans.append([slice(max(end - side, 0), end) for end in ends])
-    return [(rows, columns) for rows in spans[0] for columns in spans[1]]
-
-
 def whole_maps(
     model: Any, maps: Sequence[CapturedMap], metainfo: dict
 ) -> Sequence[CapturedMap]:
@@ -144,29 +127,6 @@ def whole_maps(
             )
         )
     return whole
-
-
-def stitched(
-    parts: Sequence[Tensor],
-    boxes: Sequence[tuple[slice, slice]],
-    size: tuple[int, int],
-    place: Callable = resize,
-) -> Tensor:
-    """The mean over windows, each placed in its box.
-
-    Args:
-        parts: a map ``(N, C, h, w)`` a window.
-        boxes: what :func:`windows` gives.
-        size: height and width of the whole.
-        place: resizes a map to its box.
-    """
-    total = parts[0].new_zeros(*parts[0].shape[:2], *size)
-    count = torch.zeros_like(total)
-    for part, (rows, columns) in zip(parts, boxes):
-        box = (rows.stop - rows.start, columns.stop - columns.start)
-        total[..., rows, columns] += place(part, box)
-        count[..., rows, columns] += 1
-    return total / count
 
 
 def mean_over_levels(

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from mmaib.aux_losses import AuxLossMixin
 from mmaib.checks import one_of
 from mmaib.draws import mean_over_draws
-from mmaib.evaluation.map_geometry import stitched, windows
 from mmaib.layers import AIBNeck, AttentiveBottleneck, LatentEncoder
 from mmaib.registry import MODELS
+from mmaib.sliding import stitched, windows
 from mmaib.uncertainty import combine
 
 from .aib_uper_head import AIBUPerHead
