@@ -211,4 +211,5 @@ def measured(
     with metric.watching(model):
         found = evaluate(applied, dataloader, watched)
     lost = causal_drops(applied, dataloader, evaluator, changes)
-    return {**found, **{f'causal/{k}': v for k, v in lost.items()}}
+    found.update({f'causal/{k}': v for k, v in lost.items()})
+    return {name: float(value) for name, value in found.items()}
