@@ -83,8 +83,9 @@ def test_from_the_command_line(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert 'gate before GlobalAveragePooling' in run.stdout
-    first = (tmp_path / 'out.py').read_text().partition('\n')[0]
-    assert first == f'# Made by: python {" ".join(command)}'
+    text = (tmp_path / 'out.py').read_text()
+    assert text.startswith(f'# Made by: python {" ".join(command)}\n')
+    assert 'rescale=True' in text  # all positions are pooled behind it
 
 
 @pytest.mark.parametrize('attention', ['aib', 'aib-qt'])

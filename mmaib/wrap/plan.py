@@ -63,16 +63,23 @@ class Plan:
 
 
 def bottleneck(
-    attention: str, latent: bool, scope: str | None = None
+    attention: str,
+    latent: bool,
+    scope: str | None = None,
+    pooled: bool = False,
 ) -> dict[str, Any]:
     """The bottleneck of a kind of attention, as our sample configs have it
-    or, without a gate, starting as the host."""
+    or, without a gate, starting as the host; ``pooled`` if all positions are
+    behind it."""
     if attention in GATES:
         readout = attention == READOUT
         beta = 0.3 if readout and scope == 'mmseg' else 0.02
+        gate: dict[str, Any] = dict(type='mmaib.InformationGate', beta=beta)
+        if pooled:
+            gate['rescale'] = True
         return dict(
             attention=dict(mean_bias=2.0 if readout else 1.0),
-            modulation=dict(type='mmaib.InformationGate', beta=beta),
+            modulation=gate,
         )
     fields: dict[str, Any] = dict(
         attention=dict(logit_norm=True), modulation=dict(init='identity')
@@ -131,8 +138,10 @@ def plan(
             'model.freeze_host: the map alone learns; load_from must name a '
             "checkpoint of the host's"
         )
-    fields = bottleneck(attention, latent, cfg.get('default_scope'))
     place = None if at else _place(cfg, seen, where)
+    scope = cfg.get('default_scope')
+    pooled = scope == 'mmpretrain' and place == 'before'
+    fields = bottleneck(attention, latent, scope, pooled)
     if place:
         made['neck'] = _neck(host, seen, place, fields)
         shape = seen.backbone if place == 'before' else seen.neck
