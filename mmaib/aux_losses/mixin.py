@@ -160,7 +160,8 @@ class AuxLossMixin:
             for module in self.modules()  # type: ignore[attr-defined]
             if hasattr(module, 'has_noise')
         ]
-        if (draws.attention or 0) > 1 and noisy and not any(noisy):
+        alike = draws.latent is None and noisy and not any(noisy)
+        if (draws.attention or 0) > 1 and alike:
             raise ValueError(
                 f'{field}.attention={draws.attention}: no map here has a '
                 'noise, so all draws would be alike: take '

@@ -93,9 +93,11 @@ def _shrink(part: Any, divisor: int) -> None:
     for field, value in part.items():
         if isinstance(value, dict):
             _shrink(value, divisor)
-        elif field in ('channels', 'mid_channels'):
+        elif field in ('channels', 'mid_channels') and not isinstance(
+            value, int
+        ):
             part[field] = [width // divisor for width in value]
-        elif field in WIDTHS:
+        elif field in (*WIDTHS, 'channels'):
             part[field] = value // divisor
 
 

@@ -8,7 +8,10 @@ from mmaib.testing import CONFIGS, REPOSITORY
 
 STUDY = REPOSITORY / 'tools' / 'study.py'
 NAME = '1xb50-12e_cluttered-digits-48x48.py'
-ARMS = ('pw', 'var', 'gate', 'rect', 'rect-equi', 'rect-var', 'rect-gate')
+ARMS = (
+    'pw', 'var', 'gate', 'rect', 'rect-equi', 'rect-var', 'rect-gate',
+    'pw-gate',
+)  # fmt: skip
 SHORT = (
     'train_cfg.max_epochs=1',
     'train_cfg.val_interval=1',
