@@ -65,15 +65,13 @@ class AnchorQuantizer(Reporter, BaseModule):
         self.num_anchors = at_least('num_anchors', num_anchors, 1)
         self.vq_weight = at_least('vq_weight', vq_weight, 0.0)
         self.commit_weight = at_least('commit_weight', commit_weight, 0.0)
-        low, high = (
-            init_range if isinstance(init_range, list | tuple) else (0, 0)
-        )
-        if not low < high:
+        pair = isinstance(init_range, list | tuple) and len(init_range) == 2
+        if not (pair and init_range[0] < init_range[1]):
             raise ValueError(
                 'init_range must be (low, high) with low < high, '
                 f'got {init_range!r}'
             )
-        self.anchors = nn.Parameter(torch.linspace(low, high, num_anchors))
+        self.anchors = nn.Parameter(torch.linspace(*init_range, num_anchors))
 
     def forward(self, scores: Tensor) -> Tensor:
         scores = at_least_float32(scores)

@@ -229,32 +229,25 @@ def test_copies_and_pickles_of_it_are_whole():
         assert all(map(torch.equal, other(x), model(x)))
 
 
-def test_a_rectangle_starts_in_the_middle_in_such_a_backbone():
-    cfg = hosts.config('SegNeXt')
+def initialised(attention):
+    """A map in a backbone that initialises every layer that it finds."""
     model = attended(
         'mmseg',
-        cfg.model.backbone.to_dict(),
+        hosts.config('SegNeXt').model.backbone.to_dict(),
         at=3,
         in_channels=32,
-        bottleneck=dict(attention=dict(type='mmaib.RectangularAttention')),
+        bottleneck=dict(attention=attention),
     )
     model.init_weights()
-    assert not model.ib_attention[0].attention.mean.weight.any()
+    return model.ib_attention[0].attention
 
 
 def test_the_start_survives_a_backbone_that_initialises_every_layer():
-    cfg = hosts.config('SegNeXt')
-    model = attended(
-        'mmseg',
-        cfg.model.backbone.to_dict(),
-        at=3,
-        in_channels=32,
-        bottleneck=dict(attention=dict(mean_bias=1.0)),
-    )
-    model.init_weights()
-    attention = model.ib_attention[0].attention
+    attention = initialised(dict(mean_bias=1.0))
     assert float(attention.mean_conv.bias) == 1
     assert not attention.std_conv.weight.any()
+    rectangle = initialised(dict(type='mmaib.RectangularAttention'))
+    assert not rectangle.mean.weight.any()
 
 
 @pytest.mark.parametrize(

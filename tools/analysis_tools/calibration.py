@@ -172,6 +172,12 @@ def weight_names(args: argparse.Namespace) -> list[str]:
     return [f'stage2-kl-{weight:g}' for weight in args.kl_weights]
 
 
+def row_names(args: argparse.Namespace) -> list[str]:
+    """Of all rows of the table, in their order."""
+    others = [path.stem for path in args.others]
+    return [*REFERENCES, *weight_names(args), *others]
+
+
 def check_held_out(
     parser: argparse.ArgumentParser, args: argparse.Namespace
 ) -> None:
@@ -202,7 +208,7 @@ def check_records(
     parser: argparse.ArgumentParser, args: argparse.Namespace
 ) -> None:
     """Refuse to write over figures of another test."""
-    folders = [args.out / name for name in (*REFERENCES, *weight_names(args))]
+    folders = [args.out / name for name in row_names(args)]
     there = [p for f in folders for p in f.glob('seed_*/calibration.json')]
     if args.records:
         there += args.records.glob('*.seed_*.json')
@@ -391,7 +397,9 @@ def record_path(out: Path, name: str, seed: int) -> Path:
 
 def is_of(path: Path, own: Mapping[str, Any]) -> bool:
     """Whether a record is there, of a test like this one."""
-    return path.exists() and json.loads(path.read_text())['settings'] == own
+    if not path.exists():
+        return False
+    return json.loads(path.read_text()).get('settings') == own
 
 
 def keep(path: Path, records: Path | None, name: str, seed: int) -> None:
@@ -404,9 +412,8 @@ def keep(path: Path, records: Path | None, name: str, seed: int) -> None:
 def read_records(args: argparse.Namespace) -> Records:
     """The figures of every arm and seed, of the runs or of the records."""
     found: dict[str, dict[int, dict[str, float]]] = {}
-    others = [path.stem for path in args.others]
     tests = []
-    for name in [*REFERENCES, *weight_names(args), *others]:
+    for name in row_names(args):
         found[name] = {}
         for seed in args.seeds:
             paths = [record_path(args.out, name, seed)]
