@@ -352,7 +352,7 @@ def test_no_parameter_is_unused_in_any_of_our_configs(on_two_ranks):
         'aib-norm', 'aib-norm-qt', 'gate', 'gate-qt', 'readout',
         'vgg16-aib-norm', 'vgg16-aib-norm-qt', 'vgg16-gate', 'vgg16-gate-qt',
         'latent-stage2', 'vgg16-latent-stage2', 'gate-vgg', 'rect-gate-vgg',
-        'pw-gate-vgg',
+        'pw-gate-vgg', 'rect-moments-gate-vgg',
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ STUDY = REPOSITORY / 'tools' / 'study.py'
 NAME = '1xb50-12e_cluttered-digits-48x48.py'
 ARMS = (
     'pw', 'var', 'gate', 'rect', 'rect-equi', 'rect-var', 'rect-gate',
-    'pw-gate',
+    'pw-gate', 'rect-moments', 'rect-moments-gate',
 )  # fmt: skip
 SHORT = (
     'train_cfg.max_epochs=1',

@@ -1,0 +1,9 @@
+# That rectangle in a rescaled information gate: bits pass through one window.
+_base_ = './pw-gate-vgg_1xb50-12e_cluttered-digits-48x48.py'
+
+model = dict(
+    neck=dict(
+        bottleneck=dict(
+            attention=dict(
+                type='mmaib.RectangularAttention',
+                channels=(16, 32, 64), pooling='moments'))))
