@@ -82,3 +82,30 @@ def train_draws(owner: str, fields: dict[str, Any]) -> tuple[dict, dict]:
             f'train_draws=dict({written}) in the model',
         )
     return fields, found
+
+
+def kl_on(owner: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a segmentor, where the KL that its field `kl_on` did not
+    name has a weight of 0.
+
+    Args:
+        owner: the model's type.
+        fields: of the model; not changed.
+    """
+    if 'kl_on' not in fields:
+        return fields
+    fields = dict(fields)
+    named = fields.pop('kl_on')
+    one_of('kl_on', named, ('latent', 'map', 'both', None))
+    parts = {
+        'latent': ('decode_head', 'latent'),
+        'map': ('neck', 'bottleneck'),
+    }
+    for kind, (part, name) in parts.items():
+        held = fields.get(part) or {}
+        if named not in (kind, 'both') and name in held:
+            weightless = {**(held[name] or {}), 'beta': 0.0}
+            fields[part] = {**held, name: weightless}
+    new = 'their weights: decode_head.latent.beta, neck.bottleneck.beta'
+    _warn(owner, f'kl_on={named!r}', new)
+    return fields

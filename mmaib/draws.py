@@ -132,12 +132,11 @@ class Draws:
         generator = None
         if self.seed is not None and not self.mean:
             generator = torch.Generator(device).manual_seed(self.seed)
-        opened = _Open(self, generator, torch.is_grad_enabled())
-        _active.append(opened)
+        _active.append(_Open(self, generator, torch.is_grad_enabled()))
         try:
             yield
         finally:
-            _active.remove(opened)
+            _active.pop()
 
 
 def _count(field: str, value: Any) -> int | None:

@@ -104,3 +104,23 @@ def test_the_kl_of_before_in_closed_form_warns_and_a_mistyped_one_is_told():
     head.kl = dict(type='adversarail')
     with pytest.raises(ValueError, match=r'kl\.type'):
         build('classifier', cfg)
+
+
+@pytest.mark.parametrize(
+    ('named', 'weighed'),
+    [
+        ('latent', {'loss_kl'}),
+        ('map', {'loss_kl_map'}),
+        ('both', {'loss_kl', 'loss_kl_map'}),
+    ],
+)
+def test_the_kl_that_kl_on_did_not_name_weighs_nothing(named, weighed):
+    cfg, head = config('segmentor')
+    cfg.model.kl_on = named
+    cfg.model.neck.bottleneck.beta = 0.1
+    head.latent = dict(beta=0.01)
+    with pytest.warns(FutureWarning, match=r'decode_head\.latent\.beta'):
+        model, _ = build('segmentor', cfg)
+    losses = seg.loss(model, seg.inputs())
+    kl = {name for name in losses if name.startswith('loss_kl')}
+    assert {name for name in kl if losses[name] > 0} == weighed

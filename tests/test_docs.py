@@ -241,7 +241,6 @@ def test_the_page_of_uncertainty(tmp_path):
         ('neck.bottleneck.modulation', MODES),
         ('attention', (*MAP_CHANGES, OPEN)),
         ('custom_hooks', SHAPES),
-        ('kl_on', ('latent', 'map', 'both', None)),
         ('freeze_host', (True, False, 'features')),
     ],
 )

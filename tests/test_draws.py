@@ -77,6 +77,13 @@ def test_an_inner_opening_counts_and_an_error_closes_it():
     assert draws.current() == Draws()
 
 
+def test_the_same_draws_inside_others_close_in_their_order():
+    with Draws(attention=1).open(), Draws(attention=2).open():
+        with Draws(attention=1).open():
+            assert draws.current().attention == 1
+        assert draws.current().attention == 2
+
+
 def test_the_mean_over_draws():
     x = torch.arange(12.0).view(6, 2)
     expected = (x[:2] + x[2:4] + x[4:]) / 3

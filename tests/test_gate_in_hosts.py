@@ -83,7 +83,7 @@ def gated_config(kind, anchors=None, **fields):
         model.type = 'mmaib.AIBImageClassifier'
         neck.update(where='before', in_channels=64)
     elif kind == 'segmentor':
-        model.type, model.kl_on = 'mmaib.AIBEncoderDecoder', None
+        model.type = 'mmaib.AIBEncoderDecoder'
         neck.update(map='shared', in_channels=[32] * 4, map_level=2)
     elif kind == 'any detector':
         model.base, model.type = model.type, 'mmaib.WithAuxLosses'
@@ -276,6 +276,23 @@ def test_a_frozen_host_of_a_latent_learns_what_the_host_has_not():
     for key, value in theirs.items():
         assert torch.equal(after[key], value), key
     assert after['roi_head.bbox_head.cls_encoder.std.weight'].any()
+
+
+def test_statistics_of_a_layer_of_ours_learn():
+    """A host's batch norms stay, those in front of the map are not its."""
+    cfg = cls.shrink(cls.config('wrn28-10-aib'))
+    cfg.model.freeze_host = True
+    model = cls.build(cfg)
+    trains('classifier', model)
+    norms = {
+        name: int(module.num_batches_tracked)
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm)
+    }
+    ours = {name: n for name, n in norms.items() if OURS in name}
+    assert ours
+    assert all(ours.values())
+    assert not any(n for name, n in norms.items() if name not in ours)
 
 
 def test_nothing_to_learn_is_told():

@@ -62,7 +62,6 @@ def detector(critic):
 
 def segmentor(critic):
     cfg = seg.shrink(seg.config(seg.UPERNET / f'aib-qt_{seg.BEIT}'))
-    cfg.model.kl_on = 'both'
     cfg.model.neck.bottleneck.beta = 1e-3
     if critic:
         cfg.model.decode_head.latent.critic = dict()

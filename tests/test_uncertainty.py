@@ -504,9 +504,17 @@ def test_models_that_draw_nothing_are_refused():
         det.build(cfg)
 
 
+def test_several_sigmoids_are_refused():
+    cfg = seg.shrink(seg.config(seg.AIB_QT))
+    cfg.model.decode_head.loss_decode.use_sigmoid = True
+    seg.build(cfg)
+    cfg.model.test_draws = dict(attention=2, uncertainty=True)
+    with pytest.raises(ValueError, match='use_sigmoid=True'):
+        seg.build(cfg)
+
+
 def test_heads_whose_probabilities_are_their_own_are_refused():
     cfg = seg.shrink(seg.config(seg.AIB_QT))
-    cfg.model.kl_on = 'map'
     del cfg.model.test_draws
     cfg.model.test_draws = dict(attention=2, uncertainty=True)
     cfg.model.neck.bottleneck.beta = 0.1

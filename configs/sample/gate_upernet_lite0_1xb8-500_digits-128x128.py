@@ -4,7 +4,6 @@ _base_ = './upernet_lite0_1xb8-500_digits-128x128.py'
 
 model = dict(
     type='mmaib.AIBEncoderDecoder',
-    kl_on=None,
     neck=dict(
         type='mmaib.AIBNeck',
         map='shared',

@@ -235,6 +235,8 @@ class AuxLossMixin:
                 child.eval()
             for layer in self.learning_layers():
                 layer.train()
+                if isinstance(layer, Reporter):
+                    continue
                 for module in layer.modules():
                     if isinstance(module, _BatchNorm):
                         module.eval()  # statistics are the host's

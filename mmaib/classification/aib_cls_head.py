@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mmaib import deprecated
 from mmaib.aux_losses import require_collector
-from mmaib.checks import at_least, one_of, part_fields
+from mmaib.checks import at_least, one_of
+from mmaib.layers.encoders import build_latent
 from mmaib.registry import MODELS
 
 DECODERS = ('linear', 'relu', 'mlp')
@@ -79,13 +80,12 @@ class AIBClsHead(ClsHead):
         if latent_channels is not None:
             width = at_least('latent_channels', latent_channels, 1)
             self.fc_mean = nn.Linear(inputs, width)
-        own = dict(in_channels=inputs, latent_channels=width, with_mean=False)
-        self.encoder = MODELS.build(
-            {
-                'type': 'mmaib.GaussianEncoder',
-                **part_fields('latent', latent, own),
-                **own,
-            }
+        self.encoder = build_latent(
+            latent,
+            in_channels=inputs,
+            latent_channels=width,
+            trunk='linear',
+            with_mean=False,
         )
         hidden: list[nn.Module] = []
         if decoder == 'mlp':

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmaib import deprecated
 from mmaib.aux_losses import require_collector
-from mmaib.checks import part_fields
+from mmaib.layers.encoders import build_latent
 from mmaib.registry import MODELS
 
 
@@ -61,20 +61,21 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
             raise ValueError(
                 'AIBShared2FCBBoxHead needs with_cls=True and with_reg=True'
             )
-        own: dict[str, Any] = dict(
-            in_channels=self.fc_out_channels,
-            latent_channels=self.fc_out_channels,
+        width = self.fc_out_channels
+        self.cls_encoder, self.reg_encoder = (
+            build_latent(
+                latent,
+                in_channels=width,
+                latent_channels=width,
+                trunk='linear',
+                with_mean=with_mean,
+                loss_name=name,
+            )
+            for with_mean, name in (
+                (False, 'loss_kl_cls'),
+                (True, 'loss_kl_reg'),
+            )
         )
-        owned = [*own, 'with_mean', 'loss_name', 'trunk']
-        config = {
-            'type': 'mmaib.GaussianEncoder',
-            **part_fields('latent', latent, owned),
-            **own,
-        }
-        self.cls_encoder = MODELS.build(
-            dict(config, with_mean=False, loss_name='loss_kl_cls')
-        )
-        self.reg_encoder = MODELS.build(dict(config, loss_name='loss_kl_reg'))
 
     def init_weights(self) -> None:
         super().init_weights()

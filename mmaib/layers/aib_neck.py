@@ -99,6 +99,7 @@ class AIBNeck(BaseModule):
                 'in_channels is a field of the AIBNeck, not of its '
                 f'bottleneck: in_channels={bottleneck["in_channels"]}'
             )
+        part_fields('bottleneck', bottleneck, ['map_channels'])
         levels = self._level_channels(in_channels, _growth(bottleneck))
         shared = self.map == 'shared'
         if shared and not (

@@ -7,13 +7,12 @@ from functools import cache, partial
 from typing import Any
 
 import torch
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmaib.checks import part_fields
 from mmaib.mixed import mixed
 from mmaib.registry import MODELS, host_class
-
-from .starting import Starting
 
 
 class Attends:
@@ -30,7 +29,7 @@ class Attends:
         bottleneck: dict,
     ) -> None:
         self.at = list(at)
-        self.ib_attention = nn.ModuleList(
+        self.ib_attention = ModuleList(
             MODELS.build(
                 {
                     'type': 'mmaib.IBAttention',
@@ -43,10 +42,9 @@ class Attends:
 
     def init_weights(self) -> None:
         super().init_weights()  # type: ignore[misc]
-        # many backbones initialise whatever layer they find in them
-        for module in self.ib_attention.modules():
-            if isinstance(module, Starting):
-                module.start()
+        # some initialise whatever layer they find, and descend into none
+        if not (self.ib_attention.is_init or _is_loaded(self)):
+            self.ib_attention.init_weights()
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         size = (x.size(-2), x.size(-1))
@@ -130,6 +128,12 @@ def token_grid(
     )
 
 
+def _is_loaded(backbone: Any) -> bool:
+    """Whether a checkpoint is all that initialises it."""
+    config = backbone.init_cfg
+    return isinstance(config, dict) and config['type'] == 'Pretrained'
+
+
 def _described(out: Any) -> str:
     if isinstance(out, Tensor):
         return f'a tensor {tuple(out.shape)}'
@@ -200,5 +204,8 @@ def build_attended_backbone(
                 f'at={place!r}: {cls.__name__} has no module of that name; '
                 f'at its top there are {top}'
             )
-    made.attend_at(places, channels, part_fields('bottleneck', bottleneck))
+    owned = ('in_channels', 'map_channels')
+    made.attend_at(
+        places, channels, part_fields('bottleneck', bottleneck, owned)
+    )
     return made

@@ -98,7 +98,7 @@ class AttentiveBottleneck(Reporter, BaseModule):
             {
                 'type': 'mmaib.VariationalAttention',
                 'in_channels': self.map_channels,
-                **part_fields('attention', attention),
+                **part_fields('attention', attention, ['in_channels']),
             }
         )
         if beta > 0 and not getattr(self.attention, 'gives_std', True):
@@ -124,7 +124,7 @@ class AttentiveBottleneck(Reporter, BaseModule):
                 {
                     'type': 'mmaib.FeatureNoise',
                     'in_channels': channels[0],
-                    **part_fields('noise', noise),
+                    **part_fields('noise', noise, ['in_channels']),
                 }
             )
             channels = [self.noise.out_channels]
@@ -132,7 +132,7 @@ class AttentiveBottleneck(Reporter, BaseModule):
             {
                 'type': 'mmaib.FeatureModulation',
                 'in_channels': channels,
-                **part_fields('modulation', modulation),
+                **part_fields('modulation', modulation, ['in_channels']),
             }
         )
         if noise is not None and isinstance(self.modulation, InformationGate):

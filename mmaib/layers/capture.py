@@ -88,7 +88,7 @@ def capture_attention(
             if with_std:
                 # not through its hooks again
                 std = out[1]
-                if std is None:
+                if std is None and getattr(layer, 'gives_std', True):
                     std = layer.forward(args[0], with_std=True)[1]
                 latest.std = None if std is None else std.detach()
 

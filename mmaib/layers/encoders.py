@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
 from mmaib.aux_losses import Reporter, report_loss
 from mmaib.checks import at_least, one_of, part_fields
+from mmaib.registry import MODELS
 
 from .kl_critic import KLCritic
 from .starting import Starting
@@ -109,3 +111,19 @@ class LatentEncoder(Reporter, Starting):
             report_loss(name, loss)
         if kl is not None:
             report_loss(self.loss_name, self.beta * kl)
+
+
+def build_latent(latent: dict | None, **own: Any) -> Any:
+    """The encoder of a head's latent.
+
+    Args:
+        latent: the head's field, a :class:`GaussianEncoder` unless its
+            ``type`` says otherwise.
+        own: fields that the head sets.
+
+    Raises:
+        TypeError: if ``latent`` is neither a dict nor None.
+        ValueError: if it sets one of ``own``.
+    """
+    fields = part_fields('latent', latent, own)
+    return MODELS.build({'type': 'mmaib.GaussianEncoder', **fields, **own})

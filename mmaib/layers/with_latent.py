@@ -4,12 +4,14 @@ from contextlib import ExitStack
 from functools import cache, partial
 from typing import Any
 
+from mmengine.model import ModuleDict
 from torch import Tensor, nn
 
 from mmaib.aux_losses import require_collector
-from mmaib.checks import part_fields
 from mmaib.mixed import mixed
 from mmaib.registry import MODELS, host_class
+
+from .encoders import build_latent
 
 # The linear predictors of hosts' heads, by the name of a class that they
 # inherit from, and what their KL's key ends in. A path may count from the
@@ -38,25 +40,20 @@ class LatentInHead:
         self, *args: Any, latent: dict | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        owned = ('in_channels', 'latent_channels', 'with_mean', 'loss_name')
-        fields = part_fields('latent', latent, owned)
-        self.latents = nn.ModuleDict()
+        self.latents = ModuleDict()
         self._inputs: dict[str, str] = {}
         for path, end in predictors(self).items():
             layer = _at(self, path)
             dense = isinstance(layer, nn.Conv2d)
             channels = layer.in_channels if dense else layer.in_features
             name = end.lstrip('_') or 'all'
-            self.latents[name] = MODELS.build(
-                {
-                    'type': 'mmaib.GaussianEncoder',
-                    'trunk': 'conv1x1' if dense else 'linear',
-                    **fields,
-                    'in_channels': channels,
-                    'latent_channels': channels,
-                    'with_mean': False,
-                    'loss_name': f'loss_kl{end}',
-                }
+            self.latents[name] = build_latent(
+                latent,
+                in_channels=channels,
+                latent_channels=channels,
+                trunk='conv1x1' if dense else 'linear',
+                with_mean=False,
+                loss_name=f'loss_kl{end}',
             )
             # mmseg drops features out right before its predictor
             dropout = getattr(self, 'dropout', None)

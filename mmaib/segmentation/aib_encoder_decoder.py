@@ -9,10 +9,10 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from mmaib import deprecated
 from mmaib.aux_losses import AuxLossMixin
-from mmaib.checks import one_of
 from mmaib.draws import mean_over_draws
-from mmaib.layers import AIBNeck, AttentiveBottleneck, LatentEncoder
+from mmaib.layers import AIBNeck
 from mmaib.registry import MODELS
 from mmaib.sliding import stitched, windows
 from mmaib.uncertainty import combine
@@ -31,16 +31,12 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
                        loss_vq, loss_commit         loss_kl
                           (loss_kl_map)
 
-    Any of mmseg's decode heads works; one without a Gaussian latent has no
-    KL of its own, so it goes with ``kl_on='map'``.
+    Any of mmseg's decode heads works. The KL of the latent ([AIB]) weighs
+    ``decode_head.latent.beta``, that of the map, its authors' later choice
+    and the one that a head without a latent has, ``neck.bottleneck.beta``,
+    by default 0.
 
     Args:
-        kl_on: which Gaussian the KL holds to the prior: ``'latent'``
-            ([AIB]), ``'map'`` (its authors' later models), ``'both'``, or
-            None, behind an :class:`InformationGate` that has its own price.
-            The weight of the latent's is ``decode_head.latent.beta``, the
-            map's ``neck.bottleneck.beta``, 0 by default; the one not named
-            here is set to 0.
         args, kwargs: of :class:`AuxLossMixin` and mmseg's
             ``EncoderDecoder``. With ``test_draws`` the backbone runs once in
             each window, all draws pass neck and head as one batch, and
@@ -49,7 +45,7 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
             are brought to the size of the image one by one.
 
     Raises:
-        ValueError: if a field is out of range, or asks for draws or a KL
+        ValueError: if a field is out of range, or asks for draws
             from a part that has none to give.
     """
 
@@ -58,51 +54,21 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
         'latent': {'decode_head': AIBUPerHead},
     }
 
-    def __init__(
-        self, *args: Any, kl_on: str | None = 'latent', **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs = deprecated.kl_on(type(self).__name__, kwargs)
         super().__init__(*args, **kwargs)
         # of the windows of a prediction, while it is made
         self._measured: list[dict[str, Tensor]] | None = None
         self._check_one_class()
-        self._weigh_kl(one_of('kl_on', kl_on, ('latent', 'map', 'both', None)))
 
     def _check_one_class(self) -> None:
         """Refuse a loss that is zero whatever is predicted."""
-        losses = getattr(self.decode_head, 'loss_decode', None)
-        losses = losses if isinstance(losses, nn.ModuleList) else [losses]
-        sigmoid = all(getattr(loss, 'use_sigmoid', True) for loss in losses)
-        if self.out_channels == 1 and not sigmoid:
+        if self.out_channels == 1 and False in _sigmoids(self.decode_head):
             raise ValueError(
                 f'decode_head.num_classes={self.num_classes} with one output '
                 'channel: the softmax cross entropy of a single class is '
                 'always 0. Set loss_decode.use_sigmoid=True, or two classes'
             )
-
-    def _weigh_kl(self, kl_on: str | None) -> None:
-        """Leave a weight only to the KL that ``kl_on`` names."""
-        weighed: dict[str, tuple[type, str]] = {
-            'latent': (LatentEncoder, 'decode_head.latent.beta'),
-            'map': (AttentiveBottleneck, 'neck.bottleneck.beta'),
-        }
-        for name, (kind, field) in weighed.items():
-            layers: list[Any] = [
-                module for module in self.modules() if isinstance(module, kind)
-            ]
-            if kl_on not in (name, 'both'):
-                for layer in layers:
-                    layer.beta = 0.0
-            elif not layers:
-                raise ValueError(
-                    f'kl_on={kl_on!r} needs a layer with {field}: '
-                    f'{type(self.decode_head).__name__} behind '
-                    f'{type(getattr(self, "neck", None)).__name__} has none'
-                )
-            elif name == 'map' and not any(layer.beta for layer in layers):
-                raise ValueError(
-                    f'kl_on={kl_on!r} needs {field} > 0, got 0 (the authors '
-                    'take 1e-3 or 1e-4)'
-                )
 
     def encode_decode(
         self, inputs: Tensor, batch_img_metas: list[dict]
@@ -173,9 +139,22 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
 
     def check_probabilities(self) -> None:
         head = self.decode_head
+        if self.out_channels > 1 and _sigmoids(head) == {True}:
+            raise ValueError(
+                "test_draws with uncertainty or average='probabilities' "
+                'takes the probabilities of a softmax over classes; '
+                f'{type(head).__name__} was trained with use_sigmoid=True'
+            )
         if type(head).predict is not BaseDecodeHead.predict:
             raise ValueError(
                 "test_draws with uncertainty or average='probabilities' "
                 'needs a decode head whose forward() gives logits alone, got '
                 f'{type(head).__name__}, which has a predict() of its own'
             )
+
+
+def _sigmoids(head: Any) -> set[bool]:
+    """Whether a head's losses are of a sigmoid, those that tell."""
+    losses: Any = getattr(head, 'loss_decode', None)
+    losses = losses if isinstance(losses, nn.ModuleList) else [losses]
+    return {x.use_sigmoid for x in losses if hasattr(x, 'use_sigmoid')}

@@ -11,6 +11,7 @@ from mmaib import deprecated
 from mmaib.aux_losses import require_collector
 from mmaib.checks import part_fields
 from mmaib.draws import mean_over_draws
+from mmaib.layers.encoders import build_latent
 from mmaib.registry import MODELS
 
 
@@ -80,20 +81,13 @@ class AIBUPerHead(UPerHead):
             norm_cfg=self.norm_cfg,
             act_cfg=self.act_cfg,
         )
-        own: dict[str, Any] = dict(
+        source = part_fields('latent', latent).get('std_source')
+        self.encoder = build_latent(
+            latent,
             in_channels=pyramid_channels,
             latent_channels=self.channels,
+            trunk='conv1x1' if source == 'mean' else 'conv3x3',
             with_mean=False,
-        )
-        fields = part_fields('latent', latent, own)
-        from_mean = fields.get('std_source') == 'mean'
-        self.encoder = MODELS.build(
-            {
-                'type': 'mmaib.GaussianEncoder',
-                'trunk': 'conv1x1' if from_mean else 'conv3x3',
-                **fields,
-                **own,
-            }
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:

@@ -127,10 +127,6 @@ def plan(
     made['type'] = ours or 'mmaib.WithAuxLosses'
     if not ours:
         made['base'] = host.type
-    if ours == 'mmaib.AIBEncoderDecoder':
-        made['kl_on'] = (
-            'latent' if latent else None if attention in GATES else 'map'
-        )
     did = [f'model.type: {host.type} collects the losses of its layers']
     if attention == READOUT:
         made['freeze_host'] = True

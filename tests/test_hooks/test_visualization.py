@@ -215,7 +215,6 @@ def test_a_gate_is_scored_and_drawn_window_by_window(monkeypatch):
     """A real segmentor: what was stitched together scores and is drawn, and
     the metric's bits are those of the picture."""
     segmentor = seg.make(
-        kl_on=None,
         neck=dict(
             bottleneck=dict(
                 quantizer=None,

@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmaib.aux_losses import collect
-from mmaib.draws import Draws
+from mmaib.draws import Draws, latent_noise
 from mmaib.functional import rectangle_window, unite_windows
 from mmaib.layers import (
     AIBNeck,
@@ -297,3 +297,21 @@ def test_the_rectangles_of_a_map():
     with capture_attention(plain) as maps:
         plain(x)
     assert maps[0].rectangles is None
+
+
+def test_looking_draws_no_noise():
+    """Of a map that gives its draws and no std there is nothing to ask."""
+    attention = dict(
+        type='mmaib.RectangularAttention', channels=(4,), variational=True
+    )
+    bottleneck = AttentiveBottleneck(8, attention=attention).eval()
+    x = torch.rand(3, 8, 6, 9)
+
+    def drawn():
+        with Draws(attention=2, latent=2, seed=0).open():
+            return bottleneck(x), latent_noise(x)
+
+    expected = drawn()
+    with torch.no_grad(), capture_attention(bottleneck, with_std=True) as maps:
+        assert all(map(torch.equal, drawn(), expected))
+    assert maps[0].std is None

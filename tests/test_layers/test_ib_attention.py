@@ -250,6 +250,28 @@ def test_the_start_survives_a_backbone_that_initialises_every_layer():
     assert not rectangle.mean.weight.any()
 
 
+def test_what_a_checkpoint_says_of_its_map_stays(tmp_path):
+    backbone = hosts.config('Faster R-CNN').model.backbone.to_dict()
+    fields = dict(at=3, in_channels=64, bottleneck=dict())
+    backbone.pop('init_cfg', None)
+    trained = attended('mmdet', backbone, **fields)
+    for parameter in trained.ib_attention.parameters():
+        torch.nn.init.normal_(parameter)
+    path = tmp_path / 'backbone.pth'
+    torch.save(trained.state_dict(), path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    model = attended('mmdet', dict(backbone, init_cfg=init_cfg), **fields)
+    model.init_weights()
+    for key, value in trained.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
+def test_an_init_cfg_of_the_map_counts():
+    constant = dict(type='Constant', layer='Conv2d', val=0.25)
+    attention = initialised(dict(init_cfg=constant))
+    assert torch.all(attention.mean_conv.weight == 0.25)
+
+
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [

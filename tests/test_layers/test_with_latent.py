@@ -68,6 +68,26 @@ def test_its_latent_and_kl_are_of_the_feature_in_front_of_the_predictor():
     assert torch.allclose(aux.mean()['loss_kl'], 0.5 * expected, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    'name', ['RetinaNet', 'ATSS', 'FCOS', 'GFL', 'ResNet', 'SegFormer']
+)
+def test_the_std_starts_at_zero_whatever_the_head_initialises(name):
+    cfg = hosts.config(name)
+    head = 'decode_head' if 'decode_head' in cfg.model else (
+        'bbox_head' if 'bbox_head' in cfg.model else 'head'
+    )  # fmt: skip
+    fields = cfg.model[head]
+    fields.update(type='mmaib.WithLatent', base=fields.type)
+    fields.latent = dict(beta=0.1)
+    model = hosts.build(cfg)
+    model.init_weights()
+    encoders = model.get_submodule(head).latents.values()
+    assert encoders
+    for encoder in encoders:
+        assert not encoder.std.weight.any()
+        assert not encoder.std.bias.any()
+
+
 def test_the_two_branches_of_a_dense_detector_have_a_kl_each():
     cfg = hosts.config('RetinaNet')
     cfg.model.update(type='mmaib.WithAuxLosses', base='RetinaNet')

@@ -292,19 +292,8 @@ def test_each_window_is_evaluated_by_itself():
 
 
 # What the KL is on
-@pytest.mark.parametrize(
-    ('kl_on', 'weighed'),
-    [('latent', {'loss_kl'}), ('map', {'loss_kl_map'})],
-)
-def test_the_kl_that_is_not_named_weighs_nothing(kl_on, weighed):
-    ours = make(kl_on=kl_on, neck=dict(bottleneck=dict(beta=0.1)))
-    losses = seg.loss(ours, seg.inputs())
-    kl = {name for name in losses if name.startswith('loss_kl')}
-    assert {name for name in kl if losses[name] > 0} == weighed
-
-
 def test_both_kls():
-    ours = make(kl_on='both', neck=dict(bottleneck=dict(beta=0.1)))
+    ours = make(neck=dict(bottleneck=dict(beta=0.1)))
     losses = seg.loss(ours, seg.inputs())
     for name, monitor, beta in (
         ('loss_kl', 'kl_nats', 0.01),
@@ -316,19 +305,11 @@ def test_both_kls():
 @pytest.mark.parametrize(
     ('path', 'model', 'match'),
     [
-        (AIB_QT, dict(kl_on='map'), r"kl_on='map' needs neck.bottleneck.beta"),
-        (
-            DEEPLAB_QT,
-            dict(kl_on='latent'),
-            "kl_on='latent' needs a layer with decode_head.latent.beta.*"
-            'DepthwiseSeparableASPPHead',
-        ),
         (
             DEEPLAB_QT,
             dict(test_draws=dict(attention=2, latent=3)),
             'test_draws.latent=3 needs.*DepthwiseSeparableASPPHead',
         ),
-        (AIB_QT, dict(kl_on='all'), "kl_on must be one of.*got 'all'"),
         (AIB_QT, dict(test_draws=2), "test_draws must be 'mean' or"),
         (
             AIB_QT,

@@ -6,8 +6,6 @@ custom_imports = dict(imports=['mmaib'])
 model = dict(
     type='mmaib.AIBEncoderDecoder',
     test_draws=dict(attention=4, seed=0),
-    # this head has no Gaussian latent, so only the map's KL is left
-    kl_on='map',
     neck=dict(
         type='mmaib.AIBNeck',
         map='shared',
@@ -15,6 +13,7 @@ model = dict(
         # on the grid of the last stage, 1/8
         map_level=-1,
         bottleneck=dict(
+            # of the map's KL: this head has no latent
             beta=1e-3,
             attention=dict(std_source='feature', std_kernel=1),
             modulation=dict(mode='scale_residual', init='paper'))))

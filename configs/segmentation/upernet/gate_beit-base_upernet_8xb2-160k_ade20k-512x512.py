@@ -5,7 +5,6 @@ _base_ = './beit-base_upernet_8xb2-160k_ade20k-512x512.py'
 
 model = dict(
     type='mmaib.AIBEncoderDecoder',
-    kl_on=None,
     neck=dict(
         _delete_=True,
         type='mmaib.AIBNeck',
