@@ -22,12 +22,13 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -57,6 +58,9 @@ OF_MAPS = {
     'attention/bits_per_image': 'bits an image',
 }
 SECONDS = 'seconds per step'
+# of a line in MMEngine's log
+STAMP = '%Y/%m/%d %H:%M:%S'
+STAMPED = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', re.M)
 PARSING = Lock()
 # names of what a training's log tells of maps and latents begin so
 MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
@@ -192,7 +196,6 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
     command += [f'randomness.seed={seed}', *options]
     print('start ', work_dir, flush=True)
-    begun = time.time()
     with open(work_dir / 'stdout.log', 'a') as log:
         done = subprocess.run(
             command,
@@ -203,7 +206,6 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     if done.returncode:
         print('FAILED', work_dir / 'stdout.log', flush=True)
         return False
-    (work_dir / 'seconds').write_text(f'{time.time() - begun:.0f}')
     marker.write_text(json.dumps(own))
     print('done  ', work_dir, flush=True)
     return True
@@ -254,7 +256,6 @@ def write_record(
     records, there under a name of its own if the config's is not enough."""
     path = work_dir / 'record.json'
     if not path.exists():
-        seconds = work_dir / 'seconds'  # not by earlier versions
         record = {
             'config': config.stem,
             'seed': seed,
@@ -268,7 +269,7 @@ def write_record(
             'device': torch.cuda.get_device_name()
             if torch.cuda.is_available()
             else platform.processor() or platform.machine(),
-            'seconds': int(seconds.read_text()) if seconds.exists() else None,
+            'seconds': seconds(work_dir),
             'metrics': read_log(work_dir),
         }
         path.write_text(json.dumps(record, indent=1) + '\n')
@@ -276,6 +277,20 @@ def write_record(
         records.mkdir(parents=True, exist_ok=True)
         copy = records / record_name(config, seed, name)
         copy.write_text(path.read_text())
+
+
+def seconds(work_dir: Path) -> int | None:
+    """How long a run's trainings took, those that were killed too, by the
+    first and last line of their logs; None without a log."""
+    spent = []
+    for path in work_dir.glob('*/*.log'):
+        stamps = STAMPED.findall(path.read_text())
+        if stamps:
+            first, last = (
+                datetime.strptime(stamps[i], STAMP) for i in (0, -1)
+            )
+            spent.append((last - first).total_seconds())
+    return round(sum(spent)) if spent else None
 
 
 def read_record(

@@ -293,7 +293,7 @@ def test_records_are_kept_and_make_the_table_alone(command, tmp_path, capsys):
     assert record['metrics'][AP] == 0.5
     assert record['metrics'][f'causal/mirror/{AP}'] == 0.375
     assert record['versions']['torch']
-    assert record['seconds'] >= 0
+    assert record['seconds'] is None  # no log tells
     capsys.readouterr()
     made = cells((tmp_path / 'out' / 'table.md').read_text())
     command(
@@ -351,14 +351,23 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
     ]  # fmt: skip
 
 
-def test_a_run_of_an_earlier_version_has_a_record_without_seconds(
+def test_the_seconds_of_a_run_are_those_of_all_its_trainings(
     command, tmp_path
 ):
     work_dir = tmp_path / 'out' / 'plain' / 'seed_1'
     write_log(work_dir, 0.5, 1.0)
+    for name, first, last in (
+        ('killed', '23:59:50', '23:59:59'), ('resumed', '10:00:00', '10:01:21')
+    ):  # fmt: skip
+        (work_dir / name).mkdir()
+        (work_dir / name / 'a.log').write_text(
+            f'2026/11/26 {first} - mmengine - INFO - begins\n'
+            f'    2025/01/01 00:00:00 - not a line of its own\n'
+            f'2026/11/26 {last} - mmengine - INFO - ends\n'
+        )
     assert command('plain.py', '--seeds', 1)[1] == 0
     record = json.loads((work_dir / 'record.json').read_text())
-    assert record['seconds'] is None
+    assert record['seconds'] == 90
     assert record['metrics'][AP] == 0.5
 
 
