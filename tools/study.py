@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from steps import last_checkpoint
 
 from mmaib.compat import PACKAGES
 
@@ -171,10 +172,26 @@ def differs(marker: Path, own: Mapping[str, Any]) -> list[str]:
     """In what a finished run is another one."""
     text = marker.read_text()
     if not text.startswith('{'):  # an earlier version's: options alone
-        same = text.splitlines() == own['--cfg-options']
-        return [] if same else ['--cfg-options']
-    found = json.loads(text)
-    return [name for name in own if found.get(name) != own[name]]
+        found = {**own, '--cfg-options': text.splitlines()}
+    else:
+        found = json.loads(text)
+    return [
+        name
+        for name in own
+        if without_place(found.get(name)) != without_place(own[name])
+    ]
+
+
+def without_place(options: Any) -> Any:
+    """Options with the end of a checkpoint's path, as studies are moved."""
+    if not isinstance(options, list):
+        return options
+    return [
+        str(Path(*Path(word).parts[-3:]))
+        if word.startswith('load_from=')
+        else word
+        for word in options
+    ]
 
 
 def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
@@ -231,11 +248,8 @@ def refuse_other_record(
     path = records / record_name(config, seed, name)
     if not path.exists():
         return
-    # a checkpoint's place is another on every machine
-    found, own = (
-        [word for word in words if not word.startswith('load_from=')]
-        for words in (json.loads(path.read_text())['options'], options)
-    )
+    found = without_place(json.loads(path.read_text())['options'])
+    own = without_place(options)
     if found != own:
         sys.exit(
             f'--records {records}: {path.name} is of --cfg-options {found}, '
@@ -303,11 +317,6 @@ def read_record(
         if path.exists():
             return json.loads(path.read_text())['metrics']
     return found
-
-
-def checkpoint(work_dir: Path) -> str:
-    """The last one of a finished run."""
-    return (work_dir / 'last_checkpoint').read_text().strip()
 
 
 def train_all(
@@ -517,7 +526,10 @@ def main() -> None:
                 config,
                 seed,
                 run_dir(args.out, config, seed),
-                [*args.cfg_options, f'load_from={checkpoint(first[seed])}'],
+                [
+                    *args.cfg_options,
+                    f'load_from={last_checkpoint(first[seed])}',
+                ],
             )
             for seed in args.seeds
             for config in args.readout

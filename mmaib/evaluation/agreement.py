@@ -41,12 +41,12 @@ def box_agreement(
     iou = box_overlaps(boxes, others)
     iou[labels[:, None] != other_labels] = 0
     matched = 0
-    while iou.numel() and (best := iou.argmax()) >= 0:
-        row, column = divmod(int(best), iou.shape[1])
+    while matched < min(iou.shape):
+        row, column = divmod(int(iou.argmax()), iou.shape[1])
         if iou[row, column] < threshold:
             break
         matched += 1
-        iou[row], iou[:, column] = 0, 0
+        iou[row], iou[:, column] = -1, -1
     return 2 * matched / (len(boxes) + len(others))
 
 

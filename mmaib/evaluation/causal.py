@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.model import is_model_wrapper
 
 from mmaib.layers import changed_maps
 from mmaib.layers.capture import MAP_CHANGES
+from mmaib.unwrapped import unwrapped
 
 from .attention_metric import AttentionMetric
 
@@ -52,7 +52,7 @@ def causal_drops(
     Returns:
         ``{'mirror/coco/bbox_mAP': ...}``: the metric, not the difference.
     """
-    inner = model.module if is_model_wrapper(model) else model
+    inner = unwrapped(model)
     host = copy.copy(evaluator)
     host.metrics = [
         m for m in evaluator.metrics if not isinstance(m, AttentionMetric)

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 
@@ -14,6 +14,7 @@ from mmaib.evaluation import AttentionMetric, causal_drops
 from mmaib.layers import AttentiveBottleneck
 from mmaib.layers.capture import MAP_CHANGES, OPEN
 from mmaib.registry import HOOKS
+from mmaib.unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -55,7 +56,7 @@ class AttentionEvalHook(Hook):
         self._watching = ExitStack()
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
-        if mode == 'train' or not _has_maps(_unwrapped(runner)):
+        if mode == 'train' or not _has_maps(unwrapped(runner.model)):
             return
         loop = runner.val_loop if mode == 'val' else runner.test_loop
         metrics = loop.evaluator.metrics
@@ -65,7 +66,7 @@ class AttentionEvalHook(Hook):
         for metric in metrics:
             if isinstance(metric, AttentionMetric):
                 self._watching.enter_context(
-                    metric.watching(_unwrapped(runner))
+                    metric.watching(unwrapped(runner.model))
                 )
 
     def _after_epoch(self, runner: Runner, mode: str = 'train') -> None:
@@ -94,7 +95,7 @@ class AttentionEvalHook(Hook):
         self._measure(runner, runner.test_loop)
 
     def _measure(self, runner: Runner, loop: Any) -> None:
-        if not (self.causal and _has_maps(_unwrapped(runner))):
+        if not (self.causal and _has_maps(unwrapped(runner.model))):
             return
         fp16 = getattr(loop, 'fp16', False)
         with _averaged(runner), autocast(enabled=fp16):
@@ -110,11 +111,6 @@ class AttentionEvalHook(Hook):
         runner.logger.info(
             '  '.join(f'{k}: {v:.4f}' for k, v in values.items())
         )
-
-
-def _unwrapped(runner: Runner) -> Any:
-    model: Any = runner.model
-    return model.module if is_model_wrapper(model) else model
 
 
 def _has_maps(model: Any) -> bool:

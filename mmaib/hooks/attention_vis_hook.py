@@ -9,14 +9,14 @@ import mmcv
 import mmengine
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
-from torch import nn
 
 from mmaib.checks import at_least
 from mmaib.layers import CapturedMap, capture_attention
 from mmaib.registry import HOOKS
+from mmaib.unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -63,7 +63,7 @@ class AttentionVisHook(Hook):
     ) -> None:
         # Visualizers work on the main process alone.
         due = mode != 'train' and batch_idx % self.interval == 0
-        model = _bare(runner)
+        model = unwrapped(runner.model)
         # Maps of flipped and scaled images do not lie on each other.
         due = due and not isinstance(model, BaseTTAModel)
         if due and is_main_process():
@@ -94,7 +94,7 @@ class AttentionVisHook(Hook):
 
         if not outputs or not (self._maps or uncertainty_maps(outputs[0])):
             return
-        sample, model = outputs[0], _bare(runner)
+        sample, model = outputs[0], unwrapped(runner.model)
         maps = whole_maps(model, self._maps, sample.metainfo)
         # arrays have a number in their data set, but no file
         number = sample.get('sample_idx', batch_idx)
@@ -120,9 +120,3 @@ class AttentionVisHook(Hook):
         # loop, here on the main process alone, and the others wait for it.
         step = runner.message_hub.get_info('iter', batch_idx)
         visualizer.add_image(f'attention_{name}', drawn, step=step)
-
-
-def _bare(runner: Runner) -> nn.Module:
-    """The model, without DistributedDataParallel around it."""
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model

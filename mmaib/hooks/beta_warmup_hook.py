@@ -6,13 +6,13 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmaib.aux_losses import Reporter
 from mmaib.checks import at_least, one_of
 from mmaib.layers import InformationGate
 from mmaib.registry import HOOKS
+from mmaib.unwrapped import unwrapped
 
 SHAPES: dict[str, Callable[[float], float]] = {
     'constant': lambda t: 0.0,
@@ -57,9 +57,7 @@ class BetaWarmupHook(Hook):
         self._betas: list[tuple[Any, float]] = []
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(runner.model)
         self._betas = [
             (layer, layer.beta)
             for layer in model.modules()

@@ -1,5 +1,4 @@
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -11,11 +10,8 @@ from scipy import stats
 
 from mmaib.testing import REPOSITORY
 
-spec = importlib.util.spec_from_file_location(
-    'study', REPOSITORY / 'tools' / 'study.py'
-)
-study = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(study)
+sys.path.insert(0, str(REPOSITORY / 'tools'))
+import study
 
 
 def write_log(work_dir, ap, seconds, finished=True):
@@ -119,10 +115,14 @@ def test_a_record_is_not_written_over_by_one_of_other_options(
     config = write_configs(tmp_path)[0]
     records = tmp_path / 'records'
     run = (config, 1, tmp_path / 'a')
-    assert study.train_all([(*run, ['lr=1', 'load_from=a'])], 1, records)
-    # a checkpoint's place is no difference
+    assert study.train_all(
+        [(*run, ['lr=1', 'load_from=/a/plain/seed_1/e'])], 1, records
+    )
+    # where the study lies is no difference
     again = (config, 1, tmp_path / 'b')
-    assert study.train_all([(*again, ['lr=1', 'load_from=b'])], 1, records)
+    assert study.train_all(
+        [(*again, ['lr=1', 'load_from=/b/plain/seed_1/e'])], 1, records
+    )
     with pytest.raises(SystemExit, match=r'plain\.seed_1\.json is of .*lr=1'):
         study.train_all([(config, 1, tmp_path / 'c', ['lr=2'])], 1, records)
     assert len(trainings.commands) == 2

@@ -55,7 +55,7 @@ from analysis_tools.calibration_table import (
     table,
 )
 from analysis_tools.image_sources import images
-from steps import options_of
+from steps import last_checkpoint, options_of
 
 # where the weight of a second stage's KL stands
 FIELDS = {
@@ -349,7 +349,7 @@ def train(args: argparse.Namespace, every_arm: Sequence[Arm]) -> bool:
 def trained_with(args: argparse.Namespace, arm: Arm, seed: int) -> list[str]:
     if not arm.from_plain:
         return arm.options
-    start = study.checkpoint(args.out / PLAIN / f'seed_{seed}')
+    start = last_checkpoint(args.out / PLAIN / f'seed_{seed}')
     return [*arm.options, f'load_from={start}']
 
 
@@ -380,7 +380,7 @@ def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
             options = [*arm.options, *([draws] if arm.draws else [])]
             found = sets.figures(
                 merged(arm.config, options),
-                study.checkpoint(work_dir),
+                str(last_checkpoint(work_dir)),
                 scaled=arm.name == PLAIN,
             )
             of_run = json.loads((work_dir / 'record.json').read_text())

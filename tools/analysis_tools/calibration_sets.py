@@ -15,11 +15,12 @@ import mmcv
 import numpy as np
 import torch
 from analysis_tools import image_sources
+from analysis_tools.attention import load
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 from torch import Tensor
@@ -28,7 +29,6 @@ from mmaib.evaluation import at_temperature, fitted_temperature, roc_auc
 from mmaib.evaluation.calibration import log_of
 from mmaib.evaluation.causal import evaluate
 from mmaib.registry import METRICS
-from mmaib.reliability.preflight import load_whole
 
 OURS = {
     'mmdet': 'mmaib.DetectionCalibrationMetric',
@@ -187,12 +187,7 @@ class ImageSets:
 
 def trained(cfg: Config, checkpoint: str) -> Any:
     """A run's model, to be tested."""
-    init_default_scope(cfg.default_scope)
-    if 'data_preprocessor' in cfg:
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(cfg.model)
-    load_whole('checkpoint', checkpoint, model)
-    return model.to(get_device()).eval()
+    return load(cfg, checkpoint, get_device())[0]
 
 
 def held_out(args: argparse.Namespace, cfg: Config) -> Any:

@@ -49,6 +49,7 @@ from mmaib.reliability.launch import device_argument
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.attention import load, unused
 from analysis_tools.image_sources import evaluation, images, of_test_set
+from steps import last_checkpoint
 from study import CHANGES, METRICS, markdown
 
 PATCH_SIDE = 32
@@ -85,7 +86,7 @@ def model_argument(text: str) -> tuple[Path, Path]:
                 f'{text}: neither a work dir with a config and a checkpoint '
                 'nor CONFIG=CHECKPOINT'
             )
-        found = configs[0], folder / Path(last.read_text().strip()).name
+        found = configs[0], last_checkpoint(folder)
     for path in found:
         if not path.is_file():
             raise argparse.ArgumentTypeError(f'{text}: no file {path}')
@@ -255,6 +256,8 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument('--device', type=device_argument, default=get_device())
     args = parser.parse_args()
+    if args.max_images is not None and args.max_images < 1:
+        parser.error(f'--max-images must be >= 1, got {args.max_images}')
     compat.register_config_sources()
     try:
         patches = read_patches(args.patches)

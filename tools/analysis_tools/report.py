@@ -37,6 +37,7 @@ from analysis_tools.runs import (
     grouped,
     read_json,
 )
+from steps import last_checkpoint
 from study import CHANGES, METRICS, MONITORS, OF_MAPS, cell
 
 SHOWN = (*MONITORS, 'beta_factor')
@@ -252,7 +253,7 @@ def attention_command(groups: Sequence[Group]) -> str | None:
         last = run.path / 'last_checkpoint'
         configs = sorted(run.path.glob('*.py')) if run.path.is_dir() else []
         if configs and last.exists() and _has_maps(run):
-            checkpoint = run.path / Path(last.read_text().strip()).name
+            checkpoint = last_checkpoint(run.path)
             words: list[object] = [
                 'python',
                 'tools/analysis_tools/attention.py',

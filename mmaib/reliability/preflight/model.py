@@ -6,12 +6,12 @@ import logging
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.aux_losses import AuxLossMixin, Reporter
 from mmaib.compat import PACKAGES
+from mmaib.unwrapped import unwrapped
 
 
 def check_host(default_scope: str | None) -> None:
@@ -54,8 +54,7 @@ def check_collects(model: Any) -> None:
     Raises:
         TypeError: naming the layer and what to use instead.
     """
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrapped(model)
     uncollected = _uncollected(model)
     if uncollected:
         name, layer = uncollected
@@ -130,8 +129,7 @@ def check_batch(model: nn.Module, batch_size: int | None) -> None:
     """
     if batch_size != 1:
         return
-    bare: Any = model.module if is_model_wrapper(model) else model
-    for name, module in bare.named_modules():
+    for name, module in unwrapped(model).named_modules():
         if not (
             isinstance(module, nn.Sequential)
             and len(module)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from torch import Tensor, nn
 
 from mmaib.reliability.checkpoint import read_checkpoint
+from mmaib.unwrapped import unwrapped
 
 from .fields import configs_with
 
@@ -118,7 +118,7 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
         ValueError: if there is no checkpoint to start from, or naming the
             layers that it lacks or that have another shape in it.
     """
-    bare: Any = model.module if is_model_wrapper(model) else model
+    bare = unwrapped(model)
     frozen = getattr(bare, 'freeze_host', False)
     if not frozen or cfg.get('resume'):
         return
@@ -220,7 +220,7 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
     path, read = _resumed(cfg)
     if not read:
         return
-    bare: Any = model.module if is_model_wrapper(model) else model
+    bare = unwrapped(model)
     saved, own = _tensors(read['state_dict']), _tensors(bare.state_dict())
     buffers = dict(bare.named_buffers())
     differing = [
