@@ -237,7 +237,7 @@ def test_another_model_is_not_resumed(run, tmp_path):
     for difference in (
         'neck.bottleneck.modulation.gate is only in it',
         'neck.bottleneck.quantizer.anchors is (20,) in it, (50,) here',
-        "iter_1.pth' is another model's",
+        "iter_1.pth' is of another architecture",
     ):
         assert difference in out, out[-3000:]
     after = digests(work_dir)

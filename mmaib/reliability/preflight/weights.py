@@ -233,15 +233,12 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
         ),
     ]
     if differing:
-        more = len(differing) - 12
-        raise ValueError(
-            f"resume: '{path}' is another model's:\n  "
-            + '\n  '.join(differing[:12])
-            + (f'\n  and {more} more' if more > 0 else '')
-            + '\nResume with the config that wrote it, or begin anew with '
-            f'its weights: --cfg-options load_from={path}, without --resume '
-            'and in another --work-dir.'
+        how = (
+            'Resume with the config that wrote it, or begin anew with its '
+            f'weights: --cfg-options load_from={path}, without --resume and '
+            'in another --work-dir.'
         )
+        raise ValueError(_of_another(f"resume: '{path}'", differing, how))
 
 
 def _resumed(cfg: Any) -> tuple[str, dict[str, Any]]:
