@@ -96,7 +96,8 @@ def test_resuming_the_same_model(tmp_path):
 def test_resuming_another_model(tmp_path):
     cfg = resuming(tmp_path, Saved())
     with pytest.raises(
-        ValueError, match=r'another model.*\n  weight is \(2,\) in it, \(3,\)'
+        ValueError,
+        match=r'another architecture.*\n  weight is \(2,\) in it, \(3,\)',
     ):
         preflight.check_resume(cfg, Saved(3))
     cfg = resuming(tmp_path, Saved(gate=torch.ones(1)))
