@@ -97,7 +97,7 @@ def test_resuming_another_model(tmp_path):
     cfg = resuming(tmp_path, Saved())
     with pytest.raises(
         ValueError,
-        match=r'another architecture.*\n  weight is \(2,\) in it, \(3,\)',
+        match=r'architecture:\n  weight is \(2,\) in it, \(3,\)',
     ):
         preflight.check_resume(cfg, Saved(3))
     cfg = resuming(tmp_path, Saved(gate=torch.ones(1)))
