@@ -182,8 +182,8 @@ class AIBNeck(BaseModule):
     ) -> tuple[Tensor, ...] | Tensor:
         if self.training:
             require_collector('AIBNeck')
-        levels, bare = self._attended(features)
-        maps = self._maps(self._seen(levels))
+        levels, bare = self._levels(features)
+        maps = self._maps(self._map_inputs(levels))
         out = tuple(
             self.bottleneck.modulate(x, attention, i)
             for i, (x, attention) in enumerate(zip(levels, maps))
@@ -196,10 +196,10 @@ class AIBNeck(BaseModule):
     def look(self, features: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """The maps of features as the host gives them, one a level, and no
         more: nothing is modulated, no gate takes the features in."""
-        levels, _ = self._attended(features)
-        return self._maps(self._seen(levels, update=False))
+        levels, _ = self._levels(features)
+        return self._maps(self._map_inputs(levels, update=False))
 
-    def _attended(
+    def _levels(
         self, features: Sequence[Tensor] | Tensor
     ) -> tuple[tuple[Tensor, ...], bool]:
         """What the bottleneck stands behind, a feature a level, and whether
@@ -210,12 +210,12 @@ class AIBNeck(BaseModule):
             return (features,), True
         return tuple(features), False
 
-    def _seen(
+    def _map_inputs(
         self, features: Sequence[Tensor], update: bool = True
     ) -> list[Tensor]:
         """What the maps are made of."""
         return [
-            self.bottleneck.looked_at(x, i, update)
+            self.bottleneck.map_input(x, i, update)
             for i, x in enumerate(features)
         ]
 

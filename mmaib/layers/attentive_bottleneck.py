@@ -153,9 +153,9 @@ class AttentiveBottleneck(Reporter, BaseModule):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.modulate(x, self.attend(self.looked_at(x)))
+        return self.modulate(x, self.attend(self.map_input(x)))
 
-    def looked_at(
+    def map_input(
         self, x: Tensor, level: int = 0, update: bool = True
     ) -> Tensor:
         """What the map is made of: x, behind a gate's own normalisation,

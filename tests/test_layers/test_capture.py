@@ -152,7 +152,7 @@ def by_hand(model, x, change):
     """The neck's output with each map altered in front of the quantiser."""
     bottleneck, alter = model.bottleneck, BY_HAND[change]
     levels = levels_of(model, x)
-    seen = [bottleneck.looked_at(level, i) for i, level in enumerate(levels)]
+    seen = [bottleneck.map_input(level, i) for i, level in enumerate(levels)]
     if model.map == 'shared':
         grid = levels[model.map_level].shape[2:]
         seen = [
