@@ -52,6 +52,7 @@ class Equivariance:
         if not (
             isinstance(scale, (list, tuple))
             and len(scale) == 2
+            and all(isinstance(x, (int, float)) for x in scale)
             and 0 < scale[0] <= scale[1]
         ):
             raise ValueError(
@@ -60,6 +61,11 @@ class Equivariance:
             )
         self.scale = (float(scale[0]), float(scale[1]))
         self.shift = at_least('equivariance.shift', shift, 0.0)
+        if shift > 0.5:
+            raise ValueError(
+                'equivariance.shift must be <= 0.5, or most targets lie '
+                f'outside of the image and count for nothing, got {shift!r}'
+            )
 
     @classmethod
     def from_config(cls, config: Any, model: Any) -> Equivariance | None:
@@ -125,15 +131,23 @@ class Equivariance:
 @contextmanager
 def untouched_statistics(model: nn.Module) -> Iterator[None]:
     """Batch norms normalise by the batch as ever inside the ``with``, but
-    their running statistics do not move."""
-    norms = [
-        m for m in model.modules() if isinstance(m, _BatchNorm) and m.training
+    their running statistics do not move, nor those of gates."""
+    norms: list[Any] = [
+        m
+        for m in model.modules()
+        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
     ]
-    momenta = [norm.momentum for norm in norms]
+    before = [(n.momentum, n.num_batches_tracked.clone()) for n in norms]
+    of_gates: list[Any] = [m for m in model.modules() if hasattr(m, 'paused')]
     for norm in norms:
         norm.momentum = 0.0
+    for statistics in of_gates:
+        statistics.paused = True
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta):
+        for norm, (momentum, batches) in zip(norms, before):
             norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)
+        for statistics in of_gates:
+            statistics.paused = False

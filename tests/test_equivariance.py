@@ -64,15 +64,31 @@ def test_a_second_view_adds_its_loss_and_changes_nothing_else(
     for name, value in losses.items():
         torch.testing.assert_close(more[name], value, msg=name)
     for name, buffer in ours.named_buffers():
-        if 'num_batches_tracked' not in name:
-            other = plain.get_buffer(name)
-            torch.testing.assert_close(buffer, other, msg=name)
+        other = plain.get_buffer(name)
+        torch.testing.assert_close(buffer, other, msg=name)
     ours.parse_losses(more)[0].backward()
     for name, parameter in ours.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
     assert ours.neck.bottleneck.attention.mean.weight.grad.any()
+
+
+def test_a_gate_inside_the_backbone_does_not_take_the_second_view_in():
+    model = copy.deepcopy(cls.OURS)
+    model['neck']['bottleneck'] = dict(attention=RECTANGLE)
+    model['backbone'] = dict(
+        type='mmaib.AttendedBackbone',
+        backbone=model['backbone'],
+        at='layer1',
+        in_channels=8,
+        bottleneck=dict(modulation=GATE),
+    )
+    model = cls.make(model, equivariance=dict())
+    cls.loss(model, cls.inputs(2, 64))
+    gate = model.backbone.ib_attention[0].modulation
+    assert gate.statistics[0].steps == 1
+    assert not gate.statistics[0].paused
 
 
 @ANY_HOST
@@ -166,7 +182,9 @@ def test_warps_are_within_their_ranges():
         (dict(angle=-1.0), 'equivariance.angle'),
         (dict(scale=(1.2, 0.8)), 'equivariance.scale must be two factors'),
         (dict(scale=1.2), 'equivariance.scale must be two factors'),
+        (dict(scale=('a', 'b')), 'equivariance.scale must be two factors'),
         (dict(shift=-0.1), 'equivariance.shift'),
+        (dict(shift=0.6), 'equivariance.shift must be <= 0.5'),
     ],
 )
 def test_bad_fields(fields, message):

@@ -221,7 +221,9 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
             env={**os.environ, 'OMP_NUM_THREADS': '1'},
         )
     if done.returncode:
-        print('FAILED', work_dir / 'stdout.log', flush=True)
+        log_file = work_dir / 'stdout.log'
+        last = log_file.read_text().strip().rpartition('\n')[2]
+        print(f'FAILED {log_file}: {last}', flush=True)
         return False
     marker.write_text(json.dumps(own))
     print('done  ', work_dir, flush=True)

@@ -305,7 +305,8 @@ def drawn_maps(
     stds = [m.std.float().cpu() for m in maps if m.std is not None]
     if len(stds) < len(maps):
         raise ValueError(
-            'draws need maps with their std: capture_attention(with_std=True)'
+            'draws need maps with their std, captured with_std; those of '
+            'mmaib.RectangularAttention and PositionWiseAttention have none'
         )
     found = {}
     for draw in range(1, number + 1):

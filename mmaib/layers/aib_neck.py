@@ -194,10 +194,10 @@ class AIBNeck(BaseModule):
         return out[0] if bare else out
 
     def look(self, features: Sequence[Tensor] | Tensor) -> list[Tensor]:
-        """The maps of features as the host gives them, one a level, and no
-        more: nothing is modulated, no gate takes the features in."""
+        """The maps of features as the host gives them, one a level; nothing
+        is modulated."""
         levels, _ = self._levels(features)
-        return self._maps(self._map_inputs(levels, update=False))
+        return self._maps(self._map_inputs(levels))
 
     def _levels(
         self, features: Sequence[Tensor] | Tensor
@@ -210,13 +210,10 @@ class AIBNeck(BaseModule):
             return (features,), True
         return tuple(features), False
 
-    def _map_inputs(
-        self, features: Sequence[Tensor], update: bool = True
-    ) -> list[Tensor]:
+    def _map_inputs(self, features: Sequence[Tensor]) -> list[Tensor]:
         """What the maps are made of."""
         return [
-            self.bottleneck.map_input(x, i, update)
-            for i, x in enumerate(features)
+            self.bottleneck.map_input(x, i) for i, x in enumerate(features)
         ]
 
     def _maps(self, x: Sequence[Tensor]) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from mmaib.checks import part_fields
+from mmaib.checks import level_channels, part_fields
 from mmaib.mixed import mixed
 from mmaib.registry import MODELS, host_class
 
@@ -49,32 +49,43 @@ class Attends:
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         size = (x.size(-2), x.size(-1))
         places = list(zip(self.at, self.ib_attention))
+        reached: set[str] = set()
         with ExitStack() as handles:
             for name, layer in places:
                 if isinstance(name, str):
                     module = self.get_submodule(name)  # type: ignore[attr-defined]
-                    hook = partial(self._attended, name, layer, size)
+                    hook = partial(self._attended, name, layer, size, reached)
                     handle = module.register_forward_hook(hook)
                     handles.callback(handle.remove)
             out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        if any(isinstance(place, int) for place in self.at):
-            bare = isinstance(out, Tensor)
-            levels = [out] if bare else list(out)
-            for i, layer in places:
-                if isinstance(i, int):
-                    levels[i] = layer(levels[i])
-            out = levels[0] if bare else tuple(levels)
-        return out
+        bare = isinstance(out, Tensor)
+        levels = [out] if bare else list(out)
+        for place, layer in places:
+            if isinstance(place, int):
+                if not -len(levels) <= place < len(levels):
+                    raise ValueError(
+                        f'at={place}: the backbone gives {len(levels)} '
+                        'features, counted from 0'
+                    )
+                levels[place] = layer(levels[place])
+            elif place not in reached:
+                raise ValueError(
+                    f'at={place!r}: the backbone does not call that module, '
+                    'so nothing is attended; name one inside or around it'
+                )
+        return levels[0] if bare else tuple(levels)
 
     def _attended(
         self,
         name: str,
         layer: nn.Module,
         size: tuple[int, int],
+        reached: set[str],
         module: nn.Module,
         _: Any,
         out: Any,
     ) -> Tensor:
+        reached.add(name)
         if not isinstance(out, Tensor) or out.dim() not in (3, 4):
             raise ValueError(
                 f'at={name!r}: {type(module).__name__} gives '
@@ -152,6 +163,7 @@ def build_attended_backbone(
     at: int | str | Sequence[int | str],
     in_channels: int | Sequence[int],
     bottleneck: dict | None = None,
+    pretrained: str | None = None,
 ) -> nn.Module:
     """Any host's backbone with attention on some of its outputs, or on what
     some module inside it gives.
@@ -176,33 +188,58 @@ def build_attended_backbone(
             class token no longer sees its patches: name the one before.
         in_channels: channels C, one number or one a place.
         bottleneck: fields of :class:`AttentiveBottleneck`.
+        pretrained: the backbone's; mmseg hands its model's over.
 
     Raises:
-        ValueError: if a field does not fit, or the backbone has no module of
-            that name.
+        TypeError, ValueError: if a field does not fit, or the backbone has no
+            module of that name.
     """
-    places = [at] if isinstance(at, (int, str)) else list(at)
-    channels = (
-        [in_channels] * len(places)
-        if isinstance(in_channels, int)
-        else list(in_channels)
+    places: list[int | str] = (
+        [*at] if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
     )
+    for place in places:
+        if isinstance(place, bool) or not isinstance(place, (int, str)):
+            raise TypeError(
+                'at must name a module or number a feature, or list such '
+                f'places, got {at!r}'
+            )
+    channels = level_channels(in_channels)
+    if isinstance(in_channels, int):
+        channels *= len(places)
     if not places or len(channels) != len(places):
         raise ValueError(
             f'at names {len(places)} places, in_channels has '
             f'{len(channels)} entries: at={at!r}, in_channels={in_channels!r}'
         )
     fields = dict(backbone)
+    if pretrained is not None:
+        fields['pretrained'] = pretrained
     name = fields.pop('type')
     cls: Any = host_class('AttendedBackbone', 'backbone.type', name)
     made: Any = attended(cls)(**fields)
-    names = {name for name, _ in made.named_modules() if name}
+    if getattr(made, 'mask_ratio', None):
+        raise ValueError(
+            f'{cls.__name__} leaves out mask_ratio={made.mask_ratio} of its '
+            'patches in training, so its features are no map to attend: take '
+            'the backbone that its weights are used in, VisionTransformer for '
+            'instance'
+        )
+    modules = {name: module for name, module in made.named_modules() if name}
     for place in places:
-        if isinstance(place, str) and place not in names:
-            top = sorted({name.partition('.')[0] for name in names})
+        if isinstance(place, int):
+            continue
+        if place not in modules:
+            top = sorted({name.partition('.')[0] for name in modules})
             raise ValueError(
                 f'at={place!r}: {cls.__name__} has no module of that name; '
                 f'at its top there are {top}'
+            )
+        if isinstance(modules[place], (nn.ModuleList, nn.ModuleDict)):
+            children = modules[place].named_children()
+            inside = [f'{place}.{name}' for name, _ in children]
+            raise ValueError(
+                f'at={place!r}: a list of modules, which gives nothing '
+                f'itself; take one of {inside}'
             )
     owned = ('in_channels', 'map_channels')
     made.attend_at(

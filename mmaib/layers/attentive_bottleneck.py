@@ -155,13 +155,11 @@ class AttentiveBottleneck(Reporter, BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.modulate(x, self.attend(self.map_input(x)))
 
-    def map_input(
-        self, x: Tensor, level: int = 0, update: bool = True
-    ) -> Tensor:
+    def map_input(self, x: Tensor, level: int = 0) -> Tensor:
         """What the map is made of: x, behind a gate's own normalisation,
-        into whose statistics a training takes it by default."""
+        into whose statistics a training takes it."""
         if isinstance(self.modulation, InformationGate):
-            return self.modulation.normalized(x, level, update)
+            return self.modulation.normalized(x, level)
         return x
 
     def attend(self, x: Tensor) -> Tensor:

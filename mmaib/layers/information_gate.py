@@ -33,6 +33,9 @@ class FeatureStatistics(nn.Module):
 
     Args:
         channels: C.
+
+    Attributes:
+        paused: whether batches are let pass without a trace.
     """
 
     mean: Tensor
@@ -41,6 +44,7 @@ class FeatureStatistics(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.paused = False
         self.register_buffer('mean', torch.zeros(channels, 1, 1))
         self.register_buffer('var', torch.ones(channels, 1, 1))
         self.register_buffer('steps', torch.tensor(0.0))
@@ -52,6 +56,8 @@ class FeatureStatistics(nn.Module):
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
         """Take in a batch ``(N, C, H, W)``."""
+        if self.paused:
+            return
         x = at_least_float32(x.detach())
         moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])[
             ..., None, None
@@ -132,12 +138,9 @@ class InformationGate(Reporter, BaseModule):
         self.statistics: Any = nn.ModuleList(map(FeatureStatistics, levels))
         self.register_buffer('strength', torch.tensor(1.0))
 
-    def normalized(
-        self, x: Tensor, level: int = 0, update: bool = True
-    ) -> Tensor:
+    def normalized(self, x: Tensor, level: int = 0) -> Tensor:
         """Features of mean 0 and variance 1, as the map sees them; in
-        training, with gradient or not, x is taken into the statistics,
-        unless ``update`` is False."""
+        training, with gradient or not, x is taken into the statistics."""
         if level >= len(self.statistics):
             raise ValueError(
                 f'InformationGate has statistics of {len(self.statistics)} '
@@ -145,14 +148,22 @@ class InformationGate(Reporter, BaseModule):
                 'AIBNeck as a list, one a level'
             )
         own = self.statistics[level]
-        if self.training and update:
+        if x.size(1) != len(own.mean):
+            raise ValueError(
+                f'InformationGate has in_channels={len(own.mean)} at level '
+                f'{level}, got features with {x.size(1)}: give in_channels '
+                'of what it is part of'
+            )
+        if self.training:
             own.update(x)
         return ((x - own.mean) / own.std).to(x.dtype)
 
     def forward(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         own = self.statistics[level]
-        if len(attention) > len(x):  # repeat copies, once too
-            x = x.repeat(len(attention) // len(x), 1, 1, 1)
+        # not len(), which a dynamic batch cannot be exported with; repeat
+        # copies, once too
+        if attention.size(0) > x.size(0):
+            x = x.repeat(attention.size(0) // x.size(0), 1, 1, 1)
         openness = self._openness(attention)
         noise = draws.map_noise(x)
         noise = own.mean if noise is None else own.mean + own.std * noise

@@ -82,7 +82,8 @@ class RectangularAttention(Reporter, Starting):
             of a feature's place what padding tells; or ``'moments'``, ours,
             the means of features times 1, y, x, y^2, xy and x^2.
         variational: whether the parameters are drawn.
-        beta: weight of their KL, in nats an image.
+        beta: weight of their KL, in nats an image; None is 0.01 where they
+            are drawn.
         std_shift: subtracted before the softplus of their std, which starts
             at 0.13 by default.
         init_cfg: see MMEngine.
@@ -117,7 +118,7 @@ class RectangularAttention(Reporter, Starting):
         extent: float = 0.35,
         pooling: str = 'mean',
         variational: bool = False,
-        beta: float = 0.01,
+        beta: float | None = None,
         std_shift: float = 2.0,
         init_cfg: dict | list | None = None,
     ) -> None:
@@ -135,9 +136,18 @@ class RectangularAttention(Reporter, Starting):
         self.sharpness = at_least('sharpness', sharpness, 0.1)
         self.powers = POOLINGS[one_of('pooling', pooling, POOLINGS)]
         self.variational = one_of('variational', variational, (True, False))
-        self.beta = at_least('beta', beta, 0.0) if variational else 0.0
+        if beta is not None and not variational:
+            raise ValueError(
+                f'beta={beta!r} weighs the KL of drawn parameters: set '
+                'variational=True, or leave it out'
+            )
+        default = 0.01 if variational else 0.0
+        self.beta = at_least('beta', default if beta is None else beta, 0.0)
         self.std_shift = at_least('std_shift', std_shift, 0.0)
-        at_least('extent', extent, 0.1)
+        if at_least('extent', extent, 0.1) > 10:
+            raise ValueError(
+                f'extent is in sides of the map, at most 10, got {extent!r}'
+            )
         self.convs = nn.ModuleList()
         for width in channels:
             self.convs.append(nn.Conv2d(in_channels, width, 3, padding=1))

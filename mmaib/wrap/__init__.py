@@ -126,6 +126,15 @@ def wrap(
         if check:
             report, good = compare(model, check)
             lines += [f'{check}: {line}' for line in report]
+    except WrapError:
+        out.unlink()
+        raise
+    except Exception as error:
+        out.unlink()
+        raise WrapError(
+            f'{host} with attention does not build: '
+            f'{type(error).__name__}: {error}'
+        ) from error
     except BaseException:
         out.unlink()
         raise

@@ -164,11 +164,16 @@ def look(model: Any, size: tuple[int, int]) -> Seen:
 
 
 def _blocks(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Blocks or stages of a backbone: what stands in its lists of modules."""
+    """Blocks or stages of a backbone: what stands in its lists of modules,
+    and in lists of lists."""
     for name, part in backbone.named_children():
         if isinstance(part, (nn.ModuleList, nn.Sequential)):
             for index, block in part.named_children():
-                yield f'{name}.{index}', block
+                if not isinstance(block, nn.ModuleList):
+                    yield f'{name}.{index}', block
+        if isinstance(part, nn.ModuleList):
+            for inner, block in _blocks(part):
+                yield f'{name}.{inner}', block
 
 
 def are_maps(features: Any) -> bool:

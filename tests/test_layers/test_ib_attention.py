@@ -284,6 +284,40 @@ def test_a_place_that_is_not_there_is_told(fields, message):
         attended('mmdet', SMALL, **fields)
 
 
+@pytest.mark.parametrize('at', [True, 1.5, None, [0, 2.5]])
+def test_a_place_is_a_name_or_a_number(at):
+    with pytest.raises(TypeError, match='at must name a module or number'):
+        attended('mmdet', SMALL, at=at, in_channels=8)
+
+
+def test_a_place_that_the_forward_does_not_reach_is_told():
+    with pytest.raises(ValueError, match=r"at='layers': a list.*'layers\.0'"):
+        attended('mmpretrain', VIT, at='layers', in_channels=16)
+    model = evaluated(attended('mmdet', SMALL, at=7, in_channels=8))
+    with pytest.raises(ValueError, match=r'at=7: the backbone gives \d feat'):
+        model(torch.rand(1, 3, 64, 64))
+    model = evaluated(attended('mmdet', SMALL, at='layer1', in_channels=8))
+    model.idle = torch.nn.Identity()
+    model.at = ['idle']
+    with pytest.raises(ValueError, match="at='idle': .* does not call"):
+        model(torch.rand(1, 3, 64, 64))
+
+
+def test_a_backbone_that_leaves_patches_out_is_refused():
+    mae = dict(VIT, type='MAEViT', mask_ratio=0.75)
+    with pytest.raises(ValueError, match=r'MAEViT leaves out mask_ratio=0.75'):
+        attended('mmpretrain', mae, at='layers.1', in_channels=16)
+
+
+def test_the_weights_that_mmseg_hands_over_reach_the_backbone():
+    with pytest.raises(AssertionError, match='init_cfg and pretrained'):
+        attended(
+            'mmseg',
+            dict(type='ResNet', depth=18, init_cfg=dict(type='Constant')),
+            at=3, in_channels=512, pretrained='weights.pth',
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ('backbone', 'at', 'message'),
     [

@@ -343,6 +343,7 @@ def test_a_mirrored_map_is_mirrored(name):
         ('num_windows', 0),
         ('sharpness', 0.0),
         ('extent', 0.01),
+        ('extent', 1000),
         ('pooling', 'max'),
         ('variational', 'yes'),
         ('std_shift', -1.0),
@@ -356,6 +357,9 @@ def test_bad_fields(field, value):
 def test_bad_fields_of_the_others():
     with pytest.raises(ValueError, match='beta must be >= 0'):
         RectangularAttention(4, variational=True, beta=-1.0)
+    with pytest.raises(ValueError, match='set variational=True'):
+        RectangularAttention(4, beta=0.5)
+    assert RectangularAttention(4, variational=True).beta == 0.01
     for field in ('in_channels', 'channels', 'dilation'):
         with pytest.raises(ValueError, match=field):
             PositionWiseAttention(**{'in_channels': 4, field: 0})

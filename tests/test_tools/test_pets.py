@@ -52,22 +52,24 @@ def test_the_layout_is_the_papers_and_the_figures_the_logs(
     assert here[4:6] == ['91.000 ± 1.414', '94.355']
 
 
-def test_a_run_divides_both_data_sets_by_its_own_seed(pets):
+def test_a_run_divides_all_data_sets_by_its_own_seed(pets):
     cfg = Config.fromfile(pets.config('mobilenetv3-large', 'rect-equi-'))
     for option in pets.options('6:4', 3):
         field, value = option.split('=')
         cfg.merge_from_dict({field: float(value)})
-    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+    for name in ('train', 'val', 'test'):
+        loader = cfg[f'{name}_dataloader']
         assert loader.dataset.share == 0.6
         assert loader.dataset.seed == 3
 
 
 def test_without_the_data_the_page_is_named(pets, run, tmp_path):
-    path = pets.config('efficientnet-b0', 'rect-')
+    """Once, before any of the 120 trainings."""
     out = run(
-        PETS.with_name('train.py'), path, '--work-dir', tmp_path,
-        '--cfg-options',
+        PETS, '--out', tmp_path / 'out', '--cfg-options',
         f'train_dataloader.dataset.data_root={tmp_path}/nowhere',
         check=False,
     )  # fmt: skip
     assert 'https://www.robots.ox.ac.uk/~vgg/data/pets/' in out
+    assert 'start' not in out
+    assert not (tmp_path / 'out').exists()

@@ -1,13 +1,16 @@
 import csv
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmaib.evaluation.map_geometry import rectangles_on_image
 from mmaib.functional import rectangle_window
+from mmaib.layers import CapturedMap
 from mmaib.testing import CONFIGS, REPOSITORY
 from mmaib.testing import classification as cls
 
@@ -27,19 +30,42 @@ def rectangles(monkeypatch):
 @pytest.mark.parametrize('extents', [(0.3, 0.15), (0.15, 0.3)])
 def test_the_outline_is_that_of_the_window(rectangles, extents):
     """Its middle of each side is where the window has half of its height."""
-    params = [0.45, 0.55, *extents, 0.6]
+    params = torch.tensor([0.45, 0.55, *extents, 0.6])
     side = 201
     values = rectangles.on_image(params, (side, side))
     found = rectangles.Rectangle(0, 0, 0, *values)
-    assert found.half_height > found.half_width
+    assert found.half_long > found.half_short
     assert 0 <= found.angle < 180
-    corners = found.corners(side, side)
-    window = rectangle_window(torch.tensor(params), (side, side))
+    corners = [(x, y) for y, x in side * found.corners]
+    window = rectangle_window(params, (side, side))
     for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1]):
         x, y = (x1 + x2) / 2 - 0.5, (y1 + y2) / 2 - 0.5
         assert window[round(y), round(x)] == pytest.approx(0.5, abs=0.1)
-    length = math.dist(corners[1], corners[2])
-    assert length == pytest.approx(2 * 0.3 * 200, rel=1e-3)
+    assert found.half_long * side == pytest.approx(0.3 * 200, rel=1e-3)
+
+
+@pytest.mark.parametrize('size', [(5, 10), (2, 7), (9, 4)])
+@pytest.mark.parametrize('angle', [0.0, 0.7, math.pi / 2])
+def test_a_map_that_is_not_square(rectangles, size, angle):
+    """The outline of the pictures, in sides of the image."""
+    params = torch.tensor([0.45, 0.55, 0.3, 0.15, angle])
+    found = rectangles.Rectangle(0, 0, 0, *rectangles.on_image(params, size))
+    captured = CapturedMap(
+        '', 0, torch.zeros(1, 1, *size), rectangles=params[None, None]
+    )
+    metainfo = dict(img_shape=(300, 200), ori_shape=(300, 200))
+    (outline,) = rectangles_on_image([captured], 0, metainfo)
+    drawn = torch.tensor(found.corners * (300, 200)).flip(-1)
+    assert torch.allclose(outline[0].double(), drawn.double(), atol=1e-3)
+    x, y = (outline[0].double() / torch.tensor([200, 300])).unbind(1)
+    shoelace = (x * y.roll(-1) - y * x.roll(-1)).sum().abs() / 2
+    assert found.area == pytest.approx(float(shoelace), rel=1e-4)
+
+
+def test_windows_that_slide_are_refused(rectangles):
+    model = SimpleNamespace(test_cfg=dict(mode='slide'))
+    with pytest.raises(ValueError, match='test_cfg.mode=whole'):
+        rectangles.find(model, [])
 
 
 def test_the_table_and_the_sheet(run, tmp_path):
@@ -58,6 +84,6 @@ def test_the_table_and_the_sheet(run, tmp_path):
     assert len({row['row'] for row in rows}) == 7
     for row in rows:
         assert 0 < float(row['row']) < 1
-        assert float(row['half_height']) >= float(row['half_width']) > 0
+        assert float(row['half_long']) >= float(row['half_short']) > 0
     page = Image.open(tmp_path / 'out' / 'sheet.png')
     assert page.size == (70 + 3 * 120, 7 * 120)

@@ -48,6 +48,7 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
+from mmaib.draws import Draws
 from mmaib.evaluation import AttentionMetric
 from mmaib.evaluation.agreement import to_truth
 from mmaib.evaluation.map_geometry import (
@@ -64,7 +65,7 @@ from mmaib.hooks.visualization import (
     rows_of,
     uncertainty_maps,
 )
-from mmaib.layers import capture_attention
+from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.reliability.launch import device_argument
 from mmaib.reliability.preflight import load_whole
 
@@ -174,6 +175,18 @@ def drawer(config: Path, checkpoint: Path, args: argparse.Namespace) -> Drawer:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     model, visualizer = load(cfg, str(checkpoint), args.device)
+    maps = [
+        module.attention
+        for module in model.modules()
+        if isinstance(module, AttentiveBottleneck)
+    ]
+    if not maps and not getattr(model, 'test_draws', Draws()).uncertainty:
+        sys.exit(f'{config}: the model has neither maps nor uncertainty')
+    without = {
+        type(m).__name__ for m in maps if not getattr(m, 'gives_std', True)
+    }
+    if args.draws and without:
+        sys.exit(f'--draws: {", ".join(without)} gives no std: leave it out')
     return Drawer(config.stem, cfg, model, visualizer, metric_of(cfg))
 
 

@@ -4,11 +4,12 @@
     python tools/analysis_tools/rectangles.py CONFIG CHECKPOINT --out DIR
 
 Over the images of the config's test set DIR gets rectangles.csv, a line a
-rectangle: image, level, window, centre and half extents in sides of the image
-as the model saw it, padding included, along rows and columns, and angle in
-degrees, the long side's from the vertical, in [0, 180); and sheet.png: the
-images whose rectangle lies furthest to the left, right, top and bottom, and
-those of the smallest, the largest and the most oblique one, with its outline.
+rectangle: image, level, window, centre and halves of the long and the short
+side, in sides of the image as the model saw it, padding included, and angle in
+degrees, the long side's from the vertical, in [0, 180), as on an image that is
+scaled to a square, and area; and sheet.png: the images whose rectangle lies
+furthest to the left, right, top and bottom, and those of the smallest, the
+largest and the most oblique one, with its outline.
 """
 
 import argparse
@@ -47,20 +48,11 @@ class Rectangle(NamedTuple):
     window: int
     row: float
     column: float
-    half_height: float
-    half_width: float
+    half_long: float
+    half_short: float
     angle: float
-
-    @property
-    def area(self) -> float:
-        return 4 * self.half_height * self.half_width
-
-    def corners(self, width: int, height: int) -> list[tuple[float, float]]:
-        """(x, y) on an image of that size."""
-        centre_and_extents = self[3:7]
-        params = [*centre_and_extents, math.radians(self.angle)]
-        corners = rectangle_corners(torch.tensor(params)).tolist()
-        return [(column * width, row * height) for row, column in corners]
+    area: float
+    corners: np.ndarray  # (4, 2), rows and columns, in sides of the image
 
 
 ORDERS: dict[str, Callable[[Rectangle], float]] = {
@@ -74,20 +66,22 @@ ORDERS: dict[str, Callable[[Rectangle], float]] = {
 }
 
 
-def on_image(params: list[float], size: tuple[int, int]) -> list[float]:
-    """Of one rectangle, from the first and last position of a map to the
-    sides of the image, padding included, the long side first."""
-    row, column, first, second, alpha = params
-    rows, columns = ((max(n - 1, 1)) / n for n in size)
-    first, second = first * rows, second * columns
-    if second > first:
-        first, second, alpha = second, first, alpha + math.pi / 2
+def on_image(params: torch.Tensor, size: tuple[int, int]) -> list[Any]:
+    """Of one rectangle ``(5,)`` of a map of that size, from the middle of its
+    first and last cells to the sides of the image, padding included. Where
+    the map is not square, that is a parallelogram, which has its sides."""
+    scale = np.array([max(n - 1, 1) / n for n in size])
+    corners = 0.5 + (rectangle_corners(params).cpu().numpy() - 0.5) * scale
+    centre = corners.mean(0)
+    sides = [(corners[2] - corners[1]) / 2, (corners[1] - corners[0]) / 2]
+    long, short = sorted(sides, key=np.linalg.norm, reverse=True)
     return [
-        0.5 + (row - 0.5) * rows,
-        0.5 + (column - 0.5) * columns,
-        first,
-        second,
-        math.degrees(alpha) % 180,
+        *centre.tolist(),
+        float(np.linalg.norm(long)),
+        float(np.linalg.norm(short)),
+        math.degrees(math.atan2(long[1], long[0])) % 180,
+        4 * abs(float(long[0] * short[1] - long[1] * short[0])),
+        corners,
     ]
 
 
@@ -98,6 +92,11 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[Image.Image]]:
     Raises:
         ValueError: if the model has no map with a rectangle.
     """
+    if (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide':
+        raise ValueError(
+            'a window that slides over the image has rectangles of its own: '
+            'give --cfg-options model.test_cfg.mode=whole'
+        )
     found: list[Rectangle] = []
     thumbnails: list[Image.Image] = []
     for data in loader:
@@ -108,7 +107,7 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[Image.Image]]:
                 f'{type(model).__name__} has no mmaib.RectangularAttention'
             )
         for level, (params, size) in enumerate(seen.rectangles):
-            for index, windows in enumerate(params.tolist()):
+            for index, windows in enumerate(params.float().cpu()):
                 for window, values in enumerate(windows):
                     found.append(
                         Rectangle(
@@ -149,7 +148,8 @@ def sheet(
         for place, rectangle in enumerate(sorted(rectangles, key=key)[:count]):
             picture = thumbnails[rectangle.image].copy()
             ImageDraw.Draw(picture).polygon(
-                rectangle.corners(THUMBNAIL, THUMBNAIL), outline='red'
+                [(x, y) for y, x in THUMBNAIL * rectangle.corners],
+                outline='red',
             )
             page.paste(picture, (70 + place * THUMBNAIL, top))
     return page
@@ -194,8 +194,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with open(args.out / 'rectangles.csv', 'w', newline='') as file:
         writer = csv.writer(file)
-        writer.writerow(Rectangle._fields)
-        writer.writerows(found)
+        writer.writerow(Rectangle._fields[:-1])
+        writer.writerows(line[:-1] for line in found)
     sheet(shown, thumbnails, args.count).save(args.out / 'sheet.png')
     print(f'{len(found)} rectangles of {len(thumbnails)} images in {args.out}')
 

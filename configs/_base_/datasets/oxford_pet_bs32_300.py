@@ -1,5 +1,5 @@
 # Oxford-IIIT Pet, all 7,349 images divided 8:2 within each breed, as [RECT]
-# has it; `share` and `seed` of both data sets make another division.
+# has it; `share` and `seed` of all three data sets make another division.
 data_root = '{{$MMAIB_DATA:data}}/Oxford-IIIT_Pets/'
 dataset_type = 'mmaib.OxfordPetSplits'
 data_preprocessor = dict(
