@@ -45,6 +45,7 @@ from mmaib.compat import PACKAGES
 METRICS = (
     'coco/bbox_mAP',
     'coco/bbox_mAP_50',
+    'coco/segm_mAP',
     'mIoU',
     'aAcc',
     'accuracy/top1',
