@@ -12,18 +12,14 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib import deprecated
-from mmaib.any_draws import (
-    DenseDetectorDraws,
-    SegmentorDraws,
-    draws_mixin,
-    why_not,
-)
+from mmaib.any_draws import draws_mixin
 from mmaib.checks import one_of
 from mmaib.draws import Draws
 from mmaib.equivariance import Equivariance, untouched_statistics
 from mmaib.functional import warp_images
 from mmaib.mixed import mixed
 
+from .draw_checks import check_test_draws, check_train_draws
 from .reports import Reporter, collect, report_loss
 
 # how low, and how long, before a map is called flat
@@ -93,9 +89,7 @@ class AuxLossMixin:
             train_draws = {'attention': 1, 'latent': 1, **old}
         self.train_draws = Draws.from_config('train_draws', train_draws)
         self.test_draws = test_draws
-        self._check_maps('train_draws', self.train_draws)
-        if self.train_draws.latent is None:
-            self._refuse_critics()
+        check_train_draws(self, self.train_draws)
         self.freeze_host = one_of(
             'freeze_host', freeze_host, (True, False, 'features')
         )
@@ -112,21 +106,7 @@ class AuxLossMixin:
     @test_draws.setter
     def test_draws(self, value: dict | str | Draws) -> None:
         draws = Draws.from_config('test_draws', value)
-        self._check_maps('test_draws', draws)
-        if not draws.mean and self.draw_parts is None:
-            self._check_any_draws(value, draws)
-        modules = dict(self.named_modules())  # type: ignore[attr-defined]
-        for kind, parts in (self.draw_parts or {}).items():
-            for name, wanted in parts.items():
-                part = modules.get(name)
-                if getattr(draws, kind) and not isinstance(part, wanted):
-                    raise ValueError(
-                        f'test_draws.{kind}={getattr(draws, kind)} needs an '
-                        f'mmaib.{wanted.__name__} as {name}, got '
-                        f'{type(part).__name__}: leave {kind} out'
-                    )
-        if not draws.mean_logits:
-            self.check_probabilities()
+        check_test_draws(self, value, draws)
         self._test_draws = draws
 
     def check_probabilities(self) -> None:
@@ -138,63 +118,6 @@ class AuxLossMixin:
             'mmaib.AIBFasterRCNN, mmaib.AIBEncoderDecoder and '
             'mmaib.AIBImageClassifier know both'
         )
-
-    def _check_any_draws(self, value: Any, draws: Draws) -> None:
-        """Refuse draws that a host's model of any class cannot average."""
-        asked = f'test_draws={value!r}: {type(self).__name__} cannot'
-        if not isinstance(self, (SegmentorDraws, DenseDetectorDraws)):
-            raise ValueError(f'{asked} average draws: {why_not(type(self))}')
-        if draws.latent:
-            raise ValueError(f'{asked} average latents: leave latent out')
-        if not hasattr(getattr(self, 'neck', None), 'copies'):
-            raise ValueError(
-                f'{asked} draw maps without an mmaib.AIBNeck as neck: leave '
-                'attention out'
-            )
-
-    def _check_maps(self, field: str, draws: Draws) -> None:
-        """Refuse more maps or latents than a layer can draw, and several
-        maps that would be all alike."""
-        noisy = [
-            module.has_noise
-            for module in self.modules()  # type: ignore[attr-defined]
-            if hasattr(module, 'has_noise')
-        ]
-        alike = draws.latent is None and noisy and not any(noisy)
-        if (draws.attention or 0) > 1 and alike:
-            raise ValueError(
-                f'{field}.attention={draws.attention}: no map here has a '
-                'noise, so all draws would be alike: take '
-                "attention='mean', or a map with one, such as "
-                'mmaib.VariationalAttention'
-            )
-        for name, module in self.named_modules():  # type: ignore[attr-defined]
-            kind = type(module).__name__
-            maps = getattr(module, 'max_maps', None)
-            if maps is not None and (draws.attention or 0) > maps:
-                raise ValueError(
-                    f'{field}.attention={draws.attention}: {name} ({kind}) '
-                    'stands inside the backbone, whose other features stay '
-                    "N, and draws one map: take 1 or 'mean', or an "
-                    'mmaib.AIBNeck'
-                )
-            latents = getattr(module, 'max_latents', None)
-            if latents is not None and (draws.latent or 0) > latents:
-                raise ValueError(
-                    f'{field}.latent={draws.latent}: {name} ({kind}) draws '
-                    "one latent: take 1 or 'mean', or a head with draws of "
-                    'its own (mmaib.AIBShared2FCBBoxHead, AIBUPerHead, '
-                    'AIBClsHead)'
-                )
-
-    def _refuse_critics(self) -> None:
-        """A critic compares draws of the latent with the prior's."""
-        for name, module in self.named_modules():  # type: ignore[attr-defined]
-            if getattr(module, 'critic', None) is not None:
-                raise ValueError(
-                    f"train_draws.latent='mean' leaves the critic of {name} "
-                    'nothing to compare: take 1 or more'
-                )
 
     def learning_layers(self) -> list[Any]:
         """The layers that learn behind a frozen host."""

@@ -218,7 +218,5 @@ def test_bad_fields(bottleneck, match):
 
 def test_features_of_other_channels_are_told():
     model = AIBNeck(dict(modulation=GATE), in_channels=4).eval()
-    with pytest.raises(
-        ValueError, match='in_channels=4 at .* with 5'
-    ):
+    with pytest.raises(ValueError, match='in_channels=4 at .* with 5'):
         model([torch.rand(1, 5, 8, 8)])
