@@ -48,32 +48,26 @@ class Attends:
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         size = (x.size(-2), x.size(-1))
-        places = list(zip(self.at, self.ib_attention))
+        inside, behind = {}, {}
+        for place, layer in zip(self.at, self.ib_attention):
+            if isinstance(place, str):
+                inside[place] = layer
+            else:
+                behind[place] = layer
         reached: set[str] = set()
         with ExitStack() as handles:
-            for name, layer in places:
-                if isinstance(name, str):
-                    module = self.get_submodule(name)  # type: ignore[attr-defined]
-                    hook = partial(self._attended, name, layer, size, reached)
-                    handle = module.register_forward_hook(hook)
-                    handles.callback(handle.remove)
+            for name, layer in inside.items():
+                module = self.get_submodule(name)  # type: ignore[attr-defined]
+                hook = partial(self._attended, name, layer, size, reached)
+                handle = module.register_forward_hook(hook)
+                handles.callback(handle.remove)
             out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        bare = isinstance(out, Tensor)
-        levels = [out] if bare else list(out)
-        for place, layer in places:
-            if isinstance(place, int):
-                if not -len(levels) <= place < len(levels):
-                    raise ValueError(
-                        f'at={place}: the backbone gives {len(levels)} '
-                        'features, counted from 0'
-                    )
-                levels[place] = layer(levels[place])
-            elif place not in reached:
-                raise ValueError(
-                    f'at={place!r}: the backbone does not call that module, '
-                    'so nothing is attended; name one inside or around it'
-                )
-        return levels[0] if bare else tuple(levels)
+        if missed := inside.keys() - reached:
+            raise ValueError(
+                f'at={sorted(missed)}: the backbone does not call that '
+                'module, so nothing is attended; name one inside or around it'
+            )
+        return _attended_outputs(out, behind) if behind else out
 
     def _attended(
         self,
@@ -101,6 +95,19 @@ class Attends:
         maps = tokens.transpose(1, 2).unflatten(2, grid)
         tokens = layer(maps).flatten(2).transpose(1, 2)
         return torch.cat([kept, tokens], dim=1) if extra else tokens
+
+
+def _attended_outputs(out: Any, layers: dict[int, nn.Module]) -> Any:
+    """What a backbone gives, some of it attended."""
+    levels = [out] if isinstance(out, Tensor) else list(out)
+    for i, layer in layers.items():
+        if not -len(levels) <= i < len(levels):
+            raise ValueError(
+                f'at={i}: the backbone gives {len(levels)} features, counted '
+                'from 0'
+            )
+        levels[i] = layer(levels[i])
+    return levels[0] if isinstance(out, Tensor) else tuple(levels)
 
 
 def token_grid(
@@ -203,6 +210,8 @@ def build_attended_backbone(
                 'at must name a module or number a feature, or list such '
                 f'places, got {at!r}'
             )
+    if len({*places}) < len(places):
+        raise ValueError(f'at names a place twice, got {at!r}')
     channels = level_channels(in_channels)
     if isinstance(in_channels, int):
         channels *= len(places)

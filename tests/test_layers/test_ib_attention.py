@@ -277,6 +277,7 @@ def test_an_init_cfg_of_the_map_counts():
     [
         (dict(at='layer5', in_channels=8), "at='layer5'.*no module of that"),
         (dict(at=[0, 1], in_channels=[8]), 'at names 2 places.* 1 entries'),
+        (dict(at=[3, 3], in_channels=64), 'at names a place twice'),
     ],
 )
 def test_a_place_that_is_not_there_is_told(fields, message):
@@ -299,7 +300,7 @@ def test_a_place_that_the_forward_does_not_reach_is_told():
     model = evaluated(attended('mmdet', SMALL, at='layer1', in_channels=8))
     model.idle = torch.nn.Identity()
     model.at = ['idle']
-    with pytest.raises(ValueError, match="at='idle': .* does not call"):
+    with pytest.raises(ValueError, match=r"at=\['idle'\]: .* does not call"):
         model(torch.rand(1, 3, 64, 64))
 
 
