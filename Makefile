@@ -33,7 +33,7 @@ demo-baseline: env  ## the same for the plain detector
 demo-seg: env  ## the same for segmentation, digits on photographs (10 minutes)
 	@$(RUN) tools/demo.py --task segmentation --out work_dirs/demo-seg
 
-test: env  ## lint, type-check and run the tests (10 minutes)
+test: env  ## lint, type-check and run the tests (20 minutes)
 	@$(MAKE) --no-print-directory lint
 	@echo 'tests, two processes:'
 	@$(PYTEST) -m 'not slow'
