@@ -261,7 +261,7 @@ def test_draws_are_the_mean_and_the_deviation_s_noise():
     )
     again = drawn_maps(maps, 1, meta, 1)['draw 1']
     assert np.array_equal(draws[0], again)
-    with pytest.raises(ValueError, match='with_std=True'):
+    with pytest.raises(ValueError, match='captured with_std'):
         drawn_maps([CapturedMap('n', 0, mean)], 0, meta, 1)
 
 
