@@ -1,5 +1,5 @@
 """Fields of 0.1 that 0.2 still takes, with a warning that prints the new
-spelling. This file goes in 0.3, and with it its four callers' lines."""
+spelling. This file goes in 0.3, and with it its callers' lines."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from mmdet.models import Shared2FCBBoxHead
@@ -61,21 +62,15 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
             raise ValueError(
                 'AIBShared2FCBBoxHead needs with_cls=True and with_reg=True'
             )
-        width = self.fc_out_channels
-        self.cls_encoder, self.reg_encoder = (
-            build_latent(
-                latent,
-                in_channels=width,
-                latent_channels=width,
-                trunk='linear',
-                with_mean=with_mean,
-                loss_name=name,
-            )
-            for with_mean, name in (
-                (False, 'loss_kl_cls'),
-                (True, 'loss_kl_reg'),
-            )
+        encoder = partial(
+            build_latent,
+            latent,
+            in_channels=self.fc_out_channels,
+            latent_channels=self.fc_out_channels,
+            trunk='linear',
         )
+        self.cls_encoder = encoder(with_mean=False, loss_name='loss_kl_cls')
+        self.reg_encoder = encoder(with_mean=True, loss_name='loss_kl_reg')
 
     def init_weights(self) -> None:
         super().init_weights()

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmengine.logging import MMLogger
 
@@ -79,12 +80,7 @@ def wrap(
         raise WrapError(f'{out} is there already: name another file')
     cfg = load(host)
     check_style(cfg)
-    try:
-        plain = build(cfg)
-    except Exception as error:
-        raise WrapError(
-            f'{host} does not build as it is: {type(error).__name__}: {error}'
-        ) from error
+    plain = _built(f'{host} as it is', cfg)
     check_host(cfg, plain)
     size = size or image_size(cfg)
     planned = plan(cfg, look(plain, size), attention, where, latent, at)
@@ -100,7 +96,7 @@ def wrap(
         written(cfg, base, command, planned.model, default_hooks, fields)
     )
     try:
-        model = build(load(str(out)))
+        model = _built(f'{host} with attention', load(str(out)))
         costs = [cost(m, size) for m in (plain, model)]
         lines = [f'wrote {out}', *planned.did]
         if default_hooks:
@@ -126,19 +122,24 @@ def wrap(
         if check:
             report, good = compare(model, check)
             lines += [f'{check}: {line}' for line in report]
-    except WrapError:
-        out.unlink()
-        raise
-    except Exception as error:
-        out.unlink()
-        raise WrapError(
-            f'{host} with attention does not build: '
-            f'{type(error).__name__}: {error}'
-        ) from error
     except BaseException:
         out.unlink()
         raise
     return lines, good
+
+
+def _built(what: str, cfg: Any) -> Any:
+    """The model of a config.
+
+    Raises:
+        WrapError: if it does not build.
+    """
+    try:
+        return build(cfg)
+    except Exception as error:
+        raise WrapError(
+            f'{what} does not build: {type(error).__name__}: {error}'
+        ) from error
 
 
 def main(argv: list[str]) -> int:
