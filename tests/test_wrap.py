@@ -211,7 +211,7 @@ def test_a_neck_whose_features_cannot_be_told(users_config, tmp_path):
 
 def test_a_config_that_does_not_build_is_told(users_config, tmp_path):
     mine, _ = users_config(widths=None)
-    with pytest.raises(WrapError, match='does not build as it is: TypeError'):
+    with pytest.raises(WrapError, match='as it is does not build: TypeError'):
         wrap(mine, tmp_path / 'out.py')
 
 
