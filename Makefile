@@ -24,7 +24,7 @@ setup: env  ## build the environment, once per machine (10 minutes)
 env:
 	@tools/setup_env.sh
 
-demo: env  ## train a detector on aerial photographs, read out where it looks, evaluate, draw (15 minutes)
+demo: env  ## train a detector on aerial photographs, read out where it looks, evaluate, draw (10 minutes)
 	@$(RUN) tools/demo.py --out work_dirs/demo
 
 demo-baseline: env  ## the same for the plain detector
