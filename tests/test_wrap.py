@@ -12,11 +12,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch import nn
 
 from mmaib.layers import InformationGate
 from mmaib.testing import REPOSITORY, hosts, matrix
 from mmaib.wrap import WrapError, is_ours, main, wrap
-from mmaib.wrap.look import build, load
+from mmaib.wrap.look import _blocks, build, load
 from mmaib.wrap.write import formatted, hooks
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
@@ -420,3 +421,11 @@ def test_lines_are_short_and_mean_what_they_say():
     text = formatted(value)
     assert max(map(len, text.split('\n'))) < 80
     assert eval(text) == value
+
+
+def test_blocks_in_lists_of_lists_are_seen():
+    backbone = hosts.build(hosts.config('SegFormer')).backbone
+    names = [name for name, _ in _blocks(backbone)]
+    assert 'layers.3.1.0' in names
+    for name in names:
+        assert not isinstance(backbone.get_submodule(name), nn.ModuleList)

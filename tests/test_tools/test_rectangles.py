@@ -87,3 +87,24 @@ def test_the_table_and_the_sheet(run, tmp_path):
         assert float(row['half_long']) >= float(row['half_short']) > 0
     page = Image.open(tmp_path / 'out' / 'sheet.png')
     assert page.size == (70 + 3 * 120, 7 * 120)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'message'),
+    [
+        ('rect-vgg', ['--draws', 2], 'RectangularAttention gives no std'),
+        ('vgg', [], 'the model has neither maps nor uncertainty'),
+    ],
+)
+def test_what_pictures_cannot_show_is_told(
+    run, tmp_path, name, options, message
+):
+    config = CONFIG.with_name(f'{name}_1xb50-12e_cluttered-digits-48x48.py')
+    model = cls.build(Config.fromfile(config))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+    out = run(
+        TOOL.with_name('attention.py'), config, tmp_path / 'model.pth',
+        '--out', tmp_path / 'out', *options, check=False,
+    )  # fmt: skip
+    assert message in out
+    assert 'Traceback' not in out
