@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmaib.layers.aib_neck import resize
+
+
+def slides(model: Any) -> bool:
+    """Whether a model sees an image window by window."""
+    return (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide'
 
 
 def windows(

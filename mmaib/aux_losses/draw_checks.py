@@ -14,6 +14,24 @@ from typing import Any
 from mmaib.any_draws import DenseDetectorDraws, SegmentorDraws, why_not
 from mmaib.draws import Draws
 
+# what is drawn, the layer's attribute, why it has one, what has none
+LIMITS = (
+    (
+        'attention',
+        'max_maps',
+        'stands inside the backbone, whose other features stay N, and draws '
+        'one map',
+        'an mmaib.AIBNeck',
+    ),
+    (
+        'latent',
+        'max_latents',
+        'draws one latent',
+        'a head with draws of its own (mmaib.AIBShared2FCBBoxHead, '
+        'AIBUPerHead, AIBClsHead)',
+    ),
+)
+
 
 def check_train_draws(model: Any, draws: Draws) -> None:
     """Refuse draws that layers of the model cannot give.
@@ -89,19 +107,13 @@ def _check_layers(field: str, model: Any, draws: Draws) -> None:
             "so all draws would be alike: take attention='mean', or a map "
             'with one, such as mmaib.VariationalAttention'
         )
-    for name, module in model.named_modules():
-        kind = type(module).__name__
-        maps = getattr(module, 'max_maps', None)
-        if maps is not None and (draws.attention or 0) > maps:
-            raise ValueError(
-                f'{field}.attention={draws.attention}: {name} ({kind}) '
-                'stands inside the backbone, whose other features stay N, '
-                "and draws one map: take 1 or 'mean', or an mmaib.AIBNeck"
-            )
-        latents = getattr(module, 'max_latents', None)
-        if latents is not None and (draws.latent or 0) > latents:
-            raise ValueError(
-                f'{field}.latent={draws.latent}: {name} ({kind}) draws one '
-                "latent: take 1 or 'mean', or a head with draws of its own "
-                '(mmaib.AIBShared2FCBBoxHead, AIBUPerHead, AIBClsHead)'
-            )
+    for kind, limit, reason, instead in LIMITS:
+        count = getattr(draws, kind) or 0
+        for name, module in model.named_modules():
+            most = getattr(module, limit, None)
+            if most is not None and count > most:
+                raise ValueError(
+                    f'{field}.{kind}={count}: {name} '
+                    f'({type(module).__name__}) {reason}: '
+                    f"take 1 or 'mean', or {instead}"
+                )

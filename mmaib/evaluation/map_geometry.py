@@ -11,7 +11,7 @@ from torch import Tensor
 from mmaib.functional import rectangle_corners
 from mmaib.layers import CapturedMap
 from mmaib.layers.aib_neck import resize
-from mmaib.sliding import stitched, windows
+from mmaib.sliding import slides, stitched, windows
 
 
 def padded_size(metainfo: dict) -> tuple[int, int]:
@@ -90,11 +90,11 @@ def whole_maps(
         window's. Bits are bits a pixel, so that their sum is the image's
         with every pixel counted once, however many windows saw it.
     """
-    test_cfg = getattr(model, 'test_cfg', None) or {}
-    if test_cfg.get('mode') != 'slide':
+    if not slides(model):
         return maps
     size = padded_size(metainfo)
-    boxes = windows(size, test_cfg['crop_size'], test_cfg['stride'])
+    crop, stride = model.test_cfg['crop_size'], model.test_cfg['stride']
+    boxes = windows(size, crop, stride)
     per_window = len(maps) // len(boxes)
     whole = []
     for level in range(per_window):

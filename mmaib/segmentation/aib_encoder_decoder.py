@@ -14,7 +14,7 @@ from mmaib.aux_losses import AuxLossMixin
 from mmaib.draws import mean_over_draws
 from mmaib.layers import AIBNeck
 from mmaib.registry import MODELS
-from mmaib.sliding import stitched, windows
+from mmaib.sliding import slides, stitched, windows
 from mmaib.uncertainty import combine
 
 from .aib_uper_head import AIBUPerHead
@@ -125,7 +125,7 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
         self, parts: list[dict[str, Tensor]], height: int, width: int
     ) -> dict[str, Tensor]:
         """Maps ``(N, H, W)`` of whole images from those of their windows."""
-        if self.test_cfg.get('mode') != 'slide':
+        if not slides(self):
             return parts[0]
         crop, stride = self.test_cfg['crop_size'], self.test_cfg['stride']
         size = (height, width)

@@ -17,6 +17,7 @@ from mmaib.evaluation import AttentionMetric, causal_drops
 from mmaib.evaluation.causal import evaluate
 from mmaib.layers import AttentiveBottleneck
 from mmaib.layers.aib_neck import resize
+from mmaib.sliding import slides
 
 
 class NoGradientError(RuntimeError):
@@ -27,7 +28,7 @@ def why_not(model: Any) -> str | None:
     """Why there is no Grad-CAM of a model, or None."""
     if not find_spec('pytorch_grad_cam'):
         return 'pip install grad-cam (no module pytorch_grad_cam)'
-    if (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide':
+    if slides(model):
         return 'the segmentor slides a window, and each would have its map'
     return None
 

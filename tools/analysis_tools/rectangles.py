@@ -33,6 +33,7 @@ from mmaib.aux_losses import collect
 from mmaib.evaluation.map_geometry import padded_size
 from mmaib.functional import rectangle_corners
 from mmaib.reliability.launch import device_argument
+from mmaib.sliding import slides
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.attention import load
@@ -92,7 +93,7 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[Image.Image]]:
     Raises:
         ValueError: if the model has no map with a rectangle.
     """
-    if (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide':
+    if slides(model):
         raise ValueError(
             'a window that slides over the image has rectangles of its own: '
             'give --cfg-options model.test_cfg.mode=whole'
