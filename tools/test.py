@@ -152,8 +152,8 @@ def main() -> None:
         metrics = runner.test()
     if args.out and args.out_item == 'metrics' and is_main_process():
         mmengine.dump(metrics, args.out)
-    leave()
 
 
 if __name__ == '__main__':
     main()
+    leave()

@@ -86,8 +86,8 @@ def main() -> None:
     preflight.check_resume(cfg, runner.model)
     runner.register_hook(MissedValidationHook(), 'LOWEST')
     runner.train()
-    leave()
 
 
 if __name__ == '__main__':
     main()
+    leave()

@@ -4,6 +4,7 @@ a Runner that is known to have its host and its data."""
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import os.path as osp
 
@@ -162,8 +163,16 @@ def _join_without_gpu(cfg: Config) -> None:
 
 
 def leave() -> None:
-    """Leave the other processes, if there are any. Whose threads still wait
-    for them when the interpreter ends is aborted."""
+    """Leave the other processes, if there are any; for the last line of a
+    script, when its model is out of scope.
+
+    A thread of the group that still lives when the interpreter ends may
+    abort it, and a run that went well ends with an error. The group's
+    destructor joins its threads, but the model's wrapper holds the group.
+    """
     if is_distributed():
+        group = torch.distributed.group.WORLD
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        gc.collect()
+        del group  # the last of it: joined without Python's lock

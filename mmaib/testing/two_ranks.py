@@ -12,6 +12,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from torch import distributed, nn
 
+from mmaib.reliability.launch import leave
+
 ADAM = dict(optimizer=dict(type='Adam', lr=1e-3))
 
 
@@ -36,7 +38,7 @@ def _launch(rank: int, folder: str, work: Callable[[int], Any]) -> None:
         world_size=2, timeout=timedelta(minutes=5),
     )  # fmt: skip
     torch.save(work(rank), f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    leave()
 
 
 def two_steps(

@@ -1,8 +1,10 @@
 """Hooks that tests put into a training by `custom_imports`."""
 
+import atexit
 import os
 import resource
 import signal
+from pathlib import Path
 
 import torch
 from mmengine.dist import get_rank
@@ -41,8 +43,15 @@ class RankProbe(Hook):
 
     def __init__(self, out):
         self.out = out
+        atexit.register(self.write_threads)
         self.maps = []
         self.seen = dict(noise=[], logged=[], own=[])
+
+    def write_threads(self):
+        """Those of C++, too, which Python does not list."""
+        names = [f.read_text() for f in Path('/proc/self').glob('task/*/comm')]
+        path = Path(f'{self.out}/rank{os.environ["RANK"]}.threads')
+        path.write_text(''.join(names))
 
     def before_train(self, runner):
         def keep(module, args, output):
