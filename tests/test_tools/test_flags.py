@@ -73,11 +73,12 @@ def test_a_segmentor(run, tmp_path, segmentor):
     nothing, on two ranks with the hook that draws attention, is the test."""
     config = tmp_path / 'same.py'
     config.write_text(f'_base_ = {str(DIGITS)!r}\n{SAME}')
-    run(
+    told = run(
         TOOLS / 'test.py', config, segmentor, '--work-dir', tmp_path / 'plain',
         '--out', tmp_path / 'labels', '--show-dir', tmp_path / 'shown',
         '--cfg-options', *TEST,
     )  # fmt: skip
+    assert 'another architecture' not in told
     labels = sorted((tmp_path / 'labels').glob('*.png'))
     assert len(labels) == 3
     assert Image.open(labels[0]).size == (128, 128)
@@ -98,11 +99,14 @@ def test_a_detector_and_its_mirror_image(run, tmp_path):
 
     model = det.build(seg.config(TREES))
     model.roi_head.test_cfg.score_thr = 0.0
-    run(
+    del model.neck.bottleneck.attention  # never trained, and told last
+    told = run(
         TOOLS / 'test.py', TREES, checkpoint(model, tmp_path), '--tta',
         '--work-dir', tmp_path / 'work', '--out', tmp_path / 'boxes.pkl',
         '--cfg-options', *TEST, 'model.test_cfg.rcnn.score_thr=0.0',
     )  # fmt: skip
+    end = told[told.index('of the metrics above') :]
+    assert 'neck.bottleneck.attention.mean_conv.weight is not in it' in end
     found = pickle.loads((tmp_path / 'boxes.pkl').read_bytes())
     assert len(found) == 3
     for sample in found:

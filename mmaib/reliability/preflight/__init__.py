@@ -15,6 +15,7 @@ from .weights import (
     check_weights,
     load_whole,
     take_seed,
+    tell_untrained,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     'check_weights',
     'load_whole',
     'take_seed',
+    'tell_untrained',
 ]

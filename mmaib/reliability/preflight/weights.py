@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from torch import Tensor, nn
 
@@ -173,6 +174,32 @@ def load_whole(field: str, path: str, model: nn.Module) -> dict[str, Any]:
         lines = [f'{name} is not in it' for name in missing]
         raise ValueError(_of_another(what, lines, OF_CONFIG))
     return read
+
+
+def tell_untrained(path: str, model: nn.Module) -> None:
+    """Warn, below a test's metrics, where checkpoint and model differ: they
+    are of layers that were never trained, or not of those that were.
+    MMEngine's own warning stands at the top of a long log.
+
+    Args:
+        path: of the checkpoint.
+        model: as the Runner tested it.
+    """
+    bare = unwrapped(model)
+    if isinstance(bare, BaseTTAModel):
+        bare = bare.module
+    what = f"checkpoint '{path}', of the metrics above,"
+    try:
+        _, missing, unused = _load(bare, path, what, OF_CONFIG)
+    except ValueError as error:
+        told = str(error)
+    else:
+        lines = [f'{name} is not in it' for name in missing]
+        lines += [f'{name} is only in it' for name in unused]
+        if not lines:
+            return
+        told = _of_another(what, lines, OF_CONFIG)
+    print_log(told, logger='current', level=logging.WARNING)
 
 
 def _load(

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseTTAModel
 from mmengine.registry import MODEL_WRAPPERS
 
 from mmaib.reliability import preflight
@@ -107,6 +108,34 @@ def test_resuming_another_model(tmp_path):
     grown.anchors = torch.nn.Parameter(torch.ones(20))
     with pytest.raises(ValueError, match='anchors is not in it'):
         preflight.check_resume(cfg, grown)
+
+
+class Averaged(BaseTTAModel):
+    def merge_preds(self, samples):
+        return samples
+
+
+@pytest.mark.parametrize('around', [None, Averaged, Wrapped])
+def test_metrics_of_another_model_are_told(tmp_path, monkeypatch, around):
+    said = []
+    monkeypatch.setattr(
+        preflight.weights, 'print_log', lambda text, **_: said.append(text)
+    )
+
+    def tell(model):
+        model.test_step = None
+        preflight.tell_untrained(path, around(model) if around else model)
+        return ''.join(said)
+
+    path = str(tmp_path / 'model.pth')
+    torch.save(dict(state_dict=Saved().state_dict()), path)
+    assert tell(Saved()) == ''
+    assert 'size mismatch for weight' in tell(Saved(3))
+    grown = Saved()
+    grown.anchors = torch.nn.Parameter(torch.ones(20))
+    assert 'anchors is not in it' in tell(grown)
+    torch.save(grown.state_dict(), path)
+    assert 'anchors is only in it' in tell(Saved())
 
 
 def test_resuming_what_is_not_whole(tmp_path):
