@@ -14,11 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-from steps import options_of
 from study import cell, check_runs, markdown, read_log, train_all
 
-from mmaib.reliability.preflight import check_data
 from mmaib.testing import CLASSIFICATION
 
 SHARES = {'6:4': 0.6, '7:3': 0.7, '8:2': 0.8}
@@ -131,14 +128,6 @@ def main() -> None:
         for arm in ARMS
         for path in [config(model, arm)]
     ]
-    if not args.report_only:
-        path, _, _, words = runs[0]
-        cfg = Config.fromfile(path)
-        cfg.merge_from_dict(options_of(words))
-        try:  # of all runs, before the first
-            check_data(cfg, ('train_dataloader', 'val_dataloader'))
-        except FileNotFoundError as error:
-            sys.exit(str(error))
     finished = args.report_only or train_all(runs, args.jobs)
     args.out.mkdir(parents=True, exist_ok=True)
     text = table(args)

@@ -38,9 +38,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from steps import last_checkpoint
+from steps import last_checkpoint, options_of
 
-from mmaib.compat import PACKAGES
+from mmaib.compat import PACKAGES, register_config_sources
+from mmaib.reliability.preflight import check_data
 
 METRICS = (
     'coco/bbox_mAP',
@@ -160,10 +161,15 @@ def run_dir(out: Path, config: Path, seed: int) -> Path:
     return out / config.stem / f'seed_{seed}'
 
 
+def read_config(path: Path) -> Config:
+    with PARSING:  # MMEngine parses through files of its own
+        register_config_sources()
+        return Config.fromfile(path)
+
+
 def identity(config: Path, seed: int, options: list) -> dict[str, Any]:
     """What makes a run another one."""
-    with PARSING:  # MMEngine parses through files of its own
-        text = Config.fromfile(config).to_dict()
+    text = read_config(config).to_dict()
     told = json.dumps(text, sort_keys=True, default=str)
     digest = hashlib.sha256(told.encode()).hexdigest()[:16]
     return {'--cfg-options': options, 'seed': seed, 'config': digest}
@@ -322,6 +328,21 @@ def read_record(
     return found
 
 
+def refuse_missing_data(runs: Sequence[tuple]) -> None:
+    """Of each config's first run that is not finished."""
+    seen: set[Path] = set()
+    for config, _, work_dir, options, *_ in runs:
+        if config in seen or (work_dir / 'finished').exists():
+            continue
+        seen.add(config)
+        cfg = read_config(config)
+        cfg.merge_from_dict(options_of(options))
+        try:
+            check_data(cfg, ('train_dataloader', 'val_dataloader'))
+        except FileNotFoundError as error:
+            sys.exit(f'{config}: {error}')
+
+
 def train_all(
     runs: Iterable[tuple],
     jobs: int,
@@ -330,7 +351,12 @@ def train_all(
 ) -> bool:
     """:func:`train` each of these, so many at a time, in their order, and
     keep their records; whether all are finished. A run is what `train`
-    takes and, if its config is not enough, a name for its record."""
+    takes and, if its config is not enough, a name for its record.
+
+    Raises:
+        SystemExit: before the first, if the data of any are not there, or a
+            record would be written over.
+    """
 
     def run(
         config: Path,
@@ -348,6 +374,7 @@ def train_all(
     if records:
         for run_of in runs:
             refuse_other_record(records, *run_of)
+    refuse_missing_data(runs)
     with ThreadPoolExecutor(jobs) as pool:
         return all(list(pool.map(lambda one: run(*one), runs)))
 

@@ -122,6 +122,7 @@ def test_options_reach_the_training(rate, command, tmp_path, monkeypatch):
         return SimpleNamespace(returncode=0, stdout='')
 
     monkeypatch.setattr(rate.study.subprocess, 'run', train)
+    monkeypatch.setattr(rate.study, 'refuse_missing_data', lambda runs: None)
     monkeypatch.chdir(tmp_path)
     args = [
         READOUT, '--out', 'out', '--records', 'records', '--seeds', 1, 2,

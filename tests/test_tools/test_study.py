@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmaib.testing import REPOSITORY
+from mmaib.testing import CONFIGS, REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / 'tools'))
 import study
@@ -369,6 +369,33 @@ def test_the_seconds_of_a_run_are_those_of_all_its_trainings(
     record = json.loads((work_dir / 'record.json').read_text())
     assert record['seconds'] == 90
     assert record['metrics'][AP] == 0.5
+
+
+@pytest.mark.parametrize(
+    ('config', 'page'),
+    [
+        ('detection/faster_rcnn/aib_faster-rcnn_r50_fpn_1x_coco.py', 'coco'),
+        (
+            'segmentation/upernet/'
+            'aib_beit-base_upernet_8xb2-160k_ade20k-640x640.py',
+            'ade',
+        ),
+    ],
+)
+def test_data_that_are_missing_are_told_before_the_first_run(
+    run, tmp_path, config, page
+):
+    """Of configs over the hosts' own, too."""
+    out = run(
+        REPOSITORY / 'tools' / 'study.py', CONFIGS / config, '--out',
+        tmp_path / 'out', '--cfg-options',
+        f'train_dataloader.dataset.data_root={tmp_path}/{page}',
+        check=False,
+    )  # fmt: skip
+    assert out.returncode
+    assert f"train_dataloader.dataset.data_root: '{tmp_path}/{page}'" in out
+    assert 'start' not in out
+    assert not (tmp_path / 'out').exists()
 
 
 def test_a_failed_host_has_no_readout(command, tmp_path, monkeypatch):
