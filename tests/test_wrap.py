@@ -423,6 +423,116 @@ def test_lines_are_short_and_mean_what_they_say():
     assert eval(text) == value
 
 
+def test_the_hosts_own_run_is_left_alone(tmp_path):
+    """Its work dir with its checkpoints, and hooks that are called as ours
+    are; a module's name may stand without a list."""
+    mine = dict(type='ParamSchedulerHook')
+    write_host(
+        tmp_path, 'RetinaNet', work_dir='runs/host', resume=True,
+        custom_imports=dict(imports='json'),
+        default_hooks=dict(gate=mine, attention=mine),
+    )  # fmt: skip
+    out = tmp_path / 'ours.py'
+    lines, _ = wrap(str(tmp_path / 'host.py'), out, size=SMALL)
+    cfg = Config.fromfile(out)
+    assert cfg.work_dir == './work_dirs/ours'
+    assert cfg.resume is False
+    assert "work_dir: ./work_dirs/ours, not the host's runs/host" in lines
+    assert cfg.custom_imports.imports == ['json', 'mmaib']
+    assert cfg.default_hooks.gate == cfg.default_hooks.attention == mine
+    assert cfg.default_hooks.mmaib_gate.type == 'mmaib.BetaWarmupHook'
+    watching = cfg.default_hooks.mmaib_attention.type
+    assert watching == 'mmaib.AttentionEvalHook'
+    # a host that says nothing of them keeps saying nothing
+    write_host(tmp_path, 'RetinaNet')
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'plain.py', size=SMALL)
+    assert 'work_dir' not in (tmp_path / 'plain.py').read_text()
+    assert 'resume' not in (tmp_path / 'plain.py').read_text()
+
+
+def test_a_users_class_that_is_named_as_a_hosts(tmp_path):
+    """It stays, with all that it does."""
+    from mmdet.models import FasterRCNN, Shared2FCBBoxHead
+    from mmengine.registry import MODELS
+    from mmengine.registry import Registry as MMRegistry
+
+    lab = MMRegistry('model', parent=MODELS, scope='mylab')
+    try:
+        for kind in (FasterRCNN, Shared2FCBBoxHead):
+            lab.register_module(
+                module=type(
+                    kind.__name__, (kind,), {'__module__': 'mylab.models'}
+                )
+            )
+        cfg = hosts.config('Faster R-CNN')
+        cfg.model.type = 'mylab.FasterRCNN'
+        cfg.model.roi_head.bbox_head.type = 'mylab.Shared2FCBBoxHead'
+        (tmp_path / 'host.py').write_text(cfg.pretty_text)
+        out = tmp_path / 'out.py'
+        wrap(str(tmp_path / 'host.py'), out, latent=True, size=SMALL)
+        model = Config.fromfile(out).model
+        assert model.type == 'mmaib.WithAuxLosses'
+        assert model.base == 'mylab.FasterRCNN'
+        head = model.roi_head.bbox_head
+        assert head.type == 'mmaib.WithLatent'
+        assert head.base == 'mylab.Shared2FCBBoxHead'
+    finally:
+        MODELS.children.pop('mylab')
+
+
+def test_the_model_tells_its_host_not_the_scope(tmp_path):
+    cfg = hosts.config('ResNet')
+    cfg.default_scope = 'mmengine'
+    cfg.model.type = 'mmpretrain.ImageClassifier'
+    for part in ('backbone', 'neck', 'head'):
+        cfg.model[part].type = f'mmpretrain.{cfg.model[part].type}'
+    cfg.model.head.loss.type = f'mmpretrain.{cfg.model.head.loss.type}'
+    cfg.model.data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
+    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py', size=SMALL)
+    model = Config.fromfile(tmp_path / 'out.py').model
+    assert model.type == 'mmaib.AIBImageClassifier'
+    assert model.neck.bottleneck.modulation.rescale is True
+
+
+def test_images_of_one_channel(tmp_path):
+    cfg = hosts.config('ResNet')
+    cfg.model.backbone.in_channels = 1
+    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py', size=SMALL)
+    load(str(tmp_path / 'out.py'))
+
+
+def test_a_link_to_the_folder_that_is_written_to(tmp_path, monkeypatch):
+    (tmp_path / 'scratch' / 'deep').mkdir(parents=True)
+    (tmp_path / 'work').symlink_to(tmp_path / 'scratch' / 'deep')
+    write_host(tmp_path, 'RetinaNet')
+    monkeypatch.chdir(tmp_path)
+    wrap('host.py', 'work/mine/out.py', size=SMALL)
+    written = (tmp_path / 'work' / 'mine' / 'out.py').read_text()
+    assert f"_base_ = '{tmp_path / 'host.py'}'" in written
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ("_base_ = './nowhere.py'\n", r'host\.py cannot be read: .*nowhere'),
+        ('model = None\n', 'model.type is None'),
+        (
+            'from mmengine.config import read_base\n'
+            'with read_base():\n    from .base import *\n',
+            'new style',
+        ),
+    ],
+)
+def test_a_config_that_cannot_be_a_base(tmp_path, text, message):
+    (tmp_path / 'base.py').write_text("model = dict(type='RetinaNet')\n")
+    (tmp_path / 'host.py').write_text(text)
+    with pytest.raises(WrapError, match=message):
+        wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py')
+    assert not (tmp_path / 'out.py').exists()
+
+
 def test_blocks_in_lists_of_lists_are_seen():
     backbone = hosts.build(hosts.config('SegFormer')).backbone
     names = [name for name, _ in _blocks(backbone)]

@@ -16,6 +16,7 @@ from mmaib.reliability.launch import (
     leave,
     load_config,
 )
+from mmaib.reliability.preflight.fields import configs_with
 
 # for configs without one, as the hosts' own tools have it
 TTA_MODELS = {
@@ -80,7 +81,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir:
-        if 'visualization' not in cfg.default_hooks:
+        if 'visualization' not in (cfg.get('default_hooks') or {}):
             raise ValueError(
                 '--show and --show-dir need default_hooks.visualization in '
                 f'{args.config}'
@@ -120,20 +121,23 @@ def augment(cfg: Config) -> None:
     """Average predictions over augmented images."""
     if 'tta_model' not in cfg:
         cfg.tta_model = TTA_MODELS[cfg.default_scope]
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:  # wrapped
-        dataset = dataset.dataset
-    if 'tta_pipeline' not in cfg:
-        *steps, pack = dataset.pipeline
-        if 'meta_keys' in pack:
-            keys = (*pack['meta_keys'], 'flip', 'flip_direction')
-            pack = dict(pack, meta_keys=tuple(dict.fromkeys(keys)))
-        # the image itself first: it tells the ground truth
-        flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
-        aug = dict(type='TestTimeAug', transforms=[flips, [pack]])
-        cfg.tta_pipeline = [*steps, aug]
-    dataset.pipeline = cfg.tta_pipeline
+    datasets = configs_with('pipeline', cfg.test_dataloader, '')
+    for _, dataset in [*datasets]:
+        dataset['pipeline'] = cfg.get('tta_pipeline') or mirrored(
+            dataset['pipeline']
+        )
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def mirrored(pipeline: list[dict]) -> list[dict]:
+    """A test pipeline that gives the image and its mirror image."""
+    *steps, pack = pipeline
+    if 'meta_keys' in pack:
+        keys = (*pack['meta_keys'], 'flip', 'flip_direction')
+        pack = dict(pack, meta_keys=tuple(dict.fromkeys(keys)))
+    # the image itself first: it tells the ground truth
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
+    return [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
 
 
 def main() -> None:

@@ -63,6 +63,7 @@ class AttentionEvalHook(Hook):
         if not any(isinstance(m, AttentionMetric) for m in metrics):
             metrics.append(AttentionMetric(**self.metric))
         self._watching.close()
+        self._watching.enter_context(_evaluating_all(loop.evaluator))
         for metric in metrics:
             if isinstance(metric, AttentionMetric):
                 self._watching.enter_context(
@@ -117,6 +118,28 @@ def _has_maps(model: Any) -> bool:
     if isinstance(model, BaseTTAModel):
         return False
     return any(isinstance(m, AttentiveBottleneck) for m in model.modules())
+
+
+@contextmanager
+def _evaluating_all(evaluator: Any) -> Iterator[None]:
+    """With the metrics of maps in what mmdet's MultiDatasetsEvaluator finds,
+    which takes a metric a data set and leaves out the rest."""
+    prefixes = getattr(evaluator, 'dataset_prefixes', None)
+    if prefixes is None:
+        yield
+        return
+
+    def evaluate(size: int) -> dict[str, float]:
+        found = type(evaluator).evaluate(evaluator, size)
+        for metric in evaluator.metrics[len(prefixes) :]:
+            found.update(metric.evaluate(size))
+        return found
+
+    evaluator.evaluate = evaluate
+    try:
+        yield
+    finally:
+        del evaluator.evaluate
 
 
 @contextmanager

@@ -18,6 +18,7 @@ def check_coco(
     path: str,
     classes: Sequence[str] | None,
     backend_args: dict | None = None,
+    filters_empty: bool = False,
 ) -> list[str]:
     """Read a file of COCO annotations.
 
@@ -25,13 +26,14 @@ def check_coco(
         path: of the JSON file.
         classes: the config's ``metainfo.classes``; None if it has none.
         backend_args: how to read the file, see MMEngine.
+        filters_empty: whether images without annotations are left out.
 
     Returns:
         A sentence on each fault, with counts.
 
     Raises:
         ValueError: if the file is not whole, not COCO's, has none of the
-            classes, or an annotation lacks a field.
+            classes, leaves no image, or an annotation lacks a field.
     """
     coco = _read(path, backend_args)
     names = {entry['id']: entry['name'] for entry in coco['categories']}
@@ -57,6 +59,8 @@ def check_coco(
                 f'and named in that of metainfo.classes, {list(classes)}'
             )
     images = {image['id']: image for image in coco['images']}
+    if not images:
+        raise ValueError(f"'{path}' lists no image")
     dropped: Counter[str] = Counter()
     annotations = coco.get('annotations', [])
     for annotation in annotations:
@@ -71,6 +75,13 @@ def check_coco(
         if fault:
             dropped[fault] += 1
     total = len(annotations)
+    skipped = sum(n for what, n in dropped.items() if what.endswith('skipped'))
+    if filters_empty and skipped == total:
+        raise ValueError(
+            f"'{path}' has no annotation that counts ({total}, of them "
+            f'{skipped} skipped), and filter_cfg.filter_empty_gt=True leaves '
+            'out images without one: none is left'
+        )
     sentences += [
         f'{n} of {total} {what}' for what, n in sorted(dropped.items())
     ]

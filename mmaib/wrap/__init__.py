@@ -25,12 +25,13 @@ from .look import (
     build,
     check_host,
     check_style,
+    host_of,
     image_size,
     load,
     look,
 )
 from .plan import ATTENTIONS, PLACES, READOUT, plan
-from .write import hooks, schedule, written
+from .write import hooks, own_run, schedule, written
 
 __all__ = ['WrapError', 'is_ours', 'main', 'wrap']
 
@@ -87,11 +88,17 @@ def wrap(
     if iterations < 1:
         raise WrapError(f'--iterations must be >= 1, got {iterations}')
     default_hooks, said = hooks(cfg, attention, iterations)
-    fields = schedule(cfg, iterations) if attention == READOUT else {}
+    trained: dict[str, Any] = {}
+    if attention == READOUT:
+        trained = schedule(cfg, iterations, host_of(plain))
+    apart = own_run(cfg, out.name.partition('.')[0])
+    fields = {**trained, **apart}
+    out.parent.mkdir(parents=True, exist_ok=True)
     base = host
     if '::' not in host:
         base = os.path.relpath(host, out.parent)
-    out.parent.mkdir(parents=True, exist_ok=True)
+        if not (out.parent / base).exists():  # '..' of a link leads elsewhere
+            base = os.path.abspath(host)
     out.write_text(
         written(cfg, base, command, planned.model, default_hooks, fields)
     )
@@ -105,9 +112,13 @@ def wrap(
         lines += [said] if said else []
         heads = [k for k in cfg.model if k.endswith('head')]
         left = [k for k in ('backbone', *heads) if k not in planned.model]
-        if fields:
-            lines.append(f'{", ".join(fields)}: {iterations} iterations')
-        rest = '' if fields else 'schedule, optimizer, '
+        if trained:
+            lines.append(f'{", ".join(trained)}: {iterations} iterations')
+        lines += [
+            f"{field}: {value}, not the host's {cfg[field]}"
+            for field, value in apart.items()
+        ]
+        rest = '' if trained else 'schedule, optimizer, '
         lines.append(
             f"left alone: the host's {', '.join(left)}, data, {rest}"
             'checkpoint keys'

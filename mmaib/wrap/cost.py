@@ -11,12 +11,14 @@ from mmaib.aux_losses import Reporter
 from mmaib.reliability.checkpoint import read_checkpoint
 from mmaib.testing.measure import gmacs, millions
 
+from .look import blank_image
+
 
 def cost(model: Any, size: tuple[int, int]) -> tuple[float, float]:
     """Parameters in 1e6, and multiply-adds of backbone and neck for an image
     of that size in 1e9."""
     with torch.no_grad():
-        macs = gmacs(lambda: model.extract_feat(torch.zeros(1, 3, *size)))
+        macs = gmacs(lambda: model.extract_feat(blank_image(model, size)))
     return millions(model), macs
 
 

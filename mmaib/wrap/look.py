@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,11 +20,30 @@ from torch import Tensor, nn
 from mmaib.aux_losses import AuxLossMixin, Reporter
 from mmaib.compat import register_config_sources
 
+NEW_STYLE = re.compile(r'^with read_base\(\)', re.M)
 SIZES = {'mmdet': (640, 640), 'mmseg': (512, 512), 'mmpretrain': (224, 224)}
 
 
 class WrapError(ValueError):
     """Why a config gets no attention, and what one can do."""
+
+
+def host_of(model: nn.Module) -> str | None:
+    """Which host a model is of, or its parent classes are: the config's
+    ``default_scope`` may name another."""
+    for kind in type(model).__mro__:
+        package = kind.__module__.partition('.')[0]
+        if package in SIZES:
+            return package
+    return None
+
+
+def host_class(part: Any) -> str:
+    """Name of a part's class if it is a host's own, not a user's of that
+    name; else an empty one."""
+    kind = type(part)
+    own = kind.__module__.partition('.')[0] in SIZES
+    return kind.__name__ if own else ''
 
 
 @dataclass
@@ -49,7 +69,7 @@ def load(name: str) -> Any:
     """A config by its path, or by its name ``mmdet::...``.
 
     Raises:
-        WrapError: if there is none of that name.
+        WrapError: if there is none of that name, or it cannot be read.
     """
     register_config_sources()
     if '::' in name:
@@ -63,7 +83,12 @@ def load(name: str) -> Any:
             "of one of a host's own, such as "
             'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
         )
-    return Config.fromfile(name)
+    try:
+        return Config.fromfile(name)
+    except Exception as error:
+        raise WrapError(
+            f'{name} cannot be read: {type(error).__name__}: {error}'
+        ) from error
 
 
 def build(cfg: Any) -> Any:
@@ -82,12 +107,15 @@ def check_style(cfg: Any) -> None:
     Raises:
         WrapError: telling what to take instead.
     """
-    kind = cfg.get('model', {}).get('type')
-    if not isinstance(kind, str):
+    kind = (cfg.get('model') or {}).get('type')
+    path = Path(cfg.filename or '')
+    if not isinstance(kind, str) or (
+        path.suffix == '.py' and NEW_STYLE.search(path.read_text())
+    ):
         raise WrapError(
-            f'model.type is {kind!r}, no string: this is no model, or a '
-            "config of MMEngine's new style (`with read_base()`), which no "
-            "`_base_` can name. Take the host's config of the old style"
+            f'model.type is {kind!r}: this is no model, or a config of '
+            "MMEngine's new style (`with read_base()`), which no `_base_` "
+            "can name. Take the host's config of the old style"
         )
 
 
@@ -117,7 +145,8 @@ def check_host(cfg: Any, model: nn.Module) -> None:
         raise WrapError(
             f'{type(model).__name__} has no {" and no ".join(missing)}, so '
             'where its features pass cannot be told. Wrap the config of the '
-            f'model inside it (its parts: {inner}) and put that in'
+            f'model inside it (its parts: {inner}) and train that: what '
+            'stands around it may run the parts where no loss is collected'
         )
 
 
@@ -129,6 +158,15 @@ def image_size(cfg: Any) -> tuple[int, int]:
     if size is None:
         return SIZES.get(cfg.get('default_scope'), SIZES['mmseg'])
     return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def blank_image(model: Any, size: tuple[int, int]) -> Tensor:
+    """``(1, 3, H, W)``, or of one channel where the first layer takes
+    one."""
+    convs = (m for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
+    first = next(convs, None)
+    gray = first is not None and first.in_channels == 1
+    return torch.zeros(1, 1 if gray else 3, *size)
 
 
 @torch.no_grad()
@@ -153,10 +191,10 @@ def look(model: Any, size: tuple[int, int]) -> Seen:
                 handle = module.register_forward_hook(note(name))
                 handles.callback(handle.remove)
         try:
-            model.extract_feat(torch.zeros(1, 3, *size))
+            model.extract_feat(blank_image(model, size))
         except Exception as error:
             raise WrapError(
-                f'{type(model).__name__} takes no image of 3x{size[0]}x'
+                f'{type(model).__name__} takes no image of {size[0]}x'
                 f'{size[1]}, so what its parts give cannot be seen: '
                 f'{type(error).__name__}: {error}'
             ) from error

@@ -13,7 +13,7 @@ from mmaib.layers import AIBNeck
 from mmaib.layers.attended_backbone import token_grid
 from mmaib.layers.with_latent import predictors
 
-from .look import Seen, WrapError, are_maps, described
+from .look import Seen, WrapError, are_maps, described, host_class, host_of
 
 READOUT = 'readout'  # a gate, and the host frozen
 GATES = ('gate', READOUT)
@@ -65,7 +65,7 @@ class Plan:
 def bottleneck(
     attention: str,
     latent: bool,
-    scope: str | None = None,
+    package: str | None = None,
     pooled: bool = False,
 ) -> dict[str, Any]:
     """The bottleneck of a kind of attention, as our sample configs have it
@@ -73,7 +73,7 @@ def bottleneck(
     behind it."""
     if attention in GATES:
         readout = attention == READOUT
-        beta = 0.3 if readout and scope == 'mmseg' else 0.02
+        beta = 0.3 if readout and package == 'mmseg' else 0.02
         gate: dict[str, Any] = dict(type='mmaib.InformationGate', beta=beta)
         if pooled:
             gate['rescale'] = True
@@ -121,9 +121,8 @@ def plan(
             'so no latent could learn. Leave it out, or take --attention gate'
         )
     host = cfg.model
-    base = _last(host.type)
     made: dict[str, Any] = {}
-    ours = MODELS_OF_OURS.get(base)
+    ours = MODELS_OF_OURS.get(host_class(seen.model))
     made['type'] = ours or 'mmaib.WithAuxLosses'
     if not ours:
         made['base'] = host.type
@@ -135,9 +134,9 @@ def plan(
             "checkpoint of the host's"
         )
     place = None if at else _place(cfg, seen, where)
-    scope = cfg.get('default_scope')
-    pooled = scope == 'mmpretrain' and place == 'before'
-    fields = bottleneck(attention, latent, scope, pooled)
+    package = host_of(seen.model)
+    pooled = package == 'mmpretrain' and place == 'before'
+    fields = bottleneck(attention, latent, package, pooled)
     if place:
         made['neck'] = _neck(host, seen, place, fields)
         shape = seen.backbone if place == 'before' else seen.neck
@@ -169,20 +168,15 @@ def plan(
             f'model.backbone: {attention} behind its {place_inside}, of '
             f'features {described(seen.inside[place_inside])}'
         )
-    roi_head = _last(host.roi_head.type) if 'roi_head' in host else None
-    if ours and 'neck' in made and roi_head in ROI_HEADS:
-        made['roi_head'] = dict(type=ROI_HEADS[roi_head])
+    roi_head = ROI_HEADS.get(host_class(getattr(seen.model, 'roi_head', None)))
+    if ours and 'neck' in made and roi_head:
+        made['roi_head'] = dict(type=roi_head)
         did.append(
             'model.roi_head: averages the maps that test_draws asks for'
         )
     if latent:
         did.append(_add_latent(host, seen.model, made))
     return Plan(made, did)
-
-
-def _last(name: str) -> str:
-    """A registered name without its scope."""
-    return name.rpartition('.')[2]
 
 
 def _name(neck: Any) -> str:
@@ -207,7 +201,7 @@ def _place(cfg: Any, seen: Seen, where: str | None) -> str | None:
                 'what stands after it cannot be told. Take --where before'
             )
         return where if found[where] else None
-    first = 'after' if cfg.get('default_scope') == 'mmdet' else 'before'
+    first = 'after' if host_of(seen.model) == 'mmdet' else 'before'
     second = 'before' if first == 'after' else 'after'
     for place in (first, second):
         if found[place]:
@@ -324,7 +318,7 @@ def _add_latent(host: Any, model: Any, made: dict[str, Any]) -> str:
 
 def _latent(head: Any, built: nn.Module) -> dict[str, Any]:
     """Fields that make the last feature of a head stochastic."""
-    name = _last(head['type'])
+    name = host_class(built)
     if name in LATENT_HEADS:
         return dict(LATENT_HEADS[name])
     try:

@@ -22,6 +22,11 @@ def hooks(
     """
     made: dict[str, Any] = {}
     said = None
+    theirs = cfg.get('default_hooks') or {}
+    gate, watch = (
+        f'mmaib_{name}' if theirs.get(name) else name
+        for name in ('gate', 'attention')
+    )
     if attention in GATES:
         train = cfg.get('train_cfg') or {}
         if attention == READOUT:
@@ -35,11 +40,11 @@ def hooks(
         else:
             warmup['end'] = 500
             said = (
-                'default_hooks.gate.end: 500 iterations; half of your '
+                f'default_hooks.{gate}.end: 500 iterations; half of your '
                 'training is what was measured'
             )
-        made['gate'] = warmup
-        made['attention'] = dict(
+        made[gate] = warmup
+        made[watch] = dict(
             type='mmaib.AttentionEvalHook',
             causal=['open', *CAUSAL] if attention == READOUT else CAUSAL,
         )
@@ -56,11 +61,24 @@ def hooks(
     return made, said
 
 
-def schedule(cfg: Any, iterations: int) -> dict[str, Any]:
+def own_run(cfg: Any, stem: str) -> dict[str, Any]:
+    """Fields by which a training neither goes on nor writes where the host's
+    did."""
+    fields: dict[str, Any] = {}
+    if cfg.get('work_dir'):
+        fields['work_dir'] = f'./work_dirs/{stem}'
+    if cfg.get('resume'):
+        fields['resume'] = False
+    return fields
+
+
+def schedule(
+    cfg: Any, iterations: int, package: str | None = None
+) -> dict[str, Any]:
     """Fields by which a readout trains, whatever the host trained by: AdamW,
     a short warm-up, a cosine to zero, one evaluation at the end."""
     warmup = max(1, iterations // 4)
-    rate = 0.01 if cfg.get('default_scope') == 'mmdet' else 0.001
+    rate = 0.01 if package == 'mmdet' else 0.001
     fields: dict[str, Any] = dict(
         optim_wrapper=dict(
             **_instead(cfg, 'optim_wrapper'),
@@ -121,7 +139,8 @@ def written(
         model, default_hooks: fields of them.
         fields: more, such as those of :func:`schedule`.
     """
-    imports = list((cfg.get('custom_imports') or {}).get('imports') or [])
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
     imports += [] if 'mmaib' in imports else ['mmaib']
     randomness: dict[str, Any]
     parts = [

@@ -137,6 +137,40 @@ def test_a_model_without_maps_is_evaluated_as_ever(new_runner, tmp_path, loop):
     assert logged(tmp_path) == []
 
 
+class Count(BaseMetric):
+    default_prefix = 'host'
+
+    def process(self, data_batch, data_samples):
+        self.results += [1.0] * len(data_samples)
+
+    def compute_metrics(self, results):
+        return dict(images=sum(results))
+
+
+def test_maps_of_several_data_sets_are_measured_together(new_runner, tmp_path):
+    """mmdet's evaluator of them pairs metrics with data sets, ours is one
+    too many."""
+    from mmdet.evaluation import MultiDatasetsEvaluator
+
+    evaluator = MultiDatasetsEvaluator([Count(), Count()], ['a', 'b'])
+    evaluator.dataset_meta = dict(cumulative_sizes=[1, 3])
+    model, data = classifier(), inputs()
+    alone = new_runner(model, data, [hook([])], 2).test()
+    runner = new_runner(
+        model, data, [hook(['mirror'])], 2, test_evaluator=evaluator
+    )
+    for _ in range(2):  # nothing is kept from one to the next
+        found = runner.test()
+        hosts = {k: v for k, v in found.items() if 'host' in k}
+        assert hosts == {'a/host/images': 1, 'b/host/images': 2}
+        own = [name for name in alone if name.startswith('attention/')]
+        assert len(own) > 1
+        for name in own:
+            assert found[name] == pytest.approx(alone[name])
+    assert 'evaluate' not in vars(runner.test_loop.evaluator)
+    assert 'causal/mirror/b/host/images' in logged(tmp_path)[-1]
+
+
 class TTA(BaseTTAModel):
     def test_step(self, data):
         return self.module.test_step(data)

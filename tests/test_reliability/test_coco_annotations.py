@@ -73,12 +73,26 @@ def test_categories_and_classes_that_differ(write):
         check_coco(path, ('cell',))
 
 
+def test_a_filter_that_leaves_no_image(write):
+    flat = coco()
+    for annotation in flat['annotations']:
+        annotation['area'] = 0
+    (sentence,) = check_coco(write(flat), ('tree', 'bush'))
+    assert sentence == '4 of 4 boxes have no area: skipped'
+    with pytest.raises(ValueError, match='4 skipped.*empty_gt=True.*none is'):
+        check_coco(write(flat), ('tree', 'bush'), filters_empty=True)
+    assert check_coco(write(coco()), ('tree', 'bush'), None, True) == []
+
+
 def test_files_that_are_not_cocos(write):
     whole = json.dumps(coco())
     with pytest.raises(ValueError, match=r"train\.json' is no whole JSON"):
         check_coco(write(whole[: len(whole) // 2]), None)
-    (sentence,) = check_coco(write(dict(images=[], categories=[])), ())
+    without = {k: v for k, v in coco().items() if k != 'annotations'}
+    (sentence,) = check_coco(write(without), ())
     assert sentence == 'the file has no annotations'
+    with pytest.raises(ValueError, match=r"train\.json' lists no image"):
+        check_coco(write({**coco(), 'images': []}), None)
     with pytest.raises(ValueError, match=r"needs .* got \['images'\]"):
         check_coco(write(dict(images=[])), None)
     with pytest.raises(ValueError, match='got list'):

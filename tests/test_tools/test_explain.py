@@ -100,6 +100,12 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
         (
             PLAIN,
             'whole.pth',
+            ['test_dataloader=None'],
+            'test_dataloader is None in .*pictures are of its images',
+        ),
+        (
+            PLAIN,
+            'whole.pth',
             ['train_dataloader.dataset.data_root=elsewhere'],
             'train_dataloader.dataset.data_root',
         ),

@@ -222,6 +222,28 @@ def test_the_ade20k_configs_bring_their_augmentation(apply):
     assert [len(step) for step in aug.transforms] == [6, 2, 1, 1]
 
 
+def test_every_one_of_several_data_sets_is_augmented(apply, tmp_path):
+    several = tmp_path / 'several.py'
+    several.write_text(
+        f'_base_ = {str(TREES)!r}\n'
+        'test_dataloader = dict(dataset=dict(_delete_=True,'
+        " type='ConcatDataset', datasets=["
+        "{{_base_.test_dataloader.dataset}}, dict(type='RepeatDataset',"
+        ' times=1, dataset={{_base_.val_dataloader.dataset}})]))\n'
+    )
+    cfg = apply(several, '--tta')
+    first, second = cfg.test_dataloader.dataset.datasets
+    for dataset in (first, second.dataset):
+        assert dataset.pipeline[-1].type == 'TestTimeAug'
+
+
+def test_pictures_without_a_hook_that_draws_them(apply, tmp_path):
+    without = tmp_path / 'without.py'
+    without.write_text('default_scope = "mmdet"\ntest_dataloader = dict()\n')
+    with pytest.raises(ValueError, match='--show-dir need default_hooks'):
+        apply(without, '--show-dir', 'out')
+
+
 @pytest.mark.parametrize(
     ('path', 'flags', 'match'),
     [

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from statistics import mean
 
 import numpy as np
@@ -160,6 +161,13 @@ def test_a_run_in_progress(tmp_path):
     (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_1.pth')
     (work_dir / 'epoch_1.pth').touch()
     assert runs.read_run(work_dir).state == 'finished, epoch 1 of 1'
+
+
+def test_a_run_by_a_path_of_one_name(tmp_path, monkeypatch):
+    write_run(tmp_path / 'run', 1, 0.5)
+    monkeypatch.chdir(tmp_path)
+    (group,) = runs.grouped(runs.find_runs([Path('run')]))
+    assert [run.seed for run in group.runs] == [1]
 
 
 def test_a_resumed_run_counts_a_step_once(tmp_path):

@@ -80,6 +80,13 @@ from analysis_tools.image_sources import (
     test_pipeline,
 )
 
+# for configs without one
+VISUALIZERS_OF_HOSTS = {
+    'mmdet': 'DetLocalVisualizer',
+    'mmseg': 'SegLocalVisualizer',
+    'mmpretrain': 'UniversalVisualizer',
+}
+
 
 def load(
     cfg: Config, checkpoint: str, device: torch.device
@@ -91,7 +98,8 @@ def load(
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
     loaded = load_whole('checkpoint', checkpoint, model)
-    visualizer = cfg.get('visualizer', dict(type='Visualizer'))
+    kind = VISUALIZERS_OF_HOSTS.get(cfg.default_scope, 'Visualizer')
+    visualizer = cfg.get('visualizer') or dict(type=kind)
     visualizer = VISUALIZERS.build(
         {**visualizer, 'name': 'attention', 'vis_backends': None}
     )

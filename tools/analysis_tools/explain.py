@@ -89,11 +89,14 @@ def check_host(args: argparse.Namespace) -> None:
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     cfg = load_host(args.config)
     cfg.merge_from_dict(options_of(args.cfg_options))
-    for field, why in (
-        ('train_dataloader', 'the map learns from the losses on its images'),
-        ('val_dataloader', "the host's metric is taken on its images"),
-        ('val_evaluator', "the host's metric is what a map is worth"),
-    ):
+    needed = {
+        'train_dataloader': 'the map learns from the losses on its images',
+        'val_dataloader': "the host's metric is taken on its images",
+        'val_evaluator': "the host's metric is what a map is worth",
+    }
+    if args.pictures:
+        needed['test_dataloader'] = 'pictures are of its images; --pictures 0'
+    for field, why in needed.items():
         if not cfg.get(field):
             raise ValueError(
                 f'{field} is {cfg.get(field)!r} in {args.config}: {why}'

@@ -9,16 +9,30 @@ import mmcv
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.evaluator import Evaluator
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, EVALUATOR
 from mmengine.runner import Runner
+
+from mmaib.reliability.preflight.fields import configs_with
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv')
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
 
 def test_pipeline(cfg: Config) -> Compose:
-    """The config's test pipeline without annotations."""
-    transforms = cfg.test_dataloader.dataset.pipeline
+    """The config's test pipeline without annotations; of several data sets
+    the first one's.
+
+    Raises:
+        FileNotFoundError: if it has none.
+    """
+    loader = cfg.get('test_dataloader')
+    found = configs_with('pipeline', loader, 'test_dataloader')
+    transforms = next((dataset['pipeline'] for _, dataset in found), None)
+    if transforms is None:
+        raise FileNotFoundError(
+            'test_dataloader: no data set in it has a pipeline, by which '
+            f'images are loaded; it is {loader!r}'
+        )
     return Compose([t for t in transforms if 'Annotation' not in t['type']])
 
 
@@ -88,7 +102,16 @@ def of_files(
 
 
 def of_test_set(cfg: Config) -> tuple[int, Iterator[tuple[str, Any]]]:
-    """The same of the config's test images, with their ground truth."""
+    """The same of the config's test images, with their ground truth.
+
+    Raises:
+        FileNotFoundError: if it has none.
+    """
+    if not cfg.get('test_dataloader'):
+        raise FileNotFoundError(
+            f'test_dataloader is {cfg.get("test_dataloader")!r}: set it, or '
+            'name images to look at'
+        )
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
 
     def read() -> Iterator[tuple[str, Any]]:
@@ -106,6 +129,10 @@ def evaluation(cfg: Config, mode: str = 'test') -> tuple[Any, Evaluator]:
     loader = cfg[f'{mode}_dataloader']
     loader.update(num_workers=0, persistent_workers=False)
     dataloader = Runner.build_dataloader(loader)
-    evaluator = Evaluator(cfg[f'{mode}_evaluator'])
+    metrics = cfg[f'{mode}_evaluator']
+    if 'metrics' in metrics:  # as the Runner does
+        evaluator = EVALUATOR.build({'type': 'Evaluator', **metrics})
+    else:
+        evaluator = Evaluator(metrics)
     evaluator.dataset_meta = dataloader.dataset.metainfo
     return dataloader, evaluator

@@ -172,7 +172,7 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     a map comes first, as what the others are compared with."""
     groups: list[tuple[str, Path, list[Run]]] = []
     for run in runs:
-        home = run.path.parents[0 if run.state == RECORD else 1]
+        home = run.path.absolute().parents[0 if run.state == RECORD else 1]
         for name, folder, members in groups:
             if (name, folder) == (run.name, home) and is_seed(run, members):
                 members.append(run)

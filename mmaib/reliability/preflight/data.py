@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
+from inspect import signature
 from typing import Any
 
 from mmengine import fileio
@@ -32,12 +33,13 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
         FileNotFoundError: naming the field, the folder or file, and how to
             set it.
     """
+    scope = cfg.get('default_scope')
     for loader in loaders:
         for path, dataset in configs_with(
             'data_root', cfg.get(loader), loader
         ):
             root = dataset['data_root']
-            if dataset.get('download'):
+            if not osp.isdir(root) and _downloads(dataset, scope):
                 continue  # the data set sees to it
             own = dataset.get('backend_args')
             loading = configs_with('backend_args', dataset.get('pipeline'), '')
@@ -59,6 +61,21 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
         ):
             reader = metric.get('backend_args')
             _must_exist(f'{path}.ann_file', metric['ann_file'], [reader])
+
+
+def _downloads(dataset: dict, scope: str | None) -> bool:
+    """Whether a data set fetches what it lacks: as told, or, as
+    mmpretrain's CIFAR, unless it is told not to."""
+    if 'download' in dataset:
+        return bool(dataset['download'])
+    kind = dataset.get('type', '')
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    if kind is None:
+        return False
+    download = signature(kind).parameters.get('download')
+    return download is not None and download.default is True
 
 
 def _joined(root: str, path: str) -> str:
@@ -140,8 +157,14 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
             }.get('classes')
             if isinstance(classes, str):
                 classes = fileio.list_from_file(classes)
+            filters = dataset.get('filter_cfg') or {}
+            filters_empty = bool(
+                filters.get('filter_empty_gt') and not dataset.get('test_mode')
+            )
             try:
-                sentences = check_coco(ann_file, classes, reader)
+                sentences = check_coco(
+                    ann_file, classes, reader, filters_empty
+                )
             except ValueError as error:
                 raise ValueError(f'{path}.ann_file: {error}') from error
             for sentence in sentences:

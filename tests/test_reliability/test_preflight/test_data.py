@@ -154,7 +154,9 @@ def annotated(tmp_path, content, **fields):
 
 
 COCO_FILE = dict(
-    images=[], annotations=[], categories=[dict(id=1, name='cell')]
+    images=[dict(id=1, file_name='a.jpg', width=40, height=30)],
+    annotations=[],
+    categories=[dict(id=1, name='cell')],
 )
 
 
@@ -179,6 +181,14 @@ def test_annotations_as_the_host_takes_them(tmp_path):
         ValueError, match=r'train_dataloader\.dataset\.ann_file: .*none of'
     ):
         preflight.check_annotations(cfg, ('train_dataloader',))
+    filters = dict(
+        metainfo=dict(classes=('cell',)), filter_cfg=dict(filter_empty_gt=True)
+    )
+    cfg = annotated(tmp_path, COCO_FILE, **filters, test_mode=True)
+    preflight.check_annotations(cfg, ('train_dataloader',))
+    cfg = annotated(tmp_path, COCO_FILE, **filters)
+    with pytest.raises(ValueError, match=r'ann_file: .*none is left'):
+        preflight.check_annotations(cfg, ('train_dataloader',))
 
 
 def test_data_sets_of_mmpretrain(tmp_path):
@@ -194,3 +204,12 @@ def test_data_sets_of_mmpretrain(tmp_path):
     preflight.check_data(cfg, ('train_dataloader',))
     cfg.train_dataloader.dataset = dict(data_root='nowhere', download=True)
     preflight.check_data(cfg, ('train_dataloader',))
+    # its class does so by default
+    cifar = dict(type='CIFAR10', data_root='nowhere')
+    cfg = Config(
+        dict(default_scope='mmpretrain', train_dataloader=dict(dataset=cifar))
+    )
+    preflight.check_data(cfg, ('train_dataloader',))
+    cfg.train_dataloader.dataset.download = False
+    with pytest.raises(FileNotFoundError, match="data_root: 'nowhere'"):
+        preflight.check_data(cfg, ('train_dataloader',))
