@@ -19,7 +19,16 @@ def installed(tmp_path_factory):
     shutil.copytree(
         REPOSITORY,
         source,
-        ignore=shutil.ignore_patterns('.git', 'data', 'work_dirs', 'build'),
+        # and what other tests write to meanwhile
+        ignore=shutil.ignore_patterns(
+            '.git',
+            'data',
+            'work_dirs',
+            'build',
+            '__pycache__',
+            '.*_cache',
+            '_made',
+        ),
     )
     pip = [sys.executable, '-m', 'pip', '--quiet']
     subprocess.run(

@@ -4,13 +4,13 @@
 
 Each round times every variant once, so that the machine's drift falls on all
 of them; a figure is the median over rounds of the ratio to the host's time in
-the same round. Ours starts from the host's weights, so both see the same
-number of proposals. MACs are counted on a real `predict`, with all draws, or
-on the forward pass of a training step. The tables: Faster R-CNN R50 (one
-800x1344 image), UPerNet BEiT-base (512x512, training on two), the
-attention alone beside other attentions on the levels of that pyramid,
-`nearest_anchor` against a table of Q distances, and what uncertainty over
-draws of the latent costs either model in time and memory.
+the same round. Ours and the gate start from the host's weights; the gate, shut
+as it starts, sees the host's proposals, ours about as many. MACs are counted
+on a real `predict`, with all draws, or on the forward pass of a training step.
+The tables: Faster R-CNN R50 (one 800x1344 image), UPerNet BEiT-base (512x512,
+training on two), the attention alone beside other attentions on the levels of
+that pyramid, `nearest_anchor` against a table of Q distances, and what
+uncertainty over draws of the latent costs either model in time and memory.
 
 With `--device cuda` the tables also tell the peak of the GPU's memory during
 a call, without the weights.
@@ -138,12 +138,12 @@ def detector_table(
     )
     for cfg in cfgs:
         cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)  # of the weights hangs how many proposals there are
     host, ours, gate = (detection.build(cfg).to(device) for cfg in cfgs)
     for model in (ours, gate):
         model.load_state_dict(host.state_dict(), strict=False)
     # as open as at the start, or the host would see other proposals
     gate.neck.bottleneck.modulation.strength.zero_()
-    torch.manual_seed(0)
     data = demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
     return [
         *head(device),
@@ -189,12 +189,12 @@ def segmentor_table(
         cfg.model.backbone.img_size = size
         cfg.model.data_preprocessor.update(size=size, test_cfg=dict(size=size))
         cfg.model.test_cfg = dict(mode='whole')
+    torch.manual_seed(0)
     host, paper, cheap = (
         segmentation.build(cfg).to(device) for cfg in (plain, paper, cheap)
     )
     for ours in (paper, cheap):
         ours.load_state_dict(host.state_dict(), strict=False)
-    torch.manual_seed(0)
     one = segmentation.inputs((size,), 150)
     two = segmentation.inputs((size, size), 150)
     return [

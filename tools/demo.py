@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import steps
 from steps import ROOT, last_checkpoint, look
+from study import CHANGES, entries
 
 from mmaib.compat import report
 
@@ -73,9 +74,8 @@ DEMOS = {
 
 
 def log_of(work_dir: Path) -> list[dict[str, float]]:
-    """The lines of a training's log."""
-    path = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1]
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The entries of a training's last log."""
+    return [*entries(sorted(work_dir.glob('*/vis_data/scalars.json'))[-1])]
 
 
 def last_losses(work_dir: Path) -> dict[str, float]:
@@ -91,8 +91,8 @@ def metrics(test_dir: Path) -> dict[str, float]:
     (path,) = test_dir.glob('*/*.json')
     found = json.loads(path.read_text())
     for log in test_dir.glob('*/vis_data/scalars.json'):
-        for line in log.read_text().splitlines():
-            found.update(json.loads(line))
+        for entry in entries(log):
+            found.update(entry)
     return found
 
 
@@ -109,7 +109,7 @@ def summary(
     worth = [name for name in found if name.startswith('attention/')]
     worth += [
         f'causal/{change}/{demo.metrics[0]}'
-        for change in ('mirror', 'flatten', 'shuffle')
+        for change in CHANGES
         if f'causal/{change}/{demo.metrics[0]}' in found
     ]
     parts = [

@@ -41,6 +41,7 @@ from mmengine.config import Config
 from steps import last_checkpoint, options_of
 
 from mmaib.compat import PACKAGES, register_config_sources
+from mmaib.layers.capture import MAP_CHANGES
 from mmaib.reliability.preflight import check_data
 
 METRICS = (
@@ -51,7 +52,7 @@ METRICS = (
     'aAcc',
     'accuracy/top1',
 )
-CHANGES = ('mirror', 'flatten', 'shuffle')
+CHANGES = tuple(MAP_CHANGES)
 OF_MAPS = {
     'attention/auc': 'AUC',
     'attention/auc_norm': "AUC of the features' norm",

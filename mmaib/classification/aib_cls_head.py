@@ -30,7 +30,7 @@ class AIBClsHead(ClsHead):
     ``decoder='relu'`` those of its ``StackedLinearClsHead`` with one hidden
     layer do. With the std at zero this is that head.
 
-    Reports ``loss_kl`` and the monitor ``kl_nats``.
+    Reports ``loss_kl`` and the monitors ``kl_nats`` and ``kl_nats_sum``.
 
     Args:
         num_classes: C.

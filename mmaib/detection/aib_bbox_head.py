@@ -27,10 +27,10 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
     this is mmdet's head. The twin starts as a copy of fc2, also when a
     checkpoint of the host is loaded.
 
-    Reports ``loss_kl_cls``, ``loss_kl_reg`` and the monitor ``kl_nats``. In
-    a cascade they are means over its S stages, which ``stage_loss_weights``
-    do not reach: ``latent.beta`` of S times 0.01 times a stage's weight
-    weighs its KL as its other losses.
+    Reports ``loss_kl_cls``, ``loss_kl_reg`` and the monitors ``kl_nats`` and
+    ``kl_nats_sum``. In a cascade they are means over its S stages, which
+    ``stage_loss_weights`` do not reach: ``latent.beta`` of S times 0.01
+    times a stage's weight weighs its KL as its other losses.
 
     Args:
         latent: config of both latents, of their ``beta`` for instance; a

@@ -44,7 +44,8 @@ class AttentionMetric(BaseMetric):
                       uniform map has 0.5
     ``energy``        share of the map's sum inside
     ``area``          share of the image inside, a uniform map's ``energy``
-    ``pointing``      share of images whose highest position lies inside
+    ``pointing``      share of images whose highest position lies inside, or
+                      within ``tolerance`` of it
     ``catching``      Eq. 11 of [RECT], of where the map is above ``threshold``
     ``missing``       share of positions on the wrong side of it, Eq. 12
     ``fitting``       intersection over union with it, Eq. 21

@@ -172,7 +172,7 @@ class CalibrationMetric(BaseMetric):
         accuracy = float(bins[2].sum()) / count
         curves = curves_of([kept['curves'] for kept in results])
         if self.out_dir is not None:
-            draw(self.out_dir, bins, curves)
+            draw(self.out_dir, bins, curves, 'accuracy')
         return dict(
             ece=ece,
             mce=mce,
@@ -221,10 +221,10 @@ def areas(curves: Mapping[str, RiskCoverage]) -> dict[str, float]:
 
 
 def draw(
-    out_dir: str, bins: Tensor, curves: Mapping[str, RiskCoverage]
+    out_dir: str, bins: Tensor, curves: Mapping[str, RiskCoverage], right: str
 ) -> None:
-    """Write both pictures."""
+    """Write both pictures; ``right`` names the share of the right ones."""
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    draw_reliability(bins).savefig(folder / 'reliability.png')
+    draw_reliability(bins, right).savefig(folder / 'reliability.png')
     draw_risk_coverage(curves).savefig(folder / 'risk_coverage.png')

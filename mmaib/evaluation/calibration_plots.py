@@ -11,13 +11,13 @@ from torch import Tensor
 from .calibration import RiskCoverage, calibration_errors
 
 
-def draw_reliability(sums: Tensor, right: str = 'accuracy') -> Figure:
+def draw_reliability(sums: Tensor, right: str) -> Figure:
     """A reliability diagram: how often predictions of each confidence are
     right, and how many there are.
 
     Args:
         sums: of :func:`bin_sums`.
-        right: name of the vertical axis.
+        right: name of the vertical axis, such as ``'accuracy'``.
     """
     count, confidence, correct = sums.numpy()
     bins = len(count)

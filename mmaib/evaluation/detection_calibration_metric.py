@@ -183,7 +183,7 @@ class DetectionCalibrationMetric(BaseMetric):
             ]
         }
         if self.out_dir is not None:
-            draw(self.out_dir, bins, curves)
+            draw(self.out_dir, bins, curves, 'precision')
         metrics = dict(
             d_ece=d_ece,
             d_mce=d_mce,

@@ -42,7 +42,7 @@ class AIBUPerHead(UPerHead):
     this is mmseg's head. The latent sits right before the linear predictor,
     so that the prediction at the mean is the mean prediction.
 
-    Reports ``loss_kl`` and the monitor ``kl_nats``.
+    Reports ``loss_kl`` and the monitors ``kl_nats`` and ``kl_nats_sum``.
 
     Args:
         latent: config of the latent, a :class:`GaussianEncoder` unless its

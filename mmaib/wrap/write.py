@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmaib.layers.capture import MAP_CHANGES
+
 from .plan import GATES, READOUT
 
-CAUSAL = ['mirror', 'flatten', 'shuffle']
+CAUSAL = [*MAP_CHANGES]
 
 
 def hooks(

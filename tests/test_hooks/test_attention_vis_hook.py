@@ -19,6 +19,7 @@ from mmaib.hooks import (
 )
 from mmaib.hooks.visualization import scores_with_std
 from mmaib.layers import AttentiveBottleneck
+from mmaib.reliability.launch import leave
 from mmaib.testing import classification as cls
 
 
@@ -61,7 +62,7 @@ def one_rank(tmp_path):
         world_size=1,
     )  # fmt: skip
     yield
-    distributed.destroy_process_group()
+    leave()
 
 
 @pytest.mark.parametrize(('augmented', 'watches'), [(True, 0), (False, 1)])

@@ -376,13 +376,14 @@ def test_in_a_browser(study, width):
     done = subprocess.run(
         [
             CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu',
+            '--disable-dev-shm-usage',
             f'--user-data-dir={study / "profile"}', '--dump-dom',
             f'--window-size={width},900', '--enable-logging=stderr',
             path.as_uri(),
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )  # fmt: skip
     found = re.findall(r'<pre>(\{"errors".*\})</pre>', done.stdout)
     assert found, done.stderr[-2000:]

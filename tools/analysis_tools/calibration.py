@@ -289,13 +289,13 @@ def arms(args: argparse.Namespace, configs: Mapping[Path, Path]) -> list[Arm]:
         ),
         *(
             Arm(
-                f'stage2-kl-{weight:g}',
+                name,
                 stage2,
                 [*own, f'{args.field}={weight:g}'],
                 from_plain=True,
                 draws=True,
             )
-            for weight in args.kl_weights
+            for name, weight in zip(weight_names(args), args.kl_weights)
         ),
     ]
 
