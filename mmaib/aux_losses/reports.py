@@ -181,5 +181,7 @@ def require_collector(plugin: str) -> None:
             "base='YourModel' for any other model, or "
             '`with mmaib.aux_losses.collect():` around a bare call. (If '
             'this comes out of backward(): activation checkpointing must '
-            'not wrap a module that reports losses; wrap the backbone.)'
+            'not wrap a module that reports losses; wrap the backbone. If the '
+            'model is one of these: what runs its parts outside loss(), as '
+            'semi-supervised models do, is not collected.)'
         )
