@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import steps
-from steps import ROOT, last_checkpoint, look
-from study import CHANGES, entries
+from steps import ROOT, entries, last_checkpoint, look
 
 from mmaib.compat import report
 
@@ -108,9 +107,12 @@ def summary(
     """Markdown of what was run and what came out."""
     worth = [name for name in found if name.startswith('attention/')]
     worth += [
-        f'causal/{change}/{demo.metrics[0]}'
-        for change in CHANGES
-        if f'causal/{change}/{demo.metrics[0]}' in found
+        name
+        for name in found
+        if name.startswith('causal/')
+        and name.endswith(f'/{demo.metrics[0]}')
+        # the host, which has lines of its own
+        and not name.startswith('causal/open/')
     ]
     parts = [
         f'# Demo: {variant}',

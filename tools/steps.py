@@ -1,12 +1,13 @@
 """What the tools that run other tools share."""
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def last_checkpoint(work_dir: Path, root: Path = Path()) -> Path:
     """
     path = (root / work_dir / 'last_checkpoint').read_text().strip()
     return work_dir / Path(path).name
+
+
+def entries(log: Path) -> Iterator[dict[str, float]]:
+    """Lines of a log, but one that is being written or that a kill cut."""
+    for line in log.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
 
 
 def look(

@@ -26,7 +26,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from steps import last_checkpoint, options_of
+from steps import entries, last_checkpoint, options_of
 
 from mmaib.compat import PACKAGES, register_config_sources
 from mmaib.layers.capture import MAP_CHANGES
@@ -383,15 +383,6 @@ def train_all(
 def markdown(rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a table."""
     return ['| ' + ' | '.join(row) + ' |' for row in rows]
-
-
-def entries(log: Path) -> Iterator[dict[str, float]]:
-    """Lines of a log, but one that is being written or that a kill cut."""
-    for line in log.read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
 
 
 def read_log(work_dir: Path) -> dict[str, float] | None:

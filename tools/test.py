@@ -154,9 +154,10 @@ def main() -> None:
         runner.test_evaluator.metrics.append(dump)
     with scores_with_std(runner.visualizer):
         metrics = runner.test()
-    preflight.tell_untrained(args.checkpoint, runner.model)
-    if args.out and args.out_item == 'metrics' and is_main_process():
-        mmengine.dump(metrics, args.out)
+    if is_main_process():
+        preflight.tell_untrained(args.checkpoint, runner.model)
+        if args.out and args.out_item == 'metrics':
+            mmengine.dump(metrics, args.out)
 
 
 if __name__ == '__main__':

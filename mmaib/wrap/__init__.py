@@ -83,7 +83,7 @@ def wrap(
     check_style(cfg)
     plain = _built(f'{host} as it is', cfg)
     check_host(cfg, plain)
-    size = size or image_size(cfg)
+    size = size or image_size(cfg, plain)
     planned = plan(cfg, look(plain, size), attention, where, latent, at)
     if iterations < 1:
         raise WrapError(f'--iterations must be >= 1, got {iterations}')

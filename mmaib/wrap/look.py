@@ -31,19 +31,19 @@ class WrapError(ValueError):
 def host_of(model: nn.Module) -> str | None:
     """Which host a model is of, or its parent classes are: the config's
     ``default_scope`` may name another."""
-    for kind in type(model).__mro__:
-        package = kind.__module__.partition('.')[0]
-        if package in SIZES:
-            return package
-    return None
+    return next(filter(None, map(_host, type(model).__mro__)), None)
 
 
 def host_class(part: Any) -> str:
     """Name of a part's class if it is a host's own, not a user's of that
     name; else an empty one."""
     kind = type(part)
-    own = kind.__module__.partition('.')[0] in SIZES
-    return kind.__name__ if own else ''
+    return kind.__name__ if _host(kind) else ''
+
+
+def _host(kind: type) -> str | None:
+    package = kind.__module__.partition('.')[0]
+    return package if package in SIZES else None
 
 
 @dataclass
@@ -150,13 +150,13 @@ def check_host(cfg: Any, model: nn.Module) -> None:
         )
 
 
-def image_size(cfg: Any) -> tuple[int, int]:
+def image_size(cfg: Any, model: nn.Module) -> tuple[int, int]:
     """Height and width of images that the model of a config takes."""
     size = cfg.model.backbone.get('img_size')
     processor = cfg.model.get('data_preprocessor') or {}
     size = size or processor.get('size') or cfg.get('crop_size')
     if size is None:
-        return SIZES.get(cfg.get('default_scope'), SIZES['mmseg'])
+        return SIZES[host_of(model) or 'mmseg']
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 

@@ -74,11 +74,10 @@ def own_run(cfg: Any, stem: str) -> dict[str, Any]:
     return fields
 
 
-def schedule(
-    cfg: Any, iterations: int, package: str | None = None
-) -> dict[str, Any]:
-    """Fields by which a readout trains, whatever the host trained by: AdamW,
-    a short warm-up, a cosine to zero, one evaluation at the end."""
+def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:
+    """Fields by which a readout trains, whatever the host, of that package,
+    trained by: AdamW, a short warm-up, a cosine to zero, one evaluation at
+    the end."""
     warmup = max(1, iterations // 4)
     rate = 0.01 if package == 'mmdet' else 0.001
     fields: dict[str, Any] = dict(
@@ -130,7 +129,7 @@ def written(
     command: str,
     model: dict,
     default_hooks: dict,
-    fields: dict | None = None,
+    fields: dict,
 ) -> str:
     """The text of the config.
 
@@ -139,7 +138,7 @@ def written(
         base: what it is over.
         command: that the first line names.
         model, default_hooks: fields of them.
-        fields: more, such as those of :func:`schedule`.
+        fields: more, those of :func:`schedule` and :func:`own_run`.
     """
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     imports = [imports] if isinstance(imports, str) else list(imports)
@@ -154,7 +153,7 @@ def written(
     ]
     if default_hooks:
         parts.append(f'default_hooks = {formatted(default_hooks)}')
-    parts += [f'{k} = {formatted(v)}' for k, v in (fields or {}).items()]
+    parts += [f'{k} = {formatted(v)}' for k, v in fields.items()]
     randomness = dict(diff_rank_seed=True)
     if not cfg.get('randomness'):
         randomness = dict(seed=None, **randomness)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from study import entries
+from steps import entries
 
 Series = dict[int, float]  # step -> value
 RECORD = 'record'

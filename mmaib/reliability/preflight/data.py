@@ -68,14 +68,20 @@ def _downloads(dataset: dict, scope: str | None) -> bool:
     mmpretrain's CIFAR, unless it is told not to."""
     if 'download' in dataset:
         return bool(dataset['download'])
-    kind = dataset.get('type', '')
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
+    kind = _class_of(dataset, scope)
     if kind is None:
         return False
     download = signature(kind).parameters.get('download')
     return download is not None and download.default is True
+
+
+def _class_of(dataset: dict, scope: str | None = None) -> Any:
+    """The class that a data set's type names; None if there is none."""
+    kind = dataset.get('type', '')
+    if not isinstance(kind, str):
+        return kind
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        return registry.get(kind)
 
 
 def _joined(root: str, path: str) -> str:
@@ -140,10 +146,7 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
     for loader in loaders:
         for path, dataset in configs_with('ann_file', cfg.get(loader), loader):
             root = dataset.get('data_root') or ''
-            kind = dataset.get('type', '')
-            if isinstance(kind, str):
-                with DATASETS.switch_scope_and_registry(None) as registry:
-                    kind = registry.get(kind)
+            kind = _class_of(dataset)
             if not _reads_coco(kind):
                 continue
             reader = dataset.get('backend_args')
