@@ -14,6 +14,7 @@ from mmaib.layers.capture import MAP_CHANGES
 from mmaib.unwrapped import unwrapped
 
 from .attention_metric import AttentionMetric
+from .discarded_writes import without_files
 
 
 @torch.no_grad()
@@ -21,15 +22,19 @@ def evaluate(
     model: Any, dataloader: Any, evaluator: Evaluator
 ) -> dict[str, float]:
     """The metrics of a model, as a loop of MMEngine's has them, without its
-    hooks."""
+    hooks. What metrics write is left to that loop, and discarded here."""
     training = model.training
     model.eval()
-    for batch in dataloader:
-        samples = model.test_step(batch)
-        evaluator.process(data_samples=samples, data_batch=batch)
-    metrics = evaluator.evaluate(len(dataloader.dataset))
-    model.train(training)
-    return metrics
+    try:
+        with without_files(evaluator):
+            for batch in dataloader:
+                samples = model.test_step(batch)
+                evaluator.process(data_samples=samples, data_batch=batch)
+            return evaluator.evaluate(len(dataloader.dataset))
+    finally:
+        model.train(training)
+        for metric in evaluator.metrics:  # of an evaluation that was cut off
+            metric.results.clear()
 
 
 def causal_drops(

@@ -11,6 +11,7 @@ from mmengine.runner.amp import autocast
 
 from mmaib.checks import one_of
 from mmaib.evaluation import AttentionMetric, causal_drops
+from mmaib.evaluation.discarded_writes import without_files
 from mmaib.layers import AttentiveBottleneck
 from mmaib.layers.capture import MAP_CHANGES, OPEN
 from mmaib.registry import HOOKS
@@ -37,6 +38,9 @@ class AttentionEvalHook(Hook):
             ``'open'``.
         metric: fields of the :class:`AttentionMetric`. One that stands in
             the evaluator already is taken as it is.
+        confined: discard what the metrics of a validation write outside the
+            work dir, as an ``outfile_prefix`` that names the results of the
+            base config's model. A test writes as ever.
 
     Raises:
         TypeError, ValueError: if ``causal`` names another change, or a field
@@ -46,12 +50,16 @@ class AttentionEvalHook(Hook):
     priority = 'LOW'  # behind the logger, before the checkpoints
 
     def __init__(
-        self, causal: Sequence[str] = (), metric: dict | None = None
+        self,
+        causal: Sequence[str] = (),
+        metric: dict | None = None,
+        confined: bool = False,
     ) -> None:
         self.causal = [
             one_of('causal', c, (*MAP_CHANGES, OPEN)) for c in causal or ()
         ]
         self.metric = metric or {}
+        self.confined = one_of('confined', confined, (False, True))
         AttentionMetric(**self.metric)  # refuse it before a training
         self._watching = ExitStack()
 
@@ -64,6 +72,10 @@ class AttentionEvalHook(Hook):
             metrics.append(AttentionMetric(**self.metric))
         self._watching.close()
         self._watching.enter_context(_evaluating_all(loop.evaluator))
+        if self.confined and mode == 'val':
+            self._watching.enter_context(
+                without_files(loop.evaluator, runner.work_dir)
+            )
         for metric in metrics:
             if isinstance(metric, AttentionMetric):
                 self._watching.enter_context(

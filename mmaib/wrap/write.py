@@ -49,6 +49,8 @@ def hooks(
         made[watch] = dict(
             type='mmaib.AttentionEvalHook',
             causal=['open', *CAUSAL] if attention == READOUT else CAUSAL,
+            # an evaluator's files are those of the base model
+            **(dict(confined=True) if attention == READOUT else {}),
         )
     if attention == READOUT:
         made['logger'] = dict(
