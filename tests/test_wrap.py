@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,9 +49,12 @@ def test_the_readme_shows_a_host_of_each_kind():
 
 
 @pytest.mark.parametrize(('host', 'model'), SHOWN)
-def test_the_pages_show_what_is_written(host, model, tmp_path, capsys):
+def test_the_pages_show_what_is_written(
+    host, model, tmp_path, capsys, monkeypatch
+):
     """And the host's weights load."""
-    out = tmp_path / 'mine' / 'my_config.py'
+    monkeypatch.chdir(tmp_path)
+    out = Path('my_config.py')
     assert main([host.removesuffix('.py'), '--out', str(out)]) == 0
     said = capsys.readouterr().out
     _, _, text = out.read_text().partition('\n')
@@ -423,31 +427,103 @@ def test_lines_are_short_and_mean_what_they_say():
     assert eval(text) == value
 
 
-def test_the_hosts_own_run_is_left_alone(tmp_path):
-    """Its work dir with its checkpoints, and hooks that are called as ours
-    are; a module's name may stand without a list."""
+def test_what_the_base_config_says_of_its_own_run_is_left_alone(
+    tmp_path, monkeypatch
+):
+    """And hooks that are called as mmaib's are; a module's name may stand
+    without a list."""
+    monkeypatch.chdir(tmp_path)
     mine = dict(type='ParamSchedulerHook')
     write_host(
         tmp_path, 'RetinaNet', work_dir='runs/host', resume=True,
         custom_imports=dict(imports='json'),
         default_hooks=dict(gate=mine, attention=mine),
     )  # fmt: skip
-    out = tmp_path / 'ours.py'
-    lines, _ = wrap(str(tmp_path / 'host.py'), out, size=SMALL)
-    cfg = Config.fromfile(out)
-    assert cfg.work_dir == './work_dirs/ours'
+    lines, _ = wrap('host.py', 'mine.py', size=SMALL)
+    cfg = Config.fromfile('mine.py')
+    assert cfg.work_dir == './work_dirs/mine'
     assert cfg.resume is False
-    assert "work_dir: ./work_dirs/ours, not the host's runs/host" in lines
+    assert "work_dir: ./work_dirs/mine, not the base config's runs/host" in (
+        lines
+    )
     assert cfg.custom_imports.imports == ['json', 'mmaib']
     assert cfg.default_hooks.gate == cfg.default_hooks.attention == mine
     assert cfg.default_hooks.mmaib_gate.type == 'mmaib.BetaWarmupHook'
     watching = cfg.default_hooks.mmaib_attention.type
     assert watching == 'mmaib.AttentionEvalHook'
-    # a host that says nothing of them keeps saying nothing
+    # one that says nothing of them keeps saying nothing
     write_host(tmp_path, 'RetinaNet')
-    wrap(str(tmp_path / 'host.py'), tmp_path / 'plain.py', size=SMALL)
-    assert 'work_dir' not in (tmp_path / 'plain.py').read_text()
-    assert 'resume' not in (tmp_path / 'plain.py').read_text()
+    wrap('host.py', 'plain.py', size=SMALL)
+    assert 'work_dir' not in Path('plain.py').read_text()
+    assert 'resume' not in Path('plain.py').read_text()
+
+
+def trained_in(path):
+    """By tools/train.py, and by the base libraries' own."""
+    return Config.fromfile(path).get('work_dir') or f'work_dirs/{path.stem}'
+
+
+@pytest.mark.parametrize('explicit', [None, './work_dirs/host', 'w/v2.gate'])
+def test_no_two_files_train_in_one_folder(explicit, tmp_path, monkeypatch):
+    """Nor where the base config's does, or where somebody trained before."""
+    tmp_path /= 'project'
+    tmp_path.mkdir()
+    monkeypatch.chdir(tmp_path)
+    fields = dict(work_dir=explicit) if explicit else {}
+    write_host(tmp_path, 'RetinaNet', **fields)
+    other = Path('work_dirs/v3')
+    other.mkdir(parents=True)
+    (other / 'epoch_1.pth').write_text('of somebody')
+    names = ['host.gate', 'v2.gate', 'v2.aib', 'a/host', 'b/host', 'a/v2.gate',
+             'v2', 'v3', '../host', '../v2']  # fmt: skip
+    paths = [tmp_path / f'{name}.py' for name in names]
+    for path in paths:
+        wrap('host.py', path, size=SMALL)
+    folders = [trained_in(path) for path in [tmp_path / 'host.py', *paths]]
+    assert len({os.path.abspath(f) for f in folders}) == len(folders)
+    # a CheckpointHook with an out_dir goes by the last name
+    assert len({Path(f).name for f in folders}) == len(folders)
+    assert 'work_dirs/v3' not in {os.path.normpath(f) for f in folders}
+
+
+def test_a_file_of_the_name_of_a_config_of_the_base_librarys(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / Path(RETINANET).name
+    wrap(RETINANET, out)
+    assert trained_in(out) == f'./work_dirs/{out.stem}__2'
+
+
+def test_a_readout_starts_from_no_checkpoint_of_the_base_configs(
+    tmp_path, monkeypatch
+):
+    """That is what the base model started from. Nor does it write where the
+    base config's training did."""
+    monkeypatch.chdir(tmp_path)
+    elsewhere = dict(type='LocalVisBackend', save_dir='drawn')
+    write_host(
+        tmp_path,
+        'RetinaNet',
+        load_from='coco.pth',
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', out_dir='logs'),
+            checkpoint=dict(type='CheckpointHook', out_dir='kept'),
+        ),
+        visualizer=dict(
+            type='Visualizer', vis_backends=[elsewhere], save_dir='drawn'
+        ),
+    )
+    for attention, expected in (('readout', None), ('gate', 'coco.pth')):
+        wrap('host.py', f'{attention}.py', attention, size=SMALL)
+        assert Config.fromfile(f'{attention}.py').load_from == expected
+    cfg = Config.fromfile('readout.py')
+    assert cfg.default_hooks.logger.out_dir is None
+    assert cfg.default_hooks.checkpoint.out_dir is None
+    assert cfg.default_hooks.attention.confined is True
+    assert cfg.visualizer == dict(
+        type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+    )
 
 
 def test_a_users_class_that_is_named_as_a_hosts(tmp_path):

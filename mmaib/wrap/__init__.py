@@ -91,7 +91,7 @@ def wrap(
     trained: dict[str, Any] = {}
     if attention == READOUT:
         trained = schedule(cfg, iterations, host_of(plain))
-    apart = own_run(cfg, out.name.partition('.')[0])
+    apart = own_run(cfg, host, out, attention)
     fields = {**trained, **apart}
     out.parent.mkdir(parents=True, exist_ok=True)
     base = host
@@ -115,7 +115,9 @@ def wrap(
         if trained:
             lines.append(f'{", ".join(trained)}: {iterations} iterations')
         lines += [
-            f"{field}: {value}, not the host's {cfg[field]}"
+            f"{field}: {value}, not the base config's {cfg[field]}"
+            if cfg.get(field)
+            else f'{field}: {value}, which is empty'
             for field, value in apart.items()
         ]
         rest = '' if trained else 'schedule, optimizer, '

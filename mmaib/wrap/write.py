@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from mmaib.layers.capture import MAP_CHANGES
@@ -62,18 +64,63 @@ def hooks(
             type='mmaib.SafeCheckpointHook', by_epoch=False,
             interval=iterations,
         )  # fmt: skip
+        for hook in ('logger', 'checkpoint'):
+            if (theirs.get(hook) or {}).get('out_dir'):
+                made[hook]['out_dir'] = None
     return made, said
 
 
-def own_run(cfg: Any, stem: str) -> dict[str, Any]:
-    """Fields by which a training neither goes on nor writes where the host's
-    did."""
+def own_run(
+    cfg: Any, base: str, out: Path, attention: str
+) -> dict[str, Any]:
+    """Fields by which a training neither goes on nor writes where another
+    did: the base config's, one of another written file, or whoever left
+    something there.
+
+    Args:
+        cfg: the base config.
+        base: its path or name.
+        out: the file that is written.
+        attention: see :func:`plan`.
+    """
     fields: dict[str, Any] = {}
-    if cfg.get('work_dir'):
-        fields['work_dir'] = f'./work_dirs/{stem}'
+    theirs = cfg.get('work_dir') or _work_dir(stem_of(base))
+    # files of one name in several folders are different ones
+    place, here = out.resolve().with_suffix(''), Path.cwd().resolve()
+    if place.is_relative_to(here):
+        place = place.relative_to(here)
+    name = '__'.join(place.parts).lstrip('/_')
+    work_dir, number = _work_dir(name), 1
+    while _taken(work_dir, theirs):
+        number += 1
+        work_dir = _work_dir(f'{name}__{number}')
+    if cfg.get('work_dir') or work_dir != _work_dir(out.stem):
+        fields['work_dir'] = work_dir
     if cfg.get('resume'):
         fields['resume'] = False
+    if attention == READOUT and cfg.get('load_from'):
+        # what the base model started from; tools/train.py asks for its own
+        fields['load_from'] = None
     return fields
+
+
+def stem_of(config: str) -> str:
+    """Of a path, or of a name such as ``mmdet::...``."""
+    return Path(config.rpartition('::')[2]).stem
+
+
+def _work_dir(name: str) -> str:
+    """Where tools/train.py and the base libraries' own train a config."""
+    return f'./work_dirs/{name}'
+
+
+def _taken(work_dir: str, theirs: str) -> bool:
+    """Whether it is theirs, or has anything in it. By its last name, too:
+    under that a CheckpointHook with an ``out_dir`` keeps checkpoints."""
+    if Path(work_dir).name == Path(theirs).name:
+        return True
+    folder = Path(work_dir)
+    return folder.exists() and any(folder.iterdir())
 
 
 def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:
@@ -108,6 +155,10 @@ def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:
         ),
         log_processor=dict(by_epoch=False),
     )
+    if drawn := cfg.get('visualizer'):
+        own = without_places(drawn.to_dict())
+        if own != drawn.to_dict():
+            fields['visualizer'] = dict(_delete_=True, **own)
     kept = [
         hook
         for hook in cfg.get('custom_hooks') or []
@@ -117,6 +168,14 @@ def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:
     if len(kept) < len(cfg.get('custom_hooks') or []):
         fields['custom_hooks'] = [hook.to_dict() for hook in kept]
     return fields
+
+
+def without_places(visualizer: dict[str, Any]) -> dict[str, Any]:
+    """A visualizer that writes to the work dir."""
+    own = {k: v for k, v in visualizer.items() if k != 'save_dir'}
+    if own.get('vis_backends'):
+        own['vis_backends'] = [without_places(b) for b in own['vis_backends']]
+    return own
 
 
 def _instead(cfg: Any, field: str) -> dict[str, Any]:
