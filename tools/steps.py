@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
+from mmaib.cfg_options import CfgOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def options_of(words: Sequence[str]) -> dict[str, Any]:
     """``--cfg-options`` as a config takes them."""
     parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='*', action=DictAction)
+    parser.add_argument('--options', nargs='*', action=CfgOptions)
     return parser.parse_args(['--options', *words]).options or {}
 
 

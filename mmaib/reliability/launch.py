@@ -9,7 +9,7 @@ import os
 import os.path as osp
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import LoggerHook
@@ -17,6 +17,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmaib import compat
+from mmaib.cfg_options import CfgOptions
 from mmaib.reliability import preflight
 from mmaib.reliability.checkpoint import load_safely
 
@@ -29,7 +30,7 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         help='override fields: model.train_draws=mean',
     )
     parser.add_argument(

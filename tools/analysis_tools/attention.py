@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 import mmcv
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import (
@@ -48,6 +48,7 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
+from mmaib.cfg_options import CfgOptions
 from mmaib.draws import Draws
 from mmaib.evaluation import AttentionMetric
 from mmaib.evaluation.agreement import to_truth
@@ -294,7 +295,7 @@ def main() -> None:
         default=get_device(),
         help='default: a GPU if there is one',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
     args = parser.parse_args()
     if args.max_images is not None and args.max_images < 1:
         parser.error(f'--max-images must be >= 1, got {args.max_images}')

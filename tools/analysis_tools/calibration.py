@@ -37,10 +37,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmaib import compat
+from mmaib.cfg_options import CfgOptions
 from mmaib.reliability.checkpoint import load_safely
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -105,7 +106,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--held-out',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         help="options of the test's data set that make it another one: a\n"
         'temperature is fitted on that',
     )

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 from PIL import Image, ImageDraw
@@ -30,6 +30,7 @@ from torch.nn.functional import pad
 
 from mmaib import compat
 from mmaib.aux_losses import collect
+from mmaib.cfg_options import CfgOptions
 from mmaib.evaluation.map_geometry import padded_size
 from mmaib.functional import rectangle_corners
 from mmaib.reliability.launch import device_argument
@@ -173,7 +174,7 @@ def main() -> None:
         default=get_device(),
         help='default: a GPU if there is one',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
     args = parser.parse_args()
     if args.count < 1:
         parser.error(f'--count must be >= 1, got {args.count}')

@@ -1,0 +1,45 @@
+"""``--cfg-options`` of every tool."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import DictAction
+
+
+class CfgOptions(DictAction):
+    """MMEngine's ``KEY=VALUE``, in which a path stays one.
+
+    MMEngine takes spaces out of a value and splits it at commas, so that
+    ``load_from=/data/a, b/epoch_1.pth`` is a list of no files. A value is left
+    as it is if a file or folder is there whose name, or the name of one that
+    it lies in, has a comma, space, bracket or quote; else it is MMEngine's.
+    """
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        for word in [values] if isinstance(values, str) else values or ():
+            key, given, value = word.partition('=')
+            if not given:
+                parser.error(f'{option_string}: {word!r} must be KEY=VALUE')
+            if _is_path(value):
+                found = getattr(namespace, self.dest) or {}
+                setattr(namespace, self.dest, {**found, key: value})
+            else:
+                super().__call__(parser, namespace, [word], option_string)
+
+
+def _is_path(value: str) -> bool:
+    """Of those that MMEngine would take apart."""
+    path = Path(value).expanduser()
+    return any(
+        {*p.name} & {*', ()[]\'"'} and p.exists() for p in (path, *path.parents)
+    )
