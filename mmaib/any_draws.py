@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .draws import mean_over_draws
+from .image_cells import next_window
 
 SET_PREDICTORS = {
     'DetectionTransformer',
@@ -23,7 +24,8 @@ class SegmentorDraws:
     """Logits averaged in each image or window."""
 
     def encode_decode(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
-        with self.test_draws.open(inputs.device):  # type: ignore[attr-defined]
+        draws = self.test_draws.open(inputs.device)  # type: ignore[attr-defined]
+        with draws, next_window():
             logits = super().encode_decode(inputs, *args, **kwargs)  # type: ignore[misc]
         return mean_over_draws(logits, len(inputs))
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmaib.layers.aib_neck import resize
+from mmaib.functional import resize
 
 
 def slides(model: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -17,13 +19,18 @@ from mmaib.checks import one_of
 from mmaib.draws import Draws
 from mmaib.equivariance import Equivariance, untouched_statistics
 from mmaib.functional import warp_images
+from mmaib.image_cells import image_cells, note_input_sizes
 from mmaib.mixed import mixed
+from mmaib.sliding import slides, windows
 
 from .draw_checks import check_test_draws, check_train_draws
 from .reports import Reporter, collect, report_loss
 
 # how low, and how long, before a map is called flat
 FLAT_CONTRAST, FLAT_STEPS = 0.01, 100
+# what base models call their images and their samples
+INPUTS = ('inputs', 'batch_inputs')
+SAMPLES = ('data_samples', 'batch_data_samples')
 
 
 class AuxLossMixin:
@@ -85,6 +92,9 @@ class AuxLossMixin:
         owner = type(self).__name__
         kwargs, old = deprecated.train_draws(owner, kwargs)
         super().__init__(*args, **kwargs)
+        preprocessor: Any = getattr(self, 'data_preprocessor', None)
+        if preprocessor is not None:
+            preprocessor.register_forward_hook(note_input_sizes)
         if train_draws is None:
             train_draws = {'attention': 1, 'latent': 1, **old}
         self.train_draws = Draws.from_config('train_draws', train_draws)
@@ -165,12 +175,29 @@ class AuxLossMixin:
                         module.eval()  # statistics are the host's
         return self
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        with self._image_cells(kwargs.get('mode') == 'loss', args, kwargs):
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+
+    def _image_cells(
+        self, training: bool, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> AbstractContextManager:
+        """Where the images lie in their batch, for the layers inside."""
+        inputs = args[0] if args else _given(kwargs, INPUTS)
+        samples = args[1] if args[1:] else _given(kwargs, SAMPLES)
+        slid = None
+        if slides(self) and not training and isinstance(inputs, Tensor):
+            cfg: Any = self.test_cfg  # type: ignore[attr-defined]
+            slid = windows(inputs.shape[2:], cfg['crop_size'], cfg['stride'])
+        return image_cells(inputs, samples, training, slid)
+
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         draws = self.train_draws if self.training else Draws()  # type: ignore[attr-defined]
-        with draws.open(), collect() as aux:
+        cells = self._image_cells(True, args, kwargs)
+        with draws.open(), collect() as aux, cells:
             losses = self._drawn_loss(*args, **kwargs)
             if self.equivariance and self.training:  # type: ignore[attr-defined]
-                images = args[0] if args else _images(kwargs)
+                images = args[0] if args else _given(kwargs, INPUTS)
                 self._report_equivariance(images, aux.rectangles)
         extra = aux.mean()
         if extra and 'loss' in losses:
@@ -241,15 +268,14 @@ class AuxLossMixin:
                 *(list(samples) * copies for samples in args[1:2]),
                 *args[2:],
             )
-            for name in kwargs.keys() & {'data_samples', 'batch_data_samples'}:
+            for name in kwargs.keys() & {*SAMPLES}:
                 kwargs[name] = list(kwargs[name]) * copies
         return super().loss(*args, **kwargs)  # type: ignore[misc]
 
 
-def _images(kwargs: dict[str, Any]) -> Tensor:
-    """The images among a host's arguments by name."""
-    names = ('inputs', 'batch_inputs')
-    return next(kwargs[name] for name in names if name in kwargs)
+def _given(kwargs: dict[str, Any], names: Sequence[str]) -> Any:
+    """What a base model is given by one of these names, or None."""
+    return next((kwargs[name] for name in names if name in kwargs), None)
 
 
 @cache

@@ -8,13 +8,20 @@ from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmaib.layers import CapturedMap, capture_attention
 from mmaib.layers.attentive_bottleneck import SATURATED
 from mmaib.registry import METRICS
 
-from .map_geometry import map_on_image, mean_over_levels, whole_maps
+from .ground_truth import misplaced, object_mask
+from .map_geometry import (
+    image_shares,
+    map_on_image,
+    mean_over_levels,
+    whole_maps,
+)
 from .scores import (
     catching_rate,
     contrast,
@@ -23,7 +30,11 @@ from .scores import (
     missing_rate,
     pointing_hit,
     roc_auc,
+    weighted_mean,
 )
+
+# what process() keeps of an image that cannot be compared
+UNFIT = 'unfit'
 
 
 @METRICS.register_module()
@@ -34,7 +45,8 @@ class AttentionMetric(BaseMetric):
     them (``gt_bboxes`` among the ``meta_keys`` of its ``PackInputs``), or the
     classes of a segmentor that are named as foreground, of the mean map mu_a,
     averaged over levels, on the original image; the mean over the images that
-    have positions inside and outside:
+    have positions inside and outside. Ignored and crowd boxes, where no other
+    box is, and void pixels are neither, and left out:
 
     ================= ===================================================
     ``auc``           area under the ROC curve
@@ -54,8 +66,15 @@ class AttentionMetric(BaseMetric):
     Of the maps alone, the mean over levels and images: ``contrast``, the
     standard deviation over positions; ``saturated``, the share of scores
     within 0.02 of 0 or 1; and behind an :class:`InformationGate`
-    ``bits_per_image``. How a map scores says nothing of what it carries: see
-    :func:`causal_drops`.
+    ``bits_per_image``, the sum. Padding counts in none of them.
+
+    All is of the mean map, whatever ``test_draws`` draws: bits are those that
+    pass where nothing is drawn.
+
+    An image whose boxes, or whose mask, do not lie on it, as after a
+    transform that resizes images alone (mmpretrain's ``ResizeEdge``), is left
+    out of the first table, counted and named in a warning. How a map scores
+    says nothing of what it carries: see :func:`causal_drops`.
 
     The maps come from :class:`mmaib.AttentionEvalHook`, which adds this metric
     too where it is not in the evaluator.
@@ -67,6 +86,7 @@ class AttentionMetric(BaseMetric):
         tolerance: of ``pointing``, in pixels of the original image.
         threshold: above which a score counts as attended to.
         by_level: whether to give ``auc_level0`` ... too.
+        ignore_index: of a segmentor's void pixels.
         kwargs: of MMEngine's ``BaseMetric``.
 
     Raises:
@@ -82,6 +102,7 @@ class AttentionMetric(BaseMetric):
         tolerance: int = 15,
         threshold: float = 0.5,
         by_level: bool = False,
+        ignore_index: int = 255,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -97,6 +118,7 @@ class AttentionMetric(BaseMetric):
         self.tolerance = tolerance
         self.threshold = threshold
         self.by_level = by_level
+        self.ignore_index = ignore_index
         self._model: Any = None
         self._maps: list[CapturedMap] = []
 
@@ -118,7 +140,10 @@ class AttentionMetric(BaseMetric):
             )
         for index, sample in enumerate(data_samples):
             maps = whole_maps(self._model, self._maps, sample)
-            self.results.append(self.scores(maps, index, sample))
+            found: dict[str, Any] = {**self.scores(maps, index, sample)}
+            if reason := misplaced(sample, self.foreground):
+                found[UNFIT] = reason
+            self.results.append(found)
         self._maps.clear()
 
     def scores(
@@ -133,75 +158,75 @@ class AttentionMetric(BaseMetric):
             sample: its data sample, as a dict.
         """
         means = [captured.mean[index] for captured in maps]
+        own = [image_shares(x, sample) for x in means]
         middle = torch.tensor(0.5) - SATURATED
         scores = {
-            'contrast': mean(contrast(x) for x in means),
+            'contrast': mean(map(contrast, means, own)),
             'saturated': mean(
-                float(((x - 0.5).abs() > middle).double().mean())
-                for x in means
+                float(weighted_mean((x - 0.5).abs() > middle, shares))
+                for x, shares in zip(means, own)
             ),
         }
-        bits = [b[index].sum() for captured in maps for b in captured.bits]
+        bits = [b[index] for captured in maps for b in captured.bits]
         if bits:
-            scores['bits_per_image'] = float(sum(bits))
-        mask = self._mask(sample)
-        if mask is None or not mask.any() or mask.all():
+            scores['bits_per_image'] = float(
+                sum(_counted(b, image_shares(b, sample)).sum() for b in bits)
+            )
+        truth = object_mask(sample, self.foreground, self.ignore_index)
+        if truth is None or misplaced(sample, self.foreground):
             return scores
-        attention = mean_over_levels(maps, index, sample)
-        sides = [2.0 * x - 1 for x in (attention > self.threshold, mask)]
+        mask, known = truth
+        inside = mask[known]
+        if not inside.any() or inside.all():
+            return scores
+        on_image = mean_over_levels(maps, index, sample)
+        attention = on_image[known]
+        sides = [2.0 * x - 1 for x in (attention > self.threshold, inside)]
         norms = [n[index, 0] for captured in maps for n in captured.norms]
         norm = torch.stack([map_on_image(n, sample) for n in norms]).mean(0)
         scores.update(
-            auc=roc_auc(attention, mask),
-            auc_norm=roc_auc(norm, mask),
-            auc_centre=roc_auc(_to_centre(mask), mask),
-            energy=energy_inside(attention, mask),
-            area=float(mask.double().mean()),
-            pointing=pointing_hit(attention, mask, self.tolerance),
+            auc=roc_auc(attention, inside),
+            auc_norm=roc_auc(norm[known], inside),
+            auc_centre=roc_auc(_to_centre(mask)[known], inside),
+            energy=energy_inside(attention, inside),
+            area=float(inside.double().mean()),
+            pointing=pointing_hit(
+                on_image.masked_fill(~known, -torch.inf), mask, self.tolerance
+            ),
             catching=catching_rate(*sides),
             missing=missing_rate(*sides),
             fitting=fitting_rate(*sides),
         )
         if self.by_level:
             for level, x in enumerate(means):
-                on_image = map_on_image(x[0], sample)
-                scores[f'auc_level{level}'] = roc_auc(on_image, mask)
+                level_on_image = map_on_image(x[0], sample)[known]
+                scores[f'auc_level{level}'] = roc_auc(level_on_image, inside)
         return scores
-
-    def _mask(self, sample: dict) -> Tensor | None:
-        """What is to be found, on the original image."""
-        if 'bboxes' in sample.get('gt_instances', {}):
-            boxes = sample['gt_instances']['bboxes']
-            boxes = torch.as_tensor(getattr(boxes, 'tensor', boxes))
-            return _inside(boxes, *sample['ori_shape'][:2])
-        if 'gt_bboxes' in sample:
-            # of a classifier, on the image as it was resized
-            height, width = sample['ori_shape'][:2]
-            seen_height, seen_width = sample['img_shape'][:2]
-            x, y = width / seen_width, height / seen_height
-            boxes = torch.as_tensor(sample['gt_bboxes'])
-            boxes = boxes * boxes.new_tensor([x, y, x, y])
-            return _inside(boxes, height, width)
-        if self.foreground is not None and 'gt_sem_seg' in sample:
-            labels = sample['gt_sem_seg']['data'][0].cpu()
-            return torch.isin(labels, torch.tensor(self.foreground))
-        return None
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         found: dict[str, list[float]] = defaultdict(list)
+        unfit = []
         for scores in results:
             for name, value in scores.items():
-                found[name].append(value)
+                if name == UNFIT:
+                    unfit.append(value)
+                else:
+                    found[name].append(value)
+        if unfit:
+            MMLogger.get_current_instance().warning(
+                f'AttentionMetric: {len(unfit)} of {len(results)} images are '
+                'left out of auc, energy, pointing and the like, as their '
+                f'ground truth does not lie on them: {unfit[0]}. A transform '
+                'that changes the image must change its boxes too '
+                "(mmcv's Resize does, mmpretrain's ResizeEdge does not), or "
+                "stand before a detector's or segmentor's LoadAnnotations"
+            )
         return {name: mean(values) for name, values in found.items()}
 
 
-def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """The pixels in one box or more."""
-    mask = torch.zeros(height, width, dtype=torch.bool)
-    corners = boxes.round().long().clamp(min=0)
-    for left, top, right, bottom in corners.tolist():
-        mask[top:bottom, left:right] = True
-    return mask
+def _counted(bits: Tensor, shares: Tensor | None) -> Tensor:
+    """Bits a cell, as far as the cell is image."""
+    return bits if shares is None else bits * shares
 
 
 def _to_centre(mask: Tensor) -> Tensor:

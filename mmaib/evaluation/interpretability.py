@@ -21,7 +21,7 @@ from torch import Tensor
 from mmaib.layers import CapturedMap, capture_attention
 
 from .agreement import between
-from .map_geometry import whole_maps
+from .map_geometry import of_the_image, whole_maps
 from .modifications import modified
 from .scores import contrast
 
@@ -78,11 +78,16 @@ class Comparison(NamedTuple):
     centred: float | None
 
 
-def scores_of(maps: Sequence[CapturedMap], index: int) -> list[Tensor]:
-    """The scores that an image's features were modulated by, a level each:
-    the quantised ones where there is a quantiser."""
+def scores_of(
+    maps: Sequence[CapturedMap], index: int, metainfo: dict
+) -> list[Tensor]:
+    """The scores that an image's features were modulated by, a level each,
+    without padding: the quantised ones where there is a quantiser."""
     return [
-        (m.mean if m.quantized is None else m.quantized)[index, 0]
+        of_the_image(
+            (m.mean if m.quantized is None else m.quantized)[index, 0],
+            metainfo,
+        )
         for m in maps
     ]
 
@@ -135,13 +140,14 @@ def compare_modified(
     )
     with capture_attention(model) as captured:
         samples = model.test_step(batch)
-    maps = whole_maps(model, captured, samples[0].metainfo)
+    metainfo = samples[0].metainfo
+    maps = whole_maps(model, captured, metainfo)
     answers = [sample.cpu().to_dict() for sample in samples]
-    before = scores_of(maps, 0)
+    before = scores_of(maps, 0, metainfo)
     found = {
         name: compared(
             before,
-            scores_of(maps, number),
+            scores_of(maps, number, metainfo),
             between(answers[0], answers[number], score_thr),
         )
         for number, name in enumerate(changed, 1)

@@ -8,16 +8,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmaib.functional import rectangle_corners
+from mmaib.functional import rectangle_corners, resize
+from mmaib.image_cells import (
+    cell_shares,
+    cell_window,
+    image_box,
+    padded_size,
+)
 from mmaib.layers import CapturedMap
-from mmaib.layers.aib_neck import resize
 from mmaib.sliding import slides, stitched, windows
 
 
-def padded_size(metainfo: dict) -> tuple[int, int]:
-    """Height and width of what went through the model."""
-    padded = metainfo.get('pad_shape', metainfo['img_shape'])
-    return tuple(metainfo.get('batch_input_shape', padded)[:2])
+def of_the_image(x: Tensor, metainfo: dict) -> Tensor:
+    """What of a map is the image's own, to the nearest cell.
+
+    Args:
+        x: ``(..., H, W)``.
+        metainfo: of the data sample; without ``img_shape`` all of it is.
+    """
+    if 'img_shape' not in metainfo:
+        return x
+    rows, columns = cell_window(
+        image_box(metainfo), padded_size(metainfo), x.shape[-2:]
+    )
+    return x[..., rows, columns]
+
+
+def image_shares(x: Tensor, metainfo: dict) -> Tensor | None:
+    """The share of each cell of a map ``(..., H, W)`` that is image; None
+    where all are, or nothing is known of it."""
+    if 'img_shape' not in metainfo:
+        return None
+    shares = cell_shares(
+        image_box(metainfo), padded_size(metainfo), x.shape[-2:]
+    )
+    return None if shares is None else shares.to(x.device)
 
 
 def map_on_image(
@@ -25,23 +50,23 @@ def map_on_image(
 ) -> Tensor:
     """Resize a map to the original image.
 
-    The map covers the padded batch; the padding is cut off before the image
-    is scaled back.
+    The map covers the padded batch; the padding, of the batch and of the
+    pipeline, is cut off before the image is scaled back.
 
     Args:
         attention: ``(H, W)``.
         metainfo: of the data sample: ``ori_shape``, ``img_shape`` and, if
-            the batch was padded, mmdet's ``batch_input_shape`` or mmseg's
-            ``pad_shape``.
+            the batch was padded, ``batch_input_shape`` or mmseg's
+            ``pad_shape``; ``scale_factor``, if the pipeline pads.
         mode: of ``torch.nn.functional.interpolate``.
 
     Returns:
         ``ori_shape``, on the CPU.
     """
-    height, width = metainfo['img_shape'][:2]
+    top, bottom, left, right = image_box(metainfo)
     full = attention[None, None].float().cpu()
     full = resize(full, padded_size(metainfo), mode)
-    full = full[..., :height, :width]
+    full = full[..., top:bottom, left:right]
     return resize(full, metainfo['ori_shape'][:2], mode)[0, 0]
 
 
@@ -168,8 +193,8 @@ def bits_on_image(
     ]
     if not levels:
         return None
-    height, width = metainfo['img_shape'][:2]
-    seen = torch.stack(levels).sum(0)[:height, :width]
+    top, bottom, left, right = image_box(metainfo)
+    seen = torch.stack(levels).sum(0)[top:bottom, left:right]
     return spread(seen, metainfo['ori_shape'][:2]).float()
 
 
@@ -198,8 +223,11 @@ def rectangles_on_image(
         grid = torch.tensor(captured.mean.shape[-2:])
         cells = torch.where(grid > 1, corners * (grid - 1), corners - 0.5)
         padded = torch.tensor(padded_size(metainfo))
-        resized = torch.tensor(metainfo['img_shape'][:2])
+        top, bottom, left, right = image_box(metainfo)
+        corner = torch.tensor([top, left])
+        resized = torch.tensor([bottom - top, right - left])
         original = torch.tensor(metainfo['ori_shape'][:2])
-        pixels = (cells + 0.5) / grid * padded * original / resized
+        seen = (cells + 0.5) / grid * padded - corner
+        pixels = seen * original / resized
         found.append(pixels.flip(-1))
     return found

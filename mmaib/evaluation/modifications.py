@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmaib.layers.aib_neck import resize
+from mmaib.functional import resize
 
 SIDE = 32  # of CIFAR's images
 BLOCKS = (4, 8, 12, 16)

@@ -142,17 +142,36 @@ def fitting_rate(first: Tensor, second: Tensor) -> float:
     return catching_rate((first + 1) / 2, (second + 1) / 2) / union
 
 
-def contrast(attention: Tensor) -> float:
+def contrast(attention: Tensor, weights: Tensor | None = None) -> float:
     """Standard deviation of the map over its positions.
 
     Args:
         attention: any shape.
+        weights: how far each counts, None for all alike.
 
     Example:
         >>> contrast(torch.tensor([0.0, 1.0]))
         0.5
     """
-    return float(attention.double().std(correction=0))
+    attention = attention.double()
+    if weights is None:
+        return float(attention.std(correction=0))
+    offset = attention - weighted_mean(attention, weights)
+    return float(weighted_mean(offset.square(), weights).sqrt())
+
+
+def weighted_mean(x: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over positions.
+
+    Args:
+        x: ``(..., H, W)``, all of it averaged.
+        weights: how far each position counts, ``(H, W)``; None for all
+            alike.
+    """
+    if weights is None:
+        return x.double().mean()
+    shares = weights.double().expand_as(x)
+    return (x.double() * shares).sum() / shares.sum()
 
 
 def _require_both(name: str, mask: Tensor) -> None:

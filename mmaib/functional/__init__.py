@@ -51,6 +51,7 @@ from .rectangle import (
     warp_images,
     warp_rectangles,
 )
+from .resizing import resize
 
 __all__ = [
     'adversarial_kl',
@@ -66,6 +67,7 @@ __all__ = [
     'periodic_residual',
     'rectangle_corners',
     'rectangle_window',
+    'resize',
     'softplus_std',
     'standardized_logit',
     'straight_through',

@@ -44,7 +44,9 @@ def conv_to_one(
     return out.to(maps.dtype)
 
 
-def standardized_logit(logit: Tensor, eps: float = 1e-5) -> Tensor:
+def standardized_logit(
+    logit: Tensor, eps: float = 1e-5, cells: Tensor | None = None
+) -> Tensor:
     r"""Logits of each map with the mean and the variance of the logistic
     distribution, whose sigmoid is uniform.
 
@@ -59,6 +61,8 @@ def standardized_logit(logit: Tensor, eps: float = 1e-5) -> Tensor:
         logit: ``(N, C, H, W)``.
         eps: added to the variance; a map of one position, or of equal
             logits, is 0 everywhere.
+        cells: how far each position counts, ``(N, 1, H, W)``; None for all
+            alike.
 
     Returns:
         The same shape, float32 or wider.
@@ -71,7 +75,13 @@ def standardized_logit(logit: Tensor, eps: float = 1e-5) -> Tensor:
         True
     """
     logit = at_least_float32(logit)
-    variance, mean = torch.var_mean(
-        logit, dim=(-2, -1), correction=0, keepdim=True
-    )
+    if cells is None:
+        variance, mean = torch.var_mean(
+            logit, dim=(-2, -1), correction=0, keepdim=True
+        )
+    else:
+        share = cells / cells.sum((-2, -1), keepdim=True)
+        mean = (logit * share).sum((-2, -1), keepdim=True)
+        offset = (logit - mean).square()
+        variance = (offset * share).sum((-2, -1), keepdim=True)
     return (logit - mean) * (variance + eps).rsqrt() * (torch.pi / 3**0.5)

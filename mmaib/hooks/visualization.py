@@ -26,6 +26,7 @@ from mmaib.evaluation.map_geometry import (
     mean_over_levels,
     rectangles_on_image,
 )
+from mmaib.image_cells import image_box
 from mmaib.layers import CapturedMap
 
 
@@ -129,6 +130,11 @@ def classifier_input(
         the image ``(H, W, 3)``, RGB, and a data sample with its shapes.
     """
     image, size = images[0], tuple(images[0].shape[1:])
+    known = sample.metainfo
+    if 'img_shape' in known:  # without what the pipeline padded
+        top, bottom, left, right = image_box({**known, 'img_shape': size})
+        image = image[:, top:bottom, left:right]
+        size = tuple(image.shape[1:])
     if 'img_path' in sample:  # files load as BGR, arrays are RGB
         image = image.flip(0)
     # the preprocessor pads a batch to its largest image
@@ -139,7 +145,12 @@ def classifier_input(
     ]
     sample = sample.clone()
     sample.set_metainfo(
-        dict(ori_shape=size, img_shape=size, batch_input_shape=tuple(padded))
+        dict(
+            ori_shape=size,
+            img_shape=size,
+            scale_factor=(1.0, 1.0),
+            batch_input_shape=tuple(padded),
+        )
     )
     return image.permute(1, 2, 0).cpu().numpy(), sample
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.aux_losses import require_collector
 from mmaib.checks import one_of, part_fields
 from mmaib.draws import current
+from mmaib.functional import resize
 from mmaib.registry import MODELS
 
 
@@ -295,20 +295,3 @@ def _divided(
 
 def _as_list(channels: int | Sequence[int]) -> list[int]:
     return [channels] if isinstance(channels, int) else list(channels)
-
-
-def resize(x: Tensor, size: Sequence[int], mode: str = 'bilinear') -> Tensor:
-    """``F.interpolate`` without ``align_corners``; x itself if it fits.
-
-    Args:
-        x: ``(N, C, H, W)``.
-        size: of the grid.
-        mode: ``'bilinear'``, or ``'nearest'``, which is torch's
-            ``'nearest-exact'``: the cells lie where bilinear has them, while
-            torch's ``'nearest'`` shifts them by up to half a cell.
-    """
-    if tuple(x.shape[2:]) == tuple(size):
-        return x
-    if mode == 'nearest':
-        return F.interpolate(x, size=size, mode='nearest-exact')
-    return F.interpolate(x, size=size, mode=mode, align_corners=False)

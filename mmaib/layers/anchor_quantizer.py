@@ -14,6 +14,7 @@ from mmaib.aux_losses import (
 from mmaib.checks import at_least
 from mmaib.functional import nearest_anchor, straight_through
 from mmaib.functional.gaussian import at_least_float32
+from mmaib.image_cells import own_cells, own_mean
 from mmaib.registry import MODELS
 
 
@@ -81,14 +82,21 @@ class AnchorQuantizer(Reporter, BaseModule):
         return straight_through(scores, values)
 
     def _report(self, scores: Tensor, values: Tensor, indices: Tensor) -> None:
-        vq = F.mse_loss(values, scores.detach())
-        commit = F.mse_loss(scores, values.detach())
+        cells = own_cells(scores)
+        if cells is None:
+            vq = F.mse_loss(values, scores.detach())
+            commit = F.mse_loss(scores, values.detach())
+            each = torch.ones_like(indices)
+        else:
+            vq = own_mean((values - scores.detach()).square(), cells)
+            commit = own_mean((scores - values.detach()).square(), cells)
+            each = cells.expand_as(scores)
         report_loss('loss_vq', self.vq_weight * vq)
         report_loss('loss_commit', self.commit_weight * commit)
         indices = indices.flatten()
         # not bincount, which waits for the GPU to learn the largest index
-        counts = indices.new_zeros(self.num_anchors).scatter_add_(
-            0, indices, torch.ones_like(indices)
+        counts = each.new_zeros(self.num_anchors).scatter_add_(
+            0, indices, each.flatten()
         )
         usage = counts / counts.sum()
         report_scalar(

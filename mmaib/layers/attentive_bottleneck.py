@@ -15,6 +15,7 @@ from mmaib.aux_losses import (
 )
 from mmaib.checks import at_least, level_channels, part_fields
 from mmaib.functional import gaussian_kl
+from mmaib.image_cells import own_cells, own_mean, own_position_mean
 from mmaib.registry import MODELS
 
 from .information_gate import InformationGate
@@ -58,7 +59,7 @@ class AttentiveBottleneck(Reporter, BaseModule):
         map_channels: channels of the features that the map is made from, if
             they are others; ``in_channels`` by default.
         beta: weight of the map's KL to N(0, 1), in nats, mean over
-            positions.
+            positions, without padding.
         init_cfg: see MMEngine.
 
     Shape:
@@ -216,14 +217,19 @@ class AttentiveBottleneck(Reporter, BaseModule):
         return self.modulation(x, attention)
 
     def _report(self, mean: Tensor, std: Tensor | None) -> None:
-        report_scalar('attention_mean', mean.mean())
+        cells = own_cells(mean)
+        report_scalar('attention_mean', own_mean(mean, cells))
         if std is not None:
-            report_scalar('attention_std', std.mean())
-        contrast = mean.flatten(1).std(1, correction=0).mean()
-        report_scalar('attention_contrast', contrast)
-        saturated = ((mean - 0.5).abs() > 0.5 - SATURATED).float().mean()
-        report_scalar('attention_saturated', saturated)
+            report_scalar('attention_std', own_mean(std, cells))
+        if cells is None:
+            contrast = mean.flatten(1).std(1, correction=0)
+        else:
+            offset = mean - own_position_mean(mean, cells)
+            contrast = own_position_mean(offset.square(), cells).sqrt()
+        report_scalar('attention_contrast', contrast.mean())
+        saturated = ((mean - 0.5).abs() > 0.5 - SATURATED).float()
+        report_scalar('attention_saturated', own_mean(saturated, cells))
         if std is not None and self.beta > 0:
-            kl = gaussian_kl(mean, std).mean()
+            kl = own_mean(gaussian_kl(mean, std), cells)
             report_loss('loss_kl_map', self.beta * kl)
             report_scalar('kl_map_nats', kl)

@@ -4,7 +4,7 @@ touching the model."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -12,7 +12,11 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from mmaib.draws import mean_over_draws
+from mmaib.aux_losses import collect
+from mmaib.checks import one_of
+from mmaib.draws import current, mean_over_draws
+from mmaib.functional import resize
+from mmaib.image_cells import changed_cells
 
 from .attentive_bottleneck import AttentiveBottleneck
 from .information_gate import InformationGate
@@ -21,14 +25,15 @@ from .rectangular_attention import RectangularAttention
 
 @dataclass
 class CapturedMap:
-    """The maps of one bottleneck on one level.
+    """The maps of one bottleneck on one level. Where maps are drawn all of
+    it is of the mean map, as without draws.
 
     Attributes:
         name: of the bottleneck in the model.
         level: how often the bottleneck had run before, in this capture.
-        mean: mu_a, ``(N, 1, H, W)``.
-        quantized: a_q, of the first draw if there are several; None without
-            a quantiser.
+        mean: mu_a, ``(N, 1, H, W)``; of a map that draws by itself, such as
+            a variational rectangle, the mean of its draws.
+        quantized: a_q of the mean; None without a quantiser.
         norms: the norm over channels of the features that it modulates,
             ``(N, 1, H, W)``; one a level that shares the map.
         bits: what an :class:`InformationGate` lets through of each of them,
@@ -48,6 +53,13 @@ class CapturedMap:
     std: Tensor | None = None
     anchors: Tensor | None = None
     rectangles: Tensor | None = None
+
+
+def of_the_mean(seen: CapturedMap, grid: Sequence[int]) -> Tensor:
+    """The scores that features of a grid have where nothing is drawn."""
+    if seen.quantized is None:
+        return resize(seen.mean, grid)
+    return resize(seen.quantized, grid, 'nearest')
 
 
 @contextmanager
@@ -94,11 +106,14 @@ def capture_attention(
 
         def on_quantizer(layer: nn.Module, _: tuple, out: Tensor) -> None:
             latest = waiting[-1]
-            latest.quantized = out.detach()[: len(latest.mean)]
+            latest.quantized = out.detach()
+            if current().attention is not None:
+                # not through its hooks again, nor heard
+                with torch.no_grad(), collect():
+                    latest.quantized = layer.forward(latest.mean)
             anchors = getattr(layer, 'anchors', None)
             latest.anchors = None if anchors is None else anchors.detach()
 
-        @torch.no_grad()
         def on_modulation(gate: nn.Module, args: tuple, _: Tensor) -> None:
             # a map a level, or one for all of them
             seen = waiting.pop(0) if len(waiting) > 1 else waiting[0]
@@ -106,7 +121,9 @@ def capture_attention(
             seen.norms.append(x.float().norm(dim=1, keepdim=True))
             if isinstance(gate, InformationGate):
                 level = args[2] if len(args) > 2 else 0
-                nats = gate.nats(x, attention[: len(x)], level)
+                if current().attention is not None:
+                    attention = of_the_mean(seen, x.shape[2:])
+                nats = gate.nats(x, attention, level).detach()
                 seen.bits.append(nats.sum(1, keepdim=True) / math.log(2))
 
         hooks: list[tuple[nn.Module | None, Callable]] = [
@@ -155,7 +172,8 @@ OPEN = 'open'  # every score 1, so that an information gate is the host
 @contextmanager
 def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     """Give every map of a model to the wrong positions, to see what it
-    carried: whatever such a map changes nothing of, it does not explain.
+    carried: whatever such a map changes nothing of, it does not explain. Of
+    an image in a padded batch the cells of the image alone change.
 
     Args:
         model: with :class:`AttentiveBottleneck` inside.
@@ -173,12 +191,17 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     Raises:
         ValueError: if the model has no map.
     """
-    alter = {**MAP_CHANGES, OPEN: torch.ones_like}[change]
+    one_of('change', change, (*MAP_CHANGES, OPEN))
 
     def on_attention(_: nn.Module, __: tuple, out: tuple) -> tuple:
-        mean, std = (None if x is None else alter(x) for x in out)
-        if change == OPEN and std is not None:
-            std = torch.zeros_like(std)
+        if change == OPEN:
+            mean, std = out
+            std = None if std is None else torch.zeros_like(std)
+            return torch.ones_like(mean), std
+        mean, std = (
+            None if x is None else changed_cells(x, MAP_CHANGES[change])
+            for x in out
+        )
         return mean, std
 
     found = [m for m in model.modules() if isinstance(m, AttentiveBottleneck)]

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.checks import level_channels, one_of
+from mmaib.image_cells import own_cells, own_position_mean
 from mmaib.registry import MODELS
 
 MODES = (
@@ -102,7 +103,7 @@ class FeatureModulation(BaseModule):
             out = x * attention
         elif self.mode.startswith('scale'):
             if self.mode == 'scale_rescaled':
-                mean = attention.mean((-2, -1), keepdim=True)
+                mean = own_position_mean(attention, own_cells(x))
                 attention = attention / mean.clamp(min=MIN_MEAN)
             # Not x + x a: x would have two gradients, to be summed.
             out = x * (1 + self._gated(attention))

@@ -9,6 +9,7 @@ from mmaib import draws
 from mmaib.aux_losses import collecting, report_scalar
 from mmaib.checks import at_least, one_of
 from mmaib.functional import gaussian_kl, softplus_std
+from mmaib.image_cells import own_cells, own_mean
 from mmaib.registry import MODELS
 
 from .encoders import LatentEncoder, Layer, make_trunk
@@ -85,8 +86,12 @@ class GaussianEncoder(LatentEncoder):
         z = draws.draw_latents(mean, std)
         if reports:
             kl = gaussian_kl(mean, std)
-            # Not mean(): the mean over no RoIs is NaN.
-            kl = kl.sum() / max(kl.numel(), 1)
+            cells = own_cells(kl)
+            if cells is None:
+                # Not mean(): the mean over no RoIs is NaN.
+                kl = kl.sum() / max(kl.numel(), 1)
+            else:
+                kl = own_mean(kl, cells)
             report_scalar('kl_nats', kl)
             report_scalar('kl_nats_sum', self.latent_channels * kl)
             self.report_kl(z, kl)

@@ -19,6 +19,12 @@ from mmaib.aux_losses import (
 from mmaib.checks import at_least, level_channels, one_of
 from mmaib.functional import gate_information, information_gate
 from mmaib.functional.gaussian import at_least_float32
+from mmaib.image_cells import (
+    own_cells,
+    own_mean,
+    own_numel,
+    own_position_mean,
+)
 from mmaib.registry import MODELS
 
 from .feature_modulation import MIN_MEAN
@@ -55,11 +61,17 @@ class FeatureStatistics(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
-        """Take in a batch ``(N, C, H, W)``."""
+        """Take in a batch ``(N, C, H, W)``, without its padding."""
         if self.paused:
             return
-        x = at_least_float32(x.detach())
-        moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])[
+        x, cells = at_least_float32(x.detach()), own_cells(x)
+
+        def mean_of(values: Tensor) -> Tensor:
+            if cells is None:
+                return values.mean((0, 2, 3))
+            return (values * cells).sum((0, 2, 3)) / cells.sum()
+
+        moments = torch.stack([mean_of(x), mean_of(x.square())])[
             ..., None, None
         ]
         if get_world_size() > 1:
@@ -97,8 +109,10 @@ class InformationGate(Reporter, BaseModule):
 
     Reports ``beta`` times the information as ``loss_info``, mean over the
     positions and channels of all levels, so that a bit costs the same
-    wherever it passes; and the monitors ``info_nats``, that mean itself,
-    ``info_bits_per_image``, the sum, and ``gate_open``, the mean of a'.
+    wherever it passes, and nothing in padding, which is in no statistic
+    either (:mod:`mmaib.image_cells`); and the monitors ``info_nats``, that
+    mean itself, ``info_bits_per_image``, the sum, and ``gate_open``, the
+    mean of a'.
 
     Args:
         in_channels: channels C of the features: one number, or one a level.
@@ -169,11 +183,12 @@ class InformationGate(Reporter, BaseModule):
         noise = own.mean if noise is None else own.mean + own.std * noise
         if collecting(self.training):
             nats = gate_information(x, openness, own.mean, own.std)
-            self._report(nats, openness)
+            self._report(nats, openness, own_cells(nats))
         passed = information_gate(x, openness, noise)
         if not self.rescale:
             return passed
-        mean = openness.mean((-2, -1), keepdim=True).clamp(min=MIN_MEAN)
+        mean = own_position_mean(openness, own_cells(openness))
+        mean = mean.clamp(min=MIN_MEAN)
         # exact where all is open
         return torch.lerp(own.mean.to(x.dtype), passed, (1 / mean).to(x.dtype))
 
@@ -189,11 +204,15 @@ class InformationGate(Reporter, BaseModule):
         a = at_least_float32(attention).clamp(0, 1)
         return 1 - self.strength * (1 - a)
 
-    def _report(self, nats: Tensor, openness: Tensor) -> None:
-        mean, features = nats.mean(), nats[0].numel()
+    def _report(
+        self, nats: Tensor, openness: Tensor, cells: Tensor | None
+    ) -> None:
+        mean, features = own_mean(nats, cells), own_numel(nats, cells)
         report_loss('loss_info', self.beta * mean, features)
         report_scalar('info_nats', mean, features)
-        report_scalar('gate_open', openness.mean(), openness[0].numel())
+        report_scalar(
+            'gate_open', own_mean(openness, cells), own_numel(openness, cells)
+        )
         # reports of levels are averaged, and this is a sum over them, and
         # over gates
         bits = mean * (len(self.statistics) * features / math.log(2))

@@ -8,6 +8,7 @@ from torch.func import functional_call
 from mmaib.checks import at_least
 from mmaib.functional import adversarial_kl, critic_loss
 from mmaib.functional.gaussian import at_least_float32
+from mmaib.image_cells import own_cells
 from mmaib.registry import MODELS
 
 
@@ -93,7 +94,10 @@ class KLCritic(BaseModule):
         """The latent vectors, at most ``max_rows`` of convolutional ones."""
         if z.dim() == 2:
             return z
-        rows = z.movedim(1, -1).flatten(0, -2)
+        rows, cells = z.movedim(1, -1).flatten(0, -2), own_cells(z)
+        if cells is not None:
+            # whatever is of an image at all, so that none is without a row
+            rows = rows[cells.flatten() > 0]
         if len(rows) <= self.max_rows:
             return rows
         chosen = torch.randperm(len(rows), device=z.device)[: self.max_rows]

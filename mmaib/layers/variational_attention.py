@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from mmaib.checks import at_least, one_of, part_fields
 from mmaib.functional import conv_to_one, softplus_std, standardized_logit
 from mmaib.functional.gaussian import at_least_float32
+from mmaib.image_cells import own_cells
 from mmaib.registry import MODELS
 
 from .starting import Starting
@@ -128,7 +129,7 @@ class VariationalAttention(Starting):
     ) -> tuple[Tensor, Tensor | None]:
         logit = at_least_float32(self.mean_conv(self._trunk(x)))
         if self.logit_norm:
-            logit = standardized_logit(logit)
+            logit = standardized_logit(logit, cells=own_cells(logit))
         mean = logit.sigmoid()
         if not with_std:
             return mean, None

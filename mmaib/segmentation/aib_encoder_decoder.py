@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmaib import deprecated
 from mmaib.aux_losses import AuxLossMixin
 from mmaib.draws import mean_over_draws
+from mmaib.image_cells import next_window
 from mmaib.layers import AIBNeck
 from mmaib.registry import MODELS
 from mmaib.sliding import slides, stitched, windows
@@ -75,7 +76,7 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
     ) -> Tensor:
         """Logits of images or windows, averaged over draws if there are."""
         batch = len(inputs)
-        with self.test_draws.open(inputs.device):
+        with self.test_draws.open(inputs.device), next_window():
             if self.test_draws.mean_logits:
                 logits = super().encode_decode(inputs, batch_img_metas)
                 return mean_over_draws(logits, batch)

@@ -21,6 +21,8 @@ from mmaib.testing import segmentation as seg
 GATE = dict(modulation=dict(type='mmaib.InformationGate'))
 # in coordinates of the original image; one reaches over its edges
 BOXES = ([[3, 5, 20, 30], [40, 10, 90.4, 44.6]], [[-8, -3, 30, 21.0]])
+# what is neither object nor background: none, and one beside and in a box
+CROWDS = ([], [[20, 9, 44, 40]])
 
 
 def stirred(model):
@@ -46,7 +48,7 @@ def detector(bottleneck=GATE, **fields):
 def detector_inputs():
     """Two images of their own sizes, twice as large as the originals."""
     data = det.inputs(((128, 160), (96, 120)))
-    for sample, boxes in zip(data['data_samples'], BOXES):
+    for sample, boxes, crowds in zip(data['data_samples'], BOXES, CROWDS):
         height, width = sample.img_shape
         sample.set_metainfo(
             dict(ori_shape=(height // 2, width // 2), scale_factor=(2.0, 2.0))
@@ -54,6 +56,11 @@ def detector_inputs():
         sample.gt_instances = InstanceData(
             bboxes=HorizontalBoxes(torch.tensor(boxes)),
             labels=torch.zeros(len(boxes), dtype=torch.long),
+        )
+        crowds = torch.tensor(crowds).view(-1, 4)
+        sample.ignored_instances = InstanceData(
+            bboxes=HorizontalBoxes(crowds),
+            labels=torch.zeros(len(crowds), dtype=torch.long),
         )
     return data
 
@@ -84,23 +91,25 @@ def on_image(x, padded, seen, original):
     return F.interpolate(x, original, mode='bilinear')[0, 0]
 
 
-def expected_scores(levels, norms, mask, tolerance=15):
+def expected_scores(levels, norms, mask, tolerance=15, void=None):
     """Of maps on the original image."""
+    known = torch.ones_like(mask) if void is None else ~void
     attention = torch.stack(levels).mean(0)
     height, width = mask.shape
     ys, xs = np.mgrid[:height, :width]
     far = (ys * 2 / (height - 1) - 1) ** 2 + (xs * 2 / (width - 1) - 1) ** 2
-    peaks = (attention == attention.max()).nonzero()
+    highest = attention[known].max()
+    peaks = ((attention == highest) & known).nonzero()
     near = [
         (mask.nonzero() - peak).square().sum(1).min() <= tolerance**2
         for peak in peaks
     ]
+    attention, mask, far = attention[known], mask[known], far[known.numpy()]
+    norm = torch.stack(norms).mean(0)[known]
     return {
-        'auc': roc_auc_score(mask.flatten(), attention.flatten()),
-        'auc_norm': roc_auc_score(
-            mask.flatten(), torch.stack(norms).mean(0).flatten()
-        ),
-        'auc_centre': roc_auc_score(mask.flatten(), -far.round(9).flatten()),
+        'auc': roc_auc_score(mask, attention),
+        'auc_norm': roc_auc_score(mask, norm),
+        'auc_centre': roc_auc_score(mask, -far.round(9)),
         'energy': (attention * mask).sum() / attention.sum(),
         'area': mask.float().mean(),
         'pointing': sum(near) / len(near),
@@ -111,8 +120,20 @@ def expected_scores(levels, norms, mask, tolerance=15):
     }
 
 
-def of_maps(maps, index):
-    means = [m.mean[index].numpy() for m in maps]
+def seen_of(x, padded, seen):
+    """A map in pixels so fine that cells and image have no others, without
+    the padding."""
+    x = x.double().numpy().reshape(x.shape[-2:])
+    fine = np.repeat(np.repeat(x, padded[0], 0), padded[1], 1)
+    return fine[: seen[0] * x.shape[0], : seen[1] * x.shape[1]]
+
+
+def bits_of(bits, padded, seen):
+    return seen_of(bits, padded, seen).sum() / (padded[0] * padded[1])
+
+
+def of_maps(maps, index, padded, seen):
+    means = [seen_of(m.mean[index], padded, seen) for m in maps]
     return {
         'contrast': mean(float(x.std()) for x in means),
         'saturated': mean(
@@ -151,12 +172,15 @@ def test_a_detectors_maps_against_boxes(new_runner, draws, batch_size):
             )  # fmt: skip
             levels = [on_image(m.mean[i, 0], **placed) for m in maps]
             norms = [on_image(m.norms[0][i, 0], **placed) for m in maps]
-            row = expected_scores(levels, norms, mask)
+            void = inside_boxes(sample, CROWDS[len(rows)]) & ~mask
+            row = expected_scores(levels, norms, mask, void=void)
             for level, x in enumerate(levels):
-                auc = roc_auc_score(mask.flatten(), x.flatten())
+                auc = roc_auc_score(mask[~void], x[~void])
                 row[f'auc_level{level}'] = auc
-            bits = sum(m.bits[0][i].sum() for m in maps)
-            rows.append({**row, **of_maps(maps, i), 'bits_per_image': bits})
+            sizes = padded, sample.img_shape
+            bits = sum(bits_of(m.bits[0][i], *sizes) for m in maps)
+            row['bits_per_image'] = bits
+            rows.append({**row, **of_maps(maps, i, *sizes)})
     assert_means(found, rows)
     assert {k for k in found if k.startswith('attention/')} == {
         f'attention/{name}' for row in rows for name in row
@@ -164,6 +188,7 @@ def test_a_detectors_maps_against_boxes(new_runner, draws, batch_size):
     # the numbers can tell maps from no maps, and one image from two
     assert found['attention/contrast'] > 0.02
     assert abs(rows[0]['auc'] - rows[1]['auc']) > 0.01
+    assert 200 < void.sum() < 700
     assert 'host/answer' in found
 
 
@@ -215,8 +240,11 @@ def test_a_segmentors_shared_map_against_its_foreground(
             norms = [on_image(n[i, 0], **placed) for n in shared.norms]
             level = on_image(shared.mean[i, 0], **placed)
             row = expected_scores([level], norms, mask, tolerance=0)
-            bits = sum(b[i].sum() for b in shared.bits)
-            rows.append({**row, **of_maps(maps, i), 'bits_per_image': bits})
+            sizes = (64, 64), (48, 64)
+            row['bits_per_image'] = sum(
+                bits_of(b[i], *sizes) for b in shared.bits
+            )
+            rows.append({**row, **of_maps(maps, i, *sizes)})
     assert_means(found, rows)
     assert found['attention/area'] == pytest.approx(0.4, abs=0.02)
 
@@ -266,7 +294,8 @@ def test_sliding_windows_are_put_together(new_runner):
 
 
 def test_a_classifiers_maps_against_the_boxes_of_its_objects(new_runner):
-    """On images of 64 pixels that were resized from 96."""
+    """On images of 64 pixels that were resized from 128x96, so that x and y
+    are scaled by different factors."""
     model, data, rows = stirred(cls.make()), cls.inputs(size=64), []
     model.neck.bottleneck.attention = VariationalAttention(
         64, logit_norm=True
@@ -275,17 +304,17 @@ def test_a_classifiers_maps_against_the_boxes_of_its_objects(new_runner):
         cls.predict(model, data)
     for index, sample in enumerate(data['data_samples']):
         box = torch.tensor([2, 4, 12, 16 + index])
-        mask = torch.zeros(96, 96, dtype=torch.bool)
-        mask[6 : 24 + round(1.5 * index), 3:18] = True
+        mask = torch.zeros(96, 128, dtype=torch.bool)
+        mask[6 : 24 + round(1.5 * index), 4:24] = True
         sample.set_metainfo(
-            dict(img_shape=(64, 64), ori_shape=(96, 96),
+            dict(img_shape=(64, 64), ori_shape=(96, 128),
                  gt_bboxes=box.float()[None].numpy())
         )  # fmt: skip
-        sizes = (64, 64), (64, 64), (96, 96)
+        sizes = (64, 64), (64, 64), (96, 128)
         level = on_image(maps[0].mean[index, 0], *sizes)
         norm = on_image(maps[0].norms[0][index, 0], *sizes)
         row = expected_scores([level], [norm], mask)
-        rows.append({**row, **of_maps(maps, index)})
+        rows.append({**row, **of_maps(maps, index, *sizes[:2])})
     found = new_runner(model, data, [AttentionEvalHook()], batch_size=4).test()
     # positions as far from the centre are rounded
     assert_means(found, rows, abs=1e-3)
@@ -298,7 +327,8 @@ def test_a_classifiers_maps(new_runner):
     found = new_runner(model, data, [AttentionEvalHook()], 2).val()
     with capture_attention(model) as maps:
         cls.predict(model, data)
-    assert_means(found, [of_maps(maps, i) for i in range(4)])
+    whole = (1, 1), (1, 1)
+    assert_means(found, [of_maps(maps, i, *whole) for i in range(4)])
     assert {*found} == {
         'host/answer', 'attention/contrast', 'attention/saturated'
     }  # fmt: skip

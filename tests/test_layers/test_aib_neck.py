@@ -9,8 +9,8 @@ from mmengine.runner import load_state_dict
 
 from mmaib.aux_losses import collect
 from mmaib.draws import Draws
+from mmaib.functional import resize
 from mmaib.layers import AIBNeck
-from mmaib.layers.aib_neck import resize
 from mmaib.registry import MODELS
 
 FPN_CONFIG = dict(type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3)

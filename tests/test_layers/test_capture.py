@@ -105,20 +105,34 @@ def test_bits_are_what_the_gate_reports(name, anchors):
     torch.testing.assert_close(total, aux.mean()['info_bits_per_image'])
 
 
-def test_bits_of_drawn_maps_are_the_first_draws():
-    model = AttentiveBottleneck(4, modulation=GATE).eval()
-    nn.init.constant_(model.attention.std_conv.bias, 5.0)
-    x, seen = torch.randn(2, 4, 6, 6), []
-    model.modulation.register_forward_pre_hook(
-        lambda _, args: seen.append(args[1])
-    )
-    with Draws(attention=3, seed=0).open(), capture_attention(model) as maps:
+@BOTH
+@pytest.mark.parametrize('count', [1, 3])
+@pytest.mark.parametrize('anchors', [None, 5])
+def test_all_that_is_captured_is_of_the_mean_map(name, anchors, count):
+    """However many maps are drawn, and how far they are from their mean."""
+    quantizer = anchors and dict(num_anchors=anchors)
+    model, x = neck(name, modulation=GATE, quantizer=quantizer), features()
+    nn.init.constant_(model.bottleneck.attention.std_conv.bias, 5.0)
+    with capture_attention(model) as expected:
+        mean = model(x)
+    draws = Draws(attention=count, seed=0)
+    with draws.open(), collect() as unseen:
         model(x)
-    (drawn,) = seen
-    assert len(drawn) == 6
-    (bits,) = maps[0].bits
-    nats = model.modulation.nats(x, drawn[:2]).sum(1, keepdim=True)
-    torch.testing.assert_close(bits, nats / torch.tensor(2.0).log())
+    with (
+        draws.open(),
+        collect() as aux,
+        capture_attention(model) as maps,
+    ):
+        drawn = model(x)
+    assert len(drawn[0]) == count * len(mean[0])
+    assert not torch.allclose(drawn[0][:2], mean[0], atol=1e-2)
+    for found, own in zip(maps, expected, strict=True):
+        assert torch.equal(found.mean, own.mean)
+        assert all(map(torch.equal, found.bits, own.bits))
+        assert found.bits
+        if anchors:
+            assert torch.equal(found.quantized, own.quantized)
+    assert aux.mean() == unseen.mean()  # looking reports nothing
 
 
 def test_a_map_that_the_caller_lets_go_is_freed():

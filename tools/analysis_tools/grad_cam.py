@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from mmaib.evaluation import AttentionMetric, causal_drops
 from mmaib.evaluation.causal import evaluate
+from mmaib.functional import resize
 from mmaib.layers import AttentiveBottleneck
-from mmaib.layers.aib_neck import resize
 from mmaib.sliding import slides
 
 

@@ -1,0 +1,103 @@
+"""Where the objects of an image are, for maps to be held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmaib.image_cells import image_box
+
+
+def object_mask(
+    sample: Mapping[str, Any],
+    foreground: Sequence[int] | None,
+    ignore_index: int,
+) -> tuple[Tensor, Tensor] | None:
+    """What is to be found, and which positions are known to be that or not.
+
+    Args:
+        sample: a data sample as a dict.
+        foreground: classes of a segmentor.
+        ignore_index: of its void pixels.
+
+    Returns:
+        two masks of ``ori_shape``. Not known are the positions in ignored or
+        crowd boxes that no other box has, and void pixels. None without a
+        ground truth.
+    """
+    if 'bboxes' in sample.get('gt_instances', {}):
+        size = sample['ori_shape'][:2]
+        mask = _inside(_boxes(sample['gt_instances']['bboxes']), *size)
+        ignored = sample.get('ignored_instances', {})
+        if 'bboxes' not in ignored:
+            return mask, torch.ones_like(mask)
+        return mask, mask | ~_inside(_boxes(ignored['bboxes']), *size)
+    if 'gt_bboxes' in sample:
+        # of a classifier, on the image as it was resized
+        height, width = sample['ori_shape'][:2]
+        top, bottom, left, right = image_box(sample)
+        boxes = _boxes(sample['gt_bboxes'])
+        x, y = width / (right - left), height / (bottom - top)
+        boxes = boxes - boxes.new_tensor([left, top, left, top])
+        mask = _inside(boxes * boxes.new_tensor([x, y, x, y]), height, width)
+        return mask, torch.ones_like(mask)
+    if foreground is not None and 'gt_sem_seg' in sample:
+        labels = sample['gt_sem_seg']['data'][0].cpu()
+        mask = torch.isin(labels, torch.tensor(foreground))
+        return mask, labels != ignore_index
+    return None
+
+
+def misplaced(
+    sample: Mapping[str, Any], foreground: Sequence[int] | None
+) -> str | None:
+    """Why the ground truth of an image does not lie on it, if so: a transform
+    resized one and not the other.
+
+    Args:
+        sample: a data sample as a dict.
+        foreground: classes of a segmentor.
+    """
+    size, slack = sample.get('ori_shape', (0, 0))[:2], 0
+    if 'bboxes' in sample.get('gt_instances', {}):
+        boxes = _boxes(sample['gt_instances']['bboxes'])
+        # some data sets have boxes that reach over the edge, none beyond it
+        reach = boxes[:, :2]
+    elif 'gt_bboxes' in sample:
+        _, bottom, _, right = image_box(sample)
+        boxes, size, slack = _boxes(sample['gt_bboxes']), (bottom, right), 1
+        reach = boxes[:, 2:]
+    elif foreground is not None and 'gt_sem_seg' in sample:
+        mask = tuple(sample['gt_sem_seg']['data'].shape[-2:])
+        if mask == tuple(size):
+            return None
+        return f'{_name(sample)}: a mask of {mask} on an image of {size}'
+    else:
+        return None
+    limit = boxes.new_tensor([size[1] + slack, size[0] + slack])
+    beyond = (reach > limit) if slack else (reach >= limit)
+    if not beyond.any():
+        return None
+    box = boxes[beyond.any(1)][0].round().long().tolist()
+    return f'{_name(sample)}: box {box} on an image of {tuple(size)}'
+
+
+def _name(sample: Mapping[str, Any]) -> str:
+    return str(sample.get('img_path') or sample.get('sample_idx', 'an image'))
+
+
+def _boxes(boxes: Any) -> Tensor:
+    """``(N, 4)``, of whatever holds them, on the CPU."""
+    return torch.as_tensor(getattr(boxes, 'tensor', boxes)).cpu()
+
+
+def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
+    """The pixels in one box or more."""
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    corners = boxes.round().long().clamp(min=0)
+    for left, top, right, bottom in corners.tolist():
+        mask[top:bottom, left:right] = True
+    return mask
