@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .draws import mean_over_draws
+from .opened import in_this_thread
 
 SET_PREDICTORS = {
     'DetectionTransformer',
@@ -61,7 +62,7 @@ def averaged(head: nn.Module, batch: int) -> Iterator[None]:
 
         return mean(out)
 
-    handle = head.register_forward_hook(hook)
+    handle = head.register_forward_hook(in_this_thread(hook))
     try:
         yield
     finally:
