@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .draws import mean_over_draws
 from .image_cells import next_window
+from .opened import in_this_thread
 
 SET_PREDICTORS = {
     'DetectionTransformer',
@@ -63,7 +64,7 @@ def averaged(head: nn.Module, batch: int) -> Iterator[None]:
 
         return mean(out)
 
-    handle = head.register_forward_hook(hook)
+    handle = head.register_forward_hook(in_this_thread(hook))
     try:
         yield
     finally:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .checks import at_least, one_of
 from .functional import draw_gaussian
+from .opened import Opened
 
 FIELDS = ('attention', 'latent')
 AVERAGES = ('logits', 'probabilities')
@@ -132,11 +133,8 @@ class Draws:
         generator = None
         if self.seed is not None and not self.mean:
             generator = torch.Generator(device).manual_seed(self.seed)
-        _active.append(_Open(self, generator, torch.is_grad_enabled()))
-        try:
+        with _active.open(_Open(self, generator, torch.is_grad_enabled())):
             yield
-        finally:
-            _active.pop()
 
 
 def _count(field: str, value: Any) -> int | None:
@@ -156,15 +154,16 @@ class _Open(NamedTuple):
 
 
 _MEAN = _Open(Draws(), None, False)
-_active: list[_Open] = []
+_active: Opened[_Open] = Opened('mmaib.draws')
 
 
 def _current() -> _Open:
-    if not _active:
+    opened = _active.innermost()
+    if opened is None:
         return _MEAN
-    if _active[-1].with_gradient and not torch.is_grad_enabled():
+    if opened.with_gradient and not torch.is_grad_enabled():
         return _MEAN  # a teacher's forward within a student's step
-    return _active[-1]
+    return opened
 
 
 def current() -> Draws:

@@ -1,4 +1,5 @@
 import copy
+import inspect
 import os
 import pickle
 import subprocess
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.analysis import get_model_complexity_info
 from mmengine.logging import MMLogger
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmaib.aux_losses import (
     AuxLossMixin,
@@ -19,7 +22,7 @@ from mmaib.aux_losses import (
     require_collector,
     with_aux_losses,
 )
-from mmaib.layers import AnchorQuantizer, AttentiveBottleneck
+from mmaib.layers import AIBNeck, AnchorQuantizer, AttentiveBottleneck
 
 
 class Host(nn.Module):
@@ -62,6 +65,55 @@ def test_outside_a_collector_a_report_is_lost_and_nothing_is_kept():
     with collect() as aux:
         pass
     assert aux.mean() == {}
+
+
+class Attends(nn.Module):
+    """A base model as MMEngine calls it, with a neck that must be heard."""
+
+    def __init__(self):
+        super().__init__()
+        self.neck = AIBNeck(dict(beta=0.5), in_channels=4)
+
+    def loss(self, inputs):
+        return {'loss_cls': self.neck([inputs])[0].mean()}
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.loss(inputs) if mode == 'loss' else self.neck([inputs])
+
+
+def test_a_call_for_outputs_gets_them_and_drops_reports():
+    model = with_aux_losses(Attends)().train()
+    x = torch.rand(2, 4, 6, 6)
+    (features,) = model(x)
+    assert features.shape == x.shape
+    assert {'loss_cls', 'loss_kl_map'} < model(x, mode='loss').keys()
+    # a part that is run alone is still refused, and whoever listens hears
+    with pytest.raises(RuntimeError, match='AIBNeck is trained inside'):
+        model.neck([x])
+    with collect() as aux:
+        model(x)
+    assert 'loss_kl_map' in aux.mean()
+    # exporters name inputs by it
+    assert [*inspect.signature(model.forward).parameters] == [
+        'inputs',
+        'data_samples',
+        'mode',
+    ]
+
+
+def test_a_training_model_is_counted_and_traced():
+    model = with_aux_losses(Attends)().train()
+    x = torch.rand(2, 4, 6, 6)
+    convolutions = 2 * 2 * 36 * 4 * (9 + 1)  # of the mean and the std
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert counter.get_total_flops() >= convolutions
+    found = get_model_complexity_info(
+        model, inputs=(x,), show_table=False, show_arch=False
+    )
+    assert found['flops'] >= convolutions // 2
+    traced = torch.jit.trace(model, (x,), check_trace=False)
+    assert torch.allclose(traced(x)[0], model(x)[0], atol=1e-6)
 
 
 def test_consecutive_steps_do_not_share_reports():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from mmaib.mixed import mixed
 from mmaib.sliding import slides, windows
 
 from .draw_checks import check_test_draws, check_train_draws
-from .reports import Reporter, collect, report_loss
+from .reports import Reporter, collect, collecting, report_loss
 
 # how low, and how long, before a map is called flat
 FLAT_CONTRAST, FLAT_STEPS = 0.01, 100
@@ -80,6 +80,12 @@ class AuxLossMixin:
 
     draw_parts: dict[str, dict[str, type]] | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        made: Any = cls
+        if hasattr(made, 'forward'):  # not yet a mixin of ours
+            made.forward = _dropping_reports(made.forward)
+
     def __init__(
         self,
         *args: Any,
@@ -103,6 +109,8 @@ class AuxLossMixin:
         self.freeze_host = one_of(
             'freeze_host', freeze_host, (True, False, 'features')
         )
+        for layer in self._in_frozen_stages():
+            layer.requires_grad_(True)
         if freeze_host:
             self._freeze_host()
         self.equivariance = Equivariance.from_config(equivariance, self)
@@ -161,8 +169,34 @@ class AuxLossMixin:
         for layer in learning:
             layer.requires_grad_(True)
 
+    def _in_frozen_stages(self) -> list[Reporter]:
+        """mmaib's layers in a backbone that freezes stages of its own. It
+        means the weights that were loaded, and would leave a plug-in at
+        random. The backbone of a teacher, in evaluation, is passed over."""
+        found = []
+        for module in self.modules():  # type: ignore[attr-defined]
+            stages = getattr(module, 'frozen_stages', None)
+            if isinstance(stages, int) and stages >= 0 and module.training:
+                found += [
+                    m for m in module.modules() if isinstance(m, Reporter)
+                ]
+        return found
+
     def train(self, mode: bool = True) -> Any:
+        trainable = [
+            parameter
+            for layer in self.modules()  # type: ignore[attr-defined]
+            if isinstance(layer, Reporter)
+            for parameter in layer.parameters()  # type: ignore[attr-defined]
+            if parameter.requires_grad
+        ]
         super().train(mode)  # type: ignore[misc]
+        # a backbone freezes its stages again at each call
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        if mode:
+            for layer in self._in_frozen_stages():
+                layer.train()
         if mode and self.freeze_host:
             for child in self.children():  # type: ignore[attr-defined]
                 child.eval()
@@ -276,6 +310,21 @@ class AuxLossMixin:
 def _given(kwargs: dict[str, Any], names: Sequence[str]) -> Any:
     """What a base model is given by one of these names, or None."""
     return next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def _dropping_reports(forward: Callable) -> Callable:
+    """A host's ``forward``, which a model in training is called by for its
+    outputs too (FLOP counters, tracers, summaries): nobody hears what is
+    reported there."""
+
+    @wraps(forward)
+    def outputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.training or collecting(False):
+            return forward(self, *args, **kwargs)
+        with collect():  # loss() opens its own
+            return forward(self, *args, **kwargs)
+
+    return outputs
 
 
 @cache

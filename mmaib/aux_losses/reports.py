@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_active: list[AuxLosses] = []
+from mmaib.opened import Opened
 
 
 class AuxLosses:
@@ -41,6 +41,9 @@ class AuxLosses:
         }
 
 
+_active: Opened[AuxLosses] = Opened('mmaib.aux_losses')
+
+
 def _weighted_mean(reports: Sequence[tuple[Tensor, float]]) -> Tensor:
     total = sum(weight for _, weight in reports)
     shares = [value * (weight / total) for value, weight in reports]
@@ -58,12 +61,8 @@ def collect() -> Iterator[AuxLosses]:
         >>> aux.mean()
         {'loss_kl': tensor(0.5000)}
     """
-    losses = AuxLosses()
-    _active.append(losses)
-    try:
+    with _active.open(AuxLosses()) as losses:
         yield losses
-    finally:
-        _active.remove(losses)
 
 
 class Reporter:
@@ -90,9 +89,10 @@ def collecting(training: bool) -> bool:
     Raises:
         RuntimeError: if a layer in training was robbed of its gradient.
     """
-    if not _active:
+    losses = _active.innermost()
+    if losses is None:
         return False
-    if _active[-1].with_gradient and not torch.is_grad_enabled():
+    if losses.with_gradient and not torch.is_grad_enabled():
         if training:
             raise RuntimeError(
                 'a layer that reports losses runs without gradient inside a '
@@ -122,8 +122,8 @@ def report_loss(name: str, value: Tensor, weight: float = 1.0) -> None:
     """
     if 'loss' not in name:
         raise ValueError(f"a loss key must contain 'loss', got {name!r}")
-    if _active:
-        _active[-1].add(name, value, weight)
+    if losses := _active.innermost():
+        losses.add(name, value, weight)
 
 
 def report_scalar(
@@ -149,8 +149,8 @@ def report_scalar(
         raise ValueError(
             f"a monitor's key must not contain 'loss', got {name!r}"
         )
-    if _active:
-        _active[-1].add(name, value.detach().float(), weight, part)
+    if losses := _active.innermost():
+        losses.add(name, value.detach().float(), weight, part)
 
 
 def report_rectangles(params: Tensor, size: tuple[int, int]) -> None:
@@ -161,8 +161,8 @@ def report_rectangles(params: Tensor, size: tuple[int, int]) -> None:
             graph.
         size: H and W of the map.
     """
-    if _active:
-        _active[-1].rectangles.append((params, size))
+    if losses := _active.innermost():
+        losses.rectangles.append((params, size))
 
 
 def require_collector(plugin: str) -> None:
@@ -171,7 +171,7 @@ def require_collector(plugin: str) -> None:
     Raises:
         RuntimeError: outside :func:`collect`.
     """
-    if not _active:
+    if _active.innermost() is None:
         raise RuntimeError(
             f'{plugin} is trained inside a model that does not collect its '
             'losses, which would vanish silently. Use mmaib.AIBFasterRCNN '

@@ -16,8 +16,9 @@ def conv_to_one(
 
     A CPU's convolution is made for many output channels. There a product
     first turns C channels into the k * k taps of the filter, and what is
-    left is to add up k * k shifted maps. Elsewhere, and in ONNX, where every
-    runtime knows Conv, it is ``F.conv2d``.
+    left is to add up k * k shifted maps. Elsewhere, in ONNX, where every
+    runtime knows Conv, and where ``torch.jit`` traces, as MMEngine's FLOP
+    counter does, it is ``F.conv2d``.
 
     Args:
         x: ``(N, C, H, W)``.
@@ -33,7 +34,8 @@ def conv_to_one(
         torch.Size([2, 1, 5, 4])
     """
     size = weight.size(-1)
-    if x.device.type != 'cpu' or torch.onnx.is_in_onnx_export():
+    followed = torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+    if x.device.type != 'cpu' or followed:
         return F.conv2d(x, weight, bias, padding=size // 2)
     # fold adds at the place where a tap lies, conv2d reads there: flip
     taps = weight[0].flip(1, 2).flatten(1).t()

@@ -28,8 +28,9 @@ class BetaWarmupHook(Hook):
     Every ``beta`` of the model (latents, maps and information gates) is
     multiplied by a factor that grows over the first steps; so is the
     ``strength`` of the gates, which starts them as the host. It depends on
-    the step alone, so a resumed training goes on where it was. The log shows
-    it as ``beta_factor``.
+    the step alone, so a resumed training goes on where it was; an
+    ``EMAHook`` with ``update_buffers`` has it too, not an average. The log
+    shows it as ``beta_factor``.
 
     Args:
         end: the step, or epoch, from which on the factor is 1.
@@ -55,6 +56,7 @@ class BetaWarmupHook(Hook):
         self.by_epoch = by_epoch
         self.shape = SHAPES[one_of('schedule', schedule, SHAPES)]
         self._betas: list[tuple[Any, float]] = []
+        self._gates: list[InformationGate] = []
 
     def before_train(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
@@ -70,6 +72,15 @@ class BetaWarmupHook(Hook):
                 f'BetaWarmupHook: {type(model).__name__} has no layer with '
                 'beta > 0, such as decode_head.latent.beta'
             )
+        # an EMAHook would average the strength, a buffer
+        averages = [vars(hook).get('ema_model') for hook in runner.hooks]
+        self._gates = [
+            layer
+            for each in (model, *averages)
+            if each is not None
+            for layer in each.modules()
+            if isinstance(layer, InformationGate)
+        ]
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
@@ -78,8 +89,8 @@ class BetaWarmupHook(Hook):
         factor = self.factor(step)
         for layer, beta in self._betas:
             layer.beta = factor * beta
-            if isinstance(layer, InformationGate):
-                layer.strength.fill_(factor)
+        for gate in self._gates:
+            gate.strength.fill_(factor)
         hub = MessageHub.get_current_instance()
         hub.update_scalar('train/beta_factor', factor)
 

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from mmaib.checks import level_channels, part_fields
 from mmaib.mixed import mixed
+from mmaib.opened import in_this_thread
 from mmaib.registry import MODELS, host_class
+
+# what a place gave attended, and how often that was written to by then
+Reached = dict[int | str, tuple[Tensor, int]]
 
 
 class Attends:
@@ -54,12 +58,12 @@ class Attends:
                 inside[place] = layer
             else:
                 behind[place] = layer
-        reached: set[str] = set()
+        reached: Reached = {}
         with ExitStack() as handles:
             for name, layer in inside.items():
                 module = self.get_submodule(name)  # type: ignore[attr-defined]
                 hook = partial(self._attended, name, layer, size, reached)
-                handle = module.register_forward_hook(hook)
+                handle = module.register_forward_hook(in_this_thread(hook))
                 handles.callback(handle.remove)
             out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
         if missed := inside.keys() - reached:
@@ -67,25 +71,32 @@ class Attends:
                 f'at={sorted(missed)}: the backbone does not call that '
                 'module, so nothing is attended; name one inside or around it'
             )
-        return _attended_outputs(out, behind) if behind else out
+        return _attended_outputs(out, behind, reached) if behind else out
 
     def _attended(
         self,
         name: str,
         layer: nn.Module,
         size: tuple[int, int],
-        reached: set[str],
+        reached: Reached,
         module: nn.Module,
         _: Any,
         out: Any,
     ) -> Tensor:
-        reached.add(name)
         if not isinstance(out, Tensor) or out.dim() not in (3, 4):
             raise ValueError(
                 f'at={name!r}: {type(module).__name__} gives '
                 f'{_described(out)}, not a map (N, C, H, W) or tokens '
                 '(N, T, C)'
             )
+        _refuse_twice(name, out, reached)
+        attended = self._attended_by(layer, out, size)
+        reached[name] = attended, _version(attended)
+        return attended
+
+    def _attended_by(
+        self, layer: nn.Module, out: Tensor, size: tuple[int, int]
+    ) -> Tensor:
         if out.dim() == 4:
             return layer(out)
         extra, grid = token_grid(
@@ -97,7 +108,25 @@ class Attends:
         return torch.cat([kept, tokens], dim=1) if extra else tokens
 
 
-def _attended_outputs(out: Any, layers: dict[int, nn.Module]) -> Any:
+def _refuse_twice(place: int | str, out: Tensor, reached: Reached) -> None:
+    """Refuse to attend what another place gave attended, and nothing has
+    changed since."""
+    for other, (attended, version) in reached.items():
+        if other != place and out is attended and _version(out) == version:
+            raise ValueError(
+                f'at={[other, place]}: both name one place, which would be '
+                'attended twice; leave one of them out'
+            )
+
+
+def _version(x: Tensor) -> int:
+    """How often a tensor was written to."""
+    return 0 if x.is_inference() else x._version
+
+
+def _attended_outputs(
+    out: Any, layers: dict[int, nn.Module], reached: Reached
+) -> Any:
     """What a backbone gives, some of it attended."""
     levels = [out] if isinstance(out, Tensor) else list(out)
     for i, layer in layers.items():
@@ -106,7 +135,9 @@ def _attended_outputs(out: Any, layers: dict[int, nn.Module]) -> Any:
                 f'at={i}: the backbone gives {len(levels)} features, counted '
                 'from 0'
             )
+        _refuse_twice(i, levels[i], reached)
         levels[i] = layer(levels[i])
+        reached[i] = levels[i], _version(levels[i])
     return levels[0] if isinstance(out, Tensor) else tuple(levels)
 
 

@@ -17,6 +17,7 @@ from mmaib.checks import one_of
 from mmaib.draws import current, mean_over_draws
 from mmaib.functional import resize
 from mmaib.image_cells import changed_cells
+from mmaib.opened import in_this_thread
 
 from .attentive_bottleneck import AttentiveBottleneck
 from .information_gate import InformationGate
@@ -133,7 +134,8 @@ def capture_attention(
         ]
         for module, hook in hooks:
             if module is not None:
-                handles.callback(module.register_forward_hook(hook).remove)
+                own = in_this_thread(hook)
+                handles.callback(module.register_forward_hook(own).remove)
 
     with ExitStack() as handles:
         for name, module in model.named_modules():
@@ -212,6 +214,8 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
         )
     with ExitStack() as handles:
         for bottleneck in found:
-            handle = bottleneck.attention.register_forward_hook(on_attention)
+            handle = bottleneck.attention.register_forward_hook(
+                in_this_thread(on_attention)
+            )
             handles.callback(handle.remove)
         yield

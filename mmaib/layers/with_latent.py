@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmaib.aux_losses import require_collector
 from mmaib.mixed import mixed
+from mmaib.opened import in_this_thread
 from mmaib.registry import MODELS, host_class
 
 from .encoders import build_latent
@@ -65,7 +66,7 @@ class LatentInHead:
             require_collector(type(self).__name__)
         with ExitStack() as handles:
             for name, path in self._inputs.items():
-                hook = partial(_drawn, self.latents[name])
+                hook = in_this_thread(partial(_drawn, self.latents[name]))
                 handle = _at(self, path).register_forward_pre_hook(hook)
                 handles.callback(handle.remove)
             return super().forward(*args, **kwargs)  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +69,7 @@ def hooks(
     return made, said
 
 
-def own_run(
-    cfg: Any, base: str, out: Path, attention: str
-) -> dict[str, Any]:
+def own_run(cfg: Any, base: str, out: Path, attention: str) -> dict[str, Any]:
     """Fields by which a training neither goes on nor writes where another
     did: the base config's, one of another written file, or whoever left
     something there.

@@ -2,7 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 from mmengine.logging import MessageHub
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmaib.hooks import BetaWarmupHook
@@ -43,7 +45,7 @@ def model():
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_every_beta_follows_the_step(model, by_epoch):
     hook = BetaWarmupHook(end=4, by_epoch=by_epoch)
-    runner = SimpleNamespace(model=model, iter=0, epoch=0)
+    runner = SimpleNamespace(model=model, hooks=[], iter=0, epoch=0)
     hook.before_train(runner)
     # 3 comes as after a resume, without what lies before it
     for step, factor in ((0, 0.0), (3, 0.75), (9, 1.0)):
@@ -93,7 +95,7 @@ def test_gates_fade_in_with_or_without_a_price(beta):
     )
     gates = [model['first'], model['second'].modulation]
     hook = BetaWarmupHook(end=4)
-    runner = SimpleNamespace(model=model, iter=0, epoch=0)
+    runner = SimpleNamespace(model=model, hooks=[], iter=0, epoch=0)
     hook.before_train(runner)
     for step, factor in ((0, 0.0), (3, 0.75), (9, 1.0)):
         runner.iter = step
@@ -106,3 +108,40 @@ def test_gates_fade_in_with_or_without_a_price(beta):
     hook.after_train(runner)
     assert [gate.beta for gate in gates] == [beta] * 2
     assert [gate.strength.item() for gate in gates] == [0.25] * 2
+
+
+@pytest.mark.parametrize(
+    'ema',
+    [
+        dict(momentum=0.1),
+        dict(ema_type='StochasticWeightAverage'),
+        dict(ema_type='mmdet.ExpMomentumEMA', momentum=2e-4, gamma=4),
+    ],
+)
+def test_an_average_with_buffers_has_the_strength_itself(ema):
+    model = nn.ModuleDict(dict(gate=InformationGate(2), fc=nn.Linear(1, 1)))
+    hooks = [BetaWarmupHook(end=4), EMAHook(update_buffers=True, **ema)]
+    init_default_scope('mmdet')
+    runner = SimpleNamespace(
+        model=model, hooks=hooks, iter=0, epoch=0, max_iters=8
+    )
+    for when in ('before_run', 'before_train'):
+        for hook in hooks:
+            getattr(hook, when)(runner)
+    gate = model['gate']
+    for runner.iter in range(8):
+        with torch.no_grad():
+            model['fc'].weight.fill_(runner.iter)
+        for hook in hooks:
+            hook.before_train_iter(runner, 0)
+        for hook in hooks:
+            hook.after_train_iter(runner, 0)
+        factor = min(runner.iter / 4, 1)
+        trained = model['fc'].weight.item()
+        hooks[1].before_val_epoch(runner)
+        assert gate.strength.item() == pytest.approx(factor, abs=1e-6)
+        averaged = model['fc'].weight.item()
+        hooks[1].after_val_epoch(runner)
+        assert gate.strength.item() == pytest.approx(factor, abs=1e-6)
+    # what is an average is one
+    assert averaged < trained - 0.1

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -283,6 +284,45 @@ def test_an_init_cfg_of_the_map_counts():
 def test_a_place_that_is_not_there_is_told(fields, message):
     with pytest.raises(ValueError, match=message):
         attended('mmdet', SMALL, **fields)
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize(
+    ('at', 'channels'),
+    [
+        ([-1, 3], 128),
+        ([1, -3], 32),
+        (['layer4', 3], 128),
+        (['layer3.5', 'layer3'], 64),
+        (['bn1', 'layer2', -3], [4, 32, 32]),
+    ],
+    ids=str,
+)
+def test_a_place_under_two_names_is_refused(at, channels, training):
+    model = attended('mmdet', SMALL, at=at, in_channels=channels)
+    model.train(training)
+    last = re.escape(str(at[-2:])[1:-1])
+    with (
+        pytest.raises(
+            ValueError, match=rf'at=\[{last}\]: both name one place'
+        ),
+        collect(),
+    ):
+        model(torch.rand(1, 3, 64, 64))
+
+
+def test_places_in_a_row_that_write_into_one_another_are_two():
+    """A ReLU in place gives what it got, and yet another feature."""
+    model = attended(
+        'mmdet',
+        SMALL,
+        at=['bn1', 'relu'],
+        in_channels=4,
+        bottleneck=dict(modulation=dict(mode='scale')),
+    )
+    with torch.no_grad(), capture_attention(evaluated(model)) as maps:
+        model(torch.rand(1, 3, 64, 64))
+    assert len(maps) == 2
 
 
 @pytest.mark.parametrize('at', [True, 1.5, None, [0, 2.5]])
