@@ -14,6 +14,7 @@ from mmaib.layers.capture import MAP_CHANGES
 from mmaib.unwrapped import unwrapped
 
 from .attention_metric import AttentionMetric
+from .nothing_found import expected
 
 
 @torch.no_grad()
@@ -21,13 +22,14 @@ def evaluate(
     model: Any, dataloader: Any, evaluator: Evaluator
 ) -> dict[str, float]:
     """The metrics of a model, as a loop of MMEngine's has them, without its
-    hooks."""
+    hooks; the AP of a detector that finds nothing is 0."""
     training = model.training
     model.eval()
     for batch in dataloader:
         samples = model.test_step(batch)
         evaluator.process(data_samples=samples, data_batch=batch)
-    metrics = evaluator.evaluate(len(dataloader.dataset))
+    found = evaluator.evaluate(len(dataloader.dataset))
+    metrics = {**expected(evaluator), **found}
     model.train(training)
     return metrics
 
