@@ -130,9 +130,10 @@ def summary(
         *(f'| {name} | {found[name]:.3f} |' for name in worth),
         '',
         '`attention/auc` is of the map against what is to be found, '
-        '`auc_norm` of the\nnorm of the features; `causal/...` is the metric '
-        'with every map mirrored, flattened,\nshuffled: unchanged, the map '
-        'carries nothing.'
+        '`auc_norm` of the\nnorm of the features, `auc_centre` of the '
+        'distance to the centre; `energy` is the\nshare of the map inside, '
+        '`area` of the image; `causal/...` is the metric with every map\n'
+        'mirrored, flattened, shuffled: unchanged, the map carries nothing.'
         if worth
         else 'No map.',
         '',

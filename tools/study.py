@@ -26,7 +26,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -41,6 +41,7 @@ from mmengine.config import Config
 from steps import entries, last_checkpoint, options_of
 
 from mmaib.compat import PACKAGES, register_config_sources
+from mmaib.evaluation.nothing_found import completed
 from mmaib.layers.capture import MAP_CHANGES
 from mmaib.reliability.preflight import check_data
 
@@ -56,6 +57,9 @@ CHANGES = tuple(MAP_CHANGES)
 OF_MAPS = {
     'attention/auc': 'AUC',
     'attention/auc_norm': "AUC of the features' norm",
+    'attention/auc_centre': 'AUC of the centre',
+    'attention/energy': 'energy',
+    'attention/area': 'area',
     'attention/fitting': 'IoU',
     'attention/contrast': 'contrast',
     'attention/saturated': 'saturated',
@@ -431,6 +435,54 @@ def cell(
     return text
 
 
+def counted(
+    values: Sequence[float], show: Callable = cell, of: int = 0
+) -> str:
+    """A cell, with the count of the runs if not all have a value; '-' if
+    none has."""
+    if of and not values:
+        return '-'
+    missing = f' ({len(values)} of {of})' if len(values) < of else ''
+    return show(values) + missing
+
+
+Runs = Mapping[int, Mapping[str, float]]  # by seed
+
+
+def values(runs: Runs, name: str) -> list[float]:
+    """A figure of the runs that have it."""
+    return [run[name] for run in runs.values() if name in run]
+
+
+def lost(runs: Runs, metric: str, changed: str) -> list[float]:
+    """What the runs that have both lose of a metric."""
+    both = [run for run in runs.values() if {metric, changed} <= run.keys()]
+    return [run[metric] - run[changed] for run in both]
+
+
+def paired(runs: Runs, base: Runs, metric: str) -> list[float]:
+    """Differences in the seeds that both have."""
+    return [
+        run[metric] - base[seed][metric]
+        for seed, run in runs.items()
+        if metric in run and metric in base.get(seed, {})
+    ]
+
+
+def with_nothing_found(
+    logs: Mapping[str, Runs],
+) -> dict[str, dict[int, dict[str, float]]]:
+    """See :func:`completed`."""
+    everywhere = [run for runs in logs.values() for run in runs.values()]
+    return {
+        config: {
+            seed: completed(run, runs.values(), everywhere)
+            for seed, run in runs.items()
+        }
+        for config, runs in logs.items()
+    }
+
+
 def metrics_to_tabulate(
     asked: Sequence[str], logs: Iterable[Mapping[int, Mapping[str, float]]]
 ) -> Sequence[str]:
@@ -440,7 +492,9 @@ def metrics_to_tabulate(
         SystemExit: if the logs have none, or not one that was asked for.
     """
     runs = [run for config in logs for run in config.values()]
-    there = set.intersection(*map(set, runs)) if runs else set(asked)
+    # a detector that finds nothing has no calibration, for instance
+    join = set.union if asked else set.intersection
+    there = join(*map(set, runs)) if runs else set(asked)
     metrics = asked or [metric for metric in METRICS if metric in there]
     if runs and not (metrics and there.issuperset(metrics)):
         sys.exit(
@@ -477,6 +531,7 @@ def table(args: argparse.Namespace) -> str:
     }
     for folder in args.compare:
         logs.update(other_records(folder))
+    logs = with_nothing_found(logs)
     first = args.configs[0].stem
     base = logs[first]
     metrics = metrics_to_tabulate(args.metrics, logs.values())
@@ -496,25 +551,19 @@ def table(args: argparse.Namespace) -> str:
     rows = [head, ['---'] * len(head)]
     for config, runs in logs.items():
         row = [config, ', '.join(map(str, runs)) or 'not run']
+        count = partial(counted, of=len(runs))
         for metric in metrics:
-            row.append(shown([run[metric] for run in runs.values()]))
-            paired = [
-                runs[s][metric] - base[s][metric] for s in runs if s in base
-            ]
-            row.append('-' if config == first else shown(paired))
+            row.append(count(values(runs, metric), shown))
+            own = count(paired(runs, base, metric), shown)
+            row.append('-' if config == first else own)
         for drop in drops:
-            lost = [
-                run[metrics[0]] - run[drop]
-                for run in runs.values()
-                if drop in run
-            ]
-            row.append(shown(lost) if lost else '-')
+            row.append(count(lost(runs, metrics[0], drop), shown))
         for name in of_maps:
-            values = [run[name] for run in runs.values() if name in run]
             digits = 0 if 'bits' in name else 3
-            row.append(shown(values, digits) if values else '-')
-        timed = [run[SECONDS] for run in runs.values() if SECONDS in run]
-        row.append(cell(timed, 2) if timed or not runs else '-')
+            row.append(
+                count(values(runs, name), partial(shown, digits=digits))
+            )
+        row.append(count(values(runs, SECONDS), partial(cell, digits=2)))
         rows.append(row)
     command = ' '.join(['python', *sys.argv])
     spread = '95 % interval' if args.interval else 'standard deviation'

@@ -24,7 +24,7 @@ TTA_MODELS = {
         type='DetTTAModel',
         tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
     ),
-    'mmseg': dict(type='SegTTAModel'),
+    'mmseg': dict(type='mmaib.SegTTAModel'),
     'mmpretrain': dict(type='AverageClsScoreTTA'),
 }
 FILES = {
@@ -121,6 +121,11 @@ def augment(cfg: Config) -> None:
     """Average predictions over augmented images."""
     if 'tta_model' not in cfg:
         cfg.tta_model = TTA_MODELS[cfg.default_scope]
+    if cfg.tta_model.type in ('SegTTAModel', 'mmseg.SegTTAModel'):
+        cfg.tta_model.type = 'mmaib.SegTTAModel'
+    draws = cfg.model.get('test_draws')
+    if isinstance(draws, dict):  # of a view, not of what they are merged to
+        draws.pop('uncertainty', None)
     datasets = configs_with('pipeline', cfg.test_dataloader, '')
     for _, dataset in [*datasets]:
         dataset['pipeline'] = cfg.get('tta_pipeline') or mirrored(

@@ -15,5 +15,5 @@ log_level = 'INFO'
 load_from = None
 resume = False
 
-tta_model = dict(type='SegTTAModel')
+tta_model = dict(type='mmaib.SegTTAModel')
 randomness = dict(seed=None, diff_rank_seed=True)

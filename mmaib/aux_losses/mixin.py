@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from functools import cache, wraps
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from typing import Any
 
 import torch
@@ -79,12 +79,6 @@ class AuxLossMixin:
     """
 
     draw_parts: dict[str, dict[str, type]] | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        made: Any = cls
-        if hasattr(made, 'forward'):  # not yet a mixin of ours
-            made.forward = _dropping_reports(made.forward)
 
     def __init__(
         self,
@@ -210,7 +204,13 @@ class AuxLossMixin:
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        with self._image_cells(kwargs.get('mode') == 'loss', args, kwargs):
+        with ExitStack() as stack:
+            training = kwargs.get('mode') == 'loss'
+            stack.enter_context(self._image_cells(training, args, kwargs))
+            if self.training and not collecting(False):  # type: ignore[attr-defined]
+                # for its outputs (FLOP counters, tracers, summaries), with
+                # which reports are dropped; loss() collects its own
+                stack.enter_context(collect())
             return super().forward(*args, **kwargs)  # type: ignore[misc]
 
     def _image_cells(
@@ -310,21 +310,6 @@ class AuxLossMixin:
 def _given(kwargs: dict[str, Any], names: Sequence[str]) -> Any:
     """What a base model is given by one of these names, or None."""
     return next((kwargs[name] for name in names if name in kwargs), None)
-
-
-def _dropping_reports(forward: Callable) -> Callable:
-    """A host's ``forward``, which a model in training is called by for its
-    outputs too (FLOP counters, tracers, summaries): nobody hears what is
-    reported there."""
-
-    @wraps(forward)
-    def outputs(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self.training or collecting(False):
-            return forward(self, *args, **kwargs)
-        with collect():  # loss() opens its own
-            return forward(self, *args, **kwargs)
-
-    return outputs
 
 
 @cache

@@ -35,7 +35,9 @@ class CalibrationMetric(BaseMetric):
     image or a pixel each.
 
     ============= =======================================================
-    ``ece``       expected calibration error of the highest probability
+    ``ece``       expected calibration error of the probability of what is
+                  predicted: the highest, or by ``decode_head.threshold`` of a
+                  segmentor with one channel
     ``mce``       the largest error of a bin
     ``nll``       negative log-likelihood, in nats
     ``brier``     squared error of all probabilities, from 0 to 2
@@ -85,8 +87,15 @@ class CalibrationMetric(BaseMetric):
         for sample in data_samples:
             log_probs, labels = self.predictions(sample)
             found = self._uncertainties(sample)
-            levels = LEVELS if 'seg_logits' in sample else None
-            self.results.append(self.sums(log_probs, labels, found, levels))
+            levels, predicted = None, None
+            if 'seg_logits' in sample:
+                levels = LEVELS
+                predicted = labels_of_pixels(sample, log_probs.device)
+                if predicted is not None:
+                    predicted = predicted[self._labelled(sample)]
+            self.results.append(
+                self.sums(log_probs, labels, found, levels, predicted)
+            )
 
     def predictions(self, sample: dict) -> tuple[Tensor, Tensor]:
         """Log-probabilities ``(n, C)``, before any temperature, and labels
@@ -100,15 +109,11 @@ class CalibrationMetric(BaseMetric):
                 )
             return log_of(sample['pred_score'])[None].cpu(), label.cpu()
         if 'seg_logits' in sample and 'gt_sem_seg' in sample:
-            logits = sample['seg_logits']['data'].float().flatten(1).T
-            labels = sample['gt_sem_seg']['data'].flatten().to(logits.device)
+            log_probs = of_pixels(sample)
+            labels = sample['gt_sem_seg']['data'].flatten()
+            labels = labels.to(log_probs.device)
             kept = self._labelled(sample)
-            logits, labels = logits[kept], labels[kept].long()
-            if logits.size(1) > 1:
-                return logits.log_softmax(1), labels
-            # mmseg's of one channel are probabilities by then
-            probs = torch.cat([1 - logits, logits], dim=1)
-            return log_of(probs), labels
+            return log_probs[kept], labels[kept].long()
         raise ValueError(
             'CalibrationMetric needs pred_score and gt_label of a '
             'classifier, or seg_logits and gt_sem_seg of a '
@@ -135,6 +140,7 @@ class CalibrationMetric(BaseMetric):
         labels: Tensor,
         uncertainties: Mapping[str, Tensor],
         levels: int | None = None,
+        predicted: Tensor | None = None,
     ) -> dict[str, Any]:
         """What is kept of an image, or of any number of predictions.
 
@@ -143,11 +149,12 @@ class CalibrationMetric(BaseMetric):
             labels: ``(n,)``.
             uncertainties: ``(n,)`` each, by name.
             levels: to which they are rounded; None keeps every one.
+            predicted: what the model answered, ``(n,)``; None is the most
+                probable.
         """
         if self.temperature != 1:
             log_probs = at_temperature(log_probs, self.temperature)
-        best, predicted = log_probs.max(1)
-        confidence = best.double().exp()
+        confidence, predicted = confidence_of(log_probs, predicted)
         right = predicted == labels
         of_curves = {'': 1 - confidence, **uncertainties}
         return dict(
@@ -181,6 +188,38 @@ class CalibrationMetric(BaseMetric):
             accuracy=accuracy,
             **areas(curves),
         )
+
+
+def of_pixels(sample: Mapping[str, Any]) -> Tensor:
+    """Log-probabilities ``(n, C)`` of all pixels of a segmentor's sample, two
+    of one that has one channel."""
+    logits = sample['seg_logits']['data'].float().flatten(1).T
+    if logits.size(1) > 1:
+        return logits.log_softmax(1)
+    # mmseg's of one channel are probabilities by then
+    return log_of(torch.cat([1 - logits, logits], dim=1))
+
+
+def labels_of_pixels(
+    sample: Mapping[str, Any], device: torch.device
+) -> Tensor | None:
+    """What a segmentor of one channel answered, ``(n,)``, by its
+    ``decode_head.threshold``; None of others, which answer with the most
+    probable class."""
+    if len(sample['seg_logits']['data']) > 1 or 'pred_sem_seg' not in sample:
+        return None
+    return sample['pred_sem_seg']['data'].flatten().long().to(device)
+
+
+def confidence_of(
+    log_probs: Tensor, predicted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The probability of what was predicted, ``(n,)``, by default the most
+    probable class, and that."""
+    if predicted is None:
+        predicted = log_probs.argmax(1)
+    best = log_probs.gather(1, predicted[:, None])[:, 0]
+    return best.double().exp(), predicted
 
 
 def _levels(

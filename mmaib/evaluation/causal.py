@@ -15,6 +15,7 @@ from mmaib.unwrapped import unwrapped
 
 from .attention_metric import AttentionMetric
 from .discarded_writes import without_files
+from .nothing_found import expected
 
 
 @torch.no_grad()
@@ -22,7 +23,8 @@ def evaluate(
     model: Any, dataloader: Any, evaluator: Evaluator
 ) -> dict[str, float]:
     """The metrics of a model, as a loop of MMEngine's has them, without its
-    hooks. What metrics write is left to that loop, and discarded here."""
+    hooks; the AP of a detector that finds nothing is 0. What metrics write is
+    left to that loop, and discarded here."""
     training = model.training
     model.eval()
     try:
@@ -30,7 +32,8 @@ def evaluate(
             for batch in dataloader:
                 samples = model.test_step(batch)
                 evaluator.process(data_samples=samples, data_batch=batch)
-            return evaluator.evaluate(len(dataloader.dataset))
+            found = evaluator.evaluate(len(dataloader.dataset))
+        return {**expected(evaluator), **found}
     finally:
         model.train(training)
         for metric in evaluator.metrics:  # of an evaluation that was cut off

@@ -87,8 +87,10 @@ class FeatureStatistics(nn.Module):
 class InformationGate(Reporter, BaseModule):
     r"""A modulation that prices what it lets through, in nats (Schulz et
     al., *Restricting the Flow: Information Bottlenecks for Attribution*,
-    ICLR 2020; there for one image of a trained network, here for every image
-    and trained with it).
+    ICLR 2020). Over a frozen network it is their Readout Bottleneck, a
+    network that predicts the gate for every image, here on each level of a
+    pyramid and from any model's losses; it can be trained with the network
+    too.
 
     .. math::
         x_{at} = a' x + (1 - a') \epsilon, \quad

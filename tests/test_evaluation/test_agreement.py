@@ -9,6 +9,7 @@ from mmdet.evaluation import bbox_overlaps
 from mmaib.evaluation.agreement import (
     between,
     box_agreement,
+    found_boxes,
     mask_agreement,
     to_truth,
 )
@@ -38,6 +39,15 @@ def test_boxes_are_matched_one_to_one():
     none = torch.zeros(0, 4), ones[:0]
     assert box_agreement(*none, *none) == 1
     assert box_agreement(*none, near, ones) == 0
+
+
+def test_thresholds_belong_to_what_agrees():
+    """A half to the bit matches, and a score of the threshold counts."""
+    whole, half = torch.tensor([[[0.0, 0, 10, 20]], [[0.0, 0, 10, 10]]])
+    label = torch.zeros(1).long()
+    assert box_agreement(whole, label, half, label) == 1
+    found = dict(bboxes=whole, labels=label, scores=torch.tensor([0.25]))
+    assert len(found_boxes(found, 0.25)[0]) == 1
 
 
 @pytest.mark.parametrize('seed', range(5))

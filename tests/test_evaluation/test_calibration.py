@@ -57,6 +57,39 @@ def test_errors_are_those_of_a_loop(bins):
     assert torch.allclose(sum(parts), sums)
 
 
+def test_a_bin_has_its_lower_edge():
+    """0.25 and 0.5 begin bins of four; the last one has 1 too."""
+    confidence = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    counts = bin_sums(confidence, torch.ones(5), 4)[0]
+    assert counts.tolist() == [1, 1, 1, 2]
+
+
+def test_an_overlap_of_the_threshold_is_right_as_in_coco():
+    """A half to the bit: pycocotools says the same."""
+    coco = COCO()
+    coco.dataset = dict(
+        images=[dict(id=0)], categories=[dict(id=1)], info={},
+        annotations=[dict(id=1, image_id=0, category_id=1, area=200,
+                          bbox=[0, 0, 10, 20], iscrowd=0)],
+    )  # fmt: skip
+    coco.createIndex()
+    half = dict(image_id=0, category_id=1, bbox=[0, 0, 10, 10], score=0.9)
+    evaluation = COCOeval(coco, coco.loadRes([half]), 'bbox')
+    evaluation.params.iouThrs = np.array([0.5])
+    evaluation.evaluate()
+    assert evaluation.evalImgs[0]['dtMatches'][0] == 1
+    found = true_positives(
+        torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0.9]),
+        torch.tensor([[0.0, 0, 10, 20]]), 0.5,
+    )  # fmt: skip
+    assert found.tolist() == [True]
+    # and half on an ignored box is on it
+    sample = image(
+        [[0, 0, 10, 20]], [0.9], [0], [], [], ignored=[[0, 0, 10, 10]]
+    )
+    assert measured(DetectionCalibrationMetric(), [sample]) == {}
+
+
 def test_no_prediction_has_no_error():
     with pytest.raises(ValueError, match='no prediction'):
         calibration_errors(bin_sums(torch.zeros(0), torch.zeros(0), 15))
@@ -190,6 +223,25 @@ def test_one_output_channel_is_a_probability_by_then():
     found = measured(CalibrationMetric(), [segmented(p, labels)])
     expected = measured(CalibrationMetric(), [segmented(both, labels)])
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_output_channel_answers_by_its_threshold():
+    """mmseg's 0.3: 0.4 is a yes, of which the model is 0.4 sure."""
+    p = torch.tensor([[[0.4, 0.4, 0.2, 0.9]]])
+    labels = torch.tensor([[1, 0, 0, 1]])
+    sample = segmented(p, labels)
+    sample['pred_sem_seg'] = dict(data=(p > 0.3).long())
+    found = measured(CalibrationMetric(num_bins=10), [sample])
+    assert found['accuracy'] == 0.75
+    # 0.4 twice, of which one is right; 0.8 and 0.9
+    assert found['ece'] == pytest.approx((2 * 0.1 + 0.2 + 0.1) / 4)
+    hot = measured(CalibrationMetric(temperature=4.0), [sample])
+    assert hot['accuracy'] == 0.75  # a temperature changes no answer
+    # as a pixel without a label is left out of it
+    labels[0, 0] = 255
+    found = measured(CalibrationMetric(), [segmented(p, labels) | {
+        'pred_sem_seg': sample['pred_sem_seg']}])  # fmt: skip
+    assert found['accuracy'] == pytest.approx(2 / 3)
 
 
 def test_pixels_without_a_label_have_no_figure():

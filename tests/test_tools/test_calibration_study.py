@@ -9,6 +9,7 @@ import pytest
 import torch
 from imagecorruptions import get_corruption_names
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 
 from mmaib.testing import CONFIGS, REPOSITORY, shared_data
 
@@ -265,6 +266,134 @@ def test_the_table_pairs_seeds(tables):
     to_plain = lines[lines.index('Paired differences to plain:') + 2 :]
     (row,) = [x for x in to_plain if 'kl-1' in x][:1]
     assert row.endswith('-0.0200 [-0.0200, -0.0200] * |')
+
+
+def by_shift(**figures):
+    """Records of a figure by shift."""
+    return {
+        f'{where}/{name}': value
+        for name, values in figures.items()
+        for where, value in zip(('clean', 'fog-1', 'fog-5'), values)
+        if value is not None
+    }
+
+
+def test_a_detector_that_finds_nothing_under_a_shift(sets, tables):
+    """Blind at severity 5 it has an AP of 0 there, and no mean of what is
+    calibrated."""
+    by_set = {
+        'clean': {'bbox_mAP': 0.6, 'bbox_mAP_s': -1.0, 'd_ece': 0.1},
+        'fog-1': {'bbox_mAP': 0.4, 'bbox_mAP_s': -1.0, 'd_ece': 0.2},
+        'fog-5': {},
+    }
+    found = sets.with_means(by_set)
+    assert found['fog-5/bbox_mAP'] == 0
+    assert found['shift/bbox_mAP'] == pytest.approx(0.2)
+    assert found['shift-1/bbox_mAP'] == 0.4
+    assert found['shift-5/bbox_mAP'] == 0
+    assert found['shift/bbox_mAP_s'] == -1
+    assert 'shift/d_ece' not in found
+    # a table is of the same shifts in every arm and seed
+    blind = {k: v for k, v in found.items() if not k.startswith('fog-5')}
+    blind['shift/d_ece'] = blind['shift/bbox_mAP'] = 99.0  # an earlier tool's
+    records = {
+        'plain': {
+            1: by_shift(bbox_mAP=[0.6, 0.4, 0.2], d_ece=[0.1, 0.3, 0.7])
+        },
+        'temperature': {1: blind},
+        'stage2-no-noise': {},
+    }  # fmt: skip
+    lines = tables.table(records).splitlines()
+    cells = [
+        [cell.strip() for cell in line.strip('|').split('|')] for line in lines
+    ]
+    head, _, plain, scaled = cells[:4]
+    assert head[2:] == [
+        'D-ECE', 'box AP', 'D-ECE, shift (1 of 2 shifts)', 'box AP, shift'
+    ]  # fmt: skip
+    assert plain[2:] == ['0.1000', '0.6000', '0.3000', '0.3000']
+    assert scaled[2:] == ['0.1000', '0.6000', '0.2000', '0.2000']
+    at = lines.index('Paired differences to plain:')
+    assert cells[at + 4][2:] == ['+0.0000', '+0.0000', '-0.1000', '-0.1000']
+    assert 'D-ECE, severity 1 (1 of 2 shifts)' in tables.table(records)
+
+
+def test_a_seed_without_a_figure_is_counted(tables):
+    records = {
+        'plain': {s: by_shift(d_ece=[0.1 * s or None]) for s in (0, 1, 2)},
+        'temperature': {s: by_shift(d_ece=[0.3]) for s in (0, 1, 2)},
+        'stage2-no-noise': {},
+    }
+    text = tables.table(records)
+    assert '| plain | 0, 1, 2 | 0.1500 ± 0.0707 (2 of 3) |' in text
+    paired = text[text.index('Paired differences to plain:') :].splitlines()
+    assert paired[4].endswith('* (2 of 3) |')
+
+
+@pytest.mark.parametrize('severity', [1, 3, 5])
+def test_a_severity_is_the_one_that_its_name_says(sets, tmp_path, severity):
+    """And grows from one to the next."""
+    from imagecorruptions import corrupt
+
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    shift = sets.Corrupted('contrast', severity, tmp_path)
+    assert shift.folder.name == f'contrast-{severity}'
+    made = shift(dict(img=image, sample_idx=0))['img']
+    # without a random draw it is the package's own
+    theirs = corrupt(image, corruption_name='contrast', severity=severity)
+    assert np.array_equal(made, theirs)
+    means = sets.with_means(
+        {'clean': {'ece': 0.0}, 'fog-1': {'ece': 1.0}, 'fog-5': {'ece': 5.0},
+         'snow-1': {'ece': 2.0}}
+    )  # fmt: skip
+    assert means['shift-1/ece'] == 1.5
+    assert means['shift-5/ece'] == 5.0
+    assert means['shift/ece'] == pytest.approx(8 / 3)
+
+
+def test_how_unsure_a_model_is_of_an_image(sets):
+    """A detector of its surest detection, a segmentor of its pixels."""
+    detected = InstanceData(
+        scores=torch.tensor([0.2, 0.9, 0.5]),
+        entropy=torch.tensor([0.6, 0.1, 0.4]),
+    )
+    found = sets.of_image(dict(pred_instances=detected), 1.0)
+    assert found == pytest.approx({'': 0.1, 'entropy': 0.1})
+    none = sets.of_image(dict(pred_instances=detected[:0]), 1.0)
+    assert none == {'': float('inf'), 'entropy': float('inf')}
+    logits = torch.randn(3, 4, 5)
+    entropy = torch.rand(1, 4, 5)
+    found = sets.of_image(
+        dict(seg_logits=dict(data=logits), entropy=dict(data=entropy)), 2.0
+    )
+    best = (logits / 2).softmax(0).amax(0).mean()
+    assert found == pytest.approx(
+        {'': 1 - float(best), 'entropy': float(entropy.mean())}, rel=1e-4
+    )
+    # one channel is a probability, 0.4 of a yes above the threshold of 0.3
+    p = torch.tensor([[[0.4, 0.1]]])
+    sample = dict(
+        seg_logits=dict(data=p), pred_sem_seg=dict(data=(p > 0.3).long())
+    )
+    assert sets.of_image(sample, 1.0) == pytest.approx({'': 1 - 0.65})
+    score = dict(pred_score=torch.tensor([0.8, 0.2]))
+    assert sets.of_image(score, 2.0) == pytest.approx({'': 1 / 3}, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    'option',
+    [
+        'train_dataloader.dataset.indices=[0,1,2]',
+        'train_dataloader.dataset.indices=60',
+    ],
+)
+def test_a_temperature_is_not_fitted_on_images_of_the_training(
+    data, command, trainings, option
+):
+    """An option chooses images over the child that leaves a tenth out."""
+    with pytest.raises(SystemExit, match='with indices: its every tenth'):
+        command(*study_of(data, '--cfg-options', option))
+    assert not trainings.commands
 
 
 @pytest.mark.parametrize(

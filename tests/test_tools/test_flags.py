@@ -215,11 +215,27 @@ def test_the_ade20k_configs_bring_their_augmentation(apply):
     """Six scales, each with its mirror image, as mmseg's `--tta`."""
     path = seg.UPERNET / f'aib-qt_{seg.BEIT}'
     cfg = apply(path, '--tta')
-    assert cfg.model.type == 'SegTTAModel'
+    assert cfg.model.type == 'mmaib.SegTTAModel'
     assert cfg.model.module.type == 'mmaib.AIBEncoderDecoder'
     _, aug = cfg.test_dataloader.dataset.pipeline
     assert aug.type == 'TestTimeAug'
     assert [len(step) for step in aug.transforms] == [6, 2, 1, 1]
+
+
+@pytest.mark.parametrize('theirs', ['SegTTAModel', 'mmseg.SegTTAModel'])
+def test_a_merged_prediction_has_no_uncertainty_of_a_view(
+    apply, tmp_path, theirs
+):
+    path = tmp_path / 'drawn.py'
+    path.write_text(
+        f'_base_ = {str(DIGITS)!r}\ntta_model = dict(type={theirs!r})\n'
+        'model = dict(test_draws=dict(attention=2,'
+        ' uncertainty=True))\n'
+    )
+    assert apply(path).model.test_draws.uncertainty
+    model = apply(path, '--tta').model
+    assert model.type == 'mmaib.SegTTAModel'
+    assert model.module.test_draws == dict(attention=2)
 
 
 def test_every_one_of_several_data_sets_is_augmented(apply, tmp_path):

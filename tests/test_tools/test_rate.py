@@ -10,6 +10,7 @@ RATE = REPOSITORY / 'tools' / 'analysis_tools' / 'rate.py'
 SAMPLE = CONFIGS / 'sample'
 HOST = SAMPLE / 'faster-rcnn_lite0_fpn_12e_bccd-256.py'
 READOUT = SAMPLE / 'readout_faster-rcnn_lite0_fpn_4e_bccd-256.py'
+AP = 'coco/bbox_mAP'
 FIELD = 'model.neck.bottleneck.modulation.beta'
 
 
@@ -39,6 +40,7 @@ def metrics(ap, bits, auc, mirrored):
         'coco/bbox_mAP': ap,
         'attention/bits_per_image': bits,
         'attention/auc': auc,
+        'attention/auc_centre': 0.625,
         'causal/mirror/coco/bbox_mAP': mirrored,
     }
 
@@ -88,14 +90,15 @@ def test_table_and_picture_are_made_of_logs_and_records(
     head, _, *body = rows(out)
     assert head == [
         'weight', 'seeds', 'coco/bbox_mAP', 'paired difference',
-        'bits an image', 'AUC', 'lost by mirror',
+        'bits an image', 'AUC', 'AUC of the centre', 'lost by mirror',
     ]  # fmt: skip
     assert body == [
-        ['host', '1, 2', '0.5700 ± 0.0141', '-', '-', '-', '-'],
-        ['0.01', '1', '0.5500', '-0.0100', '9000', '0.700', '0.0500'],
+        ['host', '1, 2', '0.5700 ± 0.0141', *'-----'],
+        ['0.01', '1', '0.5500', '-0.0100', '9000', '0.700', '0.625',
+         '0.0500'],
         ['0.1', '1, 2', '0.5200 ± 0.0283', '-0.0500 ± 0.0141',
-         '1000 ± 141', '0.850 ± 0.071', '0.0700 ± 0.0141'],
-        ['1', 'not run', '-', '-', '-', '-', '-'],
+         '1000 ± 141', '0.850 ± 0.071', '0.625 ± 0.000', '0.0700 ± 0.0141'],
+        ['1', 'not run', *'------'],
     ]  # fmt: skip
     assert '`python rate.py' in (out / 'rate.md').read_text()
     assert (out / 'rate.png').stat().st_size > 5000
@@ -152,6 +155,27 @@ def test_options_reach_the_training(rate, command, tmp_path, monkeypatch):
     assert len(commands) == 4
 
 
+def test_a_seed_that_found_nothing_counts(command, tmp_path):
+    """Mirrored seed 2 finds nothing; at the larger weight no seed does."""
+    records = tmp_path / 'records'
+    few, many = (f'{READOUT.stem}_beta-{weight}' for weight in ('0.1', '1'))
+    whole = metrics(0.5, 900, 0.8, 0.4)
+    write_record(records, f'{few}.seed_1', whole)
+    gone = f'causal/mirror/{AP}'
+    blind = {k: v for k, v in whole.items() if k != gone}
+    write_record(records, f'{few}.seed_2', blind)
+    blind = {k: v for k, v in blind.items() if k != AP}
+    write_record(records, f'{many}.seed_1', blind)
+    command(
+        READOUT, '--out', tmp_path, '--records', records, '--seeds', 1, 2,
+        '--weights', 0.1, 1, '--report-only',
+    )  # fmt: skip
+    head, _, *body = rows(tmp_path)
+    one, other = (dict(zip(head, row)) for row in body)
+    assert one['lost by mirror'] == '0.3000 ± 0.2828'  # 0.1 and 0.5
+    assert other[AP] == '0.0000'
+
+
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
@@ -175,4 +199,4 @@ def test_logs_without_bits_say_what_is_missing(command, tmp_path):
             READOUT, '--out', tmp_path, '--weights', 0.1, '--seeds', 1,
             '--report-only',
         )  # fmt: skip
-    assert rows(tmp_path)[2] == ['0.1', '1', '0.5000', '-', '-', '-', '-']
+    assert rows(tmp_path)[2] == ['0.1', '1', '0.5000', *'-----']

@@ -43,6 +43,9 @@ def write_run(work_dir, seed, ap, name='aib', maps=True, cut='\n{"loss": 1.'):
         found = {AP: ap - 0.01 * (steps[-1] - step), 'step': 1}
         if maps:
             found.update({'attention/auc': 0.8, 'attention/area': 0.3})
+            found.update(
+                {'attention/auc_centre': 0.625, 'attention/energy': 0.4}
+            )
         lines.append(found)
     if maps:
         lines.append({f'causal/mirror/{AP}': ap - 0.04, 'step': steps[-1]})
@@ -129,10 +132,26 @@ def test_the_tables_of_a_study(study):
     ]  # fmt: skip
     assert metrics[1][-1].startswith('epoch 1 of 1, last written')
     assert attention == [
-        ['config', 'seeds', 'lost by mirror', 'AUC'],
-        ['plain', '1, 2', '-', 'no map'],
-        ['aib', '1, 2', '0.0400 ± 0.0000', '0.800 ± 0.000'],
-        ['a uniform map', '', '0.0000', '0.500'],
+        [
+            'config',
+            'seeds',
+            'lost by mirror',
+            'AUC',
+            'AUC of the centre',
+            'energy',
+            'area',
+        ],
+        ['plain', '1, 2', '-', *['no map'] * 4],
+        [
+            'aib',
+            '1, 2',
+            '0.0400 ± 0.0000',
+            '0.800 ± 0.000',
+            '0.625 ± 0.000',
+            '0.400 ± 0.000',
+            '0.300 ± 0.000',
+        ],
+        ['a uniform map', '', '0.0000', '0.500', '-', '0.300', '0.300'],
     ]
     assert fields == [
         ['field', 'plain', 'aib'],
@@ -402,3 +421,60 @@ def test_in_a_browser(study, width):
         'lines': [6, 0],
         'wider': False,
     }
+
+
+def add_to_log(work_dir, *lines):
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    text = path.read_text().rpartition('\n')[0]
+    path.write_text('\n'.join([text, *map(json.dumps, lines)]))
+
+
+def test_an_evaluation_that_found_nothing_has_not_the_ap_before(study):
+    """It is 0, in the metric and in what is lost by its map."""
+    add_to_log(study / 'aib' / 'seed_2', {'time': 1.0, 'step': 40})
+    metrics, everything, attention, _ = Page(report.render([study], 48)).tables
+    assert metrics[2][2] == '0.2550 ± 0.3606'  # 0.51 and 0
+    assert metrics[2][3] == '-0.2650 ± 0.3889'  # 0.01 and -0.54
+    assert attention[2][2] == '0.0200 ± 0.0283'  # 0.04, and nothing of 0
+    # where a map has no score the count says so
+    assert attention[2][3] == '0.800 (1 of 2)'
+    row = next(r for r in everything if r[0] == 'attention/auc')
+    assert row[2] == '0.8 (1 of 2)'
+
+
+def test_a_run_that_was_not_evaluated_has_no_ap(study):
+    work_dir = study / 'aib' / 'seed_3'
+    write_run(work_dir, 3, 0.5)
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    path.write_text(json.dumps(dict(loss=1.0, epoch=1, iter=1, time=1.0)))
+    metrics = Page(report.render([study], 48)).tables[0]
+    assert metrics[2][1:3] == ['1, 2, 3', '0.5300 ± 0.0283 (2 of 3)']
+
+
+def write_record(path, ap, *options, config='aib', seed=1):
+    record = dict(
+        config=config, seed=seed, options=options, metrics={AP: ap, 'step': 1}
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+
+
+def test_a_record_of_other_options_is_not_the_run_beside_it(tmp_path):
+    """Of the same name and seed; the run's own record is not shown twice."""
+    work_dir = write_run(tmp_path / 'aib' / 'seed_1', 1, 0.5)
+    options = ['beta=0.1', 'load_from=/there/plain/seed_1/a.pth']
+    write_record(work_dir / 'record.json', 0.5, *options)
+    moved = ['beta=0.1', 'load_from=/here/plain/seed_1/a.pth']
+    write_record(tmp_path / 'records' / 'aib_b-0.1.seed_1.json', 0.5, *moved)
+    assert len(runs.find_runs([tmp_path])) == 1
+    write_record(tmp_path / 'other' / 'aib.seed_1.json', 0.7, 'beta=0.2')
+    found = runs.find_runs([tmp_path])
+    assert [run.metrics[AP] for run in found] == [0.5, 0.7]
+
+
+def test_a_record_of_a_run_that_found_nothing(tmp_path):
+    for seed, found in ((1, {AP: 0.5, 'step': 9}), (2, {'step': 9})):
+        path = tmp_path / f'plain.seed_{seed}.json'
+        path.write_text(json.dumps(dict(seed=seed, metrics=found)))
+    metrics = Page(report.render([tmp_path], 48)).tables[0]
+    assert metrics[1][2] == '0.2500 ± 0.3536'

@@ -405,3 +405,65 @@ def test_a_failed_host_has_no_readout(command, tmp_path, monkeypatch):
     monkeypatch.setattr(study, 'write_record', lambda *_: None)
     with pytest.raises(SystemExit, match='some runs failed'):
         command(*STUDY, '--seeds', 1)
+
+
+def kept(folder, name, seed, **metrics):
+    folder.mkdir(exist_ok=True)
+    record = dict(seed=seed, metrics={'step': 9, **metrics})
+    path = folder / f'{name}.seed_{seed}.json'
+    path.write_text(json.dumps(record))
+
+
+def test_a_seed_that_found_nothing_counts(command, tmp_path, capsys):
+    """Shuffled, seed 2 of the gate finds nothing: 0.05 without it, 0.225
+    with it. Seed 2 of the plain detector finds nothing at all."""
+    records, shuffled = tmp_path / 'records', f'causal/shuffle/{AP}'
+    kept(records, 'plain', 1, **{AP: 0.5})
+    kept(records, 'plain', 2)
+    kept(records, 'gate', 1, **{AP: 0.5, shuffled: 0.45})
+    kept(records, 'gate', 2, **{AP: 0.4, 'attention/auc': 0.8})
+    table = (
+        'plain.py', 'gate.py', '--seeds', 1, 2, '--records', records,
+        '--report-only',
+    )  # fmt: skip
+    command(*table, '--metrics', AP)
+    plain, gate = cells(capsys.readouterr().out)
+    assert plain[AP] == '0.2500 ± 0.3536'
+    assert gate['paired difference'] == '0.2000 ± 0.2828'
+    assert gate['lost by shuffle'] == '0.2250 ± 0.2475'
+    assert plain['lost by shuffle'] == '-'
+    # a figure that is not 0 without detections has its count
+    assert gate['AUC'] == '0.800 (1 of 2)'
+    command(*table)
+    assert cells(capsys.readouterr().out)[0][AP] == plain[AP]
+    for seed, error in ((1, 0.1), (2, 0.3)):
+        kept(records, 'gate', seed, **{AP: 0.5, 'calibration/d_ece': error})
+    kept(records, 'plain', 1, **{AP: 0.5, 'calibration/d_ece': 0.2})
+    command(*table, '--metrics', AP, 'calibration/d_ece')
+    plain, gate = cells(capsys.readouterr().out)
+    assert plain['calibration/d_ece'] == '0.2000 (1 of 2)'
+    assert gate['paired difference'] == '-0.1000 (1 of 2)'
+
+
+def test_baselines_of_an_auc_and_an_energy_stand_beside_them(
+    command, tmp_path, capsys
+):
+    found = dict(auc=0.7, auc_norm=0.6, auc_centre=0.65, energy=0.5, area=0.4)
+    metrics = {f'attention/{name}': value for name, value in found.items()}
+    kept(tmp_path / 'records', 'plain', 1, **{AP: 0.5}, **metrics)
+    command(
+        'plain.py', '--seeds', 1, '--records', tmp_path / 'records',
+        '--report-only',
+    )  # fmt: skip
+    (row,) = cells(capsys.readouterr().out)
+    assert [*row][4:9] == [
+        'AUC', "AUC of the features' norm", 'AUC of the centre', 'energy',
+        'area',
+    ]  # fmt: skip
+    assert [*row.values()][4:9] == [
+        '0.700',
+        '0.600',
+        '0.650',
+        '0.500',
+        '0.400',
+    ]

@@ -301,20 +301,30 @@ def arms(args: argparse.Namespace, configs: Mapping[Path, Path]) -> list[Arm]:
     ]
 
 
-def without_held_out(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+def without_held_out(
+    paths: Sequence[Path], folder: Path, options: Sequence[str] = ()
+) -> dict[Path, Path]:
     """Each config as a child that leaves out the training images on which
-    the temperature is fitted."""
+    the temperature is fitted.
+
+    Raises:
+        SystemExit: if a config, or an option, which is stronger than the
+            child, chooses images itself.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     children = {}
     for path in paths:
-        cfg = Config.fromfile(path)
+        cfg = merged(path, options)
         init_default_scope(cfg.default_scope)
         dataset = cfg.train_dataloader.dataset
-        if 'dataset' in dataset or 'indices' in dataset:
-            sys.exit(
-                f'{path}: train_dataloader.dataset must be a data set itself '
-                f'without indices, got {dataset.type}'
-            )
+        for field in ('dataset', 'datasets', 'indices'):
+            if dataset.get(field) is not None:
+                sys.exit(
+                    f'{path}: train_dataloader.dataset must be a data set '
+                    f'itself without indices, got {dataset.type} with '
+                    f'{field}: its every tenth image is held out for the '
+                    'temperature; or name other images by --held-out'
+                )
         count = len(DATASETS.build(dataset))
         children[path] = folder / path.name
         children[path].write_text(
@@ -440,7 +450,7 @@ def main() -> None:
         used = (
             {path: path for path in configs}
             if args.held_out
-            else without_held_out(configs, children_of(args))
+            else without_held_out(configs, children_of(args), args.cfg_options)
         )
         every_arm = arms(args, used)
         done = train(args, every_arm)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import mmcv
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from analysis_tools import image_sources
 from analysis_tools.attention import load
+from analysis_tools.calibration_table import with_means
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
@@ -27,6 +27,11 @@ from torch import Tensor
 
 from mmaib.evaluation import at_temperature, fitted_temperature, roc_auc
 from mmaib.evaluation.calibration import log_of
+from mmaib.evaluation.calibration_metric import (
+    confidence_of,
+    labels_of_pixels,
+    of_pixels,
+)
 from mmaib.evaluation.causal import evaluate
 from mmaib.registry import METRICS
 
@@ -268,20 +273,6 @@ def corrupt(
     return np.asarray(function(picture, severity, **own)).astype(np.uint8)
 
 
-def with_means(by_set: Mapping[str, Figures]) -> Figures:
-    """All figures, those under shift one by one and their mean."""
-    result = {}
-    shifted: dict[str, list[float]] = {}
-    for name, own in by_set.items():
-        result.update({f'{name}/{k}': v for k, v in own.items()})
-        if name != 'clean':
-            severity = name.rpartition('-')[2]
-            for k, v in own.items():
-                shifted.setdefault(f'shift/{k}', []).append(v)
-                shifted.setdefault(f'shift-{severity}/{k}', []).append(v)
-    return {**result, **{k: mean(v) for k, v in shifted.items()}}
-
-
 class Unsure(BaseMetric):
     """Keeps :func:`of_image` of every image, at every temperature."""
 
@@ -320,8 +311,9 @@ def of_image(sample: Mapping[str, Any], temperature: float) -> Figures:
         own = {name: float(sample[name]) for name in named}
         return {'': 1 - float(best), **own}
     if 'seg_logits' in sample:
-        logits = sample['seg_logits']['data'].float().flatten(1).T
-        best = at_temperature(logits, temperature).max(1)[0].exp().mean()
+        log_probs = at_temperature(of_pixels(sample), temperature)
+        answered = labels_of_pixels(sample, log_probs.device)
+        best = confidence_of(log_probs, answered)[0].mean()
         own = {name: float(sample[name]['data'].mean()) for name in named}
         return {'': 1 - float(best), **own}
     detected = sample['pred_instances']

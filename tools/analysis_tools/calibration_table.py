@@ -1,11 +1,15 @@
 """The tables of a calibration study, made of its records alone."""
 
+import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 
 import numpy as np
 import study
+
+from mmaib.evaluation.nothing_found import of_nothing
 
 RESAMPLES = 10_000
 PLAIN, TEMPERATURE, CONTROL = 'plain', 'temperature', 'stage2-no-noise'
@@ -25,6 +29,9 @@ MEASURED = {
     'aurc': 'AURC',
 }
 Records = Mapping[str, Mapping[int, Mapping[str, float]]]  # arm, seed
+Figures = dict[str, float]
+OF_SHIFTS = re.compile('shift[-/]')  # means
+SHIFT = re.compile(r'(?!shift-).+-[1-5]')  # a corruption and its severity
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -44,16 +51,87 @@ def difference(values: Sequence[float]) -> str:
     return f'{mean(values):+.4f} [{low:+.4f}, {high:+.4f}]{star}'
 
 
-def columns(records: Records) -> dict[str, str]:
+def with_means(by_set: Mapping[str, Mapping[str, float]]) -> Figures:
+    """All figures of a test, those under shift one by one, and the means of
+    those that every shift has."""
+    flat = {
+        f'{where}/{name}': value
+        for where, own in by_set.items()
+        for name, value in own.items()
+    }
+    shifts = [where for where in by_set if where != 'clean']
+    like = {n: v for own in by_set.values() for n, v in own.items()}
+    nothing = of_nothing(like)
+    for where in by_set:
+        for name, value in nothing.items():
+            flat.setdefault(f'{where}/{name}', value)
+    for name in like:
+        if all(f'{where}/{name}' in flat for where in shifts):
+            flat.update(means(flat, name, shifts))
+    return flat
+
+
+def means(run: Figures, name: str, shifts: Sequence[str]) -> Figures:
+    """Of a figure over these shifts, and over those of each severity."""
+    groups = defaultdict(list)
+    for where in shifts:
+        groups['shift'].append(run[f'{where}/{name}'])
+        severity = where.rpartition('-')[2]
+        groups[f'shift-{severity}'].append(run[f'{where}/{name}'])
+    return {f'{k}/{name}': mean(values) for k, values in groups.items()}
+
+
+def over_common_shifts(records: Records) -> tuple[Records, dict[str, str]]:
+    """The records with an AP of 0 where nothing was found, and with means
+    over the shifts in which every run has the figure.
+
+    Returns:
+        the records, and of how many shifts a mean is where it is not of all.
+    """
+    runs = [run for of_arm in records.values() for run in of_arm.values()]
+    like: Figures = {}
+    having: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.items():
+            where, _, name = key.partition('/')
+            if SHIFT.fullmatch(where):
+                having.setdefault(name, set()).add(where)
+            like.setdefault(name, value)
+    shifts = sorted({where for places in having.values() for where in places})
+    nothing = of_nothing({n: like[n] for n in having})
+    found: dict[str, dict[int, Figures]] = {}
+    for arm, of_arm in records.items():
+        found[arm] = {}
+        for seed, run in of_arm.items():
+            own = {k: v for k, v in run.items() if not OF_SHIFTS.match(k)}
+            for where in ('clean', *shifts):
+                for name, value in nothing.items():
+                    own.setdefault(f'{where}/{name}', value)
+            found[arm][seed] = own
+    notes = {}
+    runs = [run for of_arm in found.values() for run in of_arm.values()]
+    for name in having:
+        own = [
+            (run, there)
+            for run in runs
+            if (there := {s for s in shifts if f'{s}/{name}' in run})
+        ]
+        common = sorted(set.intersection(*(there for _, there in own)))
+        for run, _ in own:
+            run.update(means(run, name, common))
+        if len(common) < len(shifts):
+            notes[name] = f' ({len(common)} of {len(shifts)} shifts)'
+    return found, notes
+
+
+def columns(records: Records, notes: Mapping[str, str]) -> dict[str, str]:
     """Titles of the metrics that some run has."""
     there = {
         k for runs in records.values() for run in runs.values() for k in run
     }
-    titles = {
-        f'{where}/{name}': title + ('' if where == 'clean' else ', shift')
-        for where in ('clean', 'shift')
-        for name, title in MEASURED.items()
-    }
+    titles = {f'clean/{name}': title for name, title in MEASURED.items()}
+    for name, title in MEASURED.items():
+        titles[f'shift/{name}'] = f'{title}, shift{notes.get(name, "")}'
     titles['ood/auroc'] = 'AUROC, OOD'
     return {name: title for name, title in titles.items() if name in there}
 
@@ -73,31 +151,26 @@ def rows(
 
 def table(records: Records) -> str:
     """In Markdown: means, then paired differences to each reference."""
-    titles = columns(records)
+    records, notes = over_common_shifts(records)
+    titles = columns(records, notes)
 
-    def of_runs(runs: Mapping[int, Mapping[str, float]], name: str) -> str:
-        return study.cell([run[name] for run in runs.values() if name in run])
+    def of_runs(runs: study.Runs, name: str) -> str:
+        found = study.values(runs, name)
+        return study.counted(found, of=len(runs)) if runs else 'not run'
 
     lines = rows(records, titles, of_runs)
     for reference, title in REFERENCES.items():
         base = records[reference]
 
-        def paired(
-            runs: Mapping[int, Mapping[str, float]],
-            name: str,
-            base: Mapping[int, Mapping[str, float]] = base,
+        def to_reference(
+            runs: study.Runs, name: str, base: study.Runs = base
         ) -> str:
-            return difference(
-                [
-                    run[name] - base[seed][name]
-                    for seed, run in runs.items()
-                    if name in run and name in base.get(seed, {})
-                ]
-            )
+            found = study.paired(runs, base, name)
+            return study.counted(found, difference, len(runs) if found else 0)
 
         others = {k: v for k, v in records.items() if k != reference}
         lines += ['', f'Paired differences to {title}:', '']
-        lines += rows(others, titles, paired)
+        lines += rows(others, titles, to_reference)
     severities = sorted(
         {
             name.partition('/')[0]
@@ -109,6 +182,7 @@ def table(records: Records) -> str:
     )
     by_severity = {
         f'{where}/{name}': f'{MEASURED[name]}, severity {where[6:]}'
+        + notes.get(name, '')
         for name in ('ece', 'd_ece', 'nll')
         for where in severities
         if f'clean/{name}' in titles
@@ -121,7 +195,9 @@ def table(records: Records) -> str:
             *lines,
             '',
             'Mean ± standard deviation over seeds; shift: mean over '
-            'corruptions and severities. Differences: mean and 95 % bootstrap '
+            'corruptions and severities, of an AP with 0 where nothing was '
+            'found, of all else over those in which every run has a figure. '
+            'Differences: mean and 95 % bootstrap '
             'interval over seeds, * if it is off zero. Command: '
             f'`{command}`',
             '',

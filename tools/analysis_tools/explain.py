@@ -28,6 +28,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmaib import compat
+from mmaib.evaluation.nothing_found import completed
 from mmaib.reliability import preflight
 from mmaib.reliability.launch import device_argument, load_safely
 from mmaib.wrap import WrapError, wrap
@@ -167,6 +168,9 @@ def table(
     log: Mapping[str, float], cam: Mapping[str, float] | str
 ) -> list[list[str]]:
     """Of the host, of the readout and of Grad-CAM's map."""
+    log = completed(log, [])  # what it lacks, nothing was found for
+    if not isinstance(cam, str):
+        cam = completed(cam, [log])
     host = {
         k.removeprefix(OPEN): v for k, v in log.items() if k.startswith(OPEN)
     }
@@ -180,7 +184,6 @@ def table(
     rows = [head, ['---'] * len(head)]
 
     def add(name: str, found: Mapping[str, float], share: str) -> None:
-        # a detector that finds nothing has no metric
         row = [name]
         row += [study.cell([found[m]]) if m in found else '-' for m in metrics]
         row += [
@@ -219,8 +222,9 @@ def summary(
         f'{args.iterations} iterations with the host frozen, seed '
         f'{args.seed}. *Lost*: of the first metric, when every map is '
         'mirrored, flattened to its mean, shuffled; a map that loses nothing '
-        'carries nothing. *Share open*: mean of the gate in the last step '
-        'that was logged.',
+        'carries nothing; what is lost grows with what the gate holds back, '
+        'so compare it at equal bits. *Share open*: mean of the gate in the '
+        'last step that was logged.',
     ]
     if NORM in log:
         note[-1] += (

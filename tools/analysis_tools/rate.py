@@ -19,6 +19,7 @@ records in `--records`; its metric is drawn as a dashed line.
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -29,9 +30,10 @@ from mmaib import compat
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import study
+from study import Runs, counted, lost, paired, values
 
 BITS, AUC = 'attention/bits_per_image', 'attention/auc'
-Runs = Mapping[int, Mapping[str, float]]  # the metrics of each seed
+CENTRE = 'attention/auc_centre'
 
 
 def parse_args() -> argparse.Namespace:
@@ -113,32 +115,32 @@ def finished(args: argparse.Namespace, name: Path) -> Runs:
     }
 
 
-def values(these: Runs, name: str) -> list[float]:
-    """A metric of the runs that have it."""
-    return [run[name] for run in these.values() if name in run]
-
-
 def table(rows: Mapping[str, Runs], metric: str) -> str:
     """In Markdown, a row a weight, and what each seed loses to its host."""
-    head = ['weight', 'seeds', metric, 'paired difference']
-    lines = [[*head, 'bits an image', 'AUC', 'lost by mirror'], ['---'] * 7]
-    host = rows.get('host', {})
-    mirrored = f'causal/mirror/{metric}'
+    head = ['weight', 'seeds', metric, 'paired difference', 'bits an image']
+    head += ['AUC', 'AUC of the centre', 'lost by mirror']
+    lines = [head, ['---'] * len(head)]
+    base = rows.get('host', {})
     for label, these in rows.items():
-        changed = [run for run in these.values() if mirrored in run]
-        lost = [run[metric] - run[mirrored] for run in changed]
-        paired = [
-            these[seed][metric] - host[seed][metric]
-            for seed in these.keys() & host.keys()
-            if these is not host
+        columns = [
+            (values(these, metric), 4),
+            (paired(these, base, metric) if these is not base else [], 4),
+            (values(these, BITS), 0),
+            (values(these, AUC), 3),
+            (values(these, CENTRE), 3),
+            (lost(these, metric, f'causal/mirror/{metric}'), 4),
         ]
-        columns = [(values(these, metric), 4), (paired, 4)]
-        columns += [(values(these, BITS), 0), (values(these, AUC), 3)]
-        columns.append((lost, 4))
-        cells = [study.cell(v, digits) if v else '-' for v, digits in columns]
+        cells = [
+            counted(found, partial(study.cell, digits=digits), len(these))
+            if found
+            else '-'
+            for found, digits in columns
+        ]
         seeds = ', '.join(map(str, these)) or 'not run'
         lines.append([label, seeds, *cells])
-    note = 'Mean ± standard deviation over seeds, last evaluation. Command: '
+    note = 'Mean ± standard deviation over seeds, last evaluation. What a '
+    note += 'mirrored map loses grows with what the gate holds back: compare '
+    note += 'it between maps that let as many bits through. Command: '
     note += f'`{" ".join(["python", *sys.argv])}`'
     return '\n'.join([*study.markdown(lines), '', note, ''])
 
@@ -183,6 +185,9 @@ def main() -> None:
     )
     curve = {f'{w:g}': finished(args, named(args, w)) for w in args.weights}
     host = finished(args, args.baseline) if args.baseline else {}
+    # by the runs of all weights, what each would have
+    found = study.with_nothing_found({'host': host, **curve})
+    host, curve = found.pop('host'), found
     there = study.metrics_to_tabulate([], [host, *curve.values()])
     metric = there[0] if there else 'metric'
     args.out.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ from analysis_tools.runs import (
     read_json,
 )
 from steps import last_checkpoint
-from study import CHANGES, METRICS, MONITORS, OF_MAPS, cell
+from study import CHANGES, METRICS, MONITORS, OF_MAPS
 
 SHOWN = (*MONITORS, 'beta_factor')
 CALIBRATION = 'calibration/'
@@ -73,12 +73,10 @@ def metric_table(groups: Sequence[Group]) -> Table:
     for group in groups:
         row = [group.label, seeds(group)]
         for metric in metrics:
-            values = group.values(metric)
-            row.append(cell(values) if values else '-')
+            row.append(group.cell(metric))
             first, own = groups[0].by_seed(metric), group.by_seed(metric)
             paired = [own[s] - first[s] for s in own if s in first]
-            skip = group is groups[0] or not paired
-            row.append('-' if skip else cell(paired))
+            row.append('-' if group is groups[0] else group.shown(paired))
         row.append('; '.join(dict.fromkeys(run.state for run in group.runs)))
         rows.append(row)
     head.append('state')
@@ -94,7 +92,7 @@ def attention_table(groups: Sequence[Group]) -> Table | None:
     as the last row; None without a map."""
     there = [
         name
-        for name in (*OF_MAPS, 'attention/energy', 'attention/pointing')
+        for name in (*OF_MAPS, 'attention/pointing')
         if any(g.values(name) for g in groups)
     ]
     drops = [
@@ -118,17 +116,18 @@ def attention_table(groups: Sequence[Group]) -> Table | None:
                 for run in group.runs
                 if {name, metric} <= run.metrics.keys()
             ]
-            row.append(cell(lost) if lost else '-')
+            row.append(group.shown(lost))
         missing = '-' if any(map(group.values, there)) else 'no map'
         for name in there:
-            values = group.values(name)
             digits = 0 if 'bits' in name else 3
-            row.append(cell(values, digits) if values else missing)
+            found = group.values(name)
+            row.append(group.shown(found, digits) if found else missing)
         areas += group.values('attention/area')
         rows.append(row)
     uniform = {'attention/auc': '0.500', 'attention/contrast': '0.000'}
     if areas:
-        uniform['attention/energy'] = f'{mean(areas):.3f}'
+        share = f'{mean(areas):.3f}'
+        uniform.update({'attention/energy': share, 'attention/area': share})
     rows.append(
         [
             'a uniform map',
@@ -155,10 +154,7 @@ def calibration_table(groups: Sequence[Group]) -> Table | None:
         [
             group.label,
             seeds(group),
-            *(
-                cell(values) if (values := group.values(name)) else '-'
-                for name in names
-            ),
+            *(group.cell(name) for name in names),
         ]
         for group in groups
     ]
@@ -195,6 +191,8 @@ def all_metrics(groups: Sequence[Group]) -> Table:
             text = short(mean(values)) if values else '-'
             if len(values) > 1:
                 text += f' ± {short(stdev(values))}'
+            if 0 < len(values) < len(group.runs):
+                text += f' ({len(values)} of {len(group.runs)})'
             row.append(text)
         rows.append(row)
     return Table(['metric', *(g.label for g in groups)], rows)

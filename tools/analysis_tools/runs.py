@@ -7,12 +7,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from steps import entries
+from study import cell, counted
+
+from mmaib.evaluation.nothing_found import completed
 
 Series = dict[int, float]  # step -> value
 RECORD = 'record'
@@ -32,6 +36,7 @@ class Run:
         training: series of the training's log, by name.
         evaluation: series of the evaluations, by the training's steps.
         metrics: what it ended with, or has reached.
+        evaluated: whether it has been, if without any metric.
         config: None of a record.
         pictures: folders with a ``scores.json``.
         snapshots: the newest picture that an AttentionVisHook made of each
@@ -47,6 +52,7 @@ class Run:
     training: dict[str, Series] = field(default_factory=dict)
     evaluation: dict[str, Series] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    evaluated: bool | None = None
     config: Config | None = None
     pictures: list[Path] = field(default_factory=list)
     snapshots: dict[str, Path] = field(default_factory=dict)
@@ -68,6 +74,13 @@ class Group:
     def values(self, metric: str) -> list[float]:
         """Of the runs that have it."""
         return [r.metrics[metric] for r in self.runs if metric in r.metrics]
+
+    def cell(self, metric: str, digits: int = 4) -> str:
+        """Of the runs that have it, and how many if not all do."""
+        return self.shown(self.values(metric), digits)
+
+    def shown(self, values: Sequence[float], digits: int = 4) -> str:
+        return counted(values, partial(cell, digits=digits), len(self.runs))
 
     def by_seed(self, metric: str) -> dict[int | None, float]:
         return {
@@ -101,6 +114,11 @@ def read_run(path: Path) -> Run:
             values, series = _numbers(entry), run.training
         else:
             values, series = _numbers(entry), run.evaluation
+            # one that found nothing has not the AP of the one before; what
+            # is lost without a map is a line of its own
+            if not any(name.startswith('causal/') for name in values):
+                run.metrics.clear()
+                run.evaluated = True
             run.metrics.update(values)
         for name, value in values.items():
             series.setdefault(name, {})[step] = value
@@ -130,6 +148,7 @@ def read_record(path: Path) -> Run:
         record['seed'],
         record.get('options', []),
         metrics=_numbers(record['metrics']),
+        evaluated='step' in record['metrics'] or None,
         facts=record,
     )
 
@@ -147,10 +166,10 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         # a test inside a run's folder belongs to the run
         own = sorted(d for d in dirs if _trained(d) or not dirs & {*d.parents})
         found = {path.resolve(): read_run(path) for path in own}
-        known = {(r.name, r.seed) for r in found.values()}
+        known = [_identity(run) for run in found.values()]
         for path in sorted(folder.rglob('*.seed_*.json')):
             record = read_record(path)
-            if (record.name, record.seed) not in known:
+            if _identity(record) not in known:
                 found[path.resolve()] = record
         if not found:
             raise FileNotFoundError(
@@ -159,6 +178,12 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
             )
         runs.update(found)
     return [*runs.values()]
+
+
+def _identity(run: Run) -> tuple:
+    """What a record of a run has in common with its work dir."""
+    config = run.facts.get('config', run.name)
+    return config, run.seed, _shared(run.options)
 
 
 def _trained(folder: Path) -> bool:
@@ -189,6 +214,12 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
         taken.add(label)
         members.sort(key=lambda run: (run.seed is None, run.seed))
         result.append(Group(label, members))
+    # where a detector found nothing its AP is 0
+    all_metrics = [[run.metrics for run in group.runs] for group in result]
+    others = [metrics for of_group in all_metrics for metrics in of_group]
+    for group, alike in zip(result, all_metrics):
+        for run in group.runs:
+            run.metrics = completed(run.metrics, alike, others, run.evaluated)
     return sorted(result, key=_has_map)
 
 
