@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -79,6 +79,12 @@ class AuxLossMixin:
     """
 
     draw_parts: dict[str, dict[str, type]] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        made: Any = cls
+        if hasattr(made, 'forward'):  # not yet a mixin of ours
+            made.forward = _with_contexts(made.forward)
 
     def __init__(
         self,
@@ -203,16 +209,6 @@ class AuxLossMixin:
                         module.eval()  # statistics are the host's
         return self
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        with ExitStack() as stack:
-            training = kwargs.get('mode') == 'loss'
-            stack.enter_context(self._image_cells(training, args, kwargs))
-            if self.training and not collecting(False):  # type: ignore[attr-defined]
-                # for its outputs (FLOP counters, tracers, summaries), with
-                # which reports are dropped; loss() collects its own
-                stack.enter_context(collect())
-            return super().forward(*args, **kwargs)  # type: ignore[misc]
-
     def _image_cells(
         self, training: bool, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> AbstractContextManager:
@@ -305,6 +301,24 @@ class AuxLossMixin:
             for name in kwargs.keys() & {*SAMPLES}:
                 kwargs[name] = list(kwargs[name]) * copies
         return super().loss(*args, **kwargs)  # type: ignore[misc]
+
+
+def _with_contexts(forward: Callable) -> Callable:
+    """A base model's ``forward``, whose arguments keep their names for
+    exporters. In training a model is called for its outputs too (FLOP
+    counters, tracers, summaries): what is reported there is dropped."""
+
+    @wraps(forward)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        mode = args[2] if args[2:] else kwargs.get('mode')
+        with ExitStack() as stack:
+            cells = self._image_cells(mode == 'loss', args, kwargs)
+            stack.enter_context(cells)
+            if self.training and not collecting(False):
+                stack.enter_context(collect())  # loss() opens its own
+            return forward(self, *args, **kwargs)
+
+    return run
 
 
 def _given(kwargs: dict[str, Any], names: Sequence[str]) -> Any:
