@@ -182,10 +182,11 @@ def looked_at(made, batch, metric=None):
 @pytest.mark.parametrize('pipeline', PIPELINES)
 @pytest.mark.parametrize('together', [False, True])
 def test_a_perfect_map_is_perfect_behind_any_pipeline(
-    pipeline, together, tmp_path
+    pipeline, together, tmp_path, monkeypatch
 ):
     """The map is the picture itself, as it left pipeline and batch; padding
     is brighter than what is to be found."""
+    monkeypatch.setattr(f'{__name__}.STRIDE', 2)
     made = model()
     packed = through(PIPELINES[pipeline], tmp_path)
     rows = []
@@ -196,8 +197,8 @@ def test_a_perfect_map_is_perfect_behind_any_pipeline(
             on_image = mean_over_levels(maps, index, sample.metainfo)
             assert on_image.shape == sample.ori_shape
     for row in rows:
-        assert row['auc'] > 0.99
-        assert row['fitting'] > 0.9
+        assert row['auc'] > 0.999
+        assert row['fitting'] > 0.98
         assert row['pointing'] == 1
     # the padding of both would have been found too
     if pipeline in ('size', 'square', 'both', 'centre'):
@@ -262,15 +263,11 @@ PAIR = ((32, 48), (40, 72), (24, 30))
 def test_an_image_alone_scores_as_beside_a_larger_one(draws):
     made = model(modulation=GATE)
     made._test_draws = Draws.from_config('test_draws', draws)
-    packed = batch_of(PAIR)
-    together, maps, samples = looked_at(made, packed)
+    made.data_preprocessor.pad_size_divisor = STRIDE
+    together, maps, samples = looked_at(made, batch_of(PAIR))
     for index, one in enumerate(batch_of(PAIR)):
-        # of 30 pixels 28 are in whole cells
-        if index == 2:
-            one['inputs'] = F.pad(one['inputs'], (0, 2), value=0)
         (alone,), _, _ = looked_at(made, [one])
-        if index < 2:
-            assert together[index] == pytest.approx(alone, rel=1e-5)
+        assert together[index] == pytest.approx(alone, rel=1e-5)
         bits = bits_on_image(maps, index, samples[index].metainfo)
         assert float(bits.sum()) == pytest.approx(
             together[index]['bits_per_image'], rel=1e-5
