@@ -327,8 +327,8 @@ def note_input_sizes(_: Any, args: tuple, out: Any) -> None:
     if images is None or len(images) != len(samples):
         return
     for image, sample in zip(images, samples):
-        said = getattr(sample, 'metainfo', {'pad_shape': None})
-        if not said.keys() & {'batch_input_shape', 'pad_shape'}:
+        # mmdet's and mmseg's say it by that
+        if 'pad_shape' not in getattr(sample, 'metainfo', ('pad_shape',)):
             sample.set_metainfo(
                 dict(
                     img_shape=tuple(image.shape[-2:]),

@@ -15,7 +15,7 @@ from mmaib.layers import CapturedMap, capture_attention
 from mmaib.layers.attentive_bottleneck import SATURATED
 from mmaib.registry import METRICS
 
-from .ground_truth import misplaced, object_mask
+from .ground_truth import misplaced, object_mask, separating
 from .map_geometry import (
     image_shares,
     map_on_image,
@@ -119,12 +119,17 @@ class AttentionMetric(BaseMetric):
         self.threshold = threshold
         self.by_level = by_level
         self.ignore_index = ignore_index
+        # behind which boxes do not lie on their image
+        self._transform: str | None = None
         self._model: Any = None
         self._maps: list[CapturedMap] = []
 
     @contextmanager
-    def watching(self, model: nn.Module) -> Iterator[None]:
-        """Take the maps of a model while it is evaluated."""
+    def watching(
+        self, model: nn.Module, dataset: Any = None
+    ) -> Iterator[None]:
+        """Take the maps of a model while it is evaluated, on a data set."""
+        self._transform = None if dataset is None else separating(dataset)
         with capture_attention(model) as maps:
             self._model, self._maps = model, maps
             try:
@@ -141,7 +146,7 @@ class AttentionMetric(BaseMetric):
         for index, sample in enumerate(data_samples):
             maps = whole_maps(self._model, self._maps, sample)
             found: dict[str, Any] = {**self.scores(maps, index, sample)}
-            if reason := misplaced(sample, self.foreground):
+            if reason := self._misplaced(sample):
                 found[UNFIT] = reason
             self.results.append(found)
         self._maps.clear()
@@ -173,7 +178,7 @@ class AttentionMetric(BaseMetric):
                 sum(_counted(b, image_shares(b, sample)).sum() for b in bits)
             )
         truth = object_mask(sample, self.foreground, self.ignore_index)
-        if truth is None or misplaced(sample, self.foreground):
+        if truth is None or self._misplaced(sample):
             return scores
         mask, known = truth
         inside = mask[known]
@@ -202,6 +207,11 @@ class AttentionMetric(BaseMetric):
                 level_on_image = map_on_image(x[0], sample)[known]
                 scores[f'auc_level{level}'] = roc_auc(level_on_image, inside)
         return scores
+
+    def _misplaced(self, sample: dict) -> str | None:
+        if self._transform is not None:
+            return f'{self._transform} changes one and not the other'
+        return misplaced(sample, self.foreground)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         found: dict[str, list[float]] = defaultdict(list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,6 +84,51 @@ def misplaced(
         return None
     box = boxes[beyond.any(1)][0].round().long().tolist()
     return f'{_name(sample)}: box {box} on an image of {tuple(size)}'
+
+
+def separating(dataset: Any) -> str | None:
+    """The transform of a data set's pipeline behind which boxes and image no
+    longer belong together, as its first sample shows; None if there is none.
+
+    A classifier's boxes must follow the image. A detector's must stay, since
+    they are held against the original: ``LoadAnnotations`` belongs behind
+    what resizes.
+
+    Args:
+        dataset: whose samples a model is evaluated on; of any other kind than
+            MMEngine's it is not known.
+    """
+    while inner := getattr(dataset, 'datasets', None):
+        dataset = inner[0]
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    if not (transforms and len(dataset) and hasattr(dataset, 'get_data_info')):
+        return None
+    results = dataset.get_data_info(0)
+    for transform in transforms:
+        image, boxes = _seen(results)
+        results = transform(results)
+        if results is None:  # a pipeline may refuse an image
+            return None
+        changed, moved = _seen(results)
+        if image is None or changed is None or not (boxes and moved):
+            continue
+        height, width = map(min, image.shape[:2], changed.shape[:2])
+        padded = np.array_equal(
+            image[:height, :width], changed[:height, :width]
+        )
+        stays = boxes[1] == moved[1]
+        if not padded and image.shape != changed.shape and stays != boxes[0]:
+            return type(transform).__name__
+    return None
+
+
+def _seen(results: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The image of a pipeline's results, and its boxes: whether they are a
+    detector's, and what they are."""
+    image, boxes = results.get('img'), results.get('gt_bboxes')
+    if not isinstance(image, np.ndarray) or boxes is None or not len(boxes):
+        return None, None
+    return image, (hasattr(boxes, 'tensor'), _boxes(boxes).tolist())
 
 
 def _name(sample: Mapping[str, Any]) -> str:

@@ -51,7 +51,8 @@ def map_on_image(
     """Resize a map to the original image.
 
     The map covers the padded batch; the padding, of the batch and of the
-    pipeline, is cut off before the image is scaled back.
+    pipeline, is cut off before the image is scaled back, and has no part in
+    what is interpolated at the image's edges.
 
     Args:
         attention: ``(H, W)``.
@@ -64,8 +65,18 @@ def map_on_image(
         ``ori_shape``, on the CPU.
     """
     top, bottom, left, right = image_box(metainfo)
-    full = attention[None, None].float().cpu()
-    full = resize(full, padded_size(metainfo), mode)
+    size = padded_size(metainfo)
+    rows, columns = (
+        # cells that have no part of the image are as the nearest that has
+        torch.arange(cells).clamp(
+            first * cells // side, -(-last * cells // side) - 1
+        )
+        for first, last, side, cells in zip(
+            (top, left), (bottom, right), size, attention.shape
+        )
+    )
+    full = attention.float().cpu()[rows][:, columns]
+    full = resize(full[None, None], size, mode)
     full = full[..., top:bottom, left:right]
     return resize(full, metainfo['ori_shape'][:2], mode)[0, 0]
 

@@ -79,7 +79,9 @@ class AttentionEvalHook(Hook):
         for metric in metrics:
             if isinstance(metric, AttentionMetric):
                 self._watching.enter_context(
-                    metric.watching(unwrapped(runner.model))
+                    metric.watching(
+                        unwrapped(runner.model), loop.dataloader.dataset
+                    )
                 )
 
     def _after_epoch(self, runner: Runner, mode: str = 'train') -> None:

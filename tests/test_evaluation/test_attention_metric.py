@@ -1,6 +1,7 @@
 """What the metric says of a model's maps, held against the same taken by hand
 through MMEngine's own loop."""
 
+import math
 from statistics import mean
 
 import numpy as np
@@ -85,7 +86,13 @@ def batches(data, size):
 
 
 def on_image(x, padded, seen, original):
-    """Scaled up to the batch, cut to the image, scaled to the original."""
+    """Scaled up to the batch, cut to the image, scaled to the original. At
+    its edges an image goes on as it ends."""
+    for axis in (0, 1):
+        cells = x.shape[axis]
+        own = math.ceil(seen[axis] / padded[axis] * cells)
+        last = x.narrow(axis, own - 1, 1)
+        x = torch.cat([x.narrow(axis, 0, own), *[last] * (cells - own)], axis)
     x = F.interpolate(x[None, None], padded, mode='bilinear')
     x = x[..., : seen[0], : seen[1]]
     return F.interpolate(x, original, mode='bilinear')[0, 0]
