@@ -14,6 +14,7 @@ from mmaib.reliability.launch import (
     leave,
     load_config,
 )
+from mmaib.reliability.learning_hook import LearningHook
 
 
 def parse_args() -> argparse.Namespace:
@@ -85,6 +86,7 @@ def main() -> None:
     preflight.check_frozen(cfg, runner.model)
     preflight.check_resume(cfg, runner.model)
     runner.register_hook(MissedValidationHook(), 'LOWEST')
+    runner.register_hook(LearningHook(), 'LOWEST')
     runner.train()
 
 

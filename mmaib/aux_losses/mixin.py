@@ -169,7 +169,7 @@ class AuxLossMixin:
         for layer in learning:
             layer.requires_grad_(True)
 
-    def _in_frozen_stages(self) -> list[Reporter]:
+    def _in_frozen_stages(self) -> list[Any]:
         """mmaib's layers in a backbone that freezes stages of its own. It
         means the weights that were loaded, and would leave a plug-in at
         random. The backbone of a teacher, in evaluation, is passed over."""
@@ -191,9 +191,6 @@ class AuxLossMixin:
             if parameter.requires_grad
         ]
         super().train(mode)  # type: ignore[misc]
-        # a backbone freezes its stages again at each call
-        for parameter in trainable:
-            parameter.requires_grad_(True)
         if mode:
             for layer in self._in_frozen_stages():
                 layer.train()
@@ -207,6 +204,9 @@ class AuxLossMixin:
                 for module in layer.modules():
                     if isinstance(module, _BatchNorm):
                         module.eval()  # statistics are the host's
+        # a backbone freezes its stages again at each call
+        for parameter in trainable:
+            parameter.requires_grad_(True)
         return self
 
     def _image_cells(

@@ -272,7 +272,8 @@ def outputs(model: Any, data: dict) -> Any:
     try:
         return model(**batch, mode='tensor')
     except TypeError as error:
-        assert 'Head.forward()' in str(error), error
+        if 'Head.forward()' not in str(error):
+            raise
         return None
 
 
