@@ -15,6 +15,7 @@ import steps
 from steps import ROOT, entries, last_checkpoint, look
 
 from mmaib.compat import report
+from mmaib.evaluation.nothing_found import of_nothing
 
 # relative to the checkout, with the data sets that it makes
 run = partial(steps.run, cwd=ROOT, env={'MMAIB_DATA': 'data'})
@@ -105,6 +106,11 @@ def summary(
     host: dict[str, float] | None = None,
 ) -> str:
     """Markdown of what was run and what came out."""
+    # a detector that finds nothing
+    nothing = of_nothing(dict.fromkeys(demo.metrics, 0.0))
+    found = {**nothing, **found}
+    if host is not None:
+        host = {**nothing, **host}
     worth = [name for name in found if name.startswith('attention/')]
     worth += [
         name

@@ -89,6 +89,16 @@ def test_the_score_counts_images_whose_answer_stays():
     assert none['score 0.9'] == (None, None, None, 0)
 
 
+def test_an_answer_that_agrees_by_half_is_the_same():
+    """And a map must be closer than tau."""
+    rows = [[Comparison(0.5, 0.9, 0.3)], [Comparison(0.49, 0.9, 1.0)]]
+    found = summary(rows)
+    assert found['same answer'].value == 0.5
+    assert (found['centred'].value, found['centred'].number) == (0.3, 1)
+    scores = [found[f'score {tau}'].value for tau in (0.85, 0.9, 0.95)]
+    assert scores == [1, 0, 0]
+
+
 def test_the_interval_is_that_of_a_loop_over_resampled_images():
     rng = np.random.default_rng(3)
     hits, kept = rng.random((30, 4)), rng.random((30, 4)) < 0.6

@@ -218,9 +218,13 @@ def test_corruptions_are_the_same_whenever_they_are_made(sets, tmp_path):
 def test_fewer_images_of_those_held_out(sets, data):
     cfg = Config.fromfile(PLAIN)
     args = SimpleNamespace(
-        held_out=None, max_images=5, corruptions=[], severities=[], out=data
-    )
+        held_out=None, max_images=5, corruptions=['fog', 'snow'],
+        severities=[1, 5], out=data,
+    )  # fmt: skip
     own = sets.ImageSets(args, cfg)
+    assert [(shift.name, shift.severity) for shift in own.shifts] == [
+        ('fog', 1), ('fog', 5), ('snow', 1), ('snow', 5)
+    ]  # fmt: skip
     kept = own._loader(sets.held_out(args, cfg)).dataset
     whole = sets.DATASETS.build(cfg.train_dataloader.dataset)
     paths = [kept.get_data_info(i)['img_path'] for i in range(len(kept))]

@@ -9,13 +9,30 @@ from test_report import SCORES, write_pictures, write_run
 from mmaib.testing import REPOSITORY
 
 
-@pytest.mark.parametrize('variant', ['readout', 'aib-qt', 'baseline'])
-def test_the_demo_ends_with_a_report(tmp_path, monkeypatch, capsys, variant):
+@pytest.fixture
+def demo(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / 'tools'))
     path = REPOSITORY / 'tools' / 'demo.py'
     spec = importlib.util.spec_from_file_location('demo', path)
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_detector_that_finds_nothing_has_a_summary(demo):
+    name = 'coco/bbox_mAP'
+    text = demo.summary(
+        demo.DEMOS['detection'], 'readout', [], {}, {},
+        {'attention/auc': 0.5}, {'step': 1.0},
+    )  # fmt: skip
+    assert f'| {name} | 0.000 |' in text
+    assert f'| {name} of the host, without the gate | 0.000 |' in text
+
+
+@pytest.mark.parametrize('variant', ['readout', 'aib-qt', 'baseline'])
+def test_the_demo_ends_with_a_report(
+    demo, tmp_path, monkeypatch, capsys, variant
+):
     out = tmp_path / 'demo'
     ran = []
     metrics = dict.fromkeys(demo.DEMOS['detection'].metrics, 0.3)

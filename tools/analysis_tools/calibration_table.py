@@ -71,7 +71,9 @@ def with_means(by_set: Mapping[str, Mapping[str, float]]) -> Figures:
     return flat
 
 
-def means(run: Figures, name: str, shifts: Sequence[str]) -> Figures:
+def means(
+    run: Mapping[str, float], name: str, shifts: Sequence[str]
+) -> Figures:
     """Of a figure over these shifts, and over those of each severity."""
     groups = defaultdict(list)
     for where in shifts:
@@ -88,22 +90,22 @@ def over_common_shifts(records: Records) -> tuple[Records, dict[str, str]]:
     Returns:
         the records, and of how many shifts a mean is where it is not of all.
     """
-    runs = [run for of_arm in records.values() for run in of_arm.values()]
     like: Figures = {}
     having: dict[str, set[str]] = {}
-    for run in runs:
-        for key, value in run.items():
-            where, _, name = key.partition('/')
-            if SHIFT.fullmatch(where):
-                having.setdefault(name, set()).add(where)
-            like.setdefault(name, value)
+    for of_arm in records.values():
+        for run in of_arm.values():
+            for key, value in run.items():
+                where, _, name = key.partition('/')
+                if SHIFT.fullmatch(where):
+                    having.setdefault(name, set()).add(where)
+                like.setdefault(name, value)
     shifts = sorted({where for places in having.values() for where in places})
     nothing = of_nothing({n: like[n] for n in having})
     found: dict[str, dict[int, Figures]] = {}
     for arm, of_arm in records.items():
         found[arm] = {}
-        for seed, run in of_arm.items():
-            own = {k: v for k, v in run.items() if not OF_SHIFTS.match(k)}
+        for seed, kept in of_arm.items():
+            own = {k: v for k, v in kept.items() if not OF_SHIFTS.match(k)}
             for where in ('clean', *shifts):
                 for name, value in nothing.items():
                     own.setdefault(f'{where}/{name}', value)
@@ -111,14 +113,14 @@ def over_common_shifts(records: Records) -> tuple[Records, dict[str, str]]:
     notes = {}
     runs = [run for of_arm in found.values() for run in of_arm.values()]
     for name in having:
-        own = [
-            (run, there)
+        there = [
+            {where for where in shifts if f'{where}/{name}' in run}
             for run in runs
-            if (there := {s for s in shifts if f'{s}/{name}' in run})
         ]
-        common = sorted(set.intersection(*(there for _, there in own)))
-        for run, _ in own:
-            run.update(means(run, name, common))
+        common = sorted(set.intersection(*filter(None, there)))
+        for run, own_shifts in zip(runs, there):
+            if own_shifts:
+                run.update(means(run, name, common))
         if len(common) < len(shifts):
             notes[name] = f' ({len(common)} of {len(shifts)} shifts)'
     return found, notes

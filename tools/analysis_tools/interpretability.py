@@ -215,7 +215,8 @@ def beside(
     head = ['Model', 'images', 'same answer']
     head += [f'score, tau={tau}' for tau in TAUS]
     head += ['centred cosine', 'deviation within an image']
-    rows = [[*head, *(f'lost{of} by {change}' for change in CHANGES)]]
+    head += [f'lost{of} by {change}' for change in CHANGES]
+    rows = [[*head, 'comparisons whose answer stayed']]
     for label, result in results.items():
         found = summaries[label]['all']
         row = [label, str(len(result.comparisons)), cell(found['same answer'])]
@@ -226,6 +227,7 @@ def beside(
         row += [
             f'{result.lost[c]:.4f}' if result.lost else '-' for c in CHANGES
         ]
+        row.append('-' if no_map else str(found['centred'].number))
         rows.append(row)
     return rows
 

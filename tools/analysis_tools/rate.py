@@ -187,7 +187,7 @@ def main() -> None:
     host = finished(args, args.baseline) if args.baseline else {}
     # by the runs of all weights, what each would have
     found = study.with_nothing_found({'host': host, **curve})
-    host, curve = found.pop('host'), found
+    host, curve = found['host'], {label: found[label] for label in curve}
     there = study.metrics_to_tabulate([], [host, *curve.values()])
     metric = there[0] if there else 'metric'
     args.out.mkdir(parents=True, exist_ok=True)
