@@ -129,6 +129,7 @@ def build_runner(cfg: Config, loaders: tuple[str, ...]) -> Runner:
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     )
     preflight.check_annotations(cfg, loaders)
+    preflight.check_datasets(runner, cfg, loaders)
     if not is_main_process():
         _leave_metrics_to_first(runner)
     return runner

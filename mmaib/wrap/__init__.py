@@ -31,7 +31,7 @@ from .look import (
     look,
 )
 from .plan import ATTENTIONS, PLACES, READOUT, plan
-from .write import hooks, own_run, schedule, written
+from .write import checked_files, hooks, own_run, schedule, written
 
 __all__ = ['WrapError', 'is_ours', 'main', 'wrap']
 
@@ -92,7 +92,8 @@ def wrap(
     if attention == READOUT:
         trained = schedule(cfg, iterations, host_of(plain))
     apart = own_run(cfg, host, out, attention)
-    fields = {**trained, **apart}
+    checks = checked_files(cfg)
+    fields = {**trained, **apart, **checks}
     out.parent.mkdir(parents=True, exist_ok=True)
     base = host
     if '::' not in host:
@@ -120,6 +121,8 @@ def wrap(
             else f'{field}: {value}, which is empty'
             for field, value in apart.items()
         ]
+        if checks:
+            lines.append('train_dataloader: mmaib.CheckFiles, first')
         rest = '' if trained else 'schedule, optimizer, '
         lines.append(
             f"left alone: the host's {', '.join(left)}, data, {rest}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmaib.layers.capture import MAP_CHANGES
 
-from .plan import GATES, READOUT
+from .plan import GATES, READOUT, Expression
 
 CAUSAL = [*MAP_CHANGES]
 
@@ -118,6 +118,56 @@ def _taken(work_dir: str, theirs: str) -> bool:
         return True
     folder = Path(work_dir)
     return folder.exists() and any(folder.iterdir())
+
+
+def checked_files(cfg: Any) -> dict[str, Any]:
+    """Fields that put CheckFiles in front of a training's pipelines."""
+    loader = cfg.get('train_dataloader') or {}
+    dataset = _checked(
+        loader.get('dataset'), '_base_.train_dataloader.dataset'
+    )
+    return dict(train_dataloader=dict(dataset=dataset)) if dataset else {}
+
+
+def _checked(dataset: Any, path: str) -> dict[str, Any]:
+    """What changes in a data set, or in those inside it."""
+    if not isinstance(dataset, dict):
+        return {}
+    kinds = [_name(step) for step in dataset.get('pipeline') or ()]
+    if 'CheckFiles' in kinds:
+        return {}
+    if 'LoadImageFromFile' in kinds:
+        step = dataset['pipeline'][kinds.index('LoadImageFromFile')]
+        if step.get('imdecode_backend') == 'tifffile':
+            return {}  # bands that Pillow does not know
+        check: dict[str, Any] = dict(type='mmaib.CheckFiles')
+        if step.get('backend_args'):
+            check['backend_args'] = {**step['backend_args']}
+        return dict(pipeline=[check, Expression(f'*{path}.pipeline')])
+    made = _checked(dataset.get('dataset'), f'{path}.dataset')
+    if made:
+        return dict(dataset=made)
+    parts = dataset.get('datasets') or []
+    changes = [
+        _checked(part, f'{path}.datasets[{i}]') for i, part in enumerate(parts)
+    ]
+    if not any(changes):
+        return {}
+    # a list replaces the base's: each part again, as it is but for this
+    return dict(
+        datasets=[
+            Expression(f'dict({path}.datasets[{i}], {_flat(change)[5:]}')
+            if change
+            else Expression(f'{path}.datasets[{i}]')
+            for i, change in enumerate(changes)
+        ]
+    )
+
+
+def _name(step: Any) -> str:
+    kind = step.get('type') if isinstance(step, dict) else None
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2]
 
 
 def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What can be known to be wrong before a training or a test starts."""
 
 from .data import check_annotations, check_data
+from .datasets import check_datasets
 from .model import (
     check_batch,
     check_collects,
@@ -24,6 +25,7 @@ __all__ = [
     'check_checkpoint',
     'check_collects',
     'check_data',
+    'check_datasets',
     'check_frozen',
     'check_host',
     'check_plugins',

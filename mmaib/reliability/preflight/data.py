@@ -8,14 +8,13 @@ from inspect import signature
 from typing import Any
 
 from mmengine import fileio
-from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, METRICS, Registry
 
 from mmaib.registry import DATASETS as OURS
-from mmaib.reliability.coco_annotations import check_coco
+from mmaib.reliability.coco_annotations import check_coco, check_evaluated
 
-from .fields import configs_with
+from .fields import configs_with, raised_everywhere
 
 
 def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
@@ -32,9 +31,13 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
     Raises:
         FileNotFoundError: naming the field, the folder or file, and how to
             set it.
+        ValueError: if classes are a string that is no file.
     """
     scope = cfg.get('default_scope')
     for loader in loaders:
+        for path, owner in configs_with('classes', cfg.get(loader), loader):
+            if '.pipeline.' not in path:
+                _must_be_names(f'{path}.classes', owner['classes'])
         for path, dataset in configs_with(
             'data_root', cfg.get(loader), loader
         ):
@@ -75,13 +78,15 @@ def _downloads(dataset: dict, scope: str | None) -> bool:
     return download is not None and download.default is True
 
 
-def _class_of(dataset: dict, scope: str | None = None) -> Any:
-    """The class that a data set's type names; None if there is none."""
-    kind = dataset.get('type', '')
+def _class_of(
+    config: dict, scope: str | None = None, registry: Registry = DATASETS
+) -> Any:
+    """The class that a config's type names; None if there is none."""
+    kind = config.get('type', '')
     if not isinstance(kind, str):
         return kind
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        return registry.get(kind)
+    with registry.switch_scope_and_registry(scope) as found:
+        return found.get(kind)
 
 
 def _joined(root: str, path: str) -> str:
@@ -131,19 +136,12 @@ def check_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
         ValueError: on every process, naming the field, the file and what is
             wrong with it.
     """
-    wrong: list[str | None] = [None]
-    if is_main_process():
-        try:
-            _read_annotations(cfg, loaders)
-        except ValueError as error:
-            wrong = [str(error)]
-    broadcast_object_list(wrong)
-    if wrong[0] is not None:
-        raise ValueError(wrong[0])
+    raised_everywhere(_read_annotations, cfg, loaders)
 
 
 def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
     for loader in loaders:
+        known: set[str] = set()
         for path, dataset in configs_with('ann_file', cfg.get(loader), loader):
             root = dataset.get('data_root') or ''
             kind = _class_of(dataset)
@@ -151,22 +149,24 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
                 continue
             reader = dataset.get('backend_args')
             ann_file = _joined(root, dataset['ann_file'])
-            remote = '://' in ann_file and not reader
-            if remote or not _is_there(ann_file, reader):
-                continue
             classes = {
                 **kind.METAINFO,
                 **(dataset.get('metainfo') or {}),
             }.get('classes')
             if isinstance(classes, str):
                 classes = fileio.list_from_file(classes)
+            known.update(classes or ())
+            if not _is_read(ann_file, reader):
+                continue
             filters = dataset.get('filter_cfg') or {}
             filters_empty = bool(
                 filters.get('filter_empty_gt') and not dataset.get('test_mode')
             )
+            pipeline = dataset.get('pipeline')
+            with_mask = any(configs_with('with_mask', pipeline, ''))
             try:
                 sentences = check_coco(
-                    ann_file, classes, reader, filters_empty
+                    ann_file, classes, reader, filters_empty, with_mask
                 )
             except ValueError as error:
                 raise ValueError(f'{path}.ann_file: {error}') from error
@@ -176,6 +176,51 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
                     logger='current',
                     level=logging.WARNING,
                 )
+        evaluator = loader.replace('_dataloader', '_evaluator')
+        for path, metric in configs_with(
+            'ann_file', cfg.get(evaluator), evaluator
+        ):
+            _read_evaluated(path, metric, known)
+
+
+def _read_evaluated(path: str, metric: dict, classes: set[str]) -> None:
+    """Read the file of a metric of mmdet's on COCO."""
+    kind = _class_of(metric, registry=METRICS)
+    family = [base.__name__ for base in getattr(kind, '__mro__', ())]
+    reader, ann_file = metric.get('backend_args'), metric['ann_file']
+    if (
+        'CocoMetric' not in family
+        or metric.get('format_only')
+        or not _is_read(ann_file, reader)
+    ):
+        return
+    asked = metric.get('metric', 'bbox')
+    try:
+        check_evaluated(
+            ann_file,
+            classes,
+            [asked] if isinstance(asked, str) else asked,
+            reader,
+        )
+    except ValueError as error:
+        raise ValueError(f'{path}.ann_file: {error}') from error
+
+
+def _is_read(path: str, reader: dict | None) -> bool:
+    """Whether a file can be read before the training."""
+    return not ('://' in path and not reader) and _is_there(path, reader)
+
+
+def _must_be_names(field: str, classes: Any) -> None:
+    """Refuse a string of which each letter would be a class."""
+    if not isinstance(classes, str) or '://' in classes:
+        return
+    if not osp.isfile(osp.expanduser(classes)):
+        raise ValueError(
+            f'{field} is the string {classes!r}, and no file of that name is '
+            f'there: each letter would be a class. Write ({classes!r},), '
+            'with the comma'
+        )
 
 
 def _reads_coco(kind: Any) -> bool:

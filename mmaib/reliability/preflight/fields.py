@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process
 
 
 def configs_with(
@@ -17,3 +19,17 @@ def configs_with(
     elif isinstance(cfg, (list, tuple)):
         for i, value in enumerate(cfg):
             yield from configs_with(field, value, f'{path}.{i}')
+
+
+def raised_everywhere(check: Callable[..., None], *args: Any) -> None:
+    """Call a check in the first process; what it raises as a ValueError, all
+    of them raise, so that none waits for the others."""
+    wrong: list[str | None] = [None]
+    if is_main_process():
+        try:
+            check(*args)
+        except ValueError as error:
+            wrong = [str(error)]
+    broadcast_object_list(wrong)
+    if wrong[0] is not None:
+        raise ValueError(wrong[0])

@@ -13,6 +13,19 @@ from mmaib.aux_losses import AuxLossMixin, Reporter
 from mmaib.compat import PACKAGES
 from mmaib.unwrapped import unwrapped
 
+from .fields import configs_with
+
+_CLASS_HEADS = (
+    'bbox_head',
+    'mask_head',
+    'roi_head.bbox_head',
+    'roi_head.mask_head',
+    'decode_head',
+    'head',
+)
+# GLIP, Grounding DINO; SAN
+_READS_TEXT = ('language_model', 'text_encoder')
+
 
 def check_host(default_scope: str | None) -> None:
     """Refuse a config whose host is not installed.
@@ -113,6 +126,71 @@ def _uncollected(module: nn.Module, name: str = '') -> tuple | None:
         if found := _uncollected(child, f'{name}.{child_name}'.lstrip('.')):
             return found
     return None
+
+
+def class_heads(model: nn.Module) -> dict[str, Any]:
+    """Heads whose ``num_classes`` are those of the data set, by the fields of
+    the config: not a proposal head's, an auxiliary boundary's or a semantic
+    branch's, and none of a model that reads its classes as text.
+
+    Args:
+        model: as the Runner built it.
+    """
+    model = unwrapped(model)
+    if any(hasattr(model, name) for name in _READS_TEXT):
+        return {}
+    heads = {}
+    for name in _CLASS_HEADS:
+        try:
+            found = model.get_submodule(name)
+        except AttributeError:
+            continue
+        many = isinstance(found, nn.ModuleList)
+        parts = [*found.children()] if many else [found]
+        for i, head in enumerate(parts):
+            if isinstance(getattr(head, 'num_classes', None), int):
+                heads[f'model.{name}' + f'.{i}' * many] = head
+    return heads
+
+
+def check_topk(cfg: Any, loaders: tuple[str, ...], num_classes: int) -> None:
+    """Refuse an accuracy among more classes than there are.
+
+    Args:
+        cfg: the experiment's config.
+        loaders: dataloaders that will be used.
+        num_classes: of a classifier's head.
+
+    Raises:
+        ValueError: naming the field and what fits.
+    """
+    fields = [
+        loader.replace('_dataloader', '_evaluator') for loader in loaders
+    ]
+    asked = [
+        (path, metric)
+        for field in fields
+        for path, metric in configs_with('topk', cfg.get(field), field)
+        if _name_of(metric.get('type')) in ('Accuracy', 'MultiLabelMetric')
+    ]
+    asked += [
+        (path, head)
+        for path, head in configs_with('topk', cfg.get('model'), 'model')
+        if head.get('cal_acc')
+    ]
+    for path, owner in asked:
+        topk = owner['topk']
+        most = topk if isinstance(topk, int) else max(topk)
+        if most > num_classes:
+            raise ValueError(
+                f'{path}.topk={topk!r}: the head has {num_classes} classes, '
+                f'so at most {num_classes} fits'
+            )
+
+
+def _name_of(kind: Any) -> str:
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2]
 
 
 def check_batch(model: nn.Module, batch_size: int | None) -> None:
