@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Set
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmaib.registry import HOOKS
+from mmaib.unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -18,10 +20,12 @@ class FiniteCheckHook(Hook):
 
     Checked are the images of each batch before they enter the model (those
     of integers cannot be wrong and cost nothing), the losses after each
-    step, and the weights before they enter a checkpoint. Each time a GPU is
-    waited for once, however many values there are. The message names
-    the images of the batch, the losses or the weights. No checkpoint is
-    written after that, so the last one is good.
+    step, and the weights before they enter a checkpoint: infinite ones are
+    let through only where they may be meant, in what does not learn and was
+    infinite when the training began, or was not there yet. At each step a GPU
+    is waited for once, however many values there are. The message names the
+    images of the batch, the losses or the weights. No checkpoint is written
+    after that, so the last one is good.
 
     Raises:
         FloatingPointError: from the training step or the checkpoint.
@@ -29,6 +33,16 @@ class FiniteCheckHook(Hook):
 
     # Before MMEngine's hooks log the losses.
     priority = 'VERY_HIGH'
+    _finite: Set[str] = frozenset()
+
+    def before_train(self, runner: Runner) -> None:
+        model = unwrapped(runner.model)
+        learning = {k for k, p in model.named_parameters() if p.requires_grad}
+        self._finite = learning | {
+            name
+            for name, value in model.state_dict().items()
+            if isinstance(value, Tensor) and _all_finite([value])
+        }
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
@@ -75,16 +89,15 @@ class FiniteCheckHook(Hook):
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        # infinite buffers can be meant: masks, ranges not observed yet
         wrong = [
             name
             for name, value in checkpoint['state_dict'].items()
-            if isinstance(value, Tensor) and value.is_floating_point()
-            if value.float().isnan().any()
+            if isinstance(value, Tensor) and not _all_finite([value])
+            if name in self._finite or value.float().isnan().any()
         ]
         if wrong:
             raise FloatingPointError(
-                f'NaN in {len(wrong)} weights, the first {wrong[:5]} '
+                f'{len(wrong)} weights are not finite, the first {wrong[:5]} '
                 f'({_when(runner)}). They were not saved: an earlier '
                 'checkpoint is good'
             )
@@ -95,7 +108,8 @@ def _all_finite(values: list[Tensor]) -> bool:
     answers = defaultdict(list)
     for value in values:
         if value.is_floating_point():
-            answers[value.device].append(value.isfinite().all())
+            wide = value.float() if value.element_size() == 1 else value
+            answers[value.device].append(wide.isfinite().all())
     return all(bool(torch.stack(found).all()) for found in answers.values())
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +62,24 @@ class SafeCheckpointHook(CheckpointHook):
         chosen = self.backend_args or self.file_client_args
         if not chosen and '://' not in str(folder):
             self.backend_args = dict(backend='mmaib.atomic')
+        if self.max_keep_ckpts > 0:
+            # MMEngine's removes those beyond that number now, by their names
+            hub = runner.message_hub
+            steps = hub.runtime_info.get('keep_ckpt_ids', [])
+            named = {self.filename_tmpl.format(step): step for step in steps}
+            hub.update_info('keep_ckpt_ids', [*named.values()])
         super().before_train(runner)
+
+    def _kept(self) -> set[str]:
+        """What the names that are in use stand for: the same file may have
+        another spelling in a checkpoint that is resumed."""
+        names = [
+            os.path.join(str(self.out_dir), self.filename_tmpl.format(step))
+            for step in getattr(self, 'keep_ckpt_ids', ())
+        ]
+        best = getattr(self, 'best_ckpt_path_dict', {}).values()
+        names += [getattr(self, 'best_ckpt_path', None), *best]
+        return {os.path.realpath(name) for name in names if name}
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
@@ -86,11 +104,7 @@ class SafeCheckpointHook(CheckpointHook):
             yield
         finally:
             del backend.remove
-        current = [
-            self.last_ckpt,
-            getattr(self, 'best_ckpt_path', None),
-            *getattr(self, 'best_ckpt_path_dict', {}).values(),
-        ]
+        kept = self._kept()
         for path in outdated:
-            if path not in current:  # of a name that was used again
+            if os.path.realpath(path) not in kept:  # a name used again
                 backend.remove(path)

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmaib.reliability import FiniteCheckHook
@@ -99,3 +100,36 @@ def test_broken_weights_are_not_saved():
     weights['neck.gate'] = torch.tensor([NAN])
     with pytest.raises(FloatingPointError, match=r'1 weights.*neck\.gate'):
         hook.before_save_checkpoint(RUNNER, dict(state_dict=weights))
+
+
+@pytest.mark.parametrize('value', [NAN, float('inf'), -float('inf')])
+@pytest.mark.parametrize('name', ['0.weight', '0.bias', '1.running_var'])
+def test_infinite_weights_are_not_saved(name, value):
+    """A frozen weight, one that learns, a statistic; a mask and a range that
+    nothing was seen of may be infinite, and what is added later."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Identity())
+    model[0].weight.requires_grad_(False)
+    model[2].register_buffer('mask', torch.tensor([0.0, -float('inf')]))
+    model[2].register_buffer('lowest', torch.tensor(float('inf')))
+    model[2].eight = nn.Parameter(torch.ones(2).to(torch.float8_e4m3fn), False)
+    model[2].large = nn.Parameter(torch.tensor(1e300, dtype=torch.double))
+    hook, runner = FiniteCheckHook(), SimpleNamespace(model=model, iter=6)
+    hook.before_train(runner)
+    model[2].register_buffer('later', torch.tensor(float('inf')))
+    hook.before_save_checkpoint(runner, dict(state_dict=model.state_dict()))
+    model.state_dict()[name].view(-1)[1] = value
+    with pytest.raises(FloatingPointError, match=rf"1 weights.*\['{name}'\]"):
+        hook.before_save_checkpoint(
+            runner, dict(state_dict=model.state_dict())
+        )
+
+
+def test_what_learns_is_never_meant_to_be_infinite():
+    model = nn.Linear(1, 1)
+    nn.init.constant_(model.bias, float('inf'))
+    hook, runner = FiniteCheckHook(), SimpleNamespace(model=model, iter=6)
+    hook.before_train(runner)
+    with pytest.raises(FloatingPointError, match=r"\['bias'\]"):
+        hook.before_save_checkpoint(
+            runner, dict(state_dict=model.state_dict())
+        )

@@ -55,20 +55,27 @@ class Score(BaseMetric):
         self.results.extend(data_samples)
 
     def compute_metrics(self, results):
-        return dict(score=results[-1])
+        return dict(score=results[-1], twice=2 * results[-1])
 
 
 @pytest.fixture
 def train(tmp_path):
     """Train for some epochs of one step, a checkpoint after each."""
 
-    def run(epochs, filename_tmpl='epoch_{}.pth', **options):
+    def run(
+        epochs,
+        filename_tmpl='epoch_{}.pth',
+        folder=tmp_path,
+        keep=1,
+        best='score',
+        **options,
+    ):
         loader = dict(
             dataset=[0], sampler=dict(type='DefaultSampler'), batch_size=1
         )
         Runner(
             Model(),
-            str(tmp_path),
+            str(folder),
             train_dataloader=loader,
             val_dataloader=loader,
             val_evaluator=Evaluator(Score()),
@@ -80,13 +87,13 @@ def train(tmp_path):
                     type='mmaib.SafeCheckpointHook',
                     interval=1,
                     filename_tmpl=filename_tmpl,
-                    max_keep_ckpts=1,
-                    save_best='score',
-                    rule='greater',
+                    max_keep_ckpts=keep,
+                    save_best=best,
+                    rule='greater' if best else None,
                 ),
                 logger=None,
             ),
-            experiment_name=f'{tmp_path.name}_{len(options)}_{epochs}',
+            experiment_name=f'{tmp_path.name}_{len(options)}_{epochs}_{keep}',
             log_level='ERROR',
             **options,
         ).train()
@@ -113,12 +120,61 @@ def test_keeps_as_many_as_asked_for(train, tmp_path):
     assert not (tmp_path / 'epoch_3.pth').exists()
 
 
-def test_a_name_that_is_used_again_is_not_removed(train, tmp_path):
-    train(3, filename_tmpl='latest.pth')
+@pytest.mark.parametrize('best', ['score', ['score', 'twice']])
+@pytest.mark.parametrize('epochs', [3, 4])
+def test_a_name_that_is_used_again_is_not_removed(
+    train, tmp_path, epochs, best
+):
+    """Of an even number of epochs and of an odd one: what is gone once is
+    not there to be removed the next time."""
+    train(epochs, filename_tmpl='latest.pth', best=best)
+    names = [best] if isinstance(best, str) else best
     assert checkpoints(tmp_path) == {
+        f'{name}latest.pth': epochs
+        for name in ('', *(f'best_{name}_' for name in names))
+    }
+
+
+@pytest.mark.parametrize('keep', [1, 2])
+def test_a_name_that_is_used_again_without_a_best(train, tmp_path, keep):
+    """With a best one, MMEngine writes the other a second time."""
+    train(4, filename_tmpl='latest.pth', keep=keep, best=None)
+    assert checkpoints(tmp_path) == {'latest.pth': 4.0}
+
+
+@pytest.mark.parametrize('names', [('link', 'work'), ('work', 'link')])
+def test_the_name_of_a_best_one_in_another_spelling(train, tmp_path, names):
+    """Its path in a checkpoint that is resumed leads through a link, or the
+    one that is written."""
+    first, second = (tmp_path / name for name in names)
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'link').symlink_to(tmp_path / 'work')
+    train(2, filename_tmpl='latest.pth', folder=first)
+    train(3, filename_tmpl='latest.pth', folder=second, resume=True)
+    assert checkpoints(second) == {
         'latest.pth': 3.0,
         'best_score_latest.pth': 3.0,
     }
+
+
+def test_fewer_are_kept_than_before(train, tmp_path, monkeypatch):
+    """MMEngine removes what is too many before the first step; a name that
+    all have is that of the only one."""
+    train(3, filename_tmpl='latest.pth', keep=3, best=None)
+
+    def full(self, obj, filepath):
+        raise OSError(errno.ENOSPC, 'full')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AtomicLocalBackend, 'put', full)
+        with pytest.raises(OSError, match='full'):
+            train(4, filename_tmpl='latest.pth', best=None, resume=True)
+    assert checkpoints(tmp_path) == {'latest.pth': 3.0}
+    train(3, keep=3, best=None)
+    train(4, keep=2, best=None, resume=True)
+    assert {*checkpoints(tmp_path)} == {
+        'latest.pth', 'epoch_3.pth', 'epoch_4.pth'
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize('failing', ['epoch_3.pth', 'best_score_epoch_3.pth'])
