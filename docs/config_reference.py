@@ -9,14 +9,15 @@ from importlib import import_module
 from mmaib import registry
 
 PLUGINS = (
-    'mmaib.detection',
-    'mmaib.segmentation',
-    'mmaib.classification',
+    'mmaib.models.detection',
+    'mmaib.models.segmentation',
+    'mmaib.models.classification',
     'mmaib.evaluation',
     'mmaib.hooks',
     'mmaib.layers',
-    'mmaib.reliability',
-    'mmaib.sample',
+    'mmaib.models',
+    'mmaib.preflight',
+    'mmaib.datasets',
 )
 
 

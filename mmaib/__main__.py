@@ -4,7 +4,7 @@
 import sys
 
 if sys.argv[1:2] == ['wrap']:
-    from mmaib.wrap import main
+    from mmaib.cli.wrap import main
 
     sys.exit(main(sys.argv[2:]))
 

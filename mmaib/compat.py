@@ -17,13 +17,13 @@ class Package:
         module: import name.
         distributions: tested ranges ``{distribution: (first, below)}``, the
             recommended distribution first.
-        plugins: our folder that needs it, if one does.
+        plugins: mmaib's modules that need it, its folder of models first.
         optional: whether one may do without it; of the hosts, one is needed.
     """
 
     module: str
     distributions: dict[str, tuple[str, str]]
-    plugins: str | None = None
+    plugins: tuple[str, ...] = ()
     optional: bool = False
 
     def installed(self) -> bool:
@@ -97,7 +97,10 @@ PACKAGES = (
             'onedl-mmdetection': ('3.5', '3.6'),
             'mmdet': ('3.3', '3.4'),
         },
-        plugins='mmaib.detection',
+        plugins=(
+            'mmaib.models.detection',
+            'mmaib.evaluation.uncertainty_coco_metric',
+        ),
         optional=True,
     ),
     Package(
@@ -106,13 +109,16 @@ PACKAGES = (
             'onedl-mmsegmentation': ('1.4', '1.5'),
             'mmsegmentation': ('1.2', '1.3'),
         },
-        plugins='mmaib.segmentation',
+        plugins=('mmaib.models.segmentation',),
         optional=True,
     ),
     Package(
         'mmpretrain',
         {'onedl-mmpretrain': ('1.3', '1.4'), 'mmpretrain': ('1.2', '1.3')},
-        plugins='mmaib.classification',
+        plugins=(
+            'mmaib.models.classification',
+            'mmaib.datasets.classification',
+        ),
         optional=True,
     ),
 )
@@ -131,7 +137,8 @@ def installed_hosts() -> list[Package]:
 def missing_plugins() -> list[str]:
     """One sentence for each host folder whose host is not installed."""
     return [
-        f'{p.plugins} needs {p.module}, which is not installed: {p.advice()}'
+        f'{p.plugins[0]} needs {p.module}, which is not installed: '
+        f'{p.advice()}'
         for p in PACKAGES
         if p.plugins and not p.installed()
     ]

@@ -14,7 +14,7 @@ from typing import Any
 from mmengine import registry as root
 from mmengine.registry import DefaultScope
 
-from .compat import installed_hosts, missing_plugins
+from mmaib.compat import installed_hosts, missing_plugins
 
 _broken: dict[str, str] = {}
 
@@ -26,14 +26,14 @@ def _plugins() -> Iterator[None]:
     scope = DefaultScope.get_current_instance()
     host = scope.scope_name if scope else ''
     for package in sorted(installed_hosts(), key=lambda p: p.module != host):
-        folder = str(package.plugins)
-        if folder in _broken:
-            continue
-        try:
-            import_module(folder)
-        except (ImportError, AssertionError) as error:
-            _broken[folder] = f'{folder} does not import: {error}.'
-        yield
+        for module in package.plugins:
+            if module in _broken:
+                continue
+            try:
+                import_module(module)
+            except (ImportError, AssertionError) as error:
+                _broken[module] = f'{module} does not import: {error}.'
+            yield
 
 
 class PluginRegistry(root.Registry):
@@ -66,13 +66,13 @@ MODELS = PluginRegistry(
     'model',
     parent=root.MODELS,
     scope='mmaib',
-    locations=['mmaib.layers', 'mmaib.sample'],
+    locations=['mmaib.layers', 'mmaib.models'],
 )
 HOOKS = PluginRegistry(
     'hook',
     parent=root.HOOKS,
     scope='mmaib',
-    locations=['mmaib.hooks', 'mmaib.reliability'],
+    locations=['mmaib.hooks'],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry(
     'optimizer wrapper constructor',
@@ -84,13 +84,13 @@ DATASETS = PluginRegistry(
     'dataset',
     parent=root.DATASETS,
     scope='mmaib',
-    locations=['mmaib.sample'],
+    locations=['mmaib.datasets'],
 )
 TRANSFORMS = PluginRegistry(
     'transform',
     parent=root.TRANSFORMS,
     scope='mmaib',
-    locations=['mmaib.reliability'],
+    locations=['mmaib.datasets'],
 )
 METRICS = PluginRegistry(
     'metric',

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmaib.draws import Draws
+from mmaib.sampling.draws import Draws
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg

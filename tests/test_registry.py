@@ -62,18 +62,18 @@ except KeyError as error:
         text=True,
         cwd=REPOSITORY,
     )
-    assert 'mmaib.detection needs mmdet' in out.stdout, out.stderr
+    assert 'mmaib.models.detection needs mmdet' in out.stdout, out.stderr
     assert 'pip install' in out.stdout
 
 
 @pytest.mark.parametrize(
     ('host', 'name', 'other'),
     [
-        ('mmdet', 'AIBFasterRCNN', 'mmaib.segmentation'),
-        ('mmseg', 'AIBUPerHead', 'mmaib.detection'),
-        ('mmdet', 'AIBNeck', 'mmaib.detection'),
-        ('mmdet', 'AIBFasterRCNN', 'mmaib.classification'),
-        ('mmpretrain', 'AIBClsHead', 'mmaib.segmentation'),
+        ('mmdet', 'AIBFasterRCNN', 'mmaib.models.segmentation'),
+        ('mmseg', 'AIBUPerHead', 'mmaib.models.detection'),
+        ('mmdet', 'AIBNeck', 'mmaib.models.detection'),
+        ('mmdet', 'AIBFasterRCNN', 'mmaib.models.classification'),
+        ('mmpretrain', 'AIBClsHead', 'mmaib.models.segmentation'),
     ],
 )
 def test_a_name_imports_no_plugins_but_its_own(host, name, other):
@@ -97,13 +97,13 @@ def test_a_host_that_does_not_import_takes_no_other_along(monkeypatch):
     imported = []
 
     def import_module(name):
-        if name == 'mmaib.detection':
+        if name == 'mmaib.models.detection':
             raise ModuleNotFoundError("No module named 'ftfy'")
         imported.append(name)
 
     monkeypatch.setattr(registry, '_broken', {})
     monkeypatch.setattr(registry, 'import_module', import_module)
     list(registry._plugins())
-    assert 'mmaib.segmentation' in imported
+    assert 'mmaib.models.segmentation' in imported
     with pytest.raises(KeyError, match='detection does not import.*ftfy'):
         MODELS.get('mmaib.AIBSomething')

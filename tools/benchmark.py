@@ -30,10 +30,10 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmaib import testing
+from mmaib.cli.launch import device_argument
 from mmaib.compat import report
 from mmaib.functional import nearest_anchor
 from mmaib.layers import AttentiveBottleneck
-from mmaib.reliability.launch import device_argument
 from mmaib.testing import BEIT, COCO, UPERNET
 from mmaib.testing.measure import gmacs, interleaved, millions, peak_mib
 

@@ -36,7 +36,7 @@ class Demo(NamedTuple):
     Attributes:
         config: the baseline's, in `configs/sample`.
         readout: of where the baseline looks.
-        dataset: module of `mmaib.sample`, and folder in `data`.
+        dataset: module of `mmaib.datasets`, and folder in `data`.
         metrics: fields of the evaluation.
         minutes: of training, about, on one thread, a readout's with its
             host's.
@@ -183,7 +183,7 @@ def main() -> None:
     commands: list[str] = []
     seconds: dict[str, float] = {}
     seconds['data set'] = run(
-        commands, '-m', f'mmaib.sample.{demo.dataset}', '--out', data
+        commands, '-m', f'mmaib.datasets.{demo.dataset}', '--out', data
     )
     print(
         f'\ntraining: about {demo.minutes} minutes on one thread', flush=True

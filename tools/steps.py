@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmaib.cfg_options import CfgOptions
+from mmaib.cli.cfg_options import CfgOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -43,7 +43,7 @@ from steps import entries, last_checkpoint, options_of
 from mmaib.compat import PACKAGES, register_config_sources
 from mmaib.evaluation.nothing_found import completed
 from mmaib.layers.capture import MAP_CHANGES
-from mmaib.reliability.preflight import check_data
+from mmaib.preflight import check_data
 
 METRICS = (
     'coco/bbox_mAP',

@@ -8,15 +8,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.registry import METRICS
 
-from mmaib.hooks.visualization import scores_with_std
-from mmaib.reliability import preflight
-from mmaib.reliability.launch import (
-    argument_parser,
-    build_runner,
-    leave,
-    load_config,
-)
-from mmaib.reliability.preflight.fields import configs_with
+from mmaib import preflight
+from mmaib.cli.launch import argument_parser, build_runner, leave, load_config
+from mmaib.preflight.fields import configs_with
+from mmaib.visualization.overlays import scores_with_std
 
 # for configs without one, as the hosts' own tools have it
 TTA_MODELS = {

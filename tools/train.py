@@ -7,14 +7,9 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmaib.reliability import preflight
-from mmaib.reliability.launch import (
-    argument_parser,
-    build_runner,
-    leave,
-    load_config,
-)
-from mmaib.reliability.learning_hook import LearningHook
+from mmaib import preflight
+from mmaib.cli.launch import argument_parser, build_runner, leave, load_config
+from mmaib.hooks.learning_hook import LearningHook
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,7 +11,7 @@ from mmengine.evaluator import Evaluator
 
 from mmaib.layers import changed_maps
 from mmaib.layers.capture import MAP_CHANGES
-from mmaib.unwrapped import unwrapped
+from mmaib.models.unwrapped import unwrapped
 
 from .attention_metric import AttentionMetric
 from .discarded_writes import without_files

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmaib.image_cells import image_box
+from mmaib.layers.image_cells import image_box
 
 
 def object_mask(

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from mmaib.functional import rectangle_corners, resize
-from mmaib.image_cells import (
+from mmaib.functional.sliding import slides, stitched, windows
+from mmaib.layers import CapturedMap
+from mmaib.layers.image_cells import (
     cell_shares,
     cell_window,
     image_box,
     padded_size,
 )
-from mmaib.layers import CapturedMap
-from mmaib.sliding import slides, stitched, windows
 
 
 def of_the_image(x: Tensor, metainfo: dict) -> Tensor:

@@ -14,8 +14,8 @@ from mmaib.evaluation import AttentionMetric, causal_drops
 from mmaib.evaluation.discarded_writes import without_files
 from mmaib.layers import AttentiveBottleneck
 from mmaib.layers.capture import MAP_CHANGES, OPEN
+from mmaib.models.unwrapped import unwrapped
 from mmaib.registry import HOOKS
-from mmaib.unwrapped import unwrapped
 
 
 @HOOKS.register_module()

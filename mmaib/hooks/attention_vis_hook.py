@@ -15,8 +15,8 @@ from mmengine.visualization import Visualizer
 
 from mmaib.checks import at_least
 from mmaib.layers import CapturedMap, capture_attention
+from mmaib.models.unwrapped import unwrapped
 from mmaib.registry import HOOKS
-from mmaib.unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -85,7 +85,7 @@ class AttentionVisHook(Hook):
         self._capture.close()
         self._capture = None
         from mmaib.evaluation.map_geometry import whole_maps
-        from mmaib.hooks.visualization import (
+        from mmaib.visualization.overlays import (
             classifier_input,
             is_classified,
             picture,

@@ -8,11 +8,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
-from mmaib.aux_losses import Reporter
 from mmaib.checks import at_least, one_of
 from mmaib.layers import InformationGate
+from mmaib.losses import Reporter
+from mmaib.models.unwrapped import unwrapped
 from mmaib.registry import HOOKS
-from mmaib.unwrapped import unwrapped
 
 SHAPES: dict[str, Callable[[float], float]] = {
     'constant': lambda t: 0.0,

@@ -5,17 +5,13 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmaib.aux_losses import (
-    Reporter,
-    collecting,
-    report_loss,
-    report_scalar,
-)
 from mmaib.checks import at_least
 from mmaib.functional import nearest_anchor, straight_through
 from mmaib.functional.gaussian import at_least_float32
-from mmaib.image_cells import own_cells, own_mean
+from mmaib.losses import Reporter, collecting, report_loss, report_scalar
 from mmaib.registry import MODELS
+
+from .image_cells import own_cells, own_mean
 
 
 @MODELS.register_module()

@@ -6,18 +6,13 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmaib import draws
-from mmaib.aux_losses import (
-    Reporter,
-    collecting,
-    report_loss,
-    report_scalar,
-)
 from mmaib.checks import at_least, level_channels, part_fields
 from mmaib.functional import gaussian_kl
-from mmaib.image_cells import own_cells, own_mean, own_position_mean
+from mmaib.losses import Reporter, collecting, report_loss, report_scalar
 from mmaib.registry import MODELS
+from mmaib.sampling import draws
 
+from .image_cells import own_cells, own_mean, own_position_mean
 from .information_gate import InformationGate
 
 # scores so close to 0 or 1 count as saturated
@@ -64,10 +59,10 @@ class AttentiveBottleneck(Reporter, BaseModule):
 
     Shape:
         x ``(N, C, H, W)`` -> ``(N, out_channels, H, W)``, ``(L_a * N, ...)``
-        where :mod:`mmaib.draws` has L_a maps drawn.
+        where :mod:`mmaib.sampling.draws` has L_a maps drawn.
 
     Example:
-        >>> from mmaib.draws import Draws
+        >>> from mmaib.sampling.draws import Draws
         >>> layer = AttentiveBottleneck(256, quantizer=dict(num_anchors=20))
         >>> x = torch.rand(2, 256, 32, 32)
         >>> layer.attend(x).shape, layer(x).shape  # of the mean map

@@ -12,14 +12,14 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from mmaib.aux_losses import collect
 from mmaib.checks import one_of
-from mmaib.draws import current, mean_over_draws
+from mmaib.contexts import in_this_thread
 from mmaib.functional import resize
-from mmaib.image_cells import changed_cells
-from mmaib.opened import in_this_thread
+from mmaib.losses import collect
+from mmaib.sampling.draws import current, mean_over_draws
 
 from .attentive_bottleneck import AttentiveBottleneck
+from .image_cells import changed_cells
 from .information_gate import InformationGate
 from .rectangular_attention import RectangularAttention
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmaib.aux_losses import Reporter, report_loss
 from mmaib.checks import at_least, one_of, part_fields
+from mmaib.losses import Reporter, report_loss
 from mmaib.registry import MODELS
 
 from .kl_critic import KLCritic
@@ -27,8 +27,8 @@ def make_trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
 class LatentEncoder(Reporter, Starting):
     """What every encoder :math:`p(z|x,a)` of Section 3.3.2 of [AIB] has:
     its last layer, the host's or its own, and its KL. ``forward(x, layer)``
-    draws z as :mod:`mmaib.draws` asks; ``layer`` is the host's last layer,
-    if ``with_mean=False``.
+    draws z as :mod:`mmaib.sampling` asks; ``layer`` is the base model's last
+    layer, if ``with_mean=False``.
 
     Args:
         in_channels: channels of the attended feature.

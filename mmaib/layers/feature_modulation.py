@@ -7,8 +7,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.checks import level_channels, one_of
-from mmaib.image_cells import own_cells, own_position_mean
 from mmaib.registry import MODELS
+
+from .image_cells import own_cells, own_position_mean
 
 MODES = (
     'scale',

@@ -5,8 +5,8 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmaib.checks import at_least, one_of
-from mmaib.draws import latent_noise
 from mmaib.registry import MODELS
+from mmaib.sampling.draws import latent_noise
 
 
 @MODELS.register_module()
@@ -33,10 +33,10 @@ class FeatureNoise(BaseModule):
 
     Shape:
         x ``(N, C, H, W)`` -> ``(L_z * N, out_channels, H, W)``, draw by
-        draw; without noise where :mod:`mmaib.draws` has none drawn.
+        draw; without noise where :mod:`mmaib.sampling.draws` has none drawn.
 
     Example:
-        >>> from mmaib.draws import Draws
+        >>> from mmaib.sampling.draws import Draws
         >>> noise = FeatureNoise(in_channels=256, mode='propagated')
         >>> with Draws(latent=4).open():
         ...     noise(torch.rand(2, 256, 32, 32)).shape

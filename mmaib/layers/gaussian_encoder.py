@@ -5,14 +5,14 @@ from typing import Any
 from mmengine.model import constant_init
 from torch import Tensor
 
-from mmaib import draws
-from mmaib.aux_losses import collecting, report_scalar
 from mmaib.checks import at_least, one_of
 from mmaib.functional import gaussian_kl, softplus_std
-from mmaib.image_cells import own_cells, own_mean
+from mmaib.losses import collecting, report_scalar
 from mmaib.registry import MODELS
+from mmaib.sampling import draws
 
 from .encoders import LatentEncoder, Layer, make_trunk
+from .image_cells import own_cells, own_mean
 
 
 @MODELS.register_module()
@@ -43,7 +43,7 @@ class GaussianEncoder(LatentEncoder):
         std_shift: subtracted before the softplus.
 
     Example:
-        >>> from mmaib.draws import Draws
+        >>> from mmaib.sampling.draws import Draws
         >>> encoder = GaussianEncoder(in_channels=512, latent_channels=256)
         >>> encoder(torch.rand(2, 512)).shape  # the mean
         torch.Size([2, 256])

@@ -9,25 +9,15 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmaib import draws
-from mmaib.aux_losses import (
-    Reporter,
-    collecting,
-    report_loss,
-    report_scalar,
-)
 from mmaib.checks import at_least, level_channels, one_of
 from mmaib.functional import gate_information, information_gate
 from mmaib.functional.gaussian import at_least_float32
-from mmaib.image_cells import (
-    own_cells,
-    own_mean,
-    own_numel,
-    own_position_mean,
-)
+from mmaib.losses import Reporter, collecting, report_loss, report_scalar
 from mmaib.registry import MODELS
+from mmaib.sampling import draws
 
 from .feature_modulation import MIN_MEAN
+from .image_cells import own_cells, own_mean, own_numel, own_position_mean
 
 EPS = 1e-5
 
@@ -112,7 +102,7 @@ class InformationGate(Reporter, BaseModule):
     Reports ``beta`` times the information as ``loss_info``, mean over the
     positions and channels of all levels, so that a bit costs the same
     wherever it passes, and nothing in padding, which is in no statistic
-    either (:mod:`mmaib.image_cells`); and the monitors ``info_nats``, that
+    either (:mod:`mmaib.layers.image_cells`); and the monitors ``info_nats``, that
     mean itself, ``info_bits_per_image``, the sum, and ``gate_open``, the
     mean of a'.
 

@@ -8,8 +8,9 @@ from torch.func import functional_call
 from mmaib.checks import at_least
 from mmaib.functional import adversarial_kl, critic_loss
 from mmaib.functional.gaussian import at_least_float32
-from mmaib.image_cells import own_cells
 from mmaib.registry import MODELS
+
+from .image_cells import own_cells
 
 
 @MODELS.register_module()

@@ -5,10 +5,10 @@ from typing import Any
 from mmengine.model import constant_init
 from torch import Tensor
 
-from mmaib.aux_losses import collecting
 from mmaib.checks import at_least
-from mmaib.draws import latent_noise
+from mmaib.losses import collecting
 from mmaib.registry import MODELS
+from mmaib.sampling.draws import latent_noise
 
 from .encoders import LatentEncoder, Layer, make_trunk
 
@@ -35,7 +35,7 @@ class AdditiveNoiseEncoder(LatentEncoder):
             is no closed form.
 
     Example:
-        >>> from mmaib.draws import Draws
+        >>> from mmaib.sampling.draws import Draws
         >>> encoder = AdditiveNoiseEncoder(512, latent_channels=256)
         >>> with Draws(latent=4).open():
         ...     encoder(torch.rand(2, 512)).shape
@@ -83,7 +83,7 @@ class PropagatedNoiseEncoder(AdditiveNoiseEncoder):
         args, kwargs: of :class:`AdditiveNoiseEncoder`.
 
     Example:
-        >>> from mmaib.draws import Draws
+        >>> from mmaib.sampling.draws import Draws
         >>> encoder = PropagatedNoiseEncoder(512, 256, trunk='conv3x3')
         >>> with Draws(latent=4).open():
         ...     encoder(torch.rand(2, 512, 16, 16)).shape

@@ -3,10 +3,10 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmaib import draws
 from mmaib.checks import at_least
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
+from mmaib.sampling import draws
 
 
 @MODELS.register_module()

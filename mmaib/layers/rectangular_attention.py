@@ -8,14 +8,6 @@ import torch.nn.functional as F
 from mmengine.model import constant_init
 from torch import Tensor, nn
 
-from mmaib import draws
-from mmaib.aux_losses import (
-    Reporter,
-    collecting,
-    report_loss,
-    report_rectangles,
-    report_scalar,
-)
 from mmaib.checks import at_least, one_of
 from mmaib.functional import (
     ellipse_window,
@@ -26,7 +18,15 @@ from mmaib.functional import (
 )
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.functional.rectangle import positions
+from mmaib.losses import (
+    Reporter,
+    collecting,
+    report_loss,
+    report_rectangles,
+    report_scalar,
+)
 from mmaib.registry import MODELS
+from mmaib.sampling import draws
 
 from .starting import Starting
 
@@ -94,7 +94,7 @@ class RectangularAttention(Reporter, Starting):
     Shape:
         x ``(N, C, H, W)`` -> map ``(N, 1, H, W)`` and None, float32 or
         wider; ``(L_a * N, ...)``, draw by draw, where
-        :mod:`mmaib.draws` has L_a maps drawn.
+        :mod:`mmaib.sampling.draws` has L_a maps drawn.
 
     Example:
         >>> attention = RectangularAttention(in_channels=320)

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from mmaib.checks import at_least, one_of, part_fields
 from mmaib.functional import conv_to_one, softplus_std, standardized_logit
 from mmaib.functional.gaussian import at_least_float32
-from mmaib.image_cells import own_cells
 from mmaib.registry import MODELS
 
+from .image_cells import own_cells
 from .starting import Starting
 
 

@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmaib.testing import CLASSIFICATION, latent_config, loss, predict
+from . import CLASSIFICATION, latent_config, loss, predict
 
 __all__ = [
     'CLASSIFICATION',

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
 
-from mmaib.testing import COCO, loss, predict
+from . import COCO, loss, predict
 
 __all__ = [
     'COCO',

@@ -348,9 +348,9 @@ def inputs(cfg: Config, batch: int = 2, size: int = SIZE) -> dict[str, Any]:
             batch, [(3, size, size)] * batch, with_mask=masks
         )
     if cfg.default_scope == 'mmseg':
-        from mmaib.testing import segmentation
+        from . import segmentation
 
         return segmentation.inputs(((size, size),) * batch)
-    from mmaib.testing import classification
+    from . import classification
 
     return classification.inputs(batch, size)

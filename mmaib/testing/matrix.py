@@ -17,11 +17,12 @@ from mmengine.optim import build_optim_wrapper
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmaib import wrap
-from mmaib.draws import Draws
+from mmaib.cli import wrap
 from mmaib.layers import InformationGate
-from mmaib.testing import hosts, loss, predict
-from mmaib.testing.two_ranks import ADAM, on_two_ranks, two_steps
+from mmaib.sampling.draws import Draws
+
+from . import hosts, loss, predict
+from .two_ranks import ADAM, on_two_ranks, two_steps
 
 YES = 'yes'
 AS_THE_HOST = "yes, with the host's `find_unused_parameters`"

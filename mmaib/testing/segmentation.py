@@ -13,7 +13,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmaib.compat import register_config_sources
-from mmaib.testing import BEIT, DEEPLAB, UPERNET, loss, predict
+
+from . import BEIT, DEEPLAB, UPERNET, loss, predict
 
 __all__ = [
     'AIB_QT',

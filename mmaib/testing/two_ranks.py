@@ -12,7 +12,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from torch import distributed, nn
 
-from mmaib.reliability.launch import leave
+from mmaib.cli.launch import leave
 
 ADAM = dict(optimizer=dict(type='Adam', lr=1e-3))
 

@@ -12,15 +12,12 @@ from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
 from torch import distributed, nn
 
-from mmaib.hooks import (
-    AttentionVisHook,
-    attention_vis_hook,
-    visualization,
-)
-from mmaib.hooks.visualization import scores_with_std
+from mmaib.cli.launch import leave
+from mmaib.hooks import AttentionVisHook, attention_vis_hook
 from mmaib.layers import AttentiveBottleneck
-from mmaib.reliability.launch import leave
 from mmaib.testing import classification as cls
+from mmaib.visualization import overlays as visualization
+from mmaib.visualization.overlays import scores_with_std
 
 
 class Runner:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mmaib.aux_losses import collect
 from mmaib.layers import AnchorQuantizer
+from mmaib.losses import collect
 
 
 def quantize(quantizer, scores):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mmaib.draws import Draws
 from mmaib.layers import AttentiveBottleneck
+from mmaib.sampling.draws import Draws
 
 
 @pytest.mark.parametrize('mode', ['additive', 'propagated'])

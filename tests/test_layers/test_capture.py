@@ -8,16 +8,12 @@ import torch.nn.functional as F
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmaib.aux_losses import collect
-from mmaib.draws import Draws, latent_noise
 from mmaib.functional import rectangle_window, unite_windows
-from mmaib.layers import (
-    AIBNeck,
-    AttentiveBottleneck,
-    capture_attention,
-    changed_maps,
-)
+from mmaib.layers import AttentiveBottleneck, capture_attention, changed_maps
 from mmaib.layers.capture import MAP_CHANGES
+from mmaib.losses import collect
+from mmaib.models import AIBNeck
+from mmaib.sampling.draws import Draws, latent_noise
 
 
 def test_capture_records_and_lets_go():

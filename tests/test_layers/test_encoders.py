@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from mmaib.aux_losses import collect
-from mmaib.draws import Draws
 from mmaib.layers import GaussianEncoder
+from mmaib.losses import collect
+from mmaib.sampling.draws import Draws
 
 
 @pytest.mark.parametrize('trunk', ['linear', 'conv1x1', 'conv3x3'])

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mmaib.draws import Draws
 from mmaib.layers import AttentiveBottleneck, FeatureNoise
+from mmaib.sampling.draws import Draws
 
 
 def test_additive_noise_has_the_std():

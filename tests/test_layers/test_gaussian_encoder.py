@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from mmaib.aux_losses import collect
-from mmaib.draws import Draws
 from mmaib.layers import GaussianEncoder
+from mmaib.losses import collect
+from mmaib.sampling.draws import Draws
 
 SHAPES = {'linear': (7, 6), 'conv1x1': (2, 6, 5, 4), 'conv3x3': (2, 6, 5, 4)}
 

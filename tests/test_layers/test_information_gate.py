@@ -5,9 +5,10 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmaib.aux_losses import collect
-from mmaib.draws import Draws
-from mmaib.layers import AIBNeck, AttentiveBottleneck, InformationGate
+from mmaib.layers import AttentiveBottleneck, InformationGate
+from mmaib.losses import collect
+from mmaib.models import AIBNeck
+from mmaib.sampling.draws import Draws
 
 FPN = dict(type='FPN', in_channels=[4, 8], out_channels=6, num_outs=3)
 GATE = dict(type='mmaib.InformationGate', beta=0.5)

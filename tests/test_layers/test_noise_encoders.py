@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmaib.aux_losses import collect
-from mmaib.draws import Draws
 from mmaib.layers import AdditiveNoiseEncoder, PropagatedNoiseEncoder
+from mmaib.losses import collect
+from mmaib.sampling.draws import Draws
 
 SHAPES = {'linear': (3, 4), 'conv1x1': (3, 4, 5, 5), 'conv3x3': (3, 4, 5, 5)}
 BOTH = pytest.mark.parametrize(

@@ -7,11 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from mmaib.aux_losses import collect
-from mmaib.draws import Draws
 from mmaib.functional import rectangle_window
 from mmaib.layers import (
-    AIBNeck,
     AttentiveBottleneck,
     PositionWiseAttention,
     RectangularAttention,
@@ -19,6 +16,9 @@ from mmaib.layers import (
     changed_maps,
 )
 from mmaib.layers.feature_modulation import MODES
+from mmaib.losses import collect
+from mmaib.models import AIBNeck
+from mmaib.sampling.draws import Draws
 from mmaib.testing import CONFIGS
 from mmaib.testing.measure import gmacs
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmaib.sample import digits, trees
+from mmaib.datasets import digits, trees
 from mmaib.testing import REPOSITORY
 
 

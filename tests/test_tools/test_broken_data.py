@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from PIL import Image
 
-from mmaib.reliability.checkpoint import read_checkpoint
+from mmaib.preflight.checkpoint import read_checkpoint
 from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'

@@ -10,7 +10,7 @@ import torch
 from test_interpretability_tool import PLAIN, work_dir
 
 from mmaib.layers import AttentiveBottleneck, capture_attention
-from mmaib.reliability.checkpoint import read_checkpoint
+from mmaib.preflight.checkpoint import read_checkpoint
 from mmaib.testing import CONFIGS, REPOSITORY, hosts, matrix
 
 TOOLS = REPOSITORY / 'tools'

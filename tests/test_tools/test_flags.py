@@ -14,7 +14,7 @@ import torch
 from mmpretrain.structures import DataSample
 from PIL import Image
 
-from mmaib.reliability import launch
+from mmaib.cli import launch
 from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, TREES
 from mmaib.testing import classification as cls
 from mmaib.testing import segmentation as seg

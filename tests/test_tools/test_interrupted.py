@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
-from mmaib.reliability.checkpoint import read_checkpoint
+from mmaib.preflight.checkpoint import read_checkpoint
 from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'

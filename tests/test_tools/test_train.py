@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmaib.reliability.checkpoint import read_checkpoint
+from mmaib.preflight.checkpoint import read_checkpoint
 from mmaib.testing import NO_WORKERS, REPOSITORY, TREES
 
 OUR_TOOLS = REPOSITORY / 'tools'

@@ -48,8 +48,8 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
-from mmaib.cfg_options import CfgOptions
-from mmaib.draws import Draws
+from mmaib.cli.cfg_options import CfgOptions
+from mmaib.cli.launch import device_argument
 from mmaib.evaluation import AttentionMetric
 from mmaib.evaluation.agreement import to_truth
 from mmaib.evaluation.map_geometry import (
@@ -57,7 +57,10 @@ from mmaib.evaluation.map_geometry import (
     mean_over_levels,
     whole_maps,
 )
-from mmaib.hooks.visualization import (
+from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.preflight import load_whole
+from mmaib.sampling.draws import Draws
+from mmaib.visualization.overlays import (
     classifier_input,
     is_classified,
     outlined,
@@ -66,9 +69,6 @@ from mmaib.hooks.visualization import (
     rows_of,
     uncertainty_maps,
 )
-from mmaib.layers import AttentiveBottleneck, capture_attention
-from mmaib.reliability.launch import device_argument
-from mmaib.reliability.preflight import load_whole
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.image_sources import (

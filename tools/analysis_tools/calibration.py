@@ -41,8 +41,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmaib import compat
-from mmaib.cfg_options import CfgOptions
-from mmaib.reliability.checkpoint import load_safely
+from mmaib.cli.cfg_options import CfgOptions
+from mmaib.preflight.checkpoint import load_safely
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import study

@@ -27,12 +27,11 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from mmaib import compat
+from mmaib import compat, preflight
+from mmaib.cli.launch import device_argument, load_safely
+from mmaib.cli.wrap import WrapError, wrap
+from mmaib.cli.wrap.look import load as load_host
 from mmaib.evaluation.nothing_found import completed
-from mmaib.reliability import preflight
-from mmaib.reliability.launch import device_argument, load_safely
-from mmaib.wrap import WrapError, wrap
-from mmaib.wrap.look import load as load_host
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import study

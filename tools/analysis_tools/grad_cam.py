@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from mmaib.evaluation import AttentionMetric, causal_drops
 from mmaib.evaluation.causal import evaluate
 from mmaib.functional import resize
+from mmaib.functional.sliding import slides
 from mmaib.layers import AttentiveBottleneck
-from mmaib.sliding import slides
 
 
 class NoGradientError(RuntimeError):

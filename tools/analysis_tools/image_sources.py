@@ -12,7 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, EVALUATOR
 from mmengine.runner import Runner
 
-from mmaib.reliability.preflight.fields import configs_with
+from mmaib.preflight.fields import configs_with
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv')
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')

@@ -32,6 +32,7 @@ from mmengine.device import get_device
 from torch import Tensor
 
 from mmaib import compat
+from mmaib.cli.launch import device_argument
 from mmaib.evaluation.causal import causal_drops, evaluate
 from mmaib.evaluation.interpretability import (
     TAUS,
@@ -44,7 +45,6 @@ from mmaib.evaluation.interpretability import (
 )
 from mmaib.evaluation.modifications import BLOCKS, HIGH, LOW
 from mmaib.layers import AttentiveBottleneck
-from mmaib.reliability.launch import device_argument
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.attention import load, unused

@@ -29,12 +29,12 @@ from PIL import Image, ImageDraw
 from torch.nn.functional import pad
 
 from mmaib import compat
-from mmaib.aux_losses import collect
-from mmaib.cfg_options import CfgOptions
+from mmaib.cli.cfg_options import CfgOptions
+from mmaib.cli.launch import device_argument
 from mmaib.evaluation.map_geometry import padded_size
 from mmaib.functional import rectangle_corners
-from mmaib.reliability.launch import device_argument
-from mmaib.sliding import slides
+from mmaib.functional.sliding import slides
+from mmaib.losses import collect
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis_tools.attention import load

@@ -1,5 +1,5 @@
 # mmseg's ade20k.py, here because mmseg's own tools cannot resolve 'mmseg::'
-# under every distribution; tests/test_configs.py holds it to the host's file.
+# under every distribution; a test compares it with the base library's file.
 dataset_type = 'ADE20KDataset'
 data_root = 'data/ade/ADEChallengeData2016'
 crop_size = (512, 512)

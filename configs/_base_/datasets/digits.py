@@ -1,5 +1,5 @@
 # Digits on photographs, 128 pixels; make them with
-# python -m mmaib.sample.digits --out data/digits
+# python -m mmaib.datasets.digits --out data/digits
 # MMAIB_DATA moves the data sets' folder without editing a config
 data_root = '{{$MMAIB_DATA:data}}/digits/'
 metainfo = dict(

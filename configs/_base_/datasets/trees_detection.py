@@ -1,5 +1,5 @@
 # Trees from the air, 256-pixel tiles; make it with
-# python -m mmaib.sample.trees --out data/trees
+# python -m mmaib.datasets.trees --out data/trees
 # MMAIB_DATA moves the data sets' folder without editing a config
 data_root = '{{$MMAIB_DATA:data}}/trees/'
 metainfo = dict(classes=('tree', ))

@@ -1,0 +1,212 @@
+"""``python -m mmaib wrap HOST_CONFIG --out my_config.py``: attention in any
+host's config, as a short config over it.
+
+The host's model is built and shown an image, to see what its backbone and its
+neck give; from that follows where attention can stand. What was written is
+loaded and built before it is called done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import MMLogger
+
+from mmaib.preflight import check_checkpoint
+
+from .cost import compare, cost, is_ours
+from .look import (
+    WrapError,
+    build,
+    check_host,
+    check_style,
+    host_of,
+    image_size,
+    load,
+    look,
+)
+from .plan import ATTENTIONS, PLACES, READOUT, plan
+from .write import checked_files, hooks, own_run, schedule, written
+
+__all__ = ['WrapError', 'is_ours', 'main', 'wrap']
+
+
+def wrap(
+    host: str,
+    out: str | Path,
+    attention: str = 'gate',
+    where: str | None = None,
+    latent: bool = False,
+    at: str | None = None,
+    check: str | None = None,
+    size: tuple[int, int] | None = None,
+    command: str = 'python -m mmaib wrap',
+    iterations: int = 200,
+) -> tuple[list[str], bool]:
+    """Write a config with attention over a host's.
+
+    Args:
+        host: path of a config, or the name of a host's own,
+            ``'mmdet::...'``.
+        out: file to write; it must not be there yet.
+        attention, where, latent, at: see :func:`plan`.
+        check: path of a checkpoint of the host's to try.
+        size: height and width of the image that the model is shown; None
+            for what the config says, or as large as is common.
+        command: that the file's first line names.
+        iterations: how long a readout trains.
+
+    Returns:
+        what to print, and whether the checkpoint, if any, is the host's.
+
+    Raises:
+        WrapError: with the reason; nothing is left behind.
+    """
+    out = Path(out)
+    if '::' in host and not host.endswith('.py'):
+        host += '.py'
+    if check and not Path(check).is_file():
+        raise WrapError(f'--check {check}: no such file')
+    if check:
+        try:
+            check_checkpoint('--check', check)
+        except ValueError as error:
+            raise WrapError(str(error)) from error
+    if out.exists():
+        raise WrapError(f'{out} is there already: name another file')
+    cfg = load(host)
+    check_style(cfg)
+    plain = _built(f'{host} as it is', cfg)
+    check_host(cfg, plain)
+    size = size or image_size(cfg, plain)
+    planned = plan(cfg, look(plain, size), attention, where, latent, at)
+    if iterations < 1:
+        raise WrapError(f'--iterations must be >= 1, got {iterations}')
+    default_hooks, said = hooks(cfg, attention, iterations)
+    trained: dict[str, Any] = {}
+    if attention == READOUT:
+        trained = schedule(cfg, iterations, host_of(plain))
+    apart = own_run(cfg, host, out, attention)
+    checks = checked_files(cfg)
+    fields = {**trained, **apart, **checks}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    base = host
+    if '::' not in host:
+        base = os.path.relpath(host, out.parent)
+        if not (out.parent / base).exists():  # '..' of a link leads elsewhere
+            base = os.path.abspath(host)
+    out.write_text(
+        written(cfg, base, command, planned.model, default_hooks, fields)
+    )
+    try:
+        model = _built(f'{host} with attention', load(str(out)))
+        costs = [cost(m, size) for m in (plain, model)]
+        lines = [f'wrote {out}', *planned.did]
+        if default_hooks:
+            types = [hook['type'] for hook in default_hooks.values()]
+            lines.append(f'default_hooks: {", ".join(types)}')
+        lines += [said] if said else []
+        heads = [k for k in cfg.model if k.endswith('head')]
+        left = [k for k in ('backbone', *heads) if k not in planned.model]
+        if trained:
+            lines.append(f'{", ".join(trained)}: {iterations} iterations')
+        lines += [
+            f"{field}: {value}, not the base config's {cfg[field]}"
+            if cfg.get(field)
+            else f'{field}: {value}, which is empty'
+            for field, value in apart.items()
+        ]
+        if checks:
+            lines.append('train_dataloader: mmaib.CheckFiles, first')
+        rest = '' if trained else 'schedule, optimizer, '
+        lines.append(
+            f"left alone: the host's {', '.join(left)}, data, {rest}"
+            'checkpoint keys'
+        )
+        (before, macs), (after, more) = costs
+        lines.append(
+            f'parameters: {before:.2f} M -> {after:.2f} M; multiply-adds of '
+            f'backbone and neck at {size[0]}x{size[1]}: {macs:.2f} G -> '
+            f'{more:.2f} G'
+        )
+        good = True
+        if check:
+            report, good = compare(model, check)
+            lines += [f'{check}: {line}' for line in report]
+    except BaseException:
+        out.unlink()
+        raise
+    return lines, good
+
+
+def _built(what: str, cfg: Any) -> Any:
+    """The model of a config.
+
+    Raises:
+        WrapError: if it does not build.
+    """
+    try:
+        return build(cfg)
+    except Exception as error:
+        raise WrapError(
+            f'{what} does not build: {type(error).__name__}: {error}'
+        ) from error
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        'python -m mmaib wrap',
+        description='Write a short config with attention over a host config.',
+    )
+    parser.add_argument('config', help='path, or a name such as mmdet::...')
+    parser.add_argument('--out', required=True, help='file to write')
+    parser.add_argument('--attention', choices=ATTENTIONS, default='gate')
+    parser.add_argument('--latent', action='store_true')
+    parser.add_argument('--where', choices=PLACES)
+    parser.add_argument(
+        '--at', help='block of the backbone to attend behind, no neck'
+    )
+    parser.add_argument(
+        '--check', metavar='CHECKPOINT', help="the host's, to compare keys"
+    )
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the image that the model is shown, to see what it gives',
+    )
+    parser.add_argument(
+        '--iterations',
+        type=int,
+        default=200,
+        help='of --attention readout; default: %(default)s',
+    )
+    args = parser.parse_args(argv)
+    if not args.out.endswith('.py'):
+        parser.error(f'--out must be a .py file, got {args.out}')
+    MMLogger.get_instance('mmengine', log_level=logging.WARNING)
+    command = ' '.join(['python -m mmaib wrap', *argv])
+    try:
+        lines, good = wrap(
+            args.config,
+            args.out,
+            args.attention,
+            args.where,
+            args.latent,
+            args.at,
+            args.check,
+            args.size and tuple(args.size),
+            command,
+            args.iterations,
+        )
+    except WrapError as error:
+        print(f'wrap: {error}', file=sys.stderr)
+        return 2
+    print('\n'.join(lines))
+    return 0 if good else 1

@@ -1,0 +1,337 @@
+"""Where attention stands in a host's model, as fields over its config."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmaib.models import AIBNeck
+from mmaib.models.attended_backbone import token_grid
+from mmaib.models.with_latent import predictors
+
+from .look import (
+    Seen,
+    WrapError,
+    are_maps,
+    described,
+    host_class,
+    host_of,
+)
+
+READOUT = 'readout'  # a gate, and the host frozen
+GATES = ('gate', READOUT)
+ATTENTIONS = (*GATES, 'aib', 'aib-qt')
+PLACES = ('before', 'after')
+# the host's classes that we have one of our own for
+MODELS_OF_OURS = {
+    'CascadeRCNN': 'mmaib.AIBCascadeRCNN',
+    'FasterRCNN': 'mmaib.AIBFasterRCNN',
+    'MaskRCNN': 'mmaib.AIBFasterRCNN',
+    'EncoderDecoder': 'mmaib.AIBEncoderDecoder',
+    'ImageClassifier': 'mmaib.AIBImageClassifier',
+}
+# those that average draws
+ROI_HEADS = {
+    'CascadeRoIHead': 'mmaib.AIBCascadeRoIHead',
+    'StandardRoIHead': 'mmaib.AIBRoIHead',
+}
+# the hosts' heads with a stochastic form of ours
+LATENT_HEADS: dict[str, dict[str, Any]] = {
+    'Shared2FCBBoxHead': dict(type='mmaib.AIBShared2FCBBoxHead'),
+    'UPerHead': dict(type='mmaib.AIBUPerHead'),
+    'LinearClsHead': dict(
+        type='mmaib.AIBClsHead', latent_channels=None, decoder='linear'
+    ),
+}
+
+
+class Expression(str):
+    """What stands in the written config as it is, without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass
+class Plan:
+    """What is written over a host's config.
+
+    Attributes:
+        model: fields of the model.
+        did: what changes, a sentence each.
+    """
+
+    model: dict[str, Any]
+    did: list[str] = field(default_factory=list)
+
+
+def bottleneck(
+    attention: str,
+    latent: bool,
+    package: str | None = None,
+    pooled: bool = False,
+) -> dict[str, Any]:
+    """The bottleneck of a kind of attention, as our sample configs have it
+    or, without a gate, starting as the host; ``pooled`` if all positions are
+    behind it."""
+    if attention in GATES:
+        readout = attention == READOUT
+        beta = 0.3 if readout and package == 'mmseg' else 0.02
+        gate: dict[str, Any] = dict(type='mmaib.InformationGate', beta=beta)
+        if pooled:
+            gate['rescale'] = True
+        return dict(
+            attention=dict(mean_bias=2.0 if readout else 1.0),
+            modulation=gate,
+        )
+    fields: dict[str, Any] = dict(
+        attention=dict(logit_norm=True), modulation=dict(init='identity')
+    )
+    if attention == 'aib-qt':
+        fields['quantizer'] = dict(num_anchors=20)
+    if not latent:  # the only Gaussian left is the map
+        fields['beta'] = 0.001
+    return fields
+
+
+def plan(
+    cfg: Any,
+    seen: Seen,
+    attention: str = 'gate',
+    where: str | None = None,
+    latent: bool = False,
+    at: str | None = None,
+) -> Plan:
+    """Fields that put attention into the model of a config.
+
+    Args:
+        cfg: the host's config.
+        seen: of :func:`look`.
+        attention: ``'gate'``, ``'readout'`` (a gate over the frozen host),
+            ``'aib'`` or ``'aib-qt'``.
+        where: ``'before'`` or ``'after'`` the host's neck; None for after a
+            detector's and before any other.
+        latent: whether the head's last feature becomes stochastic.
+        at: name of a module of the backbone to attend behind, in place of a
+            neck.
+
+    Raises:
+        WrapError: if no place, or no latent, can be told.
+    """
+    if latent and attention == READOUT:
+        raise WrapError(
+            '--latent: a readout leaves the host as it is, heads included, '
+            'so no latent could learn. Leave it out, or take --attention gate'
+        )
+    host = cfg.model
+    made: dict[str, Any] = {}
+    ours = MODELS_OF_OURS.get(host_class(seen.model))
+    made['type'] = ours or 'mmaib.WithAuxLosses'
+    if not ours:
+        made['base'] = host.type
+    did = [f'model.type: {host.type} collects the losses of its layers']
+    if attention == READOUT:
+        made['freeze_host'] = True
+        did.append(
+            'model.freeze_host: the map alone learns; load_from must name a '
+            "checkpoint of the host's"
+        )
+    place = None if at else _place(cfg, seen, where)
+    package = host_of(seen.model)
+    pooled = package == 'mmpretrain' and place == 'before'
+    fields = bottleneck(attention, latent, package, pooled)
+    if place:
+        made['neck'] = _neck(host, seen, place, fields)
+        shape = seen.backbone if place == 'before' else seen.neck
+        maps = (
+            'one map for all levels'
+            if made['neck'].get('map') == 'shared'
+            else 'a map a level'
+        )
+        stands = (
+            f'{place} {_name(host.neck)}'
+            if host.get('neck')
+            else 'behind the backbone'
+        )
+        did.append(
+            f'model.neck: {attention} {stands}, {maps}, of features '
+            f'{described(shape)}'
+        )
+    else:
+        place_inside, channels = _inside(seen, at)
+        made['backbone'] = dict(
+            _delete_=True,
+            type='mmaib.AttendedBackbone',
+            backbone=Expression('{{_base_.model.backbone}}'),
+            at=place_inside,
+            in_channels=channels,
+            bottleneck=fields,
+        )
+        did.append(
+            f'model.backbone: {attention} behind its {place_inside}, of '
+            f'features {described(seen.inside[place_inside])}'
+        )
+    roi_head = ROI_HEADS.get(host_class(getattr(seen.model, 'roi_head', None)))
+    if ours and 'neck' in made and roi_head:
+        made['roi_head'] = dict(type=roi_head)
+        did.append(
+            'model.roi_head: averages the maps that test_draws asks for'
+        )
+    if latent:
+        did.append(_add_latent(host, seen.model, made))
+    return Plan(made, did)
+
+
+def _name(neck: Any) -> str:
+    necks = neck if isinstance(neck, (list, tuple)) else [neck]
+    return ' and '.join(str(part['type']) for part in necks)
+
+
+def _place(cfg: Any, seen: Seen, where: str | None) -> str | None:
+    """``'before'``, ``'after'``, or None where neither has maps."""
+    found = {
+        'before': are_maps(seen.backbone),
+        'after': are_maps(seen.neck),
+    }
+    if not cfg.model.get('neck'):
+        found['after'] = found['before']
+        where = 'before'
+    if where:
+        if not found[where] and where == 'after':
+            raise WrapError(
+                f'the neck {_name(cfg.model.neck)} gives '
+                f'{described(seen.neck)}: no tuple of maps (N, C, H, W), so '
+                'what stands after it cannot be told. Take --where before'
+            )
+        return where if found[where] else None
+    first = 'after' if host_of(seen.model) == 'mmdet' else 'before'
+    second = 'before' if first == 'after' else 'after'
+    for place in (first, second):
+        if found[place]:
+            return place
+    return None
+
+
+def _neck(host: Any, seen: Seen, place: str, fields: dict) -> dict[str, Any]:
+    features = seen.neck if place == 'after' and host.get('neck') else None
+    features = seen.backbone if features is None else features
+    levels = [features] if isinstance(features, Tensor) else list(features)
+    channels = [x.size(1) for x in levels]
+    made: dict[str, Any] = {}
+    if 'neck' in host:
+        made['_delete_'] = True
+    made['type'] = 'mmaib.AIBNeck'
+    if host.get('neck'):
+        made['neck'] = Expression('{{_base_.model.neck}}')
+        made['where'] = place
+    shared = len(levels) > 1 and (place == 'before' or len({*channels}) > 1)
+    if shared:
+        made['map'] = 'shared'
+        made['map_level'] = _level_at(levels, seen.size, stride=16)
+    if shared or _told_levels(host, place) != channels:
+        made['in_channels'] = channels
+    made['bottleneck'] = fields
+    return made
+
+
+def _level_at(levels: list[Tensor], size: tuple[int, int], stride: int) -> int:
+    """The level of about that stride, the last of several."""
+    away = [
+        abs(math.log2(size[0] / x.size(2) / stride)).__round__(2)
+        for x in levels
+    ]
+    return max(i for i, value in enumerate(away) if value == min(away))
+
+
+def _told_levels(host: Any, place: str) -> list[int] | None:
+    """Channels that an AIBNeck reads from the host's neck by itself."""
+    if not host.get('neck'):
+        return None
+    try:
+        return AIBNeck({}, copy.deepcopy(host.neck), place).level_channels
+    except ValueError:
+        return None
+
+
+def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
+    """A block of the backbone to attend behind, and its channels."""
+    found: dict[str, int] = {}
+    for name, out in seen.inside.items():
+        if not isinstance(out, Tensor):
+            continue
+        if out.dim() == 4 and out.shape[2:].numel() > 1:
+            found[name] = out.size(1)
+        elif out.dim() == 3:
+            try:
+                token_grid(out.size(1), seen.size)
+            except ValueError:
+                continue
+            found[name] = out.size(2)
+    if at is not None:
+        if at not in found:
+            raise WrapError(
+                f'--at {at}: no block of the backbone of that name gives a '
+                f'map or tokens; those that do: {[*found]}'
+            )
+        return at, found[at]
+    if not found:
+        raise WrapError(
+            f'neither the backbone, which gives {described(seen.backbone)}, '
+            f'nor the neck, which gives {described(seen.neck)}, nor a block '
+            'inside gives maps (N, C, H, W), so where attention could stand '
+            'cannot be told. Have the backbone give its feature maps '
+            '(out_indices, out_type), or write an mmaib.AttendedBackbone'
+        )
+    names = [*found]
+    last = names[-1]
+    if seen.inside[last].dim() == 3 and len(names) > 1:
+        # behind the last block a class token no longer sees the patches
+        last = names[-2]
+    return last, found[last]
+
+
+def _add_latent(host: Any, model: Any, made: dict[str, Any]) -> str:
+    """Put the latent of the head into ``made``; what to say of it."""
+    if 'roi_head' in host:
+        field, owner, part = 'bbox_head', host.roi_head, model.roi_head
+        target = made.setdefault('roi_head', {})
+    else:
+        owner, part, target = host, model, made
+        fields = ('decode_head', 'bbox_head', 'head')
+        field = next((f for f in fields if owner.get(f)), '')
+    head = owner.get(field)
+    if not head or not hasattr(part, field):
+        raise WrapError(
+            f'--latent: {host.type} has none of the heads that are known '
+            'here, bbox_head, decode_head and head'
+        )
+    built = getattr(part, field)
+    if isinstance(head, (list, tuple)):
+        # each stage of boxes, the last of segmentations; a list is replaced
+        # as a whole
+        first = len(head) - 1 if field == 'decode_head' else 0
+        target[field] = [
+            {**one.to_dict(), **(_latent(one, b) if i >= first else {})}
+            for i, (one, b) in enumerate(zip(head, built))
+        ]
+    else:
+        target[field] = _latent(head, built)
+    return f'model {field}: its last features are latents'
+
+
+def _latent(head: Any, built: nn.Module) -> dict[str, Any]:
+    """Fields that make the last feature of a head stochastic."""
+    name = host_class(built)
+    if name in LATENT_HEADS:
+        return dict(LATENT_HEADS[name])
+    try:
+        predictors(built)
+    except ValueError as error:
+        raise WrapError(
+            f'--latent: {error}. Without --latent any head works'
+        ) from error
+    return dict(type='mmaib.WithLatent', base=head['type'])

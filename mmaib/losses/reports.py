@@ -1,0 +1,187 @@
+"""Reports of layers, and who hears them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmaib.contexts import Opened
+
+
+class AuxLosses:
+    """Losses and monitors reported within one :func:`collect`.
+
+    Attributes:
+        rectangles: parameters ``(N, K, 5)`` of each map that has a shape,
+            and the size of its grid, level by level.
+    """
+
+    def __init__(self) -> None:
+        # by name, then by part
+        self._reports: dict[str, dict[Any, list[tuple[Tensor, float]]]] = {}
+        self.rectangles: list[tuple[Tensor, tuple[int, int]]] = []
+        self.with_gradient = torch.is_grad_enabled()
+
+    def add(
+        self, name: str, value: Tensor, weight: float, part: object = None
+    ) -> None:
+        parts = self._reports.setdefault(name, {})
+        parts.setdefault(part, []).append((value, weight))
+
+    def mean(self) -> dict[str, Tensor]:
+        """The weighted mean of the reports of each name, summed over its
+        parts if it has any, as a loss dict."""
+        return {
+            name: torch.stack([*map(_weighted_mean, parts.values())]).sum()
+            for name, parts in self._reports.items()
+        }
+
+
+_active: Opened[AuxLosses] = Opened('mmaib.losses')
+
+
+def _weighted_mean(reports: Sequence[tuple[Tensor, float]]) -> Tensor:
+    total = sum(weight for _, weight in reports)
+    shares = [value * (weight / total) for value, weight in reports]
+    return torch.stack(shares).sum()
+
+
+@contextmanager
+def collect() -> Iterator[AuxLosses]:
+    """Gather what layers report inside the ``with``.
+
+    Example:
+        >>> with collect() as aux:  # around a forward of layers that report
+        ...     report_loss('loss_kl', torch.tensor(0.25))
+        ...     report_loss('loss_kl', torch.tensor(0.75))
+        >>> aux.mean()
+        {'loss_kl': tensor(0.5000)}
+    """
+    with _active.open(AuxLosses()) as losses:
+        yield losses
+
+
+class Reporter:
+    """Base of the layers that report losses. What must hear them, warm them
+    up or refuse a model that does not collect them asks for this type, so a
+    subclass of anyone's counts.
+
+    Attributes:
+        beta: weight of the layer's KL, if it has one.
+        max_maps: how many maps it can draw for an image, None without limit.
+    """
+
+    beta: float = 0.0
+    max_maps: int | None = None
+
+
+def collecting(training: bool) -> bool:
+    """Whether a layer shall report: a :func:`collect` is open, and this is
+    no teacher's forward, without gradient, within a student's step.
+
+    Args:
+        training: whether the layer is in training.
+
+    Raises:
+        RuntimeError: if a layer in training was robbed of its gradient.
+    """
+    losses = _active.innermost()
+    if losses is None:
+        return False
+    if losses.with_gradient and not torch.is_grad_enabled():
+        if training:
+            raise RuntimeError(
+                'a layer that reports losses runs without gradient inside a '
+                'step that has one, so its losses would teach nothing: '
+                'activation checkpointing must not wrap it. Wrap the '
+                'backbone (with_cp=True); for attention inside its blocks '
+                'leave with_cp out, or attend behind a stage of them '
+                "(type='mmaib.AttendedBackbone', at='layer4')"
+            )
+        return False
+    return True
+
+
+def report_loss(name: str, value: Tensor, weight: float = 1.0) -> None:
+    """Add a loss to the host's; a no-op outside :func:`collect`.
+
+    Reports of one name within a step are averaged (FPN levels, crops).
+
+    Args:
+        name: key in the host's loss dict. It contains ``loss``, as MMEngine
+            sums just those.
+        value: scalar with its graph, times its weight in the loss.
+        weight: in the mean of the reports.
+
+    Raises:
+        ValueError: if ``name`` would not be summed.
+    """
+    if 'loss' not in name:
+        raise ValueError(f"a loss key must contain 'loss', got {name!r}")
+    if losses := _active.innermost():
+        losses.add(name, value, weight)
+
+
+def report_scalar(
+    name: str, value: Tensor, weight: float = 1.0, part: object = None
+) -> None:
+    """Log a monitor beside the losses; a no-op outside :func:`collect`.
+
+    The log shows its mean over all processes, while MMEngine logs the losses
+    of the main process.
+
+    Args:
+        name: key in the log. It must not contain ``loss``, or MMEngine
+            would add it to the total.
+        value: scalar; it is detached.
+        weight: in the mean of the reports.
+        part: of a sum, such as the layer: the mean of its reports is added
+            to those of the other parts.
+
+    Raises:
+        ValueError: if ``name`` would be summed into the loss.
+    """
+    if 'loss' in name:
+        raise ValueError(
+            f"a monitor's key must not contain 'loss', got {name!r}"
+        )
+    if losses := _active.innermost():
+        losses.add(name, value.detach().float(), weight, part)
+
+
+def report_rectangles(params: Tensor, size: tuple[int, int]) -> None:
+    """Tell the model where the maps lie; a no-op outside :func:`collect`.
+
+    Args:
+        params: mean parameters of rectangles ``(N, K, 5)``, with their
+            graph.
+        size: H and W of the map.
+    """
+    if losses := _active.innermost():
+        losses.rectangles.append((params, size))
+
+
+def require_collector(plugin: str) -> None:
+    """Refuse a training step whose extra losses nobody would hear.
+
+    Raises:
+        RuntimeError: outside :func:`collect`.
+    """
+    if _active.innermost() is None:
+        raise RuntimeError(
+            f'{plugin} is trained inside a model that does not collect its '
+            'losses, which would vanish silently. Use mmaib.AIBFasterRCNN '
+            'for Faster R-CNN, mmaib.AIBEncoderDecoder for segmentation, '
+            'mmaib.AIBImageClassifier for classification, '
+            "type='mmaib.WithAuxLosses', "
+            "base='YourModel' for any other model, or "
+            '`with mmaib.losses.collect():` around a bare call. (If '
+            'this comes out of backward(): activation checkpointing must '
+            'not wrap a module that reports losses; wrap the backbone. If the '
+            'model is one of these: what runs its parts outside loss(), as '
+            'semi-supervised models do, is not collected.)'
+        )

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cache, partial
+from typing import Any
+
+import torch
+from mmengine.model import ModuleList
+from torch import Tensor, nn
+
+from mmaib.checks import level_channels, part_fields
+from mmaib.contexts import in_this_thread
+from mmaib.registry import MODELS, host_class
+
+from .mixed import mixed
+
+# what a place gave attended, and how often that was written to by then
+Reached = dict[int | str, tuple[Tensor, int]]
+
+
+class Attends:
+    """What makes a host's backbone attend its features; before it in the
+    bases. See :func:`build_attended_backbone`."""
+
+    at: list[int | str]
+    num_extra_tokens: int
+
+    def attend_at(
+        self,
+        at: Sequence[int | str],
+        in_channels: Sequence[int],
+        bottleneck: dict,
+    ) -> None:
+        self.at = list(at)
+        self.ib_attention = ModuleList(
+            MODELS.build(
+                {
+                    'type': 'mmaib.IBAttention',
+                    **bottleneck,
+                    'in_channels': channels,
+                }
+            )
+            for channels in in_channels
+        )
+
+    def init_weights(self) -> None:
+        super().init_weights()  # type: ignore[misc]
+        # some initialise whatever layer they find, and descend into none
+        if not (self.ib_attention.is_init or _is_loaded(self)):
+            self.ib_attention.init_weights()
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        size = (x.size(-2), x.size(-1))
+        inside, behind = {}, {}
+        for place, layer in zip(self.at, self.ib_attention):
+            if isinstance(place, str):
+                inside[place] = layer
+            else:
+                behind[place] = layer
+        reached: Reached = {}
+        with ExitStack() as handles:
+            for name, layer in inside.items():
+                module = self.get_submodule(name)  # type: ignore[attr-defined]
+                hook = partial(self._attended, name, layer, size, reached)
+                handle = module.register_forward_hook(in_this_thread(hook))
+                handles.callback(handle.remove)
+            out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        if missed := inside.keys() - reached:
+            raise ValueError(
+                f'at={sorted(missed)}: the backbone does not call that '
+                'module, so nothing is attended; name one inside or around it'
+            )
+        return _attended_outputs(out, behind, reached) if behind else out
+
+    def _attended(
+        self,
+        name: str,
+        layer: nn.Module,
+        size: tuple[int, int],
+        reached: Reached,
+        module: nn.Module,
+        _: Any,
+        out: Any,
+    ) -> Tensor:
+        if not isinstance(out, Tensor) or out.dim() not in (3, 4):
+            raise ValueError(
+                f'at={name!r}: {type(module).__name__} gives '
+                f'{_described(out)}, not a map (N, C, H, W) or tokens '
+                '(N, T, C)'
+            )
+        _refuse_twice(name, out, reached)
+        attended = self._attended_by(layer, out, size)
+        reached[name] = attended, _version(attended)
+        return attended
+
+    def _attended_by(
+        self, layer: nn.Module, out: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        if out.dim() == 4:
+            return layer(out)
+        extra, grid = token_grid(
+            out.size(1), size, getattr(self, 'num_extra_tokens', None)
+        )
+        kept, tokens = out[:, :extra], out[:, extra:]
+        maps = tokens.transpose(1, 2).unflatten(2, grid)
+        tokens = layer(maps).flatten(2).transpose(1, 2)
+        return torch.cat([kept, tokens], dim=1) if extra else tokens
+
+
+def _refuse_twice(place: int | str, out: Tensor, reached: Reached) -> None:
+    """Refuse to attend what another place gave attended, and nothing has
+    changed since."""
+    for other, (attended, version) in reached.items():
+        if other != place and out is attended and _version(out) == version:
+            raise ValueError(
+                f'at={[other, place]}: both name one place, which would be '
+                'attended twice; leave one of them out'
+            )
+
+
+def _version(x: Tensor) -> int:
+    """How often a tensor was written to."""
+    return 0 if x.is_inference() else x._version
+
+
+def _attended_outputs(
+    out: Any, layers: dict[int, nn.Module], reached: Reached
+) -> Any:
+    """What a backbone gives, some of it attended."""
+    levels = [out] if isinstance(out, Tensor) else list(out)
+    for i, layer in layers.items():
+        if not -len(levels) <= i < len(levels):
+            raise ValueError(
+                f'at={i}: the backbone gives {len(levels)} features, counted '
+                'from 0'
+            )
+        _refuse_twice(i, levels[i], reached)
+        levels[i] = layer(levels[i])
+        reached[i] = levels[i], _version(levels[i])
+    return levels[0] if isinstance(out, Tensor) else tuple(levels)
+
+
+def token_grid(
+    tokens: int, size: tuple[int, int], extra: int | None = None
+) -> tuple[int, tuple[int, int]]:
+    """Where the patches of an image lie among the tokens of a transformer.
+
+    Args:
+        tokens: how many there are, T.
+        size: height and width of the image.
+        extra: how many class tokens and such stand in front; None for as few
+            as leave a grid of the image's shape.
+
+    Returns:
+        ``extra`` and the grid ``(h, w)``, with ``extra + h * w = T``.
+
+    Example:
+        >>> token_grid(197, (224, 224)), token_grid(33, (64, 128))
+        ((1, (14, 14)), (1, (4, 8)))
+
+    Raises:
+        ValueError: if no such grid fits.
+    """
+    for count in range(5) if extra is None else (extra,):
+        patches = tokens - count
+        height = round(math.sqrt(max(0, patches) * size[0] / size[1]))
+        if height and height * round(patches / height) == patches:
+            grid = (height, patches // height)
+            # the patches of such a grid are about square
+            aspect = (size[0] / grid[0]) / (size[1] / grid[1])
+            if 0.8 < aspect < 1.25:
+                return count, grid
+    raise ValueError(
+        f'{tokens} tokens of an image of {size[0]}x{size[1]} are no grid of '
+        f'patches behind {"a few" if extra is None else extra} extra tokens'
+    )
+
+
+def _is_loaded(backbone: Any) -> bool:
+    """Whether a checkpoint is all that initialises it."""
+    config = backbone.init_cfg
+    return isinstance(config, dict) and config['type'] == 'Pretrained'
+
+
+def _described(out: Any) -> str:
+    if isinstance(out, Tensor):
+        return f'a tensor {tuple(out.shape)}'
+    return f'a {type(out).__name__}'
+
+
+@cache
+def attended(cls: type) -> type:
+    """The backbone class ``cls``, attending its features."""
+    return mixed(f'Attended{cls.__name__}', (Attends, cls), attended)
+
+
+@MODELS.register_module(name='AttendedBackbone')
+def build_attended_backbone(
+    backbone: dict,
+    at: int | str | Sequence[int | str],
+    in_channels: int | Sequence[int],
+    bottleneck: dict | None = None,
+    pretrained: str | None = None,
+) -> nn.Module:
+    """Any host's backbone with attention on some of its outputs, or on what
+    some module inside it gives.
+
+    For classifiers whose backbone hands over a pooled feature (ConvNeXt) or a
+    class token (ViT), where a neck comes too late, and for backbones that
+    take no plug-ins. Each place has an :class:`IBAttention` of its own.
+    Modules, parameters and keys of the backbone keep their names, so its
+    checkpoints load and layer-wise learning rates apply; ours are
+    ``ib_attention.*``.
+
+    In a config: ``backbone=dict(_delete_=True,
+    type='mmaib.AttendedBackbone', backbone={{_base_.model.backbone}},
+    at='layers.10', in_channels=768, bottleneck=dict(...))``.
+
+    Args:
+        backbone: config of the host's backbone.
+        at: the place, or a list of them: an integer for that one of the
+            features that the backbone gives, a name such as ``'layer3'`` or
+            ``'layers.10'`` for what the module of that name gives, a map
+            ``(N, C, H, W)`` or tokens ``(N, T, C)``. Behind its last block a
+            class token no longer sees its patches: name the one before.
+        in_channels: channels C, one number or one a place.
+        bottleneck: fields of :class:`AttentiveBottleneck`.
+        pretrained: the backbone's; mmseg hands its model's over.
+
+    Raises:
+        TypeError, ValueError: if a field does not fit, or the backbone has no
+            module of that name.
+    """
+    places: list[int | str] = (
+        [*at] if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
+    )
+    for place in places:
+        if isinstance(place, bool) or not isinstance(place, (int, str)):
+            raise TypeError(
+                'at must name a module or number a feature, or list such '
+                f'places, got {at!r}'
+            )
+    if len({*places}) < len(places):
+        raise ValueError(f'at names a place twice, got {at!r}')
+    channels = level_channels(in_channels)
+    if isinstance(in_channels, int):
+        channels *= len(places)
+    if not places or len(channels) != len(places):
+        raise ValueError(
+            f'at names {len(places)} places, in_channels has '
+            f'{len(channels)} entries: at={at!r}, in_channels={in_channels!r}'
+        )
+    fields = dict(backbone)
+    if pretrained is not None:
+        fields['pretrained'] = pretrained
+    name = fields.pop('type')
+    cls: Any = host_class('AttendedBackbone', 'backbone.type', name)
+    made: Any = attended(cls)(**fields)
+    if getattr(made, 'mask_ratio', None):
+        raise ValueError(
+            f'{cls.__name__} leaves out mask_ratio={made.mask_ratio} of its '
+            'patches in training, so its features are no map to attend: take '
+            'the backbone that its weights are used in, VisionTransformer for '
+            'instance'
+        )
+    modules = {name: module for name, module in made.named_modules() if name}
+    for place in places:
+        if isinstance(place, int):
+            continue
+        if place not in modules:
+            top = sorted({name.partition('.')[0] for name in modules})
+            raise ValueError(
+                f'at={place!r}: {cls.__name__} has no module of that name; '
+                f'at its top there are {top}'
+            )
+        if isinstance(modules[place], (nn.ModuleList, nn.ModuleDict)):
+            children = modules[place].named_children()
+            inside = [f'{place}.{name}' for name, _ in children]
+            raise ValueError(
+                f'at={place!r}: a list of modules, which gives nothing '
+                f'itself; take one of {inside}'
+            )
+    owned = ('in_channels', 'map_channels')
+    made.attend_at(
+        places, channels, part_fields('bottleneck', bottleneck, owned)
+    )
+    return made

@@ -1,0 +1,102 @@
+"""``test_draws`` for hosts' models that we have no class for: the draws are
+folded into the batch behind the neck, and what the head gives is averaged
+before it is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmaib.contexts import in_this_thread
+from mmaib.layers.image_cells import next_window
+from mmaib.sampling.draws import mean_over_draws
+
+SET_PREDICTORS = {
+    'DetectionTransformer',
+    'MaskFormer',
+    'SparseRCNN',
+}
+
+
+class SegmentorDraws:
+    """Logits averaged in each image or window."""
+
+    def encode_decode(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
+        draws = self.test_draws.open(inputs.device)  # type: ignore[attr-defined]
+        with draws, next_window():
+            logits = super().encode_decode(inputs, *args, **kwargs)  # type: ignore[misc]
+        return mean_over_draws(logits, len(inputs))
+
+
+class DenseDetectorDraws:
+    """Scores and boxes averaged in each position, before the NMS."""
+
+    def predict(self, batch_inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if self.test_draws.mean:  # type: ignore[attr-defined]
+            return super().predict(batch_inputs, *args, **kwargs)  # type: ignore[misc]
+        head = self.bbox_head  # type: ignore[attr-defined]
+        draws = self.test_draws.open(batch_inputs.device)  # type: ignore[attr-defined]
+        with draws, averaged(head, len(batch_inputs)):
+            return super().predict(batch_inputs, *args, **kwargs)  # type: ignore[misc]
+
+
+@contextmanager
+def averaged(head: nn.Module, batch: int) -> Iterator[None]:
+    """Let a head give means over the draws in its batch.
+
+    Args:
+        head: given a feature ``(L * N, C, H, W)`` a level first.
+        batch: N.
+    """
+
+    def hook(_: nn.Module, args: tuple, out: Any) -> Any:
+        rows = len(args[0][0])
+
+        def mean(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return type(value)(mean(item) for item in value)
+            if isinstance(value, Tensor) and value.shape[:1] == (rows,):
+                return mean_over_draws(value, batch)
+            return value
+
+        return mean(out)
+
+    handle = head.register_forward_hook(in_this_thread(hook))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def draws_mixin(cls: type) -> type | None:
+    """How a host's class averages draws, None if it cannot."""
+    names = {base.__name__ for base in cls.__mro__}
+    if 'EncoderDecoder' in names:
+        return SegmentorDraws
+    if 'SingleStageDetector' in names and not names & SET_PREDICTORS:
+        return DenseDetectorDraws
+    return None
+
+
+def why_not(cls: type) -> str:
+    """Why a class of hosts' has no :func:`draws_mixin`."""
+    names = {base.__name__ for base in cls.__mro__}
+    if names & SET_PREDICTORS:
+        return (
+            'it predicts a set, whose members stand for other objects in '
+            'each draw, so that no mean of them means anything'
+        )
+    if draws_mixin(cls):
+        return (
+            'its class is not set up to average draws: take '
+            "type='mmaib.WithAuxLosses'"
+        )
+    return (
+        'it has no one output in front of the decoding that could be '
+        'averaged; mmaib.AIBFasterRCNN, mmaib.AIBCascadeRCNN, '
+        'mmaib.AIBEncoderDecoder, mmaib.AIBImageClassifier and one-stage '
+        'detectors have'
+    )

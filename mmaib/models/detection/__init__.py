@@ -1,0 +1,13 @@
+"""Plug-ins for MMDetection."""
+
+from .aib_bbox_head import AIBShared2FCBBoxHead
+from .aib_faster_rcnn import AIBCascadeRCNN, AIBFasterRCNN
+from .aib_roi_head import AIBCascadeRoIHead, AIBRoIHead
+
+__all__ = [
+    'AIBCascadeRCNN',
+    'AIBCascadeRoIHead',
+    'AIBFasterRCNN',
+    'AIBRoIHead',
+    'AIBShared2FCBBoxHead',
+]

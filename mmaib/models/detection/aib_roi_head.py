@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmdet.models import CascadeRoIHead, StandardRoIHead
+from mmdet.models.layers import multiclass_nms
+from mmdet.structures.bbox import bbox2roi
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmaib.losses import collecting
+from mmaib.registry import MODELS
+from mmaib.sampling.draws import current, mean_over_draws
+from mmaib.sampling.uncertainty import combine, std_over_draws
+
+
+class FeatureDraws(tuple):
+    """The mean of L_a drawn features, one a level, with the draws beside it.
+
+    Whatever in the host knows nothing of draws (RPN, mask head) sees an
+    ordinary tuple of N features a level.
+
+    Attributes:
+        draws: ``(L_a * N, ...)`` a level, draw by draw.
+    """
+
+    draws: tuple[Tensor, ...]
+
+
+def rois_of_draws(
+    x: tuple[Tensor, ...], rois: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Features of all draws, and each RoI once in each of them."""
+    if not isinstance(x, FeatureDraws):
+        return x, rois
+    # Draw l of image n is row l * N + n of the drawn features.
+    batch, x = len(x[0]), x.draws
+    maps = len(x[0]) // batch
+    drawn = rois.repeat(maps, 1, 1)
+    drawn[..., 0] += batch * torch.arange(maps, device=rois.device).unsqueeze(
+        1
+    )
+    return x, drawn.flatten(0, 1)
+
+
+@MODELS.register_module()
+class AIBRoIHead(StandardRoIHead):
+    """RoI head that runs all draws as one batch and averages them.
+
+    In evaluation class logits (or probabilities, by ``test_draws.average``)
+    and box deltas are averaged over the L_a * L_z draws before decoding and
+    NMS. Without draws it is mmdet's. With ``test_draws.uncertainty`` each
+    detection has
+
+    ============= =====================================================
+    ``score_std`` of its class's probability, over the draws
+    ``bbox_std``  of its four decoded coordinates, in pixels as they are
+    ``entropy``   of the mean probabilities of all classes and of none, in
+                  nats
+    ============= =====================================================
+    """
+
+    def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        # frozen, it is in evaluation within a training step
+        if self.training or collecting(False):
+            return super()._bbox_forward(x, rois)
+        x, drawn = rois_of_draws(x, rois)
+        results = super()._bbox_forward(x, drawn)
+        rows = len(rois)
+        scores, boxes = results['cls_score'], results['bbox_pred']
+        mean, results['measures'] = combine(
+            scores.split(rows), lambda: mean_over_draws(scores, rows)
+        )
+        results.update(
+            drawn=(scores, boxes),
+            cls_score=mean,
+            bbox_pred=mean_over_draws(boxes, rows),
+        )
+        return results
+
+    def predict(
+        self,
+        x: tuple[Tensor, ...],
+        rpn_results_list: list,
+        batch_data_samples: list,
+        rescale: bool = False,
+    ) -> list:
+        """mmdet's, the stds in the pixels of its boxes."""
+        found = super().predict(
+            x, rpn_results_list, batch_data_samples, rescale
+        )
+        if rescale and self.with_mask:  # mmdet's masks scale the boxes late
+            for one, sample in zip(found, batch_data_samples):
+                if 'bbox_std' in one:
+                    scale = one.bbox_std.new_tensor(sample.scale_factor)
+                    one.bbox_std = one.bbox_std / scale.repeat(2)
+        return found
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        rpn_results_list: list,
+        rcnn_test_cfg: Any,
+        rescale: bool = False,
+    ) -> list:
+        """mmdet's; with uncertainty the same, and how each detection that
+        NMS keeps differs over the draws."""
+        if rcnn_test_cfg is None or not current().uncertainty:
+            return super().predict_bbox(
+                x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
+            )
+        proposals = [found.bboxes for found in rpn_results_list]
+        sizes = [len(boxes) for boxes in proposals]
+        rois = bbox2roi(proposals)
+        if not len(rois):
+            return [_nothing(rois) for _ in sizes]
+        results = self._bbox_forward(x, rois)
+
+        def decoded(scores: Tensor, deltas: Tensor) -> list[Tensor]:
+            """Scores, then boxes, of every RoI of each image."""
+            found = self.bbox_head.predict_by_feat(
+                rois=rois.split(sizes),
+                cls_scores=scores.split(sizes),
+                bbox_preds=deltas.split(sizes),
+                batch_img_metas=batch_img_metas,
+                rcnn_test_cfg=None,
+                rescale=rescale,
+            )
+            return [
+                torch.cat([one.scores, one.bboxes], dim=1)
+                for one, size in zip(found, sizes)
+                if size
+            ]
+
+        draws = zip(*(part.split(len(rois)) for part in results['drawn']))
+        std = std_over_draws(torch.cat(decoded(*draw)) for draw in draws)
+        found = iter(decoded(results['cls_score'], results['bbox_pred']))
+        stds, entropies = (
+            iter(part.split([size for size in sizes if size]))
+            for part in (std, results['measures']['entropy'])
+        )
+        return [
+            self._kept(next(found), next(stds), next(entropies), rcnn_test_cfg)
+            if size
+            else _nothing(rois)
+            for size in sizes
+        ]
+
+    def _kept(
+        self, found: Tensor, std: Tensor, entropy: Tensor, cfg: Any
+    ) -> InstanceData:
+        """What NMS keeps of an image's ``(R, C + 1 + 4 C)`` scores and boxes
+        (``+ 4``, if they know no classes)."""
+        classes = self.bbox_head.num_classes
+        scores, boxes = found[:, : classes + 1], found[:, classes + 1 :]
+        kept, labels, inds = multiclass_nms(
+            boxes,
+            scores,
+            cfg.score_thr,
+            cfg.nms,
+            cfg.max_per_img,
+            return_inds=True,
+        )
+        rows = inds // classes
+        box_std = std[:, classes + 1 :].unflatten(1, (-1, 4))
+        of_class = labels if box_std.size(1) > 1 else 0
+        return InstanceData(
+            bboxes=kept[:, :-1],
+            scores=kept[:, -1],
+            labels=labels,
+            score_std=std[rows, labels],
+            bbox_std=box_std[rows, of_class],
+            entropy=entropy[rows],
+        )
+
+
+def _nothing(like: Tensor) -> InstanceData:
+    """No detections."""
+    none = like.new_zeros(0)
+    return InstanceData(
+        bboxes=like.new_zeros(0, 4),
+        scores=none,
+        labels=none.long(),
+        score_std=none,
+        bbox_std=like.new_zeros(0, 4),
+        entropy=none,
+    )
+
+
+@MODELS.register_module()
+class AIBCascadeRoIHead(CascadeRoIHead):
+    """mmdet's ``CascadeRoIHead`` with the draws of :class:`AIBRoIHead`,
+    averaged in each stage, before the next refines the boxes."""
+
+    def _bbox_forward(
+        self, stage: int, x: tuple[Tensor, ...], rois: Tensor
+    ) -> dict:
+        if self.training or collecting(False):
+            return super()._bbox_forward(stage, x, rois)
+        x, drawn = rois_of_draws(x, rois)
+        results = super()._bbox_forward(stage, x, drawn)
+        for name in ('cls_score', 'bbox_pred'):
+            results[name] = mean_over_draws(results[name], len(rois))
+        return results

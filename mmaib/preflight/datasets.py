@@ -1,0 +1,382 @@
+"""Data sets that a model cannot learn from, or a metric not count, as they
+are built."""
+
+from __future__ import annotations
+
+import logging
+import os
+import os.path as osp
+from collections import Counter
+from collections.abc import Iterator
+from math import ceil, isfinite
+from traceback import walk_tb
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from mmaib.datasets.check_files import CheckFiles
+
+from .fields import raised_everywhere
+from .model import check_topk, class_heads
+
+# entries of a data set that are read, images that are opened, and masks until
+# a second class is found
+ENTRIES, IMAGES, MASKS = 200_000, 32, 2000
+_NOT_TURNED = ('unchanged', 'ignore_orientation')
+
+
+def check_datasets(
+    runner: Any, cfg: Any, loaders: tuple[str, ...]
+) -> dict[str, Any]:
+    """Build the data sets, as the Runner is about to, and look at them.
+
+    Args:
+        runner: it is given the dataloaders.
+        cfg: the experiment's config.
+        loaders: dataloaders that will be used, that of training first.
+
+    Returns:
+        The dataloaders.
+
+    Raises:
+        ValueError: on every process, naming the field, how many entries are
+            wrong, the first of them, and what fits.
+    """
+    heads = class_heads(runner.model)
+    built = {}
+    for name in loaders:
+        asked = getattr(runner, f'_{name}', None)
+        if not isinstance(asked, dict):
+            continue
+        built[name] = _built(runner, name, asked)
+        setattr(runner, f'_{name}', built[name])
+    for name, loader in built.items():
+        for path, dataset in leaves(loader.dataset, f'{name}.dataset'):
+            if not len(dataset):
+                raise ValueError(_empty(path, dataset))
+            if head := heads.get('model.decode_head'):
+                _tell_classes(dataset, head)
+    if 'model.head' in heads:
+        check_topk(cfg, loaders, heads['model.head'].num_classes)
+    raised_everywhere(_look, built, heads)
+    return built
+
+
+def leaves(dataset: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The data sets inside wrappers and lists that have entries of their
+    own, with the path that --cfg-options knows them by."""
+    for field in ('dataset', '_dataset'):
+        if inner := getattr(dataset, field, None):
+            yield from leaves(inner, f'{path}.dataset')
+            return
+    many = getattr(dataset, 'datasets', None)
+    if many is None:
+        if isinstance(dataset, BaseDataset):
+            yield path, dataset
+        return
+    for i, inner in enumerate(many):
+        yield from leaves(inner, f'{path}.datasets.{i}')
+
+
+def _built(runner: Any, name: str, cfg: dict) -> Any:
+    different = runner._randomness_cfg.get('diff_rank_seed', False)
+    try:
+        return runner.build_dataloader(
+            cfg, seed=runner.seed, diff_rank_seed=different
+        )
+    except (ValueError, RuntimeError) as error:
+        # how NumPy, and mmpretrain, say that a data set is empty
+        for frame, _ in walk_tb(error.__traceback__):
+            if frame.f_code.co_name in ('_serialize_data', '_find_samples'):
+                dataset = frame.f_locals['self']
+                path = f'{name}.dataset'
+                raise ValueError(_empty(path, dataset)) from error
+        raise
+
+
+def _empty(path: str, dataset: Any) -> str:
+    """What was looked for, and what is there."""
+    fields = ('img_suffix', 'extensions', 'ann_file', 'filter_cfg', '_indices')
+    asked = [
+        f'{field.lstrip("_")}={getattr(dataset, field)!r}'
+        for field in fields
+        if getattr(dataset, field, None)
+    ]
+    prefixes = dataset.data_prefix
+    prefixes = prefixes if isinstance(prefixes, dict) else {'': prefixes}
+    there = []
+    for folder in prefixes.values():
+        if isinstance(folder, str) and osp.isdir(folder):
+            ends = Counter(
+                osp.splitext(name)[1]
+                for _, _, names in os.walk(folder)
+                for name in names
+            )
+            found = ', '.join(f'{n} {end}' for end, n in ends.most_common(5))
+            there.append(f"'{folder}' has {found or 'no file'}")
+    return (
+        f'{path} ({type(dataset).__name__}) has no image: '
+        f'{", ".join(asked)}; {"; ".join(there)}'
+    )
+
+
+def _tell_classes(dataset: BaseDataset, head: Any) -> None:
+    """Let CheckFiles of a segmentor's pipeline know the labels that fit."""
+    for step in dataset.pipeline.transforms:
+        if isinstance(step, CheckFiles) and step.num_classes is None:
+            step.num_classes, step.ignored = _labels_of(head)
+
+
+def _labels_of(head: Any) -> tuple[int, set[int]]:
+    binary = getattr(head, 'out_channels', None) == 1
+    num_classes = max(head.num_classes, 2 if binary else 0)
+    return num_classes, {int(getattr(head, 'ignore_index', 255))}
+
+
+def _look(built: dict[str, Any], heads: dict[str, Any]) -> None:
+    trained: list[list[str]] = []
+    for name, loader in built.items():
+        trains = name.startswith('train')
+        for path, dataset in leaves(loader.dataset, f'{name}.dataset'):
+            _check_folders(path, dataset)
+            classes = dataset.metainfo.get('classes')
+            known = isinstance(classes, (list, tuple)) and not getattr(
+                dataset, 'return_classes', False
+            )
+            counted = heads if known or not classes else {}
+            if 'Panoptic' in type(dataset).__name__:
+                counted = {}  # things and stuff
+            if known:
+                _check_heads(path, len(classes), counted, trains)
+                if trains:
+                    trained.append(list(classes))
+                elif trained and all(c == trained[0] for c in trained):
+                    _check_order(path, list(classes), trained[0])
+            _check_entries(path, dataset, counted)
+            _check_sample(path, dataset, counted, trains)
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
+
+
+def _check_folders(path: str, dataset: Any) -> None:
+    """Refuse folders that no one means as classes."""
+    folders = list(getattr(dataset, 'folder_to_idx', None) or ())
+    stray = [f for f in folders if f.startswith(('.', '__', '@'))]
+    if stray:
+        raise ValueError(
+            f'{path}.data_prefix: {len(stray)} of {len(folders)} folders of '
+            f"'{dataset.img_prefix}' would be classes, and shift every label "
+            f'behind them: {stray}. Remove them'
+        )
+    classes = list(dataset.metainfo.get('classes') or ())
+    if folders and classes != folders and sorted(classes) == sorted(folders):
+        raise ValueError(
+            f'{path}: labels are counted in the order of the folders, '
+            f'{folders}, and named in that of the classes, {classes}. Give '
+            'the classes in that order, or leave them out'
+        )
+
+
+def _check_heads(
+    path: str, classes: int, heads: dict[str, Any], trains: bool
+) -> None:
+    for name, head in heads.items():
+        if head.num_classes == classes:
+            continue
+        text = (
+            f'{name}.num_classes={head.num_classes}, and {path} has {classes} '
+            'classes'
+        )
+        # a metric finds no category, or no class, for the rest
+        counts = not trains and name != 'model.head'
+        if head.num_classes < classes or counts:
+            raise ValueError(f'{text}: set it to {classes}')
+        _warn(f'{text}: {head.num_classes - classes} outputs never learn')
+
+
+def _check_order(path: str, classes: list[str], trained: list[str]) -> None:
+    """Refuse a class whose label is another one in training."""
+    moved = [
+        name
+        for i, name in enumerate(classes)
+        if name in trained and trained.index(name) != i
+    ]
+    if moved:
+        name = moved[0]
+        raise ValueError(
+            f'{path}: {len(moved)} classes have another label than in '
+            f'training (first: {name!r}, {classes.index(name)} here and '
+            f'{trained.index(name)} there). Here are {classes}, there '
+            f'{trained}'
+        )
+    if new := [name for name in classes if name not in trained]:
+        _warn(f'{path}: training has no class {new}')
+
+
+def _steps(dataset: BaseDataset, name: str) -> list[Any]:
+    return [
+        step
+        for step in dataset.pipeline.transforms
+        if type(step).__name__.startswith(name)
+    ]
+
+
+def _check_entries(
+    path: str, dataset: BaseDataset, heads: dict[str, Any]
+) -> None:
+    """Files that are not there, labels that no class has, boxes of no
+    number."""
+    if type(dataset).get_data_info is not BaseDataset.get_data_info:
+        return
+    fields = []
+    loads = [] if _skips(dataset) else _steps(dataset, 'LoadImage')
+    if any(_is_local(dataset, step) for step in loads):
+        fields.append('img_path')
+    if loads and any(
+        getattr(step, 'with_seg', False) and _is_local(dataset, step)
+        for step in _steps(dataset, 'LoadAnnotations')
+    ):
+        fields.append('seg_map_path')
+    folders: dict[str, set[str]] = {}
+    most = min((h.num_classes for h in heads.values()), default=None)
+    wrong: dict[str, list[str]] = {}
+    stride = ceil(len(dataset) / ENTRIES)
+    for i in range(0, len(dataset), stride):
+        info = dataset.get_data_info(i)
+        image = str(info.get('img_path', f'entry {i}'))
+        for field in fields:
+            file = info.get(field)
+            if isinstance(file, str) and not _is_file(file, folders):
+                wrong.setdefault(f'have no file for {field}', []).append(file)
+        instances = info.get('instances')
+        instances = instances if isinstance(instances, list) else []
+        labels = [i['bbox_label'] for i in instances if 'bbox_label' in i]
+        labels += _as_list(info.get('gt_label'))
+        outside = [n for n in labels if most is not None and not 0 <= n < most]
+        if outside:
+            fault = f'have labels outside 0 to {most - 1}'  # type: ignore
+            wrong.setdefault(fault, []).append(f'{image}: {outside[0]}')
+        if not all(isfinite(sum(i.get('bbox', ()))) for i in instances):
+            wrong.setdefault('have boxes of no number', []).append(image)
+    if wrong:
+        total = len(range(0, len(dataset), stride))
+        faults = [
+            f'{len(found)} of {total} entries {fault} (first: {found[0]!r})'
+            for fault, found in wrong.items()
+        ]
+        raise ValueError(f'{path}: {"; ".join(faults)}')
+
+
+def _as_list(label: Any) -> list[int]:
+    if label is None:
+        return []
+    label = label.tolist() if hasattr(label, 'tolist') else label
+    return list(label) if isinstance(label, (list, tuple)) else [label]
+
+
+def _is_local(dataset: Any, step: Any) -> bool:
+    args = getattr(step, 'backend_args', None) or getattr(
+        dataset, 'backend_args', None
+    )
+    return not args or args.get('backend') == 'local'
+
+
+def _is_file(path: str, folders: dict[str, set[str]]) -> bool:
+    """By one look at each folder; names may differ in case on some disks."""
+    if '://' in path:
+        return True
+    folder, name = osp.split(path)
+    if folder not in folders:
+        there = osp.isdir(folder or '.')
+        folders[folder] = set(os.listdir(folder or '.')) if there else set()
+    return name in folders[folder] or osp.isfile(path)
+
+
+def _check_sample(
+    path: str, dataset: Any, heads: dict[str, Any], trains: bool
+) -> None:
+    """Open some images and masks."""
+    if type(dataset).get_data_info is not BaseDataset.get_data_info:
+        return
+    # by its exact name: others read bands from several files, or volumes
+    loading = [
+        step
+        for step in dataset.pipeline.transforms
+        if type(step).__name__ == 'LoadImageFromFile'
+    ]
+    if not loading or _skips(dataset):
+        return
+    if loading[0].imdecode_backend == 'tifffile':
+        return
+    check = CheckFiles(backend_args=loading[0].backend_args)
+    check.turned = turns(loading[0])
+    masks = [s for s in _steps(dataset, 'LoadAnnotations') if s.with_seg]
+    head = heads.get('model.decode_head')
+    if masks and head is not None:
+        check.num_classes, check.ignored = _labels_of(head)
+        check.ignored |= set() if trains else {255}
+    wrong: list[str] = []
+    read, total = 0, len(dataset)
+    spread = (k * total // IMAGES for k in range(IMAGES))
+    for i in dict.fromkeys([*spread, *range(min(total, MASKS))]):
+        alone = len(check.found - check.ignored) == 1
+        if read >= IMAGES and (wrong or not alone):
+            break
+        read += 1
+        info = dataset.get_data_info(i)
+        if not masks:
+            info.pop('seg_map_path', None)
+        try:
+            check(info)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError(
+            f'{path}: {len(wrong)} of {read} images looked at, of {total}, '
+            f'are wrong (first: {wrong[0]})'
+        )
+    _check_alone(path, check, read, total, trains)
+
+
+def _skips(dataset: Any) -> bool:
+    """Whether another image is taken for one that does not load."""
+    return any(
+        isinstance(step, CheckFiles) and step.broken == 'skip'
+        for step in dataset.pipeline.transforms
+    )
+
+
+def turns(loading: Any) -> bool:
+    """Whether a loader turns an image by its EXIF."""
+    color = getattr(loading, 'color_type', 'color')
+    backend = getattr(loading, 'imdecode_backend', 'cv2')
+    return not color.endswith(_NOT_TURNED) and backend in ('cv2', 'pillow')
+
+
+def _check_alone(
+    path: str, check: CheckFiles, read: int, total: int, trains: bool
+) -> None:
+    """Refuse masks of one class and what is ignored: another one may have
+    been saved as that."""
+    classes = check.found - check.ignored
+    if (check.num_classes or 0) < 2 or not check.found or len(classes) > 1:
+        return
+    ignored = sorted(check.found & check.ignored)
+    text = (
+        f'{path}: {read} of {total} masks have the labels {sorted(classes)} '
+        f'alone, of {check.num_classes} classes'
+    )
+    if not ignored:
+        _warn(text)
+        return
+    text += (
+        f', and {ignored}, which is ignored: if that is a class (a mask of 0 '
+        'and 255), save it as its label; mind reduce_zero_label, which makes '
+        '0 ignored'
+    )
+    if trains and read == total:
+        raise ValueError(text)
+    _warn(text)

@@ -1,0 +1,235 @@
+"""The one road by which layers learn how many maps and latents to draw.
+
+A model opens :class:`Draws` around its training step or its evaluation; the
+layers deep inside ask it. So no signature between them carries a number of
+draws or a generator. Outside of it, as in a teacher's forward without
+gradient within a student's step, every layer works at its mean.
+
+Draws are folded into the batch, draw by draw: row ``l * N + n`` is draw l of
+element n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmaib.checks import at_least, one_of
+from mmaib.contexts import Opened
+from mmaib.functional import draw_gaussian
+
+FIELDS = ('attention', 'latent')
+AVERAGES = ('logits', 'probabilities')
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How many maps and latents are drawn, and from which noise.
+
+    Args:
+        attention: L_a of [AIB]; None is the mean map.
+        latent: L_z of [AIB], for each map; None is the mean latent.
+        seed: of a generator of its own, seeded anew each time it is opened,
+            so that an evaluation repeats exactly and the global generator
+            is left alone; None takes the global one.
+        average: what a prediction is the mean of, ``'logits'`` or
+            ``'probabilities'``.
+        uncertainty: whether predictions tell how far the draws differ.
+
+    Example:
+        >>> mean, std = torch.rand(2, 1, 32, 32), torch.ones(2, 1, 32, 32)
+        >>> with Draws(attention=4, seed=0).open():
+        ...     draw_maps(mean, std).shape
+        torch.Size([8, 1, 32, 32])
+    """
+
+    attention: int | None = None
+    latent: int | None = None
+    seed: int | None = None
+    average: str = 'logits'
+    uncertainty: bool = False
+
+    @classmethod
+    def from_config(cls, field: str, value: Any) -> Draws:
+        """Of a field ``'mean'`` or ``dict(attention=L_a, latent=L_z)``, with
+        ``seed``, ``average`` and ``uncertainty`` in ``test_draws``; what is
+        left out is the mean.
+
+        Raises:
+            TypeError, ValueError: telling the field, if it is neither.
+        """
+        if isinstance(value, cls):
+            return value
+        if value == 'mean':
+            return cls()
+        of_tests = {'seed', 'average', 'uncertainty'}
+        known = {*FIELDS, *(of_tests if field == 'test_draws' else ())}
+        if not (isinstance(value, dict) and value and value.keys() <= known):
+            raise ValueError(
+                f"{field} must be 'mean' or a dict with some of "
+                f'{sorted(known)}, got {value!r}'
+            )
+        counts = [
+            _count(f'{field}.{name}', value.get(name, 'mean'))
+            for name in FIELDS
+        ]
+        seed = None
+        if field == 'test_draws':
+            seed = at_least('test_draws.seed', value.get('seed', 0), 0)
+        draws = cls(
+            counts[0],
+            counts[1],
+            seed,
+            one_of(
+                f'{field}.average', value.get('average', 'logits'), AVERAGES
+            ),
+            one_of(
+                f'{field}.uncertainty',
+                value.get('uncertainty', False),
+                (True, False),
+            ),
+        )
+        if draws.uncertainty and draws.count < 2:
+            raise ValueError(
+                f'{field}.uncertainty=True tells how far draws differ, and '
+                f'needs two or more: {field}=dict(latent=8, '
+                f'uncertainty=True) for instance, got {value!r}'
+            )
+        if draws.mean and draws.average != 'logits':
+            raise ValueError(
+                f'{field}.average={draws.average!r} needs draws to average: '
+                f'{field}=dict(latent=8, average={draws.average!r}) for '
+                f'instance, got {value!r}'
+            )
+        return draws
+
+    @property
+    def mean(self) -> bool:
+        """Whether nothing is drawn."""
+        return self.attention is None and self.latent is None
+
+    @property
+    def count(self) -> int:
+        """Of all draws, L_a * L_z."""
+        return (self.attention or 1) * (self.latent or 1)
+
+    @property
+    def mean_logits(self) -> bool:
+        """Whether nothing but the mean of the logits is asked for."""
+        return self.average == 'logits' and not self.uncertainty
+
+    @contextmanager
+    def open(self, device: torch.device | str = 'cpu') -> Iterator[None]:
+        """Let the layers inside the ``with`` draw so.
+
+        Args:
+            device: of the features, for the generator.
+        """
+        generator = None
+        if self.seed is not None and not self.mean:
+            generator = torch.Generator(device).manual_seed(self.seed)
+        with _active.open(_Open(self, generator, torch.is_grad_enabled())):
+            yield
+
+
+def _count(field: str, value: Any) -> int | None:
+    if value == 'mean':
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"{field} must be 'mean' or an integer >= 1, got {value!r}"
+        )
+    return value
+
+
+class _Open(NamedTuple):
+    draws: Draws
+    generator: torch.Generator | None
+    with_gradient: bool
+
+
+_MEAN = _Open(Draws(), None, False)
+_active: Opened[_Open] = Opened('mmaib.sampling.draws')
+
+
+def _current() -> _Open:
+    opened = _active.innermost()
+    if opened is None:
+        return _MEAN
+    if opened.with_gradient and not torch.is_grad_enabled():
+        return _MEAN  # a teacher's forward within a student's step
+    return opened
+
+
+def current() -> Draws:
+    """What is to be drawn here."""
+    return _current().draws
+
+
+def draw_maps(mean: Tensor, std: Tensor | None) -> Tensor:
+    """Draws of maps ``(L_a * N, ...)``, or their mean ``(N, ...)``."""
+    return _draw(mean, std, current().attention)
+
+
+def repeat_maps(mean: Tensor) -> Tensor:
+    """Maps without noise, or what makes them, as often as maps are drawn,
+    ``(L_a * N, ...)``; once at the mean."""
+    count = current().attention or 1
+    return mean.repeat(count, *[1] * (mean.dim() - 1)) if count > 1 else mean
+
+
+def draw_latents(mean: Tensor, std: Tensor | None) -> Tensor:
+    """Draws of latents ``(L_z * N, ...)``, or their mean ``(N, ...)``."""
+    return _draw(mean, std, current().latent)
+
+
+def _draw(mean: Tensor, std: Tensor | None, count: int | None) -> Tensor:
+    if std is None:
+        return mean
+    if count is None:
+        # The std stays in the graph: DDP knows no unused parameters.
+        return mean + 0 * std if std.requires_grad else mean
+    return draw_gaussian(mean, std, count, _current().generator)
+
+
+def latent_noise(x: Tensor) -> Tensor | None:
+    """Standard normal noise ``(L_z * N, ...)`` for features of x's shape;
+    None at the mean."""
+    _, generator, _ = _current()
+    count = current().latent
+    if count is None:
+        return None
+    return torch.randn(
+        (count, *x.shape), dtype=x.dtype, device=x.device, generator=generator
+    ).flatten(0, 1)
+
+
+def map_noise(x: Tensor) -> Tensor | None:
+    """Standard normal noise of the shape of features that have a row for
+    each drawn map; None where maps are at their mean."""
+    _, generator, _ = _current()
+    if current().attention is None:
+        return None
+    return torch.randn(
+        x.shape, dtype=x.dtype, device=x.device, generator=generator
+    )
+
+
+def mean_over_draws(x: Tensor, batch: int) -> Tensor:
+    """The mean over the draws that are folded into the batch of x.
+
+    Args:
+        x: ``(L * N, ...)``.
+        batch: N.
+
+    Returns:
+        ``(N, ...)``, x itself without draws.
+    """
+    if len(x) == batch:
+        return x
+    return x.unflatten(0, (-1, batch)).mean(0)

@@ -1,0 +1,404 @@
+"""Pictures of attention beside what the model predicted."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mmengine.visualization import Visualizer
+from torch import Tensor
+
+from mmaib.evaluation.map_geometry import (
+    bits_on_image,
+    map_on_image,
+    mean_over_levels,
+    rectangles_on_image,
+)
+from mmaib.layers import CapturedMap
+from mmaib.layers.image_cells import image_box
+
+
+def finest_quantized(
+    maps: Sequence[CapturedMap], index: int, metainfo: dict
+) -> np.ndarray | None:
+    """The quantised map of the finest level on the image; None without a
+    quantiser. A mean over levels would not be quantised."""
+    finest = max(maps, key=lambda m: m.mean[0].numel())
+    if finest.quantized is None:
+        return None
+    quantized = finest.quantized[index, 0]
+    return map_on_image(quantized, metainfo, 'nearest').numpy()
+
+
+def draw_predictions(
+    visualizer: Visualizer, image: np.ndarray, sample: Any, score_thr: float
+) -> np.ndarray:
+    """The host's own drawing of a data sample, RGB; the image, if the
+    config names no visualizer of the host's, which alone knows how."""
+    if type(visualizer) is Visualizer:
+        return image
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / 'prediction.png')
+        options: dict[str, Any] = {}
+        if is_classified(sample):
+            small = min(image.shape[:2]) < 224
+            visualizer.visualize_cls(
+                image,
+                sample,
+                draw_gt=False,
+                resize=224 if small else None,
+                out_file=out,
+            )
+            return mmcv.imread(out, channel_order='rgb')
+        if 'pred_instances' in sample:
+            options['pred_score_thr'] = score_thr
+        # An out_file keeps the host from sending it to the back ends.
+        with scores_with_std(visualizer):
+            visualizer.add_datasample(
+                'prediction',
+                image,
+                data_sample=sample,
+                draw_gt=False,
+                out_file=out,
+                **options,
+            )
+        return mmcv.imread(out, channel_order='rgb')
+
+
+@contextmanager
+def scores_with_std(visualizer: Any) -> Iterator[None]:
+    """Have mmdet's visualizer write ``83.2 ± 4.1`` behind a class, where
+    detections have a ``score_std``; any other draws as ever. Within another
+    such ``with`` it changes nothing."""
+    draw = getattr(visualizer, '_draw_instances', None)
+    if draw is None or '_draw_instances' in vars(visualizer):
+        yield
+        return
+
+    def drawn(image: np.ndarray, instances: Any, *args: Any) -> np.ndarray:
+        stds = instances.get('score_std')
+        if stds is None:
+            return draw(image, instances, *args)
+        write, left = visualizer.draw_texts, cycle(stds.tolist())
+
+        def write_both(text: str, *args: Any, **kwargs: Any) -> Any:
+            return write(f'{text} ± {100 * next(left):.1f}', *args, **kwargs)
+
+        visualizer.draw_texts = write_both  # once for each, in their order
+        try:
+            return draw(image, instances, *args)
+        finally:
+            del visualizer.draw_texts
+
+    visualizer._draw_instances = drawn
+    try:
+        yield
+    finally:
+        del visualizer._draw_instances
+
+
+def is_classified(sample: Any) -> bool:
+    """Whether a data sample is mmpretrain's, with a class predicted."""
+    return 'pred_score' in sample
+
+
+def classifier_input(
+    model: Any, images: Sequence[Tensor], sample: Any
+) -> tuple[np.ndarray, Any]:
+    """What a classifier saw of the first image of a batch. Its pipeline may
+    crop, so its map does not lie on the original, which data sets of arrays
+    do not have.
+
+    Args:
+        model: the classifier.
+        images: of the batch, ``(3, H, W)`` each, uint8, from its pipeline.
+        sample: the first one's data sample.
+
+    Returns:
+        the image ``(H, W, 3)``, RGB, and a data sample with its shapes.
+    """
+    image, size = images[0], tuple(images[0].shape[1:])
+    known = sample.metainfo
+    if 'img_shape' in known:  # without what the pipeline padded
+        top, bottom, left, right = image_box({**known, 'img_shape': size})
+        image = image[:, top:bottom, left:right]
+        size = tuple(image.shape[1:])
+    if 'img_path' in sample:  # files load as BGR, arrays are RGB
+        image = image.flip(0)
+    # the preprocessor pads a batch to its largest image
+    unit = getattr(model.data_preprocessor, 'pad_size_divisor', 1) or 1
+    padded = [
+        -(-max(other.shape[side] for other in images) // unit) * unit
+        for side in (1, 2)
+    ]
+    sample = sample.clone()
+    sample.set_metainfo(
+        dict(
+            ori_shape=size,
+            img_shape=size,
+            scale_factor=(1.0, 1.0),
+            batch_input_shape=tuple(padded),
+        )
+    )
+    return image.permute(1, 2, 0).cpu().numpy(), sample
+
+
+def uncertainty_maps(sample: Any) -> dict[str, np.ndarray]:
+    """What the draws of a segmentor tell of each pixel, if they were asked
+    to, ``(H, W)``."""
+    found = {
+        name: getattr(sample.get(name), 'data', None)
+        for name in ('entropy', 'mutual_information')
+    }
+    return {
+        name: value[0].float().cpu().numpy()
+        for name, value in found.items()
+        if isinstance(value, Tensor) and value.dim() == 3
+    }
+
+
+def attention_figure(
+    image: np.ndarray,
+    attention: np.ndarray | None,
+    quantized: np.ndarray | None,
+    predictions: np.ndarray,
+    bits: np.ndarray | None = None,
+    uncertainty: Mapping[str, np.ndarray] | None = None,
+    anchors: np.ndarray | None = None,
+    draws: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Image, attention, quantised attention, information, predictions and
+    their uncertainty side by side.
+
+    Args:
+        image: ``(H, W, 3)`` RGB.
+        attention: ``(H, W)``, the mean map, averaged over levels, or None.
+        quantized: ``(H, W)``, of the finest level, or None.
+        predictions: ``(H, W, 3)`` RGB, the image with what was found.
+        bits: ``(H, W)``, what an information gate lets through of each
+            pixel, or None. Its title has the sum too.
+        uncertainty: of :func:`uncertainty_maps`.
+        anchors: ``(Q,)``, lines on the bar of the quantised map.
+        draws: more maps, by their titles.
+
+    Returns:
+        RGB picture; colour bars span each map's true range, which the
+        titles print.
+    """
+    panels = [('image', image)]
+    if attention is not None:
+        panels.append(('attention', attention))
+    panels += (draws or {}).items()
+    if quantized is not None:
+        panels.append(('quantised', quantized))
+    if bits is not None:
+        panels.append(('information (bits a pixel)', bits))
+    panels.append(('predictions', predictions))
+    for name, values in (uncertainty or {}).items():
+        panels.append((f'{name.replace("_", " ")} (nats)', values))
+    height = 3.2 * image.shape[0] / image.shape[1]
+    size = (3.6 * len(panels), height + 0.8)
+    figure = Figure(figsize=size, dpi=110, layout='constrained')
+    canvas = FigureCanvasAgg(figure)
+    for axis, (title, content) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels
+    ):
+        axis.set_axis_off()
+        if content.ndim == 3:
+            axis.imshow(content)
+            axis.set_title(title, fontsize=10)
+            continue
+        drawn = axis.imshow(content, cmap='viridis')
+        low, high = float(content.min()), float(content.max())
+        text = f'{title}\n[{low:.4f}, {high:.4f}]'
+        if content is bits:
+            text += f', {content.sum():.0f} in all'
+        marks = anchors if content is quantized else None
+        if marks is not None:
+            text += f', {len(np.unique(content))} of {len(marks)} anchors'
+            drawn.set_clim(min(low, marks.min()), max(high, marks.max()))
+        axis.set_title(text, fontsize=10)
+        bar = figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
+        if marks is not None:
+            bar.ax.hlines(marks, 0, 1, color='white', linewidth=0.8)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """The map in colours over the image.
+
+    Args:
+        image: ``(H, W, 3)`` RGB.
+        attention: ``(H, W)``. Colours span its range, or 0.05 around it
+            where that is less: a flat map looks flat.
+
+    Returns:
+        ``(H, W, 3)`` RGB, uint8.
+    """
+    low, high = float(attention.min()), float(attention.max())
+    spare = max(0.05 - (high - low), 0) / 2
+    scaled = (attention - low + spare) / (high - low + 2 * spare)
+    colours = colormaps['viridis'](scaled)[..., :3] * 255
+    grey = image.mean(-1, keepdims=True)
+    return (0.45 * grey + 0.55 * colours).round().astype(np.uint8)
+
+
+def outlined(
+    image: np.ndarray,
+    maps: Sequence[CapturedMap],
+    index: int,
+    metainfo: dict,
+) -> np.ndarray:
+    """The image with the outline of each rectangle that a map is, a colour a
+    level, the first one's in front. The image itself without any.
+
+    Args:
+        image: ``(H, W, 3)`` RGB, uint8, the original.
+        maps: of one batch.
+        index: of the image in the batch.
+        metainfo: of its data sample.
+    """
+    levels = rectangles_on_image(maps, index, metainfo)
+    drawn = np.ascontiguousarray(image).copy()
+    width = max(1, round(max(image.shape[:2]) / 150))
+    for level, windows in reversed([*enumerate(levels)]):
+        colour = colormaps['Set1'](level % 9)[:3]
+        cv2.polylines(
+            drawn,
+            [*windows.floor().int().numpy()],
+            isClosed=True,
+            color=[round(255 * part) for part in colour],
+            thickness=width,
+        )
+    return drawn
+
+
+def drawn_maps(
+    maps: Sequence[CapturedMap],
+    index: int,
+    metainfo: dict,
+    number: int,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Single draws of an image's map, and its deviation, on the image, each
+    the mean over levels.
+
+    Args:
+        maps: of one batch, captured ``with_std``.
+        index: of the image in the batch.
+        metainfo: of its data sample.
+        number: of draws.
+        seed: of a generator of their own.
+
+    Returns:
+        ``{'draw 1': (H, W), ..., 'deviation': (H, W)}``.
+
+    Raises:
+        ValueError: if the maps have no std.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def shown(values: Sequence[Tensor]) -> np.ndarray:
+        levels = [replace(m, mean=v) for m, v in zip(maps, values)]
+        return mean_over_levels(levels, index, metainfo).numpy()
+
+    means = [captured.mean.float().cpu() for captured in maps]
+    stds = [m.std.float().cpu() for m in maps if m.std is not None]
+    if len(stds) < len(maps):
+        raise ValueError(
+            'draws need maps with their std, captured with_std; those of '
+            'mmaib.RectangularAttention and PositionWiseAttention have none'
+        )
+    found = {}
+    for draw in range(1, number + 1):
+        noise = [torch.randn(s.shape, generator=generator) for s in stds]
+        found[f'draw {draw}'] = shown(
+            [m + s * e for m, s, e in zip(means, stds, noise)]
+        )
+    return {**found, 'deviation': shown(stds)}
+
+
+def rows_of(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pictures of several models below each other, each under its name.
+
+    Args:
+        pictures: ``(H, W, 3)`` RGB, by name.
+
+    Returns:
+        RGB picture, as wide as the widest, white where there is none.
+    """
+    width = max(picture.shape[1] for picture in pictures.values())
+    parts = []
+    for name, picture in pictures.items():
+        head = np.full((26, width, 3), 255, np.uint8)
+        cv2.putText(
+            head, name, (8, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1,
+            cv2.LINE_AA,
+        )  # fmt: skip
+        missing = ((0, 0), (0, width - picture.shape[1]), (0, 0))
+        parts += [head, np.pad(picture, missing, constant_values=255)]
+    return np.concatenate(parts)
+
+
+def picture(
+    visualizer: Visualizer,
+    maps: Sequence[CapturedMap],
+    image: np.ndarray,
+    sample: Any,
+    index: int = 0,
+    score_thr: float = 0.3,
+    draws: int = 0,
+) -> np.ndarray:
+    """:func:`attention_figure` of one image of a batch that just ran, with
+    the outlines of maps that are rectangles on it.
+
+    Args:
+        visualizer: the host's.
+        maps: what :func:`capture_attention` recorded.
+        image: ``(H, W, 3)`` RGB, as loaded.
+        sample: its data sample with predictions.
+        index: its place in the batch.
+        score_thr: detections below are not drawn.
+        draws: single draws to show, with their deviation, of maps that were
+            captured ``with_std``.
+
+    Raises:
+        ValueError: if the model has no attention, and its predictions no
+            map of their uncertainty.
+    """
+    uncertainty = uncertainty_maps(sample)
+    if not maps and not uncertainty:
+        raise ValueError(
+            'the model has no AttentiveBottleneck, so there is no map to draw'
+        )
+    attention = quantized = bits = anchors = drawn = None
+    if maps:
+        attention = mean_over_levels(maps, index, sample.metainfo).numpy()
+        quantized = finest_quantized(maps, index, sample.metainfo)
+        bits = bits_on_image(maps, index, sample.metainfo)
+        anchors = maps[0].anchors
+        if draws:
+            drawn = drawn_maps(maps, index, sample.metainfo, draws)
+    return attention_figure(
+        outlined(image, maps, index, sample.metainfo),
+        attention,
+        quantized,
+        draw_predictions(visualizer, image, sample, score_thr),
+        None if bits is None else bits.numpy(),
+        uncertainty,
+        None if anchors is None else anchors.float().cpu().numpy(),
+        drawn,
+    )

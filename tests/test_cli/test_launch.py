@@ -1,0 +1,63 @@
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+
+from mmaib.cli import launch
+from mmaib.testing.detection import COCO
+
+
+def test_a_config_whose_host_is_missing(monkeypatch):
+    """Every config of ours has a host's as its base, so parsing comes first
+    to know."""
+    monkeypatch.setattr('mmaib.compat.find_spec', lambda name: None)
+    monkeypatch.setattr(
+        'mmengine.config.config.is_installed', lambda name: False
+    )
+    args = launch.argument_parser(None).parse_args(
+        [str(COCO / 'aib_faster-rcnn_r50_fpn_1x_coco.py')]
+    )
+    with pytest.raises(
+        ModuleNotFoundError, match='mmdet is not installed: pip install'
+    ):
+        launch.load_config(args)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        (
+            dict(runner_type='FlexibleRunner'),
+            "runner_type='FlexibleRunner'.*tools need",
+        ),
+        (
+            dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
+            r'model_wrapper_cfg\.type=.MMFully.*the shard of rank 0',
+        ),
+    ],
+)
+def test_runners_that_shard_are_refused_by_name(fields, message):
+    with pytest.raises(ValueError, match=message):
+        launch.build_runner(Config(fields), ())
+
+
+class Constant(BaseModel):
+    def forward(self, inputs, data_samples, mode):
+        return [dict(seg_logits=dict(data=image)) for image in inputs]
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_one_process_writes_a_tests_metrics(
+    new_runner, tmp_path, monkeypatch, first
+):
+    """The hosts' LoggerHook has all of them write the same file at once."""
+    monkeypatch.setattr(launch, 'is_main_process', lambda: first)
+    runner = new_runner(
+        Constant(), dict(inputs=[torch.ones(2)], data_samples=[None])
+    )
+    monkeypatch.setattr(launch.Runner, 'from_cfg', lambda cfg: runner)
+    monkeypatch.setattr(launch.preflight, 'check_host', lambda scope: None)
+
+    launch.build_runner(Config(), ()).test()
+
+    assert len(list(tmp_path.glob('*/*.json'))) == first

@@ -1,0 +1,617 @@
+"""`python -m mmaib wrap`. The matrix of tests/integration/test_any_model.py
+runs what it writes for every host."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch import nn
+
+from mmaib.cli.wrap import WrapError, is_ours, main, wrap
+from mmaib.cli.wrap.look import _blocks, build, load
+from mmaib.cli.wrap.write import formatted, hooks
+from mmaib.layers import InformationGate
+from mmaib.testing import REPOSITORY, hosts, matrix
+
+RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+
+
+SMALL = (64, 64)
+
+
+def write_host(folder, name, **fields):
+    """A small host's config as a user's file."""
+    cfg = hosts.config(name)
+    cfg.merge_from_dict(fields)
+    (folder / 'host.py').write_text(cfg.pretty_text)
+    return cfg
+
+
+README = (REPOSITORY / 'README.md').read_text()
+# (host, the part of its config that the README shows)
+SHOWN = re.findall(
+    r'(mm\w+::\S+?\.py).*?```python\n(.*?)```', README, re.DOTALL
+)
+
+
+def test_the_readme_shows_a_host_of_each_kind():
+    scopes = [host.partition('::')[0] for host, _ in SHOWN]
+    assert scopes == ['mmdet', 'mmseg', 'mmpretrain']
+    assert README.count('```python') == len(SHOWN)
+
+
+@pytest.mark.parametrize(('host', 'model'), SHOWN)
+def test_the_pages_show_what_is_written(
+    host, model, tmp_path, capsys, monkeypatch
+):
+    """And the host's weights load."""
+    monkeypatch.chdir(tmp_path)
+    out = Path('my_config.py')
+    assert main([host.removesuffix('.py'), '--out', str(out)]) == 0
+    said = capsys.readouterr().out
+    _, _, text = out.read_text().partition('\n')
+    assert text.partition('\n\n')[2].partition('default_hooks')[0] == model
+    for sentence in (f'wrote {out}', 'left alone:', 'parameters: '):
+        assert sentence in said
+    if host == RETINANET:
+        page = (REPOSITORY / 'docs' / 'any_model.md').read_text()
+        assert re.findall(r'```python\n(.*?)```', page, re.DOTALL) == [text]
+        assert (
+            'parameters: 37.97 M -> 37.97 M; multiply-adds of backbone and '
+            'neck at 640x640: 40.27 G -> 40.29 G'
+        ) in said
+    plain, written = load(host), Config.fromfile(out)
+    model = build(written)
+    ours = model.load_state_dict(build(plain).state_dict(), strict=False)
+    assert not ours.unexpected_keys
+    assert ours.missing_keys
+    assert all(is_ours(model, key) for key in ours.missing_keys)
+
+
+def test_from_the_command_line(tmp_path):
+    write_host(tmp_path, 'ResNet')
+    command = ['-m', 'mmaib', 'wrap', 'host.py', '--out', 'out.py']
+    run = subprocess.run(
+        [sys.executable, '-W', 'ignore', *command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
+    )
+    assert run.returncode == 0, run.stderr
+    assert 'gate before GlobalAveragePooling' in run.stdout
+    text = (tmp_path / 'out.py').read_text()
+    assert text.startswith(f'# Made by: python {" ".join(command)}\n')
+    assert 'rescale=True' in text  # all positions are pooled behind it
+
+
+@pytest.mark.parametrize('attention', ['aib', 'aib-qt'])
+@pytest.mark.parametrize(
+    'name', ['YOLOv3', 'Libra R-CNN', 'UPerNet Swin', 'OCRNet', 'ConvNeXt']
+)
+def test_the_papers_map_starts_as_the_host_and_learns(
+    name, attention, tmp_path
+):
+    cfg = write_host(tmp_path, name)
+    plain = matrix.trained(hosts.build(cfg))
+    model = matrix.wrapped(tmp_path, attention)
+    model.load_state_dict(copy.deepcopy(plain.state_dict()), strict=False)
+    data = hosts.inputs(cfg)
+    assert matrix.same(
+        matrix.answers(model, data), matrix.answers(plain, data)
+    )
+    losses = matrix.losses(model, data)
+    assert 'loss_kl_map' in losses
+    assert ('loss_vq' in losses) is (attention == 'aib-qt')
+    model.parse_losses(losses)[0].backward()
+    unused = [k for k, p in model.named_parameters()
+              if p.grad is None and p.requires_grad]  # fmt: skip
+    assert {*unused} <= matrix.without_gradient(plain, data)
+
+
+@pytest.mark.parametrize('where', ['before', 'after'])
+@pytest.mark.parametrize('name', ['FCOS', 'DINO', 'YOLOv3', 'UPerNet BEiT'])
+def test_both_sides_of_a_neck(name, where, tmp_path):
+    cfg = write_host(tmp_path, name)
+    model = matrix.wrapped(tmp_path, 'gate', where=where)
+    assert model.neck.where == where
+    value, log = model.parse_losses(matrix.losses(model, hosts.inputs(cfg)))
+    assert log['loss_info'] > 0
+    value.backward()
+    assert matrix.answers(model, hosts.inputs(cfg))
+
+
+NECK = '''
+import torch
+from mmdet.registry import MODELS
+
+@MODELS.register_module()
+class MyNeck(torch.nn.Module):
+    """Tells nothing of itself; its levels differ in channels."""
+
+    def __init__(self, widths, as_dict=False):
+        super().__init__()
+        self.as_dict = as_dict
+        self.convs = torch.nn.ModuleList(
+            torch.nn.Conv2d(a, b, 1) for a, b in widths)
+
+    def forward(self, x):
+        out = [conv(level) for conv, level in zip(self.convs, x)]
+        return dict(enumerate(out)) if self.as_dict else out
+'''
+
+
+@pytest.fixture
+def users_config(tmp_path, monkeypatch):
+    """A config over a `_base_` of the user's own, with a neck of their own in
+    a module of their own."""
+    folder = tmp_path / 'users'
+    (folder / 'base').mkdir(parents=True)
+    (folder / 'my_necks.py').write_text(NECK)
+    monkeypatch.syspath_prepend(folder)
+    cfg = hosts.config('YOLOX')
+    cfg.model.neck = dict(type='MyNeck', widths=[[12, 12], [24, 12], [48, 12]])
+    (folder / 'base' / 'model.py').write_text(cfg.pretty_text)
+    mine = folder / 'mine.py'
+
+    def write(**neck):
+        text = (
+            "_base_ = './base/model.py'\n"
+            "custom_imports = dict(imports=['my_necks'])\n"
+            'randomness = dict(seed=3)\n'
+        )
+        if neck:
+            text += f'model = dict(neck={neck!r})\n'
+        mine.write_text(text)
+        return str(mine), cfg
+
+    yield write
+    sys.modules.pop('my_necks', None)
+    from mmdet.registry import MODELS
+
+    MODELS.module_dict.pop('MyNeck', None)
+
+
+def test_a_config_of_the_users_with_a_neck_of_their_own(
+    users_config, tmp_path, monkeypatch
+):
+    mine, cfg = users_config()
+    out = tmp_path / 'elsewhere' / 'wrapped.py'
+    monkeypatch.chdir(tmp_path)
+    lines, good = wrap('users/mine.py', 'elsewhere/wrapped.py', size=SMALL)
+    assert good
+    assert any('gate after MyNeck, a map a level' in line for line in lines)
+    text = out.read_text()
+    assert "_base_ = '../users/mine.py'" in text
+    assert "imports=['my_necks', 'mmaib']" in text
+    assert 'in_channels=[12, 12, 12]' in text
+    written = Config.fromfile(out)
+    assert written.randomness == dict(seed=3, diff_rank_seed=True)
+    model = hosts.build(written)
+    data = hosts.inputs(cfg)
+    value, log = model.parse_losses(matrix.losses(model, data))
+    assert log['loss_info'] > 0
+    value.backward()
+    plain = hosts.build(load(mine))
+    ours = model.load_state_dict(plain.state_dict(), strict=False)
+    assert not ours.unexpected_keys
+
+
+def test_a_neck_whose_features_cannot_be_told(users_config, tmp_path):
+    mine, _ = users_config(as_dict=True)
+    lines, _ = wrap(mine, tmp_path / 'before.py', size=SMALL)
+    assert any('gate before MyNeck' in line for line in lines)
+    with pytest.raises(WrapError, match='MyNeck gives a dict.*--where before'):
+        wrap(mine, tmp_path / 'after.py', where='after', size=SMALL)
+    assert not (tmp_path / 'after.py').exists()
+
+
+def test_a_config_that_does_not_build_is_told(users_config, tmp_path):
+    mine, _ = users_config(widths=None)
+    with pytest.raises(WrapError, match='as it is does not build: TypeError'):
+        wrap(mine, tmp_path / 'out.py')
+
+
+def test_a_config_that_is_ours_already(tmp_path, capsys):
+    ours = REPOSITORY / 'configs' / 'sample'
+    ours /= 'gate_upernet_lite0_1xb8-500_digits-128x128.py'
+    assert main([str(ours), '--out', str(tmp_path / 'out.py')]) == 2
+    said = capsys.readouterr().err
+    assert 'ours already: it has model (AIBEncoderDecoder)' in said
+    write_host(tmp_path, 'RetinaNet')
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'once.py', size=SMALL)
+    with pytest.raises(WrapError, match='is ours already'):
+        wrap(str(tmp_path / 'once.py'), tmp_path / 'twice.py')
+
+
+def test_a_file_that_is_there_is_left_alone(tmp_path):
+    out = tmp_path / 'out.py'
+    out.write_text('mine')
+    with pytest.raises(WrapError, match='is there already'):
+        wrap(RETINANET, out)
+    assert out.read_text() == 'mine'
+
+
+@pytest.mark.parametrize(
+    ('host', 'message'),
+    [
+        ('nowhere.py', 'nowhere.py: no such file'),
+        ('mmdet::retinanet/retinanot.py', 'retinanot'),
+        ('mmdet::_base_/default_runtime.py', 'model.type is None'),
+        ('mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_'
+         'semi-0.1-coco.py', "SoftTeacher has no backbone.*'detector'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_model_with_features_is_told(host, message, tmp_path):
+    with pytest.raises(WrapError, match=message):
+        wrap(host, tmp_path / 'out.py')
+    assert not (tmp_path / 'out.py').exists()
+
+
+def test_a_block_of_the_backbone_by_name(tmp_path):
+    cfg = write_host(tmp_path, 'RetinaNet')
+    host = str(tmp_path / 'host.py')
+    wrap(host, tmp_path / 'out.py', at='layer3.5', size=SMALL)
+    model = hosts.build(Config.fromfile(tmp_path / 'out.py'))
+    assert model.backbone.at == ['layer3.5']
+    assert 'loss_info' in matrix.losses(model, hosts.inputs(cfg))
+    with pytest.raises(WrapError, match="--at conv1: no block.*'layer1.0'"):
+        wrap(host, tmp_path / 'other.py', at='conv1', size=SMALL)
+
+
+def test_a_latent_where_there_is_none(tmp_path):
+    write_host(tmp_path, 'YOLOX')
+    with pytest.raises(
+        WrapError, match="YOLOXHead has no latent.*'RetinaHead'"
+    ):
+        wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py', latent=True)
+
+
+# A checkpoint
+
+
+def test_a_checkpoint_of_the_host(tmp_path, capsys):
+    cfg = write_host(tmp_path, 'Faster R-CNN')
+    state = hosts.build(cfg).state_dict()
+    path = tmp_path / 'host.pth'
+
+    def check(name, **changes):
+        torch.save(dict(state_dict={**state, **changes}), path)
+        code = main(
+            [str(tmp_path / 'host.py'), '--out', str(tmp_path / name),
+             '--latent', '--check', str(path), '--size', '64', '64']
+        )  # fmt: skip
+        return code, capsys.readouterr().out
+
+    code, said = check('good.py')
+    assert code == 0
+    assert f'{len(state) + 2} tensors of the host loaded' in said
+    state.pop('neck.lateral_convs.0.conv.weight')
+    code, said = check(
+        'bad.py',
+        **{
+            'neck.fpn_convs.0.conv.bias': torch.zeros(7),
+            'roi_head.other': torch.zeros(1),
+        },
+    )
+    assert code == 1
+    assert (
+        "missing of the host's: neck.neck.lateral_convs.0.conv.weight" in said
+    )
+    assert 'neck.fpn_convs.0.conv.bias: (7,), the model has (32,)' in said
+    assert 'unknown to the model: roi_head.other' in said
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path):
+    with pytest.raises(WrapError, match='--check no.pth: no such file'):
+        wrap(RETINANET, tmp_path / 'out.py', check='no.pth')
+
+
+# What is written
+
+
+@pytest.mark.parametrize(
+    ('train_cfg', 'warmup'),
+    [
+        (dict(max_iters=7), dict(end=3)),
+        (dict(max_iters=1), dict(end=1)),
+        (dict(max_epochs=12), dict(end=6, by_epoch=True)),
+        (dict(max_epochs=1), dict(end=500)),
+        (None, dict(end=500)),
+    ],
+)
+def test_the_gate_opens_over_the_first_half(train_cfg, warmup):
+    made, said = hooks(dict(train_cfg=train_cfg), 'gate')
+    assert made['gate'] == dict(type='mmaib.BetaWarmupHook', **warmup)
+    assert bool(said) is (warmup['end'] == 500)
+    assert hooks({}, 'aib') == ({}, None)
+
+
+def test_a_runner_takes_the_hooks(tmp_path, new_runner):
+    train = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=4)
+    cfg = write_host(tmp_path, 'ResNet', train_cfg=train)
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py')
+    written = Config.fromfile(tmp_path / 'out.py')
+    model = hosts.build(written)
+    runner = new_runner(
+        model,
+        hosts.inputs(cfg),
+        steps=4,
+        default_hooks=written.default_hooks,
+    )
+    assert isinstance(runner, Runner)
+    runner.train()
+    (gate,) = (m for m in model.modules() if isinstance(m, InformationGate))
+    assert float(gate.strength) == 1
+    factors = runner.message_hub.get_scalar('train/beta_factor').data[0]
+    assert factors.tolist() == [0.0, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize('name', ['RetinaNet', 'SegFormer', 'ResNet', 'ViT'])
+def test_a_readout_trains_the_map_alone(name, tmp_path, new_runner):
+    """By its own schedule, whatever the host's; what it logs of the host is
+    the host's own metric to the bit."""
+    average = dict(type='EMAHook', momentum=1e-4)
+    other = dict(type='mmaib.FiniteCheckHook')
+    cfg = write_host(
+        tmp_path,
+        name,
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=300),
+        custom_hooks=[average, other],
+    )
+    plain = matrix.trained(hosts.build(cfg))
+    host, out = str(tmp_path / 'host.py'), tmp_path / 'out.py'
+    lines, _ = wrap(host, out, 'readout', size=SMALL, iterations=4)
+    assert any('load_from must name a checkpoint' in line for line in lines)
+    assert any(line.endswith(': 4 iterations') for line in lines)
+    assert not any('optimizer, checkpoint keys' in line for line in lines)
+    written = Config.fromfile(out)
+    (kept,) = written.custom_hooks
+    assert kept.type == other['type']
+    model = hosts.build(written)
+    state = {k: v.clone() for k, v in plain.state_dict().items()}
+    assert not model.load_state_dict(state, strict=False).unexpected_keys
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    data = hosts.inputs(cfg)
+    runner = new_runner(
+        model,
+        data,
+        steps=4,
+        **{
+            field: written[field]
+            for field in ('train_cfg', 'optim_wrapper', 'param_scheduler',
+                          'log_processor', 'default_hooks')
+        },
+    )  # fmt: skip
+    runner.train()
+    for key, value in model.state_dict().items():
+        if not is_ours(model, key):
+            assert torch.equal(value, before[key]), key
+    (log,) = (
+        path.read_text().splitlines()
+        for path in tmp_path.glob('*/vis_data/scalars.json')
+    )
+    found = {k: v for line in log for k, v in json.loads(line).items()}
+    assert found['info_bits_per_image'] > 0
+    expected = new_runner(plain, data).val()['host/answer']
+    assert found['causal/open/host/answer'] == expected
+    assert found['host/answer'] != expected
+    assert 'causal/shuffle/host/answer' in found
+    assert (tmp_path / 'iter_4.pth').exists()
+
+
+def test_a_readout_has_no_latent(tmp_path):
+    write_host(tmp_path, 'RetinaNet')
+    host, out = str(tmp_path / 'host.py'), tmp_path / 'out.py'
+    with pytest.raises(WrapError, match='--latent: a readout leaves'):
+        wrap(host, out, 'readout', latent=True, size=SMALL)
+    with pytest.raises(WrapError, match='--iterations must be >= 1, got 0'):
+        wrap(host, out, 'readout', size=SMALL, iterations=0)
+
+
+def test_lines_are_short_and_mean_what_they_say():
+    value = dict(
+        a=[dict(type='x' * 30, b=(1, 2)), dict(type='y' * 30, c=None)],
+        d=dict(e='z' * 60),
+    )
+    text = formatted(value)
+    assert max(map(len, text.split('\n'))) < 80
+    assert eval(text) == value
+
+
+def test_what_the_base_config_says_of_its_own_run_is_left_alone(
+    tmp_path, monkeypatch
+):
+    """And hooks that are called as mmaib's are; a module's name may stand
+    without a list."""
+    monkeypatch.chdir(tmp_path)
+    mine = dict(type='ParamSchedulerHook')
+    write_host(
+        tmp_path, 'RetinaNet', work_dir='runs/host', resume=True,
+        custom_imports=dict(imports='json'),
+        default_hooks=dict(gate=mine, attention=mine),
+    )  # fmt: skip
+    lines, _ = wrap('host.py', 'mine.py', size=SMALL)
+    cfg = Config.fromfile('mine.py')
+    assert cfg.work_dir == './work_dirs/mine'
+    assert cfg.resume is False
+    assert "work_dir: ./work_dirs/mine, not the base config's runs/host" in (
+        lines
+    )
+    assert cfg.custom_imports.imports == ['json', 'mmaib']
+    assert cfg.default_hooks.gate == cfg.default_hooks.attention == mine
+    assert cfg.default_hooks.mmaib_gate.type == 'mmaib.BetaWarmupHook'
+    watching = cfg.default_hooks.mmaib_attention.type
+    assert watching == 'mmaib.AttentionEvalHook'
+    # one that says nothing of them keeps saying nothing
+    write_host(tmp_path, 'RetinaNet')
+    wrap('host.py', 'plain.py', size=SMALL)
+    assert 'work_dir' not in Path('plain.py').read_text()
+    assert 'resume' not in Path('plain.py').read_text()
+
+
+def trained_in(path):
+    """By tools/train.py, and by the base libraries' own."""
+    return Config.fromfile(path).get('work_dir') or f'work_dirs/{path.stem}'
+
+
+@pytest.mark.parametrize('explicit', [None, './work_dirs/host', 'w/v2.gate'])
+def test_no_two_files_train_in_one_folder(explicit, tmp_path, monkeypatch):
+    """Nor where the base config's does, or where somebody trained before."""
+    tmp_path /= 'project'
+    tmp_path.mkdir()
+    monkeypatch.chdir(tmp_path)
+    fields = dict(work_dir=explicit) if explicit else {}
+    write_host(tmp_path, 'RetinaNet', **fields)
+    other = Path('work_dirs/v3')
+    other.mkdir(parents=True)
+    (other / 'epoch_1.pth').write_text('of somebody')
+    names = ['host.gate', 'v2.gate', 'v2.aib', 'a/host', 'b/host', 'a/v2.gate',
+             'v2', 'v3', '../host', '../v2']  # fmt: skip
+    paths = [tmp_path / f'{name}.py' for name in names]
+    for path in paths:
+        wrap('host.py', path, size=SMALL)
+    folders = [trained_in(path) for path in [tmp_path / 'host.py', *paths]]
+    assert len({os.path.abspath(f) for f in folders}) == len(folders)
+    # a CheckpointHook with an out_dir goes by the last name
+    assert len({Path(f).name for f in folders}) == len(folders)
+    assert 'work_dirs/v3' not in {os.path.normpath(f) for f in folders}
+
+
+def test_a_file_of_the_name_of_a_config_of_the_base_librarys(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / Path(RETINANET).name
+    wrap(RETINANET, out)
+    assert trained_in(out) == f'./work_dirs/{out.stem}__2'
+
+
+def test_a_readout_starts_from_no_checkpoint_of_the_base_configs(
+    tmp_path, monkeypatch
+):
+    """That is what the base model started from. Nor does it write where the
+    base config's training did."""
+    monkeypatch.chdir(tmp_path)
+    elsewhere = dict(type='LocalVisBackend', save_dir='drawn')
+    write_host(
+        tmp_path,
+        'RetinaNet',
+        load_from='coco.pth',
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', out_dir='logs'),
+            checkpoint=dict(type='CheckpointHook', out_dir='kept'),
+        ),
+        visualizer=dict(
+            type='Visualizer', vis_backends=[elsewhere], save_dir='drawn'
+        ),
+    )
+    for attention, expected in (('readout', None), ('gate', 'coco.pth')):
+        wrap('host.py', f'{attention}.py', attention, size=SMALL)
+        assert Config.fromfile(f'{attention}.py').load_from == expected
+    cfg = Config.fromfile('readout.py')
+    assert cfg.default_hooks.logger.out_dir is None
+    assert cfg.default_hooks.checkpoint.out_dir is None
+    assert cfg.default_hooks.attention.confined is True
+    assert cfg.visualizer == dict(
+        type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+    )
+
+
+def test_a_users_class_that_is_named_as_a_hosts(tmp_path):
+    """It stays, with all that it does."""
+    from mmdet.models import FasterRCNN, Shared2FCBBoxHead
+    from mmengine.registry import MODELS
+    from mmengine.registry import Registry as MMRegistry
+
+    lab = MMRegistry('model', parent=MODELS, scope='mylab')
+    try:
+        for kind in (FasterRCNN, Shared2FCBBoxHead):
+            lab.register_module(
+                module=type(
+                    kind.__name__, (kind,), {'__module__': 'mylab.models'}
+                )
+            )
+        cfg = hosts.config('Faster R-CNN')
+        cfg.model.type = 'mylab.FasterRCNN'
+        cfg.model.roi_head.bbox_head.type = 'mylab.Shared2FCBBoxHead'
+        (tmp_path / 'host.py').write_text(cfg.pretty_text)
+        out = tmp_path / 'out.py'
+        wrap(str(tmp_path / 'host.py'), out, latent=True, size=SMALL)
+        model = Config.fromfile(out).model
+        assert model.type == 'mmaib.WithAuxLosses'
+        assert model.base == 'mylab.FasterRCNN'
+        head = model.roi_head.bbox_head
+        assert head.type == 'mmaib.WithLatent'
+        assert head.base == 'mylab.Shared2FCBBoxHead'
+    finally:
+        MODELS.children.pop('mylab')
+
+
+def test_the_model_tells_its_host_not_the_scope(tmp_path):
+    cfg = hosts.config('ResNet')
+    cfg.default_scope = 'mmengine'
+    cfg.model.type = 'mmpretrain.ImageClassifier'
+    for part in ('backbone', 'neck', 'head'):
+        cfg.model[part].type = f'mmpretrain.{cfg.model[part].type}'
+    cfg.model.head.loss.type = f'mmpretrain.{cfg.model.head.loss.type}'
+    cfg.model.data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
+    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py', size=SMALL)
+    model = Config.fromfile(tmp_path / 'out.py').model
+    assert model.type == 'mmaib.AIBImageClassifier'
+    assert model.neck.bottleneck.modulation.rescale is True
+
+
+def test_images_of_one_channel(tmp_path):
+    cfg = hosts.config('ResNet')
+    cfg.model.backbone.in_channels = 1
+    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py', size=SMALL)
+    load(str(tmp_path / 'out.py'))
+
+
+def test_a_link_to_the_folder_that_is_written_to(tmp_path, monkeypatch):
+    (tmp_path / 'scratch' / 'deep').mkdir(parents=True)
+    (tmp_path / 'work').symlink_to(tmp_path / 'scratch' / 'deep')
+    write_host(tmp_path, 'RetinaNet')
+    monkeypatch.chdir(tmp_path)
+    wrap('host.py', 'work/mine/out.py', size=SMALL)
+    written = (tmp_path / 'work' / 'mine' / 'out.py').read_text()
+    assert f"_base_ = '{tmp_path / 'host.py'}'" in written
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ("_base_ = './nowhere.py'\n", r'host\.py cannot be read: .*nowhere'),
+        ('model = None\n', 'model.type is None'),
+        (
+            'from mmengine.config import read_base\n'
+            'with read_base():\n    from .base import *\n',
+            'new style',
+        ),
+    ],
+)
+def test_a_config_that_cannot_be_a_base(tmp_path, text, message):
+    (tmp_path / 'base.py').write_text("model = dict(type='RetinaNet')\n")
+    (tmp_path / 'host.py').write_text(text)
+    with pytest.raises(WrapError, match=message):
+        wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py')
+    assert not (tmp_path / 'out.py').exists()
+
+
+def test_blocks_in_lists_of_lists_are_seen():
+    backbone = hosts.build(hosts.config('SegFormer')).backbone
+    names = [name for name, _ in _blocks(backbone)]
+    assert 'layers.3.1.0' in names
+    for name in names:
+        assert not isinstance(backbone.get_submodule(name), nn.ModuleList)

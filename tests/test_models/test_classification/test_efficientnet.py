@@ -1,0 +1,65 @@
+import torch
+from mmengine.config import Config
+from mmpretrain.models import EfficientNet
+
+from mmaib.models.classification import EfficientNetFeatures, EfficientNetHead
+from mmaib.testing import CLASSIFICATION
+from mmaib.testing import classification as cls
+
+
+def test_both_halves_are_mmpretrains_efficientnet(tmp_path):
+    """With one checkpoint, cut in front of the head convolution."""
+    whole = EfficientNet('b0')
+    whole.eval()
+    for name, buffer in whole.named_buffers():
+        if name.endswith('running_mean'):
+            buffer.normal_()
+    path = tmp_path / 'b0.pth'
+    state = {f'backbone.{k}': v for k, v in whole.state_dict().items()}
+    torch.save(dict(state_dict=state), path)
+    loaded = dict(type='Pretrained', checkpoint=str(path))
+    features = EfficientNetFeatures(
+        arch='b0', init_cfg=dict(loaded, prefix='backbone.')
+    )
+    head = EfficientNetHead(init_cfg=dict(loaded, prefix='backbone.layers.6.'))
+    for part in (features, head):
+        part.init_weights()
+        part.eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        inner = features(x)
+        assert inner[0].shape == (1, features.out_channels, 2, 2)
+        expected = whole(x)[0].mean((2, 3))
+        torch.testing.assert_close(head(inner)[0], expected)
+
+
+def small(path):
+    """Without weights to download."""
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.pop('init_cfg')
+    neck = cfg.model.neck
+    neck.get('neck', neck).pop('init_cfg', None)
+    return cls.build(cfg)
+
+
+def test_the_pet_configs_train():
+    folder = CLASSIFICATION / 'oxford_pet'
+    paths = sorted(folder.glob('*.py'))
+    assert len(paths) == 8
+    for path in paths:
+        model = small(path)
+        losses = cls.loss(model, cls.inputs(2, 64, 37))
+        model.parse_losses(losses)[0].backward()
+        unused = [
+            name
+            for name, parameter in model.named_parameters()
+            if parameter.grad is None
+        ]
+        assert not unused, path.stem
+        assert ('loss_equivariance' in losses) == ('-equi-' in path.stem)
+        if path.stem.startswith(('pw-', 'rect-')):
+            channels = 960 if 'mobilenet' in path.stem else 320
+            bottleneck = model.neck.bottleneck
+            assert bottleneck.map_channels == channels
+            rescaled = bottleneck.modulation.mode == 'scale_rescaled'
+            assert rescaled == path.stem.startswith('rect-')
