@@ -13,7 +13,6 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmaib import deprecated
 from mmaib.checks import one_of
 from mmaib.functional import warp_images
 from mmaib.functional.sliding import slides, windows
@@ -94,14 +93,12 @@ class AuxLossMixin:
         equivariance: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        owner = type(self).__name__
-        kwargs, old = deprecated.train_draws(owner, kwargs)
         super().__init__(*args, **kwargs)
         preprocessor: Any = getattr(self, 'data_preprocessor', None)
         if preprocessor is not None:
             preprocessor.register_forward_hook(note_input_sizes)
         if train_draws is None:
-            train_draws = {'attention': 1, 'latent': 1, **old}
+            train_draws = {'attention': 1, 'latent': 1}
         self.train_draws = Draws.from_config('train_draws', train_draws)
         self.test_draws = test_draws
         check_train_draws(self, self.train_draws)

@@ -6,7 +6,6 @@ from typing import Any
 from mmpretrain.models import ClsHead
 from torch import Tensor, nn
 
-from mmaib import deprecated
 from mmaib.checks import at_least, one_of
 from mmaib.layers.encoders import build_latent
 from mmaib.losses import require_collector
@@ -68,7 +67,6 @@ class AIBClsHead(ClsHead):
         latent: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        latent = deprecated.latent_fields(type(self).__name__, latent, kwargs)
         super().__init__(**kwargs)
         self.num_classes = at_least('num_classes', num_classes, 1)
         self.in_channels = at_least('in_channels', in_channels, 1)

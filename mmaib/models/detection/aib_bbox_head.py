@@ -6,7 +6,6 @@ from typing import Any
 from mmdet.models import Shared2FCBBoxHead
 from torch import Tensor
 
-from mmaib import deprecated
 from mmaib.layers.encoders import build_latent
 from mmaib.losses import require_collector
 from mmaib.registry import MODELS
@@ -56,7 +55,6 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
         latent: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        latent = deprecated.latent_fields(type(self).__name__, latent, kwargs)
         super().__init__(*args, **kwargs)
         if not (self.with_cls and self.with_reg):
             raise ValueError(

@@ -9,7 +9,6 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmaib import deprecated
 from mmaib.functional.sliding import slides, stitched, windows
 from mmaib.layers.image_cells import next_window
 from mmaib.models import AIBNeck, AuxLossMixin
@@ -55,7 +54,6 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs = deprecated.kl_on(type(self).__name__, kwargs)
         super().__init__(*args, **kwargs)
         # of the windows of a prediction, while it is made
         self._measured: list[dict[str, Tensor]] | None = None

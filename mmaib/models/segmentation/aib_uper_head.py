@@ -7,7 +7,6 @@ from mmcv.cnn import ConvModule
 from mmseg.models import UPerHead
 from torch import Tensor
 
-from mmaib import deprecated
 from mmaib.checks import part_fields
 from mmaib.layers.encoders import build_latent
 from mmaib.losses import require_collector
@@ -69,7 +68,6 @@ class AIBUPerHead(UPerHead):
         latent: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        latent = deprecated.latent_fields(type(self).__name__, latent, kwargs)
         super().__init__(*args, **kwargs)
         pyramid_channels = len(self.in_channels) * self.channels
         self.fpn_bottleneck = DeferredConvModule(
