@@ -10,18 +10,10 @@ from mmengine.registry import METRICS
 
 from mmaib import preflight
 from mmaib.cli.launch import argument_parser, build_runner, leave, load_config
+from mmaib.models.known import TTA_MODELS
 from mmaib.preflight.fields import configs_with
 from mmaib.visualization.overlays import scores_with_std
 
-# for configs without one, as the hosts' own tools have it
-TTA_MODELS = {
-    'mmdet': dict(
-        type='DetTTAModel',
-        tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
-    ),
-    'mmseg': dict(type='mmaib.SegTTAModel'),
-    'mmpretrain': dict(type='AverageClsScoreTTA'),
-}
 FILES = {
     'pred': ('.pkl', '.pickle'),
     'metrics': ('.json', '.yml', '.yaml', '.pkl', '.pickle'),

@@ -14,11 +14,7 @@ from mmaib.contexts import in_this_thread
 from mmaib.layers.image_cells import next_window
 from mmaib.sampling.draws import mean_over_draws
 
-SET_PREDICTORS = {
-    'DetectionTransformer',
-    'MaskFormer',
-    'SparseRCNN',
-}
+from .known import find
 
 
 class SegmentorDraws:
@@ -72,22 +68,16 @@ def averaged(head: nn.Module, batch: int) -> Iterator[None]:
 
 
 def draws_mixin(cls: type) -> type | None:
-    """How a host's class averages draws, None if it cannot."""
-    names = {base.__name__ for base in cls.__mro__}
-    if 'EncoderDecoder' in names:
-        return SegmentorDraws
-    if 'SingleStageDetector' in names and not names & SET_PREDICTORS:
-        return DenseDetectorDraws
-    return None
+    """How a class of a base library averages samples, None if it cannot."""
+    return MIXINS.get(find('outputs', cls))
 
 
 def why_not(cls: type) -> str:
-    """Why a class of hosts' has no :func:`draws_mixin`."""
-    names = {base.__name__ for base in cls.__mro__}
-    if names & SET_PREDICTORS:
+    """Why a class of a base library has no :func:`draws_mixin`."""
+    if find('outputs', cls) == 'set':
         return (
-            'it predicts a set, whose members stand for other objects in '
-            'each draw, so that no mean of them means anything'
+            'set predictors cannot be averaged: a query may match different '
+            'objects in each sample'
         )
     if draws_mixin(cls):
         return (
@@ -100,3 +90,9 @@ def why_not(cls: type) -> str:
         'mmaib.AIBEncoderDecoder, mmaib.AIBImageClassifier and one-stage '
         'detectors have'
     )
+
+
+MIXINS: dict[str | None, type] = {
+    'pixels': SegmentorDraws,
+    'anchors': DenseDetectorDraws,
+}

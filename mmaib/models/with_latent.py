@@ -12,22 +12,8 @@ from mmaib.layers.encoders import build_latent
 from mmaib.losses import require_collector
 from mmaib.registry import MODELS, host_class
 
+from .known import PREDICTORS, find
 from .mixed import mixed
-
-# The linear predictors of hosts' heads, by the name of a class that they
-# inherit from, and what their KL's key ends in. A path may count from the
-# end.
-PREDICTORS: dict[str, dict[str, str]] = {
-    'BaseDecodeHead': {'conv_seg': ''},
-    'RetinaHead': {'retina_cls': '_cls', 'retina_reg': '_reg'},
-    'FCOSHead': {'conv_cls': '_cls', 'conv_reg': '_reg'},
-    'ATSSHead': {'atss_cls': '_cls', 'atss_reg': '_reg'},
-    'GFLHead': {'gfl_cls': '_cls', 'gfl_reg': '_reg'},
-    'ConvFCBBoxHead': {'fc_cls': '_cls', 'fc_reg': '_reg'},
-    'LinearClsHead': {'fc': ''},
-    'StackedLinearClsHead': {'layers.-1.fc': ''},
-    'VisionTransformerClsHead': {'layers.head': ''},
-}
 
 
 class LatentInHead:
@@ -84,15 +70,6 @@ def _at(module: Any, path: str) -> Any:
     return module
 
 
-def known(cls: type) -> dict[str, str]:
-    """The predictors of a class of heads, by the closest of its bases in
-    ``PREDICTORS``; none if it is not supported."""
-    for base in cls.__mro__:
-        if base.__name__ in PREDICTORS:
-            return PREDICTORS[base.__name__]
-    return {}
-
-
 def predictors(head: Any) -> dict[str, str]:
     """The predictors of a head, as far as it has them.
 
@@ -100,7 +77,7 @@ def predictors(head: Any) -> dict[str, str]:
         ValueError: if it has not, listing what is supported.
     """
     found = {}
-    for path, end in known(type(head)).items():
+    for path, end in (find('predictors', type(head)) or {}).items():
         try:
             layer = _at(head, path)
         except (AttributeError, IndexError, KeyError):
@@ -115,7 +92,7 @@ def predictors(head: Any) -> dict[str, str]:
             f'{host.__name__} has no latent: no last feature in front of a '
             'linear predictor of it is known here. Supported are heads that '
             f'inherit from {sorted(PREDICTORS)} and have its predictors '
-            '(mmaib.models.with_latent.PREDICTORS)'
+            '(mmaib.models.known)'
         )
     return found
 
@@ -158,8 +135,8 @@ def build_with_latent(
 
     Args:
         base: registered name of the host's head: one that inherits from a
-            class in ``PREDICTORS``, such as mmseg's FCN, ASPP, PSP and
-            SegFormer heads, RetinaHead, FCOSHead, ATSSHead.
+            class in :data:`mmaib.models.known.PREDICTORS`, such as mmseg's
+            FCN, ASPP, PSP and SegFormer heads, RetinaHead, FCOSHead, ATSSHead.
         latent: fields of the latent, a :class:`GaussianEncoder` unless its
             ``type`` says otherwise.
         kwargs: of the host's head.

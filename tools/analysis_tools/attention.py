@@ -58,6 +58,7 @@ from mmaib.evaluation.map_geometry import (
     whole_maps,
 )
 from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.models import known
 from mmaib.preflight import load_whole
 from mmaib.sampling.draws import Draws
 from mmaib.visualization.overlays import (
@@ -81,13 +82,6 @@ from analysis_tools.image_sources import (
     test_pipeline,
 )
 
-# for configs without one
-VISUALIZERS_OF_HOSTS = {
-    'mmdet': 'DetLocalVisualizer',
-    'mmseg': 'SegLocalVisualizer',
-    'mmpretrain': 'UniversalVisualizer',
-}
-
 
 def load(
     cfg: Config, checkpoint: str, device: torch.device
@@ -99,7 +93,7 @@ def load(
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model)
     loaded = load_whole('checkpoint', checkpoint, model)
-    kind = VISUALIZERS_OF_HOSTS.get(cfg.default_scope, 'Visualizer')
+    kind = known.VISUALIZERS.get(cfg.default_scope, 'Visualizer')
     visualizer = cfg.get('visualizer') or dict(type=kind)
     visualizer = VISUALIZERS.build(
         {**visualizer, 'name': 'attention', 'vis_backends': None}

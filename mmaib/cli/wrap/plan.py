@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmaib.models import AIBNeck
+from mmaib.models import AIBNeck, known
 from mmaib.models.attended_backbone import token_grid
 from mmaib.models.with_latent import predictors
 
@@ -26,27 +26,6 @@ READOUT = 'readout'  # a gate, and the host frozen
 GATES = ('gate', READOUT)
 ATTENTIONS = (*GATES, 'aib', 'aib-qt')
 PLACES = ('before', 'after')
-# the host's classes that we have one of our own for
-MODELS_OF_OURS = {
-    'CascadeRCNN': 'mmaib.AIBCascadeRCNN',
-    'FasterRCNN': 'mmaib.AIBFasterRCNN',
-    'MaskRCNN': 'mmaib.AIBFasterRCNN',
-    'EncoderDecoder': 'mmaib.AIBEncoderDecoder',
-    'ImageClassifier': 'mmaib.AIBImageClassifier',
-}
-# those that average draws
-ROI_HEADS = {
-    'CascadeRoIHead': 'mmaib.AIBCascadeRoIHead',
-    'StandardRoIHead': 'mmaib.AIBRoIHead',
-}
-# the hosts' heads with a stochastic form of ours
-LATENT_HEADS: dict[str, dict[str, Any]] = {
-    'Shared2FCBBoxHead': dict(type='mmaib.AIBShared2FCBBoxHead'),
-    'UPerHead': dict(type='mmaib.AIBUPerHead'),
-    'LinearClsHead': dict(
-        type='mmaib.AIBClsHead', latent_channels=None, decoder='linear'
-    ),
-}
 
 
 class Expression(str):
@@ -129,7 +108,7 @@ def plan(
         )
     host = cfg.model
     made: dict[str, Any] = {}
-    ours = MODELS_OF_OURS.get(host_class(seen.model))
+    ours = known.MODELS.get(host_class(seen.model))
     made['type'] = ours or 'mmaib.WithAuxLosses'
     if not ours:
         made['base'] = host.type
@@ -175,7 +154,9 @@ def plan(
             f'model.backbone: {attention} behind its {place_inside}, of '
             f'features {described(seen.inside[place_inside])}'
         )
-    roi_head = ROI_HEADS.get(host_class(getattr(seen.model, 'roi_head', None)))
+    roi_head = known.ROI_HEADS.get(
+        host_class(getattr(seen.model, 'roi_head', None))
+    )
     if ours and 'neck' in made and roi_head:
         made['roi_head'] = dict(type=roi_head)
         did.append(
@@ -326,8 +307,8 @@ def _add_latent(host: Any, model: Any, made: dict[str, Any]) -> str:
 def _latent(head: Any, built: nn.Module) -> dict[str, Any]:
     """Fields that make the last feature of a head stochastic."""
     name = host_class(built)
-    if name in LATENT_HEADS:
-        return dict(LATENT_HEADS[name])
+    if name in known.LATENT_HEADS:
+        return dict(known.LATENT_HEADS[name])
     try:
         predictors(built)
     except ValueError as error:
