@@ -3,7 +3,7 @@
 _base_ = './gate_faster-rcnn_lite0_fpn_12e_bccd-256.py'
 
 model = dict(
-    freeze_host=True,
+    freeze='base',
     neck=dict(bottleneck=dict(attention=dict(mean_bias=2.0))))
 optim_wrapper = dict(optimizer=dict(lr=0.01))
 # the gate and its price fade in over the first half

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.checks import at_least, one_of, part_fields
-from mmaib.functional import l2_residual, periodic_residual, warp_rectangles
+from mmaib.functional import (
+    l2_residual,
+    periodic_residual,
+    warp_images,
+    warp_rectangles,
+)
+from mmaib.losses import collect, report_loss
 
 RESIDUALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     'periodic': periodic_residual,
@@ -104,6 +110,30 @@ class Equivariance:
             ],
             1,
         )
+
+    def report(
+        self,
+        model: Any,
+        images: Tensor,
+        first: list[tuple[Tensor, tuple[int, int]]],
+    ) -> None:
+        """Compare the rectangles of a first view with those of a second,
+        which leaves no other trace, and report ``loss_equivariance``.
+
+        Args:
+            model: in training.
+            images: of its batch.
+            first: what :func:`mmaib.losses.report_rectangles` was given.
+        """
+        warp = self.warps(images)
+        with collect() as seen, untouched_statistics(model):
+            model.neck.look(model.backbone(warp_images(images, warp)))
+        for (params, size), (moved, _) in zip(
+            first, seen.rectangles, strict=True
+        ):
+            report_loss(
+                'loss_equivariance', self.loss(params, moved, warp, size)
+            )
 
     def loss(
         self,

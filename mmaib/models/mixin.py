@@ -7,24 +7,26 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
 from typing import Any
 
-import torch
 from mmengine.dist import all_reduce_dict
-from mmengine.logging import MMLogger
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.checks import one_of
-from mmaib.functional import warp_images
 from mmaib.functional.sliding import slides, windows
 from mmaib.layers.image_cells import image_cells, note_input_sizes
-from mmaib.losses.reports import Reporter, collect, collecting, report_loss
+from mmaib.losses import collect, collecting
 from mmaib.sampling.draws import Draws
 
 from .draw_checks import check_test_draws, check_train_draws
-from .equivariance import Equivariance, untouched_statistics
+from .equivariance import Equivariance
+from .flat_map import FlatMapWarning
+from .freezing import (
+    FREEZE,
+    freeze_parameters,
+    in_frozen_stages,
+    reporters,
+    train_trainable,
+)
 
-# how low, and how long, before a map is called flat
-FLAT_CONTRAST, FLAT_STEPS = 0.01, 100
 # what base models call their images and their samples
 INPUTS = ('inputs', 'batch_inputs')
 SAMPLES = ('data_samples', 'batch_data_samples')
@@ -51,12 +53,12 @@ class AuxLossMixin:
             ``average='probabilities'`` a prediction is the mean of the
             draws' probabilities, not of their logits; with
             ``uncertainty=True`` it tells how far they differ.
-        freeze_host: what of the host stays as it was loaded, weights and
-            statistics, to the bit. True: all of it, so that the layers that
-            report (maps, gates) learn alone; with an information gate that
-            reads out where a trained model looks. ``'features'``: all in
-            front of a head's latent, so that latent, std and predictors
-            learn too, the second stage of a variational classifier.
+        freeze: what stays as it was loaded, weights and statistics, to the
+            bit. ``'base'``: the base model, so that the layers that report
+            losses (maps, gates) learn alone; with an information gate that
+            shows where a trained model looks. ``'features'``: all before a
+            head's latent, so that latent, std and predictors learn too, the
+            second stage of a variational classifier. None: nothing.
         equivariance: fields of
             :class:`~mmaib.models.equivariance.Equivariance`, by which maps
             that are rectangles follow a warp of their image: in
@@ -89,7 +91,7 @@ class AuxLossMixin:
         *args: Any,
         train_draws: dict | str | None = None,
         test_draws: dict | str = 'mean',
-        freeze_host: bool | str = False,
+        freeze: str | None = None,
         equivariance: dict | None = None,
         **kwargs: Any,
     ) -> None:
@@ -102,16 +104,14 @@ class AuxLossMixin:
         self.train_draws = Draws.from_config('train_draws', train_draws)
         self.test_draws = test_draws
         check_train_draws(self, self.train_draws)
-        self.freeze_host = one_of(
-            'freeze_host', freeze_host, (True, False, 'features')
-        )
-        for layer in self._in_frozen_stages():
+        for layer in in_frozen_stages(self):  # type: ignore[arg-type]
             layer.requires_grad_(True)
-        if freeze_host:
-            self._freeze_host()
+        # not `freeze`, which is a method of semi-supervised detectors
+        self.frozen = one_of('freeze', freeze, FREEZE)
+        if self.frozen:
+            freeze_parameters(self, self.frozen)  # type: ignore[arg-type]
         self.equivariance = Equivariance.from_config(equivariance, self)
-        # of the last steps; None once the warning was given
-        self._contrasts: list[Tensor] | None = []
+        self._warn_of_flat_map = FlatMapWarning()
 
     @property
     def test_draws(self) -> Draws:
@@ -133,73 +133,19 @@ class AuxLossMixin:
             'mmaib.AIBImageClassifier know both'
         )
 
-    def learning_layers(self) -> list[Any]:
-        """The layers that learn behind a frozen host."""
-        modules = [*self.modules()]  # type: ignore[attr-defined]
-        found = [m for m in modules if isinstance(m, Reporter)]
-        if self.freeze_host == 'features':
-            found += [
-                head.get_submodule(name)
-                for head in modules
-                for name in getattr(head, 'behind_features', ())
-            ]
-        return found
-
-    def _freeze_host(self) -> None:
-        learning = self.learning_layers()
-        heads = any(hasattr(m, 'behind_features') for m in self.modules())  # type: ignore[attr-defined]
-        if self.freeze_host == 'features' and not heads:
-            raise ValueError(
-                "freeze_host='features' lets a latent and what predicts from "
-                'it learn, and the model has no head with a latent: '
-                'mmaib.AIBShared2FCBBoxHead, mmaib.AIBUPerHead or '
-                'mmaib.AIBClsHead'
-            )
-        if not learning:
-            raise ValueError(
-                'freeze_host=True leaves nothing to learn: the model has no '
-                'layer that reports, such as the bottleneck of an '
-                'mmaib.AIBNeck'
-            )
-        self.requires_grad_(False)  # type: ignore[attr-defined]
-        for layer in learning:
-            layer.requires_grad_(True)
-
-    def _in_frozen_stages(self) -> list[Any]:
-        """mmaib's layers in a backbone that freezes stages of its own. It
-        means the weights that were loaded, and would leave a plug-in at
-        random. The backbone of a teacher, in evaluation, is passed over."""
-        found = []
-        for module in self.modules():  # type: ignore[attr-defined]
-            stages = getattr(module, 'frozen_stages', None)
-            if isinstance(stages, int) and stages >= 0 and module.training:
-                found += [
-                    m for m in module.modules() if isinstance(m, Reporter)
-                ]
-        return found
-
     def train(self, mode: bool = True) -> Any:
         trainable = [
             parameter
-            for layer in self.modules()  # type: ignore[attr-defined]
-            if isinstance(layer, Reporter)
-            for parameter in layer.parameters()  # type: ignore[attr-defined]
+            for layer in reporters(self)  # type: ignore[arg-type]
+            for parameter in layer.parameters()
             if parameter.requires_grad
         ]
         super().train(mode)  # type: ignore[misc]
         if mode:
-            for layer in self._in_frozen_stages():
+            for layer in in_frozen_stages(self):  # type: ignore[arg-type]
                 layer.train()
-        if mode and self.freeze_host:
-            for child in self.children():  # type: ignore[attr-defined]
-                child.eval()
-            for layer in self.learning_layers():
-                layer.train()
-                if isinstance(layer, Reporter):
-                    continue
-                for module in layer.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()  # statistics are the host's
+        if mode and self.frozen:
+            train_trainable(self, self.frozen)  # type: ignore[arg-type]
         # a backbone freezes its stages again at each call
         for parameter in trainable:
             parameter.requires_grad_(True)
@@ -224,7 +170,7 @@ class AuxLossMixin:
             losses = self._drawn_loss(*args, **kwargs)
             if self.equivariance and self.training:  # type: ignore[attr-defined]
                 images = args[0] if args else _given(kwargs, INPUTS)
-                self._report_equivariance(images, aux.rectangles)
+                self.equivariance.report(self, images, aux.rectangles)
         extra = aux.mean()
         if extra and 'loss' in losses:
             # mmpretrain's; MMEngine logs the sum under that name
@@ -233,7 +179,7 @@ class AuxLossMixin:
         if monitors:
             all_reduce_dict(monitors, op='mean')
             extra.update(monitors)
-            self._warn_of_a_flat_map(monitors.get('attention_contrast'))
+            self._warn_of_flat_map(self, monitors.get('attention_contrast'))  # type: ignore[arg-type]
         if clash := sorted(extra.keys() & losses.keys()):
             raise KeyError(
                 f'{type(self).__name__} and mmaib both report {clash}; '
@@ -241,48 +187,6 @@ class AuxLossMixin:
             )
         losses.update(extra)
         return losses
-
-    def _report_equivariance(
-        self, images: Tensor, first: list[tuple[Tensor, tuple[int, int]]]
-    ) -> None:
-        """Compare the rectangles of a first view with those of a second,
-        which leaves no other trace."""
-        rule: Any = self.equivariance
-        warp = rule.warps(images)
-        model: Any = self
-        with collect() as seen, untouched_statistics(model):
-            model.neck.look(model.backbone(warp_images(images, warp)))
-        for (params, size), (moved, _) in zip(
-            first, seen.rectangles, strict=True
-        ):
-            report_loss(
-                'loss_equivariance', rule.loss(params, moved, warp, size)
-            )
-
-    def _warn_of_a_flat_map(self, contrast: Tensor | None) -> None:
-        """Say once that the maps had no contrast for a hundred steps."""
-        if contrast is None or self._contrasts is None:
-            return
-        self._contrasts.append(contrast)
-        if len(self._contrasts) < FLAT_STEPS:
-            return
-        # a GPU is waited for once in a hundred steps
-        highest = float(torch.stack(self._contrasts).max())
-        self._contrasts.clear()
-        if highest < FLAT_CONTRAST:
-            self._contrasts = None
-            names = [
-                name
-                for name, module in self.named_modules()  # type: ignore[attr-defined]
-                if isinstance(module, Reporter) and hasattr(module, 'attend')
-            ]
-            MMLogger.get_current_instance().warning(
-                f'{", ".join(names)}: the attention map has been flat for '
-                f'{FLAT_STEPS} steps (attention_contrast at most '
-                f'{highest:.1e}), so it attends to nothing. '
-                'attention=dict(logit_norm=True) cannot saturate; see '
-                'attention_saturated in the log'
-            )
 
     def _drawn_loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The host's loss, of its samples as often as the neck copies

@@ -12,6 +12,8 @@ from mmengine.model import BaseTTAModel
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from torch import Tensor, nn
 
+from mmaib.models import AuxLossMixin
+from mmaib.models.freezing import trainable_layers
 from mmaib.models.unwrapped import unwrapped
 
 from .checkpoint import read_checkpoint
@@ -120,10 +122,10 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
             layers that it lacks or that have another shape in it.
     """
     bare = unwrapped(model)
-    frozen = getattr(bare, 'freeze_host', False)
+    frozen = bare.frozen if isinstance(bare, AuxLossMixin) else None
     if not frozen or cfg.get('resume'):
         return
-    asked, path = f'model.freeze_host={frozen!r}', cfg.get('load_from')
+    asked, path = f'model.freeze={frozen!r}', cfg.get('load_from')
     if not path:
         if (cfg.get('model') or {}).get('init_cfg'):
             return  # a whole model may be loaded by it
@@ -133,7 +135,7 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
         )
     what = f"{asked}: load_from '{path}'"
     _, missing, unused = _load(bare, path, what, OF_BASE)
-    learning = bare.learning_layers()
+    learning = trainable_layers(bare, frozen)
     names = tuple(
         f'{name}.'
         for name, module in bare.named_modules()

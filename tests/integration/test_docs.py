@@ -20,6 +20,7 @@ from mmaib.evaluation import (
 from mmaib.hooks.beta_warmup_hook import SHAPES
 from mmaib.layers.capture import MAP_CHANGES, OPEN
 from mmaib.layers.feature_modulation import MODES
+from mmaib.models.freezing import FREEZE
 from mmaib.sampling.draws import AVERAGES, current
 from mmaib.testing import REPOSITORY
 from mmaib.testing import classification as cls
@@ -219,7 +220,7 @@ def test_the_page_of_uncertainty(tmp_path):
     """Its lines on mmdet's config, and its fields."""
     page = REPOSITORY / 'docs' / 'uncertainty.md'
     base = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
-    cfg = pasted(tmp_path, base, block(page, 'freeze_host'))
+    cfg = pasted(tmp_path, base, block(page, 'freeze'))
     model = det.build(det.shrink(cfg))
     host = det.build(det.shrink(get_config(base)))
     loaded = model.load_state_dict(host.state_dict(), strict=False)
@@ -241,7 +242,7 @@ def test_the_page_of_uncertainty(tmp_path):
         ('neck.bottleneck.modulation', MODES),
         ('attention', (*MAP_CHANGES, OPEN)),
         ('custom_hooks', SHAPES),
-        ('freeze_host', (True, False, 'features')),
+        ('freeze', FREEZE),
     ],
 )
 def test_a_row_names_every_choice(name, choices):

@@ -208,7 +208,7 @@ def trains(kind, model, optimizer=ADAMW, steps=3):
 def test_a_frozen_host_keeps_every_bit_while_the_map_learns(
     kind, optimizer, anchors
 ):
-    host, ours, _ = pair(kind, freeze_host=True, anchors=anchors)
+    host, ours, _ = pair(kind, freeze='base', anchors=anchors)
     before = copy.deepcopy(ours.state_dict())
     used, log = trains(kind, ours, optimizer)
     assert float(log['loss_info']) > 0
@@ -249,7 +249,7 @@ def test_without_freezing_the_host_would_move(kind):
 
 @every_host
 def test_modes_survive_every_change_of_them(kind):
-    _, ours, _ = pair(kind, freeze_host=True)
+    _, ours, _ = pair(kind, freeze='base')
     inside = {*ours.neck.bottleneck.modules()}
     for mode in (True, False, True, True):
         for model in (ours.train(mode), copy.deepcopy(ours)):
@@ -262,7 +262,7 @@ def test_modes_survive_every_change_of_them(kind):
 def test_a_frozen_host_of_a_latent_learns_what_the_host_has_not():
     """The latent's mean is the host's last layer, which stays."""
     cfg = det.shrink(det.aib_config('aib-qt'))
-    cfg.model.freeze_host = True
+    cfg.model.freeze = 'base'
     torch.manual_seed(0)
     host = trained(det.build(det.shrink(det.plain_config())))
     ours = det.build(cfg)
@@ -281,7 +281,7 @@ def test_a_frozen_host_of_a_latent_learns_what_the_host_has_not():
 def test_statistics_of_a_layer_of_ours_learn():
     """A host's batch norms stay, those in front of the map are not its."""
     cfg = cls.shrink(cls.config('wrn28-10-aib'))
-    cfg.model.freeze_host = True
+    cfg.model.freeze = 'base'
     model = cls.build(cfg)
     trains('classifier', model)
     norms = {
@@ -299,7 +299,7 @@ def test_nothing_to_learn_is_told():
     with pytest.raises(ValueError, match='leaves nothing to learn'):
         cls.make(
             dict(cls.RESNET, type='mmaib.AIBImageClassifier'),
-            freeze_host=True,
+            freeze='base',
         )
-    with pytest.raises(ValueError, match="freeze_host must be.*'neck'"):
-        cls.make(freeze_host='neck')
+    with pytest.raises(ValueError, match="freeze must be.*'neck'"):
+        cls.make(freeze='neck')

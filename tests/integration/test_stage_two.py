@@ -210,12 +210,14 @@ def test_uncertainty_comes_with_the_config(kind):
 
 def test_without_a_latent_there_is_no_second_stage():
     plain = dict(cls.RESNET, type='mmaib.AIBImageClassifier')
-    with pytest.raises(ValueError, match="'features' lets a latent.*no head"):
-        cls.make(plain, freeze_host='features')
+    with pytest.raises(
+        ValueError, match="'features' trains a latent.*no head"
+    ):
+        cls.make(plain, freeze='features')
 
 
 def test_a_map_in_front_goes_on_learning():
-    model = cls.make(freeze_host='features')
+    model = cls.make(freeze='features')
     learning = {n for n, p in model.named_parameters() if p.requires_grad}
     reporters = {
         f'{name}.{n}'
@@ -287,5 +289,5 @@ def test_nothing_to_start_from_is_told():
     with pytest.raises(ValueError, match='load_from=CHECKPOINT'):
         preflight.check_frozen(Config(dict(load_from=None)), ours)
     preflight.check_frozen(Config(dict(resume=True)), ours)
-    learning = cls.build(stage2_config('classifier', freeze_host=False))
+    learning = cls.build(stage2_config('classifier', freeze=None))
     preflight.check_frozen(Config({}), learning)

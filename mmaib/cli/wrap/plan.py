@@ -114,9 +114,9 @@ def plan(
         made['base'] = host.type
     did = [f'model.type: {host.type} collects the losses of its layers']
     if attention == READOUT:
-        made['freeze_host'] = True
+        made['freeze'] = 'base'
         did.append(
-            'model.freeze_host: the map alone learns; load_from must name a '
+            'model.freeze: the map alone learns; load_from must name a '
             "checkpoint of the host's"
         )
     place = None if at else _place(cfg, seen, where)
