@@ -11,6 +11,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmaib.models.base_checkpoint import BaseCheckpoint, learned
+from mmaib.models.unwrapped import unwrapped
 from mmaib.preflight.files import write_whole
 from mmaib.registry import HOOKS
 
@@ -47,6 +49,10 @@ class SafeCheckpointHook(CheckpointHook):
     checkpoint more than ``max_keep_ckpts`` at times. Remote folders and
     ``backend_args`` of your own are written as MMEngine writes them.
 
+    Over a frozen base model (``freeze='base'``) that came from a local
+    ``load_from`` a checkpoint holds what was learned, and the path and hash
+    of that file; loading it loads both.
+
     Args:
         args, kwargs: of MMEngine's ``CheckpointHook``.
 
@@ -69,6 +75,20 @@ class SafeCheckpointHook(CheckpointHook):
             named = {self.filename_tmpl.format(step): step for step in steps}
             hub.update_info('keep_ckpt_ids', [*named.values()])
         super().before_train(runner)
+        model, path = unwrapped(runner.model), str(runner._load_from)
+        if getattr(model, 'frozen', None) != 'base' or model.base_checkpoint:
+            return
+        if Path(path).is_file():
+            model.base_checkpoint = BaseCheckpoint.of(path)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        super().before_save_checkpoint(runner, checkpoint)
+        model = unwrapped(runner.model)
+        base = getattr(model, 'base_checkpoint', None)
+        if base:
+            checkpoint['state_dict'] = learned(
+                model, checkpoint['state_dict'], base
+            )
 
     def _kept(self) -> set[str]:
         """What the names that are in use stand for: the same file may have

@@ -16,6 +16,7 @@ from mmaib.layers.image_cells import image_cells, note_input_sizes
 from mmaib.losses import collect, collecting
 from mmaib.sampling.draws import Draws
 
+from .base_checkpoint import BaseCheckpoint, join
 from .draw_checks import check_test_draws, check_train_draws
 from .equivariance import Equivariance
 from .flat_map import FlatMapWarning
@@ -59,6 +60,8 @@ class AuxLossMixin:
             shows where a trained model looks. ``'features'``: all before a
             head's latent, so that latent, std and predictors learn too, the
             second stage of a variational classifier. None: nothing.
+        base_checkpoint: where the base model's checkpoint is now, if a
+            readout's checkpoint names another path.
         equivariance: fields of
             :class:`~mmaib.models.equivariance.Equivariance`, by which maps
             that are rectangles follow a warp of their image: in
@@ -67,6 +70,8 @@ class AuxLossMixin:
         args, kwargs: of the host's model.
 
     Attributes:
+        base_checkpoint: what the frozen base model was loaded from, as far
+            as it is known; checkpoints then hold what was learned alone.
         draw_parts: what a model needs for its draws to be averaged,
             ``{'attention': {name: type}, 'latent': {name: type}}``; None if
             it cannot.
@@ -92,6 +97,7 @@ class AuxLossMixin:
         train_draws: dict | str | None = None,
         test_draws: dict | str = 'mean',
         freeze: str | None = None,
+        base_checkpoint: str | None = None,
         equivariance: dict | None = None,
         **kwargs: Any,
     ) -> None:
@@ -99,6 +105,8 @@ class AuxLossMixin:
         preprocessor: Any = getattr(self, 'data_preprocessor', None)
         if preprocessor is not None:
             preprocessor.register_forward_hook(note_input_sizes)
+        self._base_path = base_checkpoint
+        self.base_checkpoint: BaseCheckpoint | None = None
         if train_draws is None:
             train_draws = {'attention': 1, 'latent': 1}
         self.train_draws = Draws.from_config('train_draws', train_draws)
@@ -162,6 +170,13 @@ class AuxLossMixin:
             cfg: Any = self.test_cfg  # type: ignore[attr-defined]
             slid = windows(inputs.shape[2:], cfg['crop_size'], cfg['stride'])
         return image_cells(inputs, samples, training, slid)
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any
+    ) -> None:
+        named = join(state_dict, self._base_path, prefix)
+        self.base_checkpoint = named or self.base_checkpoint
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         draws = self.train_draws if self.training else Draws()  # type: ignore[attr-defined]

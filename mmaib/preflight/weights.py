@@ -13,6 +13,7 @@ from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from torch import Tensor, nn
 
 from mmaib.models import AuxLossMixin
+from mmaib.models.base_checkpoint import KEY, BaseCheckpoint, learned
 from mmaib.models.freezing import trainable_layers
 from mmaib.models.unwrapped import unwrapped
 
@@ -251,6 +252,12 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
         return
     bare = unwrapped(model)
     saved, own = _tensors(read['state_dict']), _tensors(bare.state_dict())
+    named = saved.pop(KEY, None)
+    if named is not None:
+        # the rest is the base model's, and compared when it is loaded
+        base = BaseCheckpoint.from_tensor(named)
+        own = learned(bare, own, base)
+        del own[KEY]
     buffers = dict(bare.named_buffers())
     differing = [
         *(f'{n} is not in it' for n in own if n not in {*saved, *buffers}),

@@ -73,7 +73,7 @@ def test_a_plugin_in_a_frozen_stage_learns_and_the_stage_does_not(name):
 
 
 def test_with_the_base_model_frozen_a_plugin_in_its_stage_learns():
-    model = hosts.build(frozen_stage('RetinaNet', freeze_host=True))
+    model = hosts.build(frozen_stage('RetinaNet', freeze='base'))
     model.train()
     for name, layer in plugins(model).items():
         assert layer.training, name

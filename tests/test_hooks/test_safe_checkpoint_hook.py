@@ -211,5 +211,6 @@ def test_other_places_are_written_as_the_host_writes_them(
 ):
     monkeypatch.setattr(CheckpointHook, 'before_train', lambda *args: None)
     hook = SafeCheckpointHook(**options)
-    hook.before_train(SimpleNamespace(work_dir='work'))
+    runner = SimpleNamespace(work_dir='work', model=None, _load_from=None)
+    hook.before_train(runner)
     assert (hook.backend_args or {}).get('backend') == backend

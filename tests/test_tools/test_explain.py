@@ -10,6 +10,7 @@ import torch
 from test_interpretability_tool import PLAIN, work_dir
 
 from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.models.base_checkpoint import BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
 from mmaib.testing import CONFIGS, REPOSITORY, hosts, matrix
 
@@ -64,10 +65,11 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     assert 'Grad-CAM: not run, --no-grad-cam.' in text
     page = (out / 'report.html').read_text()
     assert page.count('<figure ') == 1
-    # the host as it was loaded
+    # what was learned alone, and which base model it was learned over
     trained = read_checkpoint(str(out / 'iter_3.pth'))['state_dict']
-    for key, value in torch.load(checkpoint)['state_dict'].items():
-        assert torch.equal(trained[key], value), key
+    base = BaseCheckpoint.from_tensor(trained.pop('base_checkpoint'))
+    assert base == BaseCheckpoint.of(checkpoint)
+    assert {key.partition('bottleneck')[0] for key in trained} == {'neck.'}
     again = explain()
     assert 'start' not in again
     assert 'attention.py' not in again
