@@ -44,3 +44,10 @@ def _is_path(value: str) -> bool:
         {*p.name} & {*', ()[]\'"'} and p.exists()
         for p in (path, *path.parents)
     )
+
+
+def options_of(words: Sequence[str]) -> dict[str, Any]:
+    """``--cfg-options`` as a config takes them."""
+    parser = ArgumentParser('--cfg-options')
+    parser.add_argument('--cfg-options', nargs='*', action=CfgOptions)
+    return parser.parse_args(['--cfg-options', *words]).cfg_options or {}

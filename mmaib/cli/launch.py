@@ -1,5 +1,5 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share: from a command line to
-a Runner that is known to have its host and its data."""
+"""What `train` and `test` share: from a command line to a Runner whose base
+library and data are known to be there."""
 
 from __future__ import annotations
 
@@ -19,40 +19,7 @@ from mmengine.runner import Runner
 from mmaib import compat, preflight
 from mmaib.preflight.checkpoint import load_safely
 
-from .cfg_options import CfgOptions
-
-
-def argument_parser(description: str | None) -> argparse.ArgumentParser:
-    """The arguments that MM users know from every tool."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        help='override fields: model.train_draws=mean',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    parser.add_argument(
-        '--amp', action='store_true', help='mixed precision, on a GPU'
-    )
-    parser.add_argument(
-        '--no-pin-memory',
-        action='store_true',
-        help='pin_memory=False in every dataloader',
-    )
-    parser.add_argument(
-        '--no-persistent-workers',
-        action='store_true',
-        help='persistent_workers=False in every dataloader',
-    )
-    return parser
+from .cfg_options import options_of
 
 
 def device_argument(name: str) -> torch.device:
@@ -73,6 +40,8 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     load_safely()
     compat.register_config_sources()
+    if not osp.isfile(args.config):
+        raise FileNotFoundError(f'config: no file {args.config}')
     try:
         cfg = Config.fromfile(args.config)
     except ModuleNotFoundError as error:
@@ -81,8 +50,7 @@ def load_config(args: argparse.Namespace) -> Config:
             ' '.join([f'{args.config}: {error}.', *map(str, missing)])
         ) from error
     cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg.merge_from_dict(options_of(args.cfg_options))
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

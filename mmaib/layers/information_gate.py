@@ -102,9 +102,9 @@ class InformationGate(Reporter, BaseModule):
     Reports ``beta`` times the information as ``loss_info``, mean over the
     positions and channels of all levels, so that a bit costs the same
     wherever it passes, and nothing in padding, which is in no statistic
-    either (:mod:`mmaib.layers.image_cells`); and the monitors ``info_nats``, that
-    mean itself, ``info_bits_per_image``, the sum, and ``gate_open``, the
-    mean of a'.
+    either (:mod:`mmaib.layers.image_cells`); and the monitors
+    ``info_nats``, that mean itself, ``info_bits_per_image``, the sum, and
+    ``gate_open``, the mean of a'.
 
     Args:
         in_channels: channels C of the features: one number, or one a level.

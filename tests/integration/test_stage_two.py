@@ -210,9 +210,7 @@ def test_uncertainty_comes_with_the_config(kind):
 
 def test_without_a_latent_there_is_no_second_stage():
     plain = dict(cls.RESNET, type='mmaib.AIBImageClassifier')
-    with pytest.raises(
-        ValueError, match='trains a latent.*no head'
-    ):
+    with pytest.raises(ValueError, match='trains a latent.*no head'):
         cls.make(plain, freeze='features')
 
 

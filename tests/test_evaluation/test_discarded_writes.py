@@ -55,9 +55,9 @@ WRITERS = {
     'unlink': rewritten,
     'rmtree': emptied,
     'copy': lambda path: shutil.copy(__file__, path),
-    'json': lambda path: json.dump([1], open(path, 'w')),
+    'json': lambda path: json.dump([1], open(path, 'w')),  # noqa: SIM115
     'torch': lambda path: torch.save([1], path),
-    'numpy': lambda path: np.savez(open(path, 'wb'), PIXELS),
+    'numpy': lambda path: np.savez(open(path, 'wb'), PIXELS),  # noqa: SIM115
     'cv2': lambda path: cv2.imwrite(str(path.with_suffix('.png')), PIXELS),
     'pillow': lambda path: Image.fromarray(PIXELS).save(path, 'png'),
     'matplotlib': lambda path: Figure().savefig(path, format='png'),
@@ -113,7 +113,7 @@ def test_what_was_written_is_read_back(tmp_path, monkeypatch):
     for _ in range(2):  # another call of the same evaluation
         with discarded_writes(str(tmp_path / 'scratch')):
             assert there.read_text() == 'one moremore'
-            assert pickle.load(open('newer.pkl', 'rb')) == [2]
+            assert pickle.loads(Path('newer.pkl').read_bytes()) == [2]
     assert there.read_text() == 'one '
     assert {p.name for p in tmp_path.iterdir()} == {
         'there.txt', 'kept', 'log.txt', 'scratch'

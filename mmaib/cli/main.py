@@ -1,0 +1,84 @@
+"""The `mmaib` command: ``mmaib COMMAND``, or ``python -m mmaib COMMAND``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from mmaib import __version__
+
+from .parser import COMMANDS, parser_of
+
+# what mmaib refuses an argument, a config or a file with
+REFUSALS = (ValueError, TypeError, KeyError, OSError, ImportError)
+
+
+def usage() -> str:
+    """What `mmaib --help` prints."""
+    lines = [
+        'usage: mmaib COMMAND ...',
+        '',
+        'Information-bottleneck attention for MMDetection, MMSegmentation '
+        'and MMPretrain.',
+        '',
+        *(f'  {name:<10} {found.help}' for name, found in COMMANDS.items()),
+        '',
+        'mmaib COMMAND --help shows the arguments of a command.',
+    ]
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: its name and arguments; those of the process by default.
+        prog: name of the program in messages; ``mmaib COMMAND`` by default.
+
+    Returns:
+        the exit code: 0; 1 if what was checked is not well; 2 if an
+        argument, a config or a file was refused, which is told on one line
+        where the refusal is mmaib's own and work has not begun.
+    """
+    words = [*(sys.argv[1:] if argv is None else argv)]
+    if not words or words[0] in ('-h', '--help'):
+        print(usage())
+        return 0 if words else 2
+    if words[0] == '--version':
+        print(__version__)
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        known = ', '.join(COMMANDS)
+        print(
+            f'mmaib: no command {name!r}; there are {known}', file=sys.stderr
+        )
+        return 2
+    prog = prog or f'mmaib {name}'
+    args = parser_of(name, prog).parse_args(rest)
+    args.command = [prog, *rest]
+    module = import_module(f'mmaib.cli.{COMMANDS[name].module}')
+    try:
+        work = module.prepare(args)
+    except REFUSALS as error:
+        if not _is_own(error):
+            raise
+        text = error.args[0] if isinstance(error, KeyError) else error
+        print(f'{prog}: {text}', file=sys.stderr)
+        return 2
+    return work() or 0
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def _is_own(error: BaseException) -> bool:
+    """Whether mmaib raised it, not what it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = trace.tb_frame.f_globals.get('__name__', '') if trace else ''
+    return name.partition('.')[0] == 'mmaib'
