@@ -12,8 +12,10 @@ from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
 from mmaib.checks import one_of
-from mmaib.preflight.coco_annotations import ROUNDED
 from mmaib.registry import TRANSFORMS
+
+# boxes may end a rounded pixel outside their image
+ROUNDED = 2
 
 Size = tuple[int, int]
 # tag of EXIF; above 4 the base libraries turn the image by 90 degrees

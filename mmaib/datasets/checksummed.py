@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmaib.preflight.files import write_whole
+from mmaib.files import write_whole
 
 SUMS = 'SHA256SUMS.json'
 

@@ -11,9 +11,9 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmaib.files import write_whole
 from mmaib.models.base_checkpoint import BaseCheckpoint, learned
 from mmaib.models.unwrapped import unwrapped
-from mmaib.preflight.files import write_whole
 from mmaib.registry import HOOKS
 
 

@@ -15,8 +15,7 @@ from typing import Any
 
 from mmengine import fileio
 
-# boxes may end a rounded pixel outside their image
-ROUNDED = 2
+from mmaib.datasets.check_files import ROUNDED
 
 
 class _Found:
