@@ -37,7 +37,7 @@ def test_two_families_in_one_environment(monkeypatch):
 
 def test_python_m_mmaib_tells_versions_and_compiled_ops():
     out = subprocess.run(
-        [sys.executable, '-m', 'mmaib'],
+        [sys.executable, '-m', 'mmaib', 'doctor'],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,

@@ -1,26 +1,15 @@
 """What the tools that run other tools share."""
 
-import argparse
 import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from mmaib.cli.cfg_options import CfgOptions
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def options_of(words: Sequence[str]) -> dict[str, Any]:
-    """``--cfg-options`` as a config takes them."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='*', action=CfgOptions)
-    return parser.parse_args(['--options', *words]).options or {}
 
 
 def run(

@@ -38,8 +38,9 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from steps import entries, last_checkpoint, options_of
+from steps import entries, last_checkpoint
 
+from mmaib.cli.cfg_options import options_of
 from mmaib.compat import PACKAGES, register_config_sources
 from mmaib.evaluation.nothing_found import completed
 from mmaib.layers.capture import MAP_CHANGES

@@ -1,18 +1,14 @@
 """`--cfg-options` with paths that MMEngine takes apart."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import pytest
 from mmengine.config import DictAction
 
-from mmaib.cli.cfg_options import CfgOptions
-from mmaib.cli.launch import argument_parser
+from mmaib.cli.cfg_options import CfgOptions, options_of
+from mmaib.cli.parser import parser_of
 from mmaib.testing import REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / 'tools'))
-from steps import options_of
 
 NAMES = ['a,b', 'a b', 'a, b', '(a', "it's", '[1,2]', 'x=1,2']
 
@@ -36,7 +32,8 @@ def test_a_path_stays_a_path(name, below, tmp_path, monkeypatch):
         assert parsed(CfgOptions, *words) == expected
         assert options_of(words) == expected
         line = ['config.py', '--cfg-options', *words]
-        assert argument_parser('').parse_args(line).cfg_options == expected
+        args = parser_of('train').parse_args(line)
+        assert options_of(args.cfg_options) == expected
         assert options_of([*words, 'load_from=None'])['load_from'] is None
 
 

@@ -4,6 +4,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 
 from mmaib.cli import launch
+from mmaib.cli.parser import parser_of
 from mmaib.testing.detection import COCO
 
 
@@ -14,7 +15,7 @@ def test_a_config_whose_host_is_missing(monkeypatch):
     monkeypatch.setattr(
         'mmengine.config.config.is_installed', lambda name: False
     )
-    args = launch.argument_parser(None).parse_args(
+    args = parser_of('train').parse_args(
         [str(COCO / 'aib_faster-rcnn_r50_fpn_1x_coco.py')]
     )
     with pytest.raises(

@@ -5,7 +5,6 @@ import json
 import pickle
 import re
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import mmcv
@@ -15,6 +14,8 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 
 from mmaib.cli import launch
+from mmaib.cli.parser import parser_of
+from mmaib.cli.test import apply_options
 from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, TREES
 from mmaib.testing import classification as cls
 from mmaib.testing import segmentation as seg
@@ -173,18 +174,15 @@ def test_a_training_that_does_not_evaluate(run, scalars, tmp_path):
 
 @pytest.fixture
 def apply(monkeypatch):
-    """What `tools/test.py` makes of a config, on a machine with a GPU."""
+    """What `mmaib test` makes of a config, on a machine with a GPU."""
     monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
-    spec = spec_from_file_location('tools_test', TOOLS / 'test.py')
-    tool = module_from_spec(spec)
-    spec.loader.exec_module(tool)
 
     def parse(path, *flags):
-        command = ['test.py', str(path), __file__, *map(str, flags)]
-        monkeypatch.setattr('sys.argv', command)
-        args = tool.parse_args()
+        words = [str(path), __file__, *map(str, flags)]
+        args = parser_of('test').parse_args(words)
+        args.out_item = args.out_item or 'pred'
         cfg = launch.load_config(args)
-        tool.apply_options(cfg, args)
+        apply_options(cfg, args)
         return cfg
 
     return parse

@@ -56,7 +56,9 @@ from analysis_tools.calibration_table import (
     table,
 )
 from analysis_tools.image_sources import images
-from steps import last_checkpoint, options_of
+from steps import last_checkpoint
+
+from mmaib.cli.cfg_options import options_of
 
 # where the weight of a second stage's KL stands
 FIELDS = {

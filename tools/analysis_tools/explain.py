@@ -38,7 +38,9 @@ import study
 from analysis_tools import grad_cam
 from analysis_tools.attention import load, metric_of
 from analysis_tools.image_sources import evaluation
-from steps import ROOT, last_checkpoint, look, options_of, run
+from steps import ROOT, last_checkpoint, look, run
+
+from mmaib.cli.cfg_options import options_of
 
 OPEN = 'causal/open/'
 NORM = 'attention/auc_norm'
