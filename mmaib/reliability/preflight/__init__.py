@@ -14,6 +14,7 @@ from .weights import (
     check_resume,
     check_weights,
     load_whole,
+    named_weights,
     take_seed,
     tell_untrained,
 )
@@ -31,6 +32,7 @@ __all__ = [
     'check_runner',
     'check_weights',
     'load_whole',
+    'named_weights',
     'take_seed',
     'tell_untrained',
 ]
