@@ -26,13 +26,14 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ from mmaib.cli.cfg_options import options_of
 from mmaib.compat import PACKAGES, register_config_sources
 from mmaib.evaluation.nothing_found import completed
 from mmaib.layers.capture import MAP_CHANGES
-from mmaib.preflight import check_data
+from mmaib.files import write_whole
+from mmaib.preflight import check_data, named_weights
 
 METRICS = (
     'coco/bbox_mAP',
@@ -74,6 +76,14 @@ PARSING = Lock()
 # names of what a training's log tells of maps and latents begin so
 MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 TRAIN = Path(__file__).with_name('train.py')
+START = 'load_from='
+WEIGHTS = 'checkpoint to start from'
+# of MMEngine's log, and of the evaluations behind a training
+PROGRESS = re.compile(
+    r'((?:Epoch|Iter)\(\w+\)[][\d /]+|evaluation \d+ of \d+)'
+    r'(?:.*?eta: (.+?)(?:  |\n))?'
+)
+EVERY = 15.0  # seconds between two looks at it
 
 
 def parse_args() -> argparse.Namespace:
@@ -175,58 +185,143 @@ def read_config(path: Path) -> Config:
 
 def identity(config: Path, seed: int, options: list) -> dict[str, Any]:
     """What makes a run another one."""
-    text = read_config(config).to_dict()
-    told = json.dumps(text, sort_keys=True, default=str)
-    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
-    return {'--cfg-options': options, 'seed': seed, 'config': digest}
+    cfg = read_config(config)
+    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    cfg.merge_from_dict(options_of(options))
+    weights = {
+        field: digest(Path(path).expanduser().read_bytes())
+        for field, path in named_weights(cfg)
+        if Path(path).expanduser().is_file()
+    }
+    return {
+        '--cfg-options': options,
+        'seed': seed,
+        'config': digest(text.encode()),
+        WEIGHTS: weights,
+    }
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def differs(marker: Path, own: Mapping[str, Any]) -> list[str]:
-    """In what a finished run is another one."""
+    """In what a run that left its identity is another one."""
     text = marker.read_text()
     if not text.startswith('{'):  # an earlier version's: options alone
         found = {**own, '--cfg-options': text.splitlines()}
+        known = False
     else:
-        found = json.loads(text)
+        told = json.loads(text)
+        found, known = {**own, **told}, WEIGHTS in told
     return [
         name
         for name in own
-        if without_place(found.get(name)) != without_place(own[name])
+        if without_place(found[name], known) != without_place(own[name], known)
     ]
 
 
-def without_place(options: Any) -> Any:
-    """Options with the end of a checkpoint's path, as studies are moved."""
-    if not isinstance(options, list):
-        return options
+def refusal(work_dir: Path, own: Mapping[str, Any]) -> str | None:
+    """Why a run can neither be skipped nor resumed nor begun in a folder, or
+    None."""
+    marker = work_dir / 'finished'
+    begun = work_dir / 'identity.json'
+    saved = [*work_dir.glob('*.pth'), *work_dir.glob('last_checkpoint')]
+    if marker.exists():
+        found, how = marker, 'finished'
+    elif not saved:
+        return None  # nothing of what was begun there is gone on with
+    elif begun.exists():
+        found, how = begun, 'begun'
+    else:
+        return (
+            f'{work_dir}: {saved[0].name} in it is of a run that is not known '
+            'here, and would be resumed or written over; take another --out'
+        )
+    if other := differs(found, own):
+        return (
+            f'{work_dir}: {how} with another {", another ".join(other)}; '
+            'take another --out'
+        )
+    return None
+
+
+def refuse_other_runs(runs: Iterable[tuple]) -> None:
+    """Before anything is trained.
+
+    Raises:
+        SystemExit: if a folder has another run, see :func:`refusal`.
+    """
+    found = [
+        refusal(work_dir, identity(config, seed, options))
+        for config, seed, work_dir, options, *_ in runs
+        if work_dir.exists()
+    ]
+    if refused := [line for line in found if line]:
+        sys.exit('\n'.join(refused))
+
+
+def without_place(value: Any, known: bool = False) -> Any:
+    """Options with the end of a checkpoint's path, as studies are moved;
+    without it where its content is known."""
+    if not isinstance(value, list):
+        return value
     return [
-        str(Path(*Path(word).parts[-3:]))
-        if word.startswith('load_from=')
-        else word
-        for word in options
+        str(Path(*Path(word).parts[-3:])) if word.startswith(START) else word
+        for word in value
+        if not (known and word.startswith(START))
     ]
+
+
+def where(log: Path) -> str | None:
+    """How far a training is, and what is left, by its log."""
+    found = [*PROGRESS.finditer(log.read_text()[-20000:])]
+    if not found:
+        return None
+    step, left = found[-1].groups()
+    return step.strip() + (f', {left} left' if left else '')
+
+
+@contextmanager
+def following(work_dir: Path) -> Iterator[None]:
+    """Prints how far a run is, as long as it goes on."""
+    done = Event()
+
+    def follow() -> None:
+        last = None
+        while not done.wait(EVERY):
+            line = where(work_dir / 'stdout.log')
+            if line != last:
+                print(f'       {work_dir}: {line}', flush=True)
+                last = line
+
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
-    """One run, resumed where it stopped; a marker tells a finished one, and
-    what it is of. Whether it is finished now."""
-    marker = work_dir / 'finished'
+    """One run, resumed where it stopped; what it is of is written before its
+    first step, and a marker when it is finished. Whether it is now."""
     own = identity(config, seed, options)
+    if reason := refusal(work_dir, own):
+        print(f'FAILED {reason}', flush=True)
+        return False
+    marker = work_dir / 'finished'
     if marker.exists():
-        other = differs(marker, own)
-        if other:
-            print(
-                f'FAILED {work_dir}: finished with another '
-                f'{", another ".join(other)}; take another --out',
-                flush=True,
-            )
-        return not other
-    work_dir.mkdir(parents=True, exist_ok=True)
+        return True
+    text = json.dumps(own)
+    begun = work_dir / 'identity.json'
+    write_whole(begun, text.encode(), work_dir / '.identity.json')
     command = [sys.executable, str(TRAIN), str(config)]
     command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
     command += [f'randomness.seed={seed}', *options]
     print('start ', work_dir, flush=True)
-    with open(work_dir / 'stdout.log', 'a') as log:
+    with open(work_dir / 'stdout.log', 'a') as log, following(work_dir):
         done = subprocess.run(
             command,
             stdout=log,
@@ -238,7 +333,7 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
         last = log_file.read_text().strip().rpartition('\n')[2]
         print(f'FAILED {log_file}: {last}', flush=True)
         return False
-    marker.write_text(json.dumps(own))
+    marker.write_text(text)
     print('done  ', work_dir, flush=True)
     return True
 
@@ -360,8 +455,8 @@ def train_all(
     takes and, if its config is not enough, a name for its record.
 
     Raises:
-        SystemExit: before the first, if the data of any are not there, or a
-            record would be written over.
+        SystemExit: before the first, if a folder has another run, the data
+            of any are not there, or a record would be written over.
     """
 
     def run(
@@ -377,6 +472,7 @@ def train_all(
         return done
 
     runs = [*runs]
+    refuse_other_runs(runs)
     if records:
         for run_of in runs:
             refuse_other_record(records, *run_of)

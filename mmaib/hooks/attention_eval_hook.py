@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
@@ -113,10 +115,20 @@ class AttentionEvalHook(Hook):
         if not (self.causal and _has_maps(unwrapped(runner.model))):
             return
         fp16 = getattr(loop, 'fp16', False)
-        with _averaged(runner), autocast(enabled=fp16):
-            found = causal_drops(
-                runner.model, loop.dataloader, loop.evaluator, self.causal
+        found: dict[str, float] = {}
+        begun, count = time.monotonic(), len(self.causal)
+        for done, change in enumerate(self.causal):
+            spent = time.monotonic() - begun
+            left = timedelta(seconds=round(spent / max(done, 1)) * (count - done))
+            eta = f'  eta: {left}' if done else ''
+            runner.logger.info(
+                f'evaluation {done + 1} of {count} with changed maps, '
+                f'{change}{eta}'
             )
+            with _averaged(runner), autocast(enabled=fp16):
+                found |= causal_drops(
+                    runner.model, loop.dataloader, loop.evaluator, [change]
+                )
         if not found:
             return
         values = {f'causal/{name}': value for name, value in found.items()}

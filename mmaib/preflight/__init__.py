@@ -15,6 +15,7 @@ from .weights import (
     check_resume,
     check_weights,
     load_whole,
+    named_weights,
     take_seed,
     tell_untrained,
 )
@@ -33,6 +34,7 @@ __all__ = [
     'check_runner',
     'check_weights',
     'load_whole',
+    'named_weights',
     'take_seed',
     'tell_untrained',
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,7 @@ def check_weights(cfg: Any) -> None:
         FileNotFoundError: naming the field, the file, and what to do.
         ValueError: if the file is not whole, or loading it would run code.
     """
-    named = []
-    if not cfg.get('resume'):  # what is resumed is looked at there
-        named.append(('load_from', cfg.get('load_from')))
-    for field in ('pretrained', 'checkpoint'):
-        for path, owner in configs_with(field, cfg.get('model'), 'model'):
-            named.append((f'{path}.{field}', owner[field]))
-    for field, path in named:
-        if not isinstance(path, str) or '://' in path:
-            continue
+    for field, path in named_weights(cfg):
         path = osp.expanduser(path)
         if osp.exists(path):
             check_checkpoint(field, path)
@@ -61,6 +54,19 @@ def check_weights(cfg: Any) -> None:
             f"{field}: '{path}' does not exist (seen from "
             f"'{osp.abspath('.')}'). {how}, or, to start without it, {unset}."
         )
+
+
+def named_weights(cfg: Any) -> Iterator[tuple[str, str]]:
+    """Fields and paths of the local files that a config starts from."""
+    named = []
+    if not cfg.get('resume'):  # what is resumed is looked at there
+        named.append(('load_from', cfg.get('load_from')))
+    for field in ('pretrained', 'checkpoint'):
+        for path, owner in configs_with(field, cfg.get('model'), 'model'):
+            named.append((f'{path}.{field}', owner[field]))
+    for field, path in named:
+        if isinstance(path, str) and '://' not in path:
+            yield field, path
 
 
 def check_checkpoint(field: str, path: str) -> None:

@@ -283,3 +283,50 @@ def test_an_evaluator_with_a_metric_of_maps_keeps_its_one(new_runner):
 def test_a_change_that_is_none():
     with pytest.raises(ValueError, match="causal must be one of.*'rotate'"):
         AttentionEvalHook(causal=['rotate'])
+
+
+class Written(BaseMetric):
+    """Leaves a file at each evaluation."""
+
+    default_prefix = 'written'
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def process(self, data_batch, data_samples):
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        for path in (self.path, self.inside):
+            path.write_text('written')
+        return dict(count=len(results))
+
+
+def test_a_confined_validation_writes_to_the_work_dir_alone(
+    new_runner, tmp_path
+):
+    model, data = classifier(), inputs()
+    outside = tmp_path.with_name(f'{tmp_path.name}.outside')
+    for confined, exist in ((True, False), (False, True)):
+        metric = Written(outside)
+        metric.inside = tmp_path / f'inside_{confined}'
+        hook = AttentionEvalHook(causal=['mirror'], confined=confined)
+        runner = new_runner(
+            model, data, [hook], 2, steps=1, val_evaluator=Evaluator([metric])
+        )
+        runner.train()
+        assert metric.inside.exists()
+        assert outside.exists() is exist
+    # a test writes as ever
+    outside.unlink()
+    hook = AttentionEvalHook(confined=True)
+    new_runner(
+        model, data, [hook], 2, test_evaluator=Evaluator([metric])
+    ).test()
+    assert outside.exists()
+
+
+def test_confined_is_true_or_false():
+    with pytest.raises(ValueError, match='confined must be one of.*outside'):
+        AttentionEvalHook(confined='outside')

@@ -32,7 +32,13 @@ def rows(text):
 def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     run, data, tmp_path
 ):
-    checkpoint = work_dir(tmp_path / 'host', PLAIN) / 'iter_1.pth'
+    # a name that MMEngine makes a list of, and files of the base model's
+    folder = work_dir(tmp_path / 'a, host', PLAIN)
+    checkpoint = folder / 'iter_1.pth'
+    results = tmp_path / 'results'
+    results.mkdir()
+    for image in (data / 'digits' / 'img_dir' / 'val').iterdir():
+        (results / f'{image.stem}.png').write_text('of the base model')
     out = tmp_path / 'out'
 
     def explain(*more, check=True):
@@ -40,6 +46,7 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
             EXPLAIN, PLAIN, checkpoint, '--out', out, '--iterations', 3,
             '--pictures', 1, *more,
             '--cfg-options', FEW, 'train_dataloader.batch_size=2',
+            f'val_evaluator.output_dir={results}',
             check=check,
         )  # fmt: skip
 
@@ -80,6 +87,9 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     refused = explain('--iterations', 4, check=False)
     assert refused.returncode
     assert 'with another --iterations' in refused
+    files = [*results.iterdir()]
+    assert len(files) == 80
+    assert {path.read_text() for path in files} == {'of the base model'}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +141,46 @@ def test_mistakes_are_named_before_anything_is_trained(
     assert re.search(message, f'{ended.value} {capsys.readouterr().err}')
     assert not list(tmp_path.rglob('out/*.py'))
     assert not (tmp_path / 'out' / 'stdout.log').exists()
+
+
+def test_a_folder_with_somebodys_checkpoint_is_left_alone(
+    monkeypatch, tmp_path, data
+):
+    """As the base model's own, which would be resumed."""
+    from analysis_tools import explain
+
+    monkeypatch.setenv('MMAIB_DATA', str(data))
+    path = tmp_path / 'iter_1.pth'
+    torch.save(dict(state_dict={}), path)
+    argv = ['explain.py', str(PLAIN), str(path), '--out', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', argv)
+    with pytest.raises(SystemExit, match='--out .*iter_1.pth in it is of a'):
+        explain.main()
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_grad_cam_that_does_not_import_is_told_before_the_training(
+    monkeypatch, tmp_path, data, capsys
+):
+    from analysis_tools import explain
+
+    (tmp_path / 'pytorch_grad_cam.py').write_text('import no_such_module_\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'pytorch_grad_cam', raising=False)
+    monkeypatch.setenv('MMAIB_DATA', str(data))
+    monkeypatch.setattr(explain, 'readout_config', lambda _: PLAIN)
+    monkeypatch.setattr(explain.study, 'train_all', lambda *_: False)
+    path = tmp_path / 'iter_1.pth'
+    torch.save(dict(state_dict={}), path)
+    argv = ['explain.py', str(PLAIN), str(path), '--out',
+            str(tmp_path / 'out')]  # fmt: skip
+    monkeypatch.setattr(sys, 'argv', argv)
+    with pytest.raises(SystemExit, match='the training failed'):
+        explain.main()
+    said = capsys.readouterr().out
+    assert 'Grad-CAM: not run, it does not import (ModuleNotFound' in said
+    # and it is the reason in the table
+    assert 'no_such_module_' in grad_cam.why_not(None)
 
 
 def test_scores_go_where_another_map_is_highest():

@@ -1,7 +1,9 @@
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,6 +103,146 @@ def test_another_run_is_not_taken_for_this_one(
     assert f'finished with another {other}; take' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ('changed', 'seed', 'options', 'other'),
+    [
+        (False, 1, ['lr=2'], '--cfg-options'),
+        (False, 2, [], 'seed'),
+        (True, 1, [], 'config'),
+    ],
+)
+def test_a_run_that_was_cut_off_is_gone_on_with_as_it_was_begun(
+    tmp_path, trainings, changed, seed, options, other
+):
+    config = write_configs(tmp_path)[0]
+    run = tmp_path / 'run'
+    trainings.code = -9  # killed, with a checkpoint
+    assert not study.train(config, 1, run, [])
+    before = disk(run)
+    if changed:
+        config.write_text('lr = 2\n')
+    with pytest.raises(SystemExit, match=f'run: begun with another {other}; '):
+        study.train_all([(config, seed, run, options)], 1)
+    assert disk(run) == before
+    assert len(trainings.commands) == 1
+    config.write_text('lr = 1\n')
+    trainings.code = 0
+    assert study.train_all([(config, 1, run, [])], 1)
+    assert len(trainings.commands) == 2
+
+
+def test_a_mistake_that_nothing_was_trained_with_is_mended(
+    tmp_path, trainings
+):
+    config = write_configs(tmp_path)[0]
+    trainings.code, trainings.saves = 1, False
+    assert not study.train(config, 1, tmp_path / 'run', ['lr=2'])
+    trainings.code, trainings.saves = 0, True
+    assert study.train_all([(config, 1, tmp_path / 'run', ['lr=3'])], 1)
+
+
+@pytest.mark.parametrize('name', ['epoch_7.pth', 'last_checkpoint'])
+def test_a_checkpoint_that_nobody_knows_is_left_alone(
+    name, tmp_path, trainings
+):
+    """Of a training by hand, or an earlier version's that was cut off."""
+    config = write_configs(tmp_path)[0]
+    run = tmp_path / 'run'
+    run.mkdir()
+    (run / name).write_text('theirs')
+    with pytest.raises(SystemExit, match=f'{name} in it is of a run that is'):
+        study.train_all([(config, 1, run, [])], 1)
+    assert disk(run) == {name: 'theirs'}
+    assert trainings.commands == []
+
+
+@pytest.mark.parametrize('field', ['load_from', 'model.init_cfg.checkpoint'])
+def test_another_checkpoint_of_the_same_name_is_another(
+    field, tmp_path, trainings
+):
+    config = write_configs(tmp_path)[0]
+    start = tmp_path / 'plain' / 'seed_1' / 'epoch, 1.pth'
+    start.parent.mkdir(parents=True)
+    start.write_text('one')
+    for code in (-9, 0):  # cut off, and finished
+        trainings.code = code
+        one = (config, 1, tmp_path / 'run', [f'{field}={start}'])
+        start.write_text('one')
+        study.train(*one)
+        start.write_text('two')
+        message = 'with another checkpoint to start from; take'
+        with pytest.raises(SystemExit, match=message):
+            study.train_all([one], 1)
+    assert len(trainings.commands) == 2
+    # the same one, elsewhere, is no other
+    if field == 'load_from':
+        moved = tmp_path / 'moved.pth'
+        moved.write_text('one')
+        options = [f'{field}={moved}']
+        assert study.train_all([(config, 1, tmp_path / 'run', options)], 1)
+        assert len(trainings.commands) == 2
+
+
+def test_another_run_is_refused_before_any_is_trained(tmp_path, trainings):
+    plain, gate, _ = write_configs(tmp_path)
+    assert study.train(gate, 1, tmp_path / 'b', [])
+    runs = [(plain, 1, tmp_path / 'a', ['lr=2']),
+            (gate, 1, tmp_path / 'b', ['lr=2'])]  # fmt: skip
+    with pytest.raises(SystemExit, match='b: finished with another --cfg'):
+        study.train_all(runs, 2)
+    assert len(trainings.commands) == 1
+    assert not (tmp_path / 'a').exists()
+
+
+def test_how_far_a_run_is_stands_in_its_log(tmp_path):
+    log = tmp_path / 'stdout.log'
+    stamp = '2026/11/28 19:00:00 - mmengine - INFO -'
+    for line, expected in (
+        ('Distributed training: False', None),
+        ('Epoch(train)  [1][10/50]  base_lr: 1.0e-02 lr: 1.0e-02  '
+         'eta: 0:01:02  time: 0.1', 'Epoch(train)  [1][10/50], 0:01:02 left'),
+        ('Iter(train) [ 20/200]  lr: 1e-2  eta: 1 day, 0:00:09  time: 0.5',
+         'Iter(train) [ 20/200], 1 day, 0:00:09 left'),
+        ('Saving checkpoint at 200 iterations',
+         'Iter(train) [ 20/200], 1 day, 0:00:09 left'),
+        ('Iter(val) [3/3]    mIoU: 8.0  data_time: 0.1', 'Iter(val) [3/3]'),
+        ('evaluation 1 of 4 with changed maps, open', 'evaluation 1 of 4'),
+        ('evaluation 2 of 4 with changed maps, mirror  eta: 0:00:09',
+         'evaluation 2 of 4, 0:00:09 left'),
+    ):  # fmt: skip
+        with log.open('a') as file:
+            file.write(f'{stamp} {line}\n')
+        assert study.where(log) == expected
+
+
+def test_how_far_a_run_is_is_printed_while_it_goes_on(
+    tmp_path, trainings, monkeypatch
+):
+    config = write_configs(tmp_path)[0]
+    said, seen = [], Event()
+
+    def note(*words, **_):
+        said.append(' '.join(map(str, words)).strip())
+        if 'left' in said[-1]:
+            seen.set()
+
+    def slow(command, **kwargs):
+        kwargs['stdout'].write('Iter(train) [1/2]  eta: 0:00:01  time: 1\n')
+        kwargs['stdout'].flush()
+        assert seen.wait(60)
+        return trainings(command, **kwargs)
+
+    monkeypatch.setattr(study, 'EVERY', 0.001)
+    monkeypatch.setattr(study, 'print', note, raising=False)
+    monkeypatch.setattr(study.subprocess, 'run', slow)
+    run = tmp_path / 'run'
+    assert study.train(config, 1, run, [])
+    assert said == [
+        f'start  {run}', f'{run}: Iter(train) [1/2], 0:00:01 left',
+        f'done   {run}',
+    ]  # fmt: skip
+
+
 def test_a_run_that_an_earlier_version_finished(tmp_path, trainings):
     config = write_configs(tmp_path)[0]
     (tmp_path / 'finished').write_text('train_cfg.max_epochs=1')
@@ -171,6 +313,7 @@ class Trainings:
 
     def __init__(self):
         self.commands = []
+        self.code, self.saves = 0, True
 
     def __call__(self, command, **kwargs):
         if command[0] == 'git':
@@ -178,6 +321,8 @@ class Trainings:
         self.commands.append(command)
         config = Path(command[2]).stem
         work_dir = Path(command[command.index('--work-dir') + 1])
+        # the second time it is resumed
+        shutil.rmtree(work_dir / '20260101_000000', ignore_errors=True)
         write_log(work_dir, 0.5, 1.0, finished=False)
         log = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
         evaluation = {
@@ -191,8 +336,10 @@ class Trainings:
             log.write_text(
                 '\n'.join([log.read_text(), *map(json.dumps, lines)])
             )
-        (work_dir / 'last_checkpoint').write_text(f'{work_dir}/epoch_3.pth\n')
-        return SimpleNamespace(returncode=0)
+        if self.saves:
+            last = work_dir / 'last_checkpoint'
+            last.write_text(f'{work_dir}/epoch_3.pth\n')
+        return SimpleNamespace(returncode=self.code)
 
     def options(self, config):
         """Of the trainings of a config, in their order."""
@@ -212,6 +359,10 @@ def trainings(monkeypatch):
     fake = SimpleNamespace(run=own, STDOUT=-2)
     monkeypatch.setattr(study, 'subprocess', fake)
     return own
+
+
+def disk(folder):
+    return {p.name: p.read_text() for p in folder.rglob('*') if p.is_file()}
 
 
 def write_configs(folder):

@@ -355,6 +355,8 @@ def train(args: argparse.Namespace, every_arm: Sequence[Arm]) -> bool:
             for arm in every_arm
             if arm.from_plain is from_plain and done
         ]
+        for run in runs if args.records else ():
+            study.refuse_other_record(args.records, *run)
         done = done and study.train_all(runs, args.jobs, code=args.commit)
     return done
 

@@ -89,6 +89,8 @@ def check_host(args: argparse.Namespace) -> None:
         FileNotFoundError: if data are not there.
     """
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
+    if reason := study.refusal(args.out, {}):
+        raise ValueError(f'--out {reason}')
     cfg = load_host(args.config)
     cfg.merge_from_dict(options_of(args.cfg_options))
     needed = {
@@ -129,7 +131,11 @@ def readout_config(args: argparse.Namespace) -> Path:
     if new == path:
         print('\n'.join(lines), flush=True)
         return path
-    kept, made = (p.read_text().partition('\n')[2] for p in (path, new))
+    # beside the command and the folder for other trainings than this one
+    kept, made = (
+        [x for x in p.read_text().splitlines()[1:] if 'work_dir = ' not in x]
+        for p in (path, new)
+    )
     new.unlink()
     if kept != made:
         raise WrapError(
@@ -254,6 +260,8 @@ def main() -> None:
         config = readout_config(args)
     except (WrapError, ValueError, FileNotFoundError) as error:
         sys.exit(f'explain: {error}')
+    if args.grad_cam and (missing := grad_cam.why_not_at_all()):
+        print(f'Grad-CAM: {NOT_RUN}, {missing}', flush=True)
     work_dir = args.out
     options = [*args.cfg_options, f'load_from={args.checkpoint}']
     if not study.train_all([(config, args.seed, work_dir, options)], 1):

@@ -24,10 +24,21 @@ class NoGradientError(RuntimeError):
     """The host's predictions do not hang on its features."""
 
 
-def why_not(model: Any) -> str | None:
-    """Why there is no Grad-CAM of a model, or None."""
+def why_not_at_all() -> str | None:
+    """Why there is no Grad-CAM of any model, or None."""
     if not find_spec('pytorch_grad_cam'):
         return 'pip install grad-cam (no module pytorch_grad_cam)'
+    try:
+        import pytorch_grad_cam  # noqa: F401
+    except Exception as error:  # whatever a package does when it is broken
+        return f'it does not import ({type(error).__name__}: {error})'
+    return None
+
+
+def why_not(model: Any) -> str | None:
+    """Why there is no Grad-CAM of a model, or None."""
+    if reason := why_not_at_all():
+        return reason
     if slides(model):
         return 'the segmentor slides a window, and each would have its map'
     return None
