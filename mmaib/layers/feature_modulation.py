@@ -105,6 +105,7 @@ class FeatureModulation(BaseModule):
         elif self.mode.startswith('scale'):
             if self.mode == 'scale_rescaled':
                 mean = own_position_mean(attention, own_cells(x))
+                mean = mean.to(x.dtype)
                 attention = attention / mean.clamp(min=MIN_MEAN)
             # Not x + x a: x would have two gradients, to be summed.
             out = x * (1 + self._gated(attention))

@@ -17,6 +17,7 @@ from mmaib.evaluation import AttentionMetric, causal_drops
 from mmaib.evaluation.causal import evaluate
 from mmaib.functional import resize
 from mmaib.functional.sliding import slides
+from mmaib.layers.image_cells import changed_cells
 from mmaib.layers import AttentiveBottleneck
 
 
@@ -198,7 +199,11 @@ class GradCAMInGate(nn.Module):
                 else self._cams[key[1]]
             )
             cam = resize(cam, mean.shape[2:])
-            self._maps[key] = with_scores_of(mean, cam)
+            # each image's scores among its own cells
+            self._maps[key] = changed_cells(
+                torch.cat([mean, cam], 1),
+                lambda x: with_scores_of(x[:, :1], x[:, 1:]).expand_as(x),
+            )[:, :1]
         return self._maps[key], std
 
 
@@ -220,7 +225,7 @@ def measured(
     applied = GradCAMInGate(model, len(dataloader))
     watched = Evaluator([*evaluator.metrics, metric])
     watched.dataset_meta = dataloader.dataset.metainfo
-    with metric.watching(model):
+    with metric.watching(model, dataloader.dataset):
         found = evaluate(applied, dataloader, watched)
     lost = causal_drops(applied, dataloader, evaluator, changes)
     found.update({f'causal/{k}': v for k, v in lost.items()})
