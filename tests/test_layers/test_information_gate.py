@@ -172,6 +172,23 @@ def test_statistics_follow_the_features_and_stand_still_in_evaluation():
         assert torch.equal(value, before[name]), name
 
 
+def test_statistics_forget_all_but_about_ten_steps():
+    """The mean of the first ten, a tenth of each batch from then on."""
+    gate = InformationGate(1).train()
+    batches = [t + (t % 3 + 1) * torch.randn(2, 1, 5, 4) for t in range(25)]
+    for x in batches:
+        gate.normalized(x)
+    shares = [0.1 * 0.9**15] * 10 + [
+        0.1 * 0.9 ** (24 - t) for t in range(10, 25)
+    ]
+    assert sum(shares) == pytest.approx(1)
+    own = gate.statistics[0]
+    mean = sum(s * x.mean() for s, x in zip(shares, batches))
+    var = sum(s * x.var(correction=0) for s, x in zip(shares, batches))
+    torch.testing.assert_close(own.mean.squeeze(), mean)
+    torch.testing.assert_close(own.var.squeeze(), var, rtol=1e-4, atol=0)
+
+
 def test_one_step_makes_statistics_sane():
     gate = InformationGate(3).train()
     out = gate.normalized(100 * torch.randn(2, 3, 16, 16) - 1e3)

@@ -136,6 +136,26 @@ def test_moments_tell_where_a_feature_is():
     assert (first - second).abs().max() > 1e-4
 
 
+def test_moments_are_means_of_features_times_their_place():
+    attention = RectangularAttention(2, channels=(3,), pooling='moments')
+    x = torch.randn(2, 2, 5, 7)
+    (conv,) = attention.convs
+    seen = nn.functional.conv2d(x, conv.weight, conv.bias, padding=1).relu()
+    expected = []
+    for power, other in ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)):
+        total = 0
+        for i, y in enumerate(torch.linspace(-1, 1, 5)):
+            for j, z in enumerate(torch.linspace(-1, 1, 7)):
+                total = total + seen[:, :, i, j] * y**power * z**other
+        expected.append(total / 35)
+    expected = torch.cat(expected, 1)
+    # the angle is a linear function of them
+    for number in range(expected.size(1)):
+        attention.mean.weight.data.zero_()[4, number] = 1.0
+        found = attention.rectangles(x)[:, 0, 4]
+        torch.testing.assert_close(found, expected[:, number])
+
+
 @ANY_MAP
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('anchors', [None, 5])

@@ -160,6 +160,32 @@ def test_targets_outside_of_the_image_do_not_count():
     assert nowhere == 0
 
 
+@pytest.mark.parametrize(
+    ('shift', 'leaves'),
+    [
+        ((-0.2, 0.0), 0),
+        ((0.2, 0.0), 1),
+        ((0.0, -0.2), 2),
+        ((0.0, 0.2), 3),
+    ],
+    ids=['top', 'bottom', 'left', 'right'],
+)
+def test_a_target_leaves_the_image_on_any_side(shift, leaves):
+    """One rectangle a side; the one that goes over it counts for nothing,
+    wherever it is found, and the mean is over the others."""
+    rule = Equivariance(weight=1.0, residual='l2')
+    centres = [[0.1, 0.5], [0.9, 0.5], [0.5, 0.1], [0.5, 0.9]]
+    first = torch.tensor([[[*c, 0.2, 0.1, 0.3] for c in centres]])
+    warp = torch.tensor([[0.0, 1.0, *shift]])
+    second = warp_rectangles(first, warp, (8, 8))
+    second[0, leaves] += 5
+    assert rule.loss(first, second, warp, (8, 8)) < 1e-9
+    inside = (leaves + 1) % 4
+    second[0, inside, 2] += 0.3
+    found = rule.loss(first, second, warp, (8, 8))
+    assert float(found) == pytest.approx(0.3**2 / 3, rel=1e-4)
+
+
 def test_warps_are_within_their_ranges():
     rule = Equivariance(angle=30, scale=(0.5, 2.0), shift=0.2)
     angle, scale, *shifts = rule.warps(torch.empty(2000, 1)).unbind(1)
