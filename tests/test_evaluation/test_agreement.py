@@ -90,6 +90,9 @@ def test_answers_of_the_three_tasks():
     assert between(first, moved, score_thr=0) == 0.5
     another = detection([[0.0, 0, 9, 8]], [1], [0.9])
     assert between(first, another) == 0
+    # more classes than before are another answer, as fewer are
+    more = detection([[0.0, 0, 9, 9], [0, 0, 9, 8]], [0, 1], [0.9, 0.9])
+    assert between(first, more) == between(more, first) == 0
     masks = [
         dict(pred_sem_seg=dict(data=torch.tensor([[labels]])))
         for labels in ([0, 1], [0, 0])
@@ -108,6 +111,8 @@ def test_against_the_truth():
         bboxes=torch.tensor([[0.0, 0, 9, 8], [20, 20, 30, 30]]),
         labels=torch.tensor([0, 1]),
     )
+    assert to_truth(found) == {'host/F1': pytest.approx(2 / 3)}
+    found['gt_instances']['bboxes'][0, 3] = 5.0  # an IoU of 5 / 9
     assert to_truth(found) == {'host/F1': pytest.approx(2 / 3)}
     mask = dict(
         pred_sem_seg=dict(data=torch.tensor([[[0, 0]]])),

@@ -512,3 +512,89 @@ def test_in_a_test_of_each_host(host, new_runner):
     error = 'd_ece' if host is det else 'ece'
     assert 0 <= found[f'calibration/{error}'] <= 1
     assert math.isfinite(found['calibration/nll'])
+
+
+def test_thresholds_of_a_detector_belong_to_what_counts():
+    """A score of score_thr is looked at, a bin of min_samples counts."""
+    box = [0, 0, 20, 20]
+    samples = [image([box], [0.25], [0], [box], [0])] * 8
+    metric = DetectionCalibrationMetric(score_thr=0.25)
+    found = measured(metric, samples)
+    assert found['precision'] == 1
+    assert found['d_ece_box'] == pytest.approx(0.75)
+
+
+def far_apart(boxes):
+    """D-ECE by score and by place of two sorts of boxes, in turn right and
+    wrong, all of one score."""
+    samples = [
+        image([box], [0.55], [0], [box] if i % 2 else [], [0] * (i % 2))
+        for i, box in enumerate(boxes * 10)
+    ]
+    found = measured(DetectionCalibrationMetric(box_bins=4), samples)
+    assert found['d_ece'] == pytest.approx(0.05)
+    return found['d_ece_box']
+
+
+@pytest.mark.parametrize(
+    ('boxes', 'apart'),
+    [
+        # of an image of 100 by 200: x by its width, y by its height
+        ([[52, 0, 72, 10], [30, 0, 50, 10]], True),  # in quarters 1 and 0
+        ([[10, 30, 20, 50], [10, 10, 20, 24]], True),
+        ([[60, 0, 70, 10], [80, 0, 90, 10]], False),
+        # one middle, one other side
+        ([[80, 40, 120, 60], [40, 40, 160, 60]], True),
+        ([[90, 45, 110, 55], [90, 20, 110, 80]], True),
+        ([[90, 45, 110, 55], [92, 45, 108, 55]], False),
+    ],
+)
+def test_a_place_is_relative_to_the_image(boxes, apart):
+    expected = (0.45 + 0.55) / 2 if apart else 0.05
+    assert far_apart(boxes) == pytest.approx(expected)
+
+
+def test_an_ignored_box_excuses_its_class_alone_and_nothing_that_is_right():
+    box, other = [0, 0, 20, 20], [50, 0, 70, 20]
+    sample = image(
+        [box, other], [0.9, 0.8], [0, 1], [box], [0], ignored=[box, other]
+    )
+    sample['ignored_instances'].labels = torch.tensor([0, 0])
+    found = measured(DetectionCalibrationMetric(), [sample])
+    # the first is right, though on an ignored box; the second's is another's
+    assert found['precision'] == 0.5
+
+
+def test_of_equal_scores_the_first_takes_the_box():
+    box = torch.tensor([[0.0, 0, 10, 10]])
+    scores = torch.full((20,), 0.5)
+    found = true_positives(box.repeat(20, 1), scores, box, 0.5)
+    assert found.tolist() == [True] + [False] * 19
+
+
+def test_a_segmentors_uncertainty_of_many_classes():
+    """Entropies above one nat, and labels that are to be left out by another
+    number than 255."""
+    logits = torch.randn(12, 60, 60) * torch.rand(60, 60) * 4
+    probs = logits.softmax(0)
+    entropy = -(probs * probs.log()).sum(0)
+    assert (entropy > 1).double().mean() > 0.5
+    drawn = torch.distributions.Categorical(probs.flatten(1).T).sample()
+    labels = drawn.view(60, 60)
+    labels[:9] = 7
+    sample = segmented(logits, labels, entropy=entropy)
+    found = measured(CalibrationMetric(ignore_index=7), [sample])
+    kept = (labels != 7).flatten()
+    wrong = (logits.argmax(0) != labels).flatten()[kept].double()
+    assert found['accuracy'] == pytest.approx(1 - float(wrong.mean()))
+    exact = risk_coverage(entropy.flatten()[kept], wrong).area
+    assert found['aurc_entropy'] == pytest.approx(exact, rel=0.01)
+
+
+@pytest.mark.parametrize('scale', [0.1, 20.0])
+def test_a_temperature_far_from_1(scale):
+    """Of probabilities that are true once divided by it."""
+    logits = torch.randn(4000, 3, dtype=torch.double)
+    labels = torch.distributions.Categorical(logits=logits).sample()
+    found = fitted_temperature(scale * logits, labels)
+    assert found == pytest.approx(scale, rel=0.1)

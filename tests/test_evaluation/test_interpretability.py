@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmaib.evaluation import interpretability
 from mmaib.evaluation.interpretability import (
     Comparison,
     centred_cosine,
@@ -169,6 +170,16 @@ def test_a_model_against_its_own_answers_one_by_one(name):
     assert rows['patch p=8'].cosine == pytest.approx(
         sum(expected) / len(expected), abs=1e-4
     )
+
+
+def test_detections_count_from_the_score_on(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        interpretability, 'between', lambda *a: asked.append(a[2]) or 1.0
+    )
+    model = cls.make(cls.RESNET).eval()
+    compare_modified(model, one_of(cls.inputs(1)), 0, score_thr=0.7)
+    assert {*asked} == {0.7}
 
 
 def test_a_model_without_a_map_says_so():

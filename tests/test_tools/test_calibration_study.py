@@ -215,6 +215,32 @@ def test_corruptions_are_the_same_whenever_they_are_made(sets, tmp_path):
     assert not np.array_equal(first(other)['img'], made)
 
 
+def test_how_well_foreign_images_are_told_apart(sets):
+    """1 where a model is less sure of each of them."""
+    inside = {'': torch.tensor([0.1, 0.2, 0.3]), 'entropy': torch.ones(3)}
+    outside = {'': torch.tensor([0.5, 0.25]), 'entropy': torch.zeros(2)}
+    assert sets.told_apart(inside, outside) == pytest.approx(
+        {'ood/auroc': 5 / 6, 'ood/auroc_entropy': 0.0}
+    )
+
+
+def test_fewer_images_of_a_whole_set_begin_and_end_with_it(sets, data):
+    cfg = Config.fromfile(PLAIN)
+    args = SimpleNamespace(
+        max_images=20, corruptions=[], severities=[], out=data
+    )
+    own = sets.ImageSets(args, cfg)
+    test = cfg.test_dataloader.dataset
+    assert len(own._loader(test).dataset) == 20
+    args.max_images = 7
+    kept = own._loader(test).dataset
+    whole = sets.DATASETS.build(test)
+    paths = [kept.get_data_info(i)['img_path'] for i in range(len(kept))]
+    assert paths == [
+        whole.get_data_info(i)['img_path'] for i in range(0, 20, 3)
+    ]
+
+
 def test_fewer_images_of_those_held_out(sets, data):
     cfg = Config.fromfile(PLAIN)
     args = SimpleNamespace(
