@@ -325,8 +325,8 @@ def _other_kind(key: Any, known: dict[Any, Any]) -> str:
         try:
             if kind(key) in known:
                 return (
-                    f'that is {type(key).__name__}, {key!r}, where the file '
-                    f'lists {kind(key)!r}'
+                    f'that is {type(key).__name__}, where the file lists '
+                    f'{kind.__name__}'
                 )
         except (TypeError, ValueError):
             continue

@@ -82,8 +82,8 @@ def _class_of(
     config: dict, scope: str | None = None, registry: Registry = DATASETS
 ) -> Any:
     """The class that a config's type names; None if there is none."""
-    kind = config.get('type', '')
-    if not isinstance(kind, str):
+    kind = config.get('type')
+    if not kind or not isinstance(kind, str):
         return kind
     with registry.switch_scope_and_registry(scope) as found:
         return found.get(kind)

@@ -133,3 +133,97 @@ def test_skipping_takes_another_image_and_counts(
 def test_an_unknown_way_to_treat_them():
     with pytest.raises(ValueError, match=r"broken must be one of .*'fix'"):
         CheckFiles(broken='fix')
+
+
+def of_mmseg(results, **fields):
+    return dict(results, seg_fields=[], label_map=None, **fields)
+
+
+LABELS = np.zeros((30, 40), np.uint8)
+LABELS[3:9, 4:8] = 2
+
+
+def test_a_mask_of_several_channels(sample):
+    for kind in ('RGB', 'RGBA', 'LA'):
+        buffer = io.BytesIO()
+        Image.fromarray(LABELS).convert(kind).save(buffer, 'png')
+        results = sample(encoded('png'), buffer.getvalue())
+        with pytest.raises(ValueError, match="/mask' has the channels .*A?"):
+            CheckFiles()(of_mmseg(results))
+        assert CheckFiles()(results)  # panoptic segments, by their colour
+    palette = Image.fromarray(LABELS).convert('P')
+    palette.putdata(LABELS.ravel().tolist())
+    buffer = io.BytesIO()
+    palette.save(buffer, 'png')
+    check = CheckFiles(num_classes=3)
+    check(of_mmseg(sample(encoded('png'), buffer.getvalue())))
+    assert check.found == {0, 2}
+
+
+def test_a_mask_of_more_than_8_bits(sample):
+    deep = LABELS.astype(np.uint16)
+    check = CheckFiles(num_classes=3)
+    check(of_mmseg(sample(encoded('png'), encoded('png', deep))))
+    deep[0, 0] = 258  # would be 2
+    results = of_mmseg(sample(encoded('png'), encoded('png', deep)))
+    with pytest.raises(ValueError, match="/mask' has labels from 0 to 258"):
+        CheckFiles()(results)
+
+
+def test_labels_that_no_class_has(sample):
+    mask = LABELS.copy()
+    mask[0, :5] = 255
+    results = sample(encoded('png'), encoded('png', mask))
+    CheckFiles(num_classes=3)(of_mmseg(results))
+    CheckFiles()(of_mmseg(results))
+    with pytest.raises(
+        ValueError, match=r"/mask' .*\[2\] in 24 pixels.* 0 to 1,.*if 0 is no"
+    ):
+        CheckFiles(num_classes=2)(of_mmseg(results))
+    check = CheckFiles(num_classes=2)
+    check(of_mmseg(results, reduce_zero_label=True))
+    assert check.found == {1, 255}
+    with pytest.raises(ValueError, match=r'\[2\].*reduce_zero_label=True is'):
+        CheckFiles(num_classes=1)(of_mmseg(results, reduce_zero_label=True))
+    renamed = dict(of_mmseg(results), label_map={0: 1, 2: 0})
+    CheckFiles(num_classes=2)(renamed)
+
+
+def test_the_labels_are_those_that_mmseg_makes(sample):
+    from mmseg.datasets.transforms import LoadAnnotations
+
+    mask = np.random.default_rng(1).choice([0, 1, 5, 254, 255], (30, 40))
+    results = sample(encoded('png'), encoded('png', mask.astype(np.uint8)))
+    for reduced in (False, True):
+        for label_map in (None, {0: 7, 5: 255, 253: 3}):
+            fields = dict(reduce_zero_label=reduced)
+            seen = dict(of_mmseg(results, **fields), label_map=label_map)
+            check = CheckFiles(num_classes=256)
+            check(dict(seen))
+            loaded = LoadAnnotations(reduce_zero_label=reduced)(dict(seen))
+            assert check.found == {*np.unique(loaded['gt_seg_map']).tolist()}
+
+
+def test_the_size_that_a_coco_file_lists(sample):
+    """A photograph that lies on its side, listed as it is stored."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, 'jpeg', exif=exif)
+    results = sample(buffer.getvalue())
+    box = dict(bbox=[3, 4, 20, 20])
+    listed = dict(results, width=40, height=30, instances=[box])
+    with pytest.raises(ValueError, match=r'\(30, 40\).*\(40, 30\) .*EXIF'):
+        CheckFiles()(listed)
+    CheckFiles()(dict(listed, instances=[]))
+    CheckFiles()(dict(listed, width=30, height=40))
+    # a loader that does not turn it
+    check = CheckFiles()
+    check.turned = False
+    check(listed)
+    # made for larger images
+    large = dict(sample(encoded('png')), width=80, height=60)
+    CheckFiles()(dict(large, instances=[box]))
+    far = dict(bbox=[3, 4, 70, 20])
+    with pytest.raises(ValueError, match='1 of 2 boxes end outside'):
+        CheckFiles()(dict(large, instances=[box, far]))
