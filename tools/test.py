@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.registry import METRICS
 
 from mmaib.hooks.visualization import scores_with_std
+from mmaib.registry import type_name
 from mmaib.reliability import preflight
 from mmaib.reliability.launch import (
     argument_parser,
@@ -95,7 +96,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             )
         found = cfg.test_evaluator
         for metric in found if isinstance(found, list) else [found]:
-            if not metric.type.startswith('mmaib.'):
+            if not type_name(metric.type).startswith('mmaib.'):
                 metric.output_dir = args.out
     if args.tta:
         augment(cfg)

@@ -17,6 +17,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
+from mmaib.compat import config_name
 from mmaib.reliability.preflight import check_checkpoint
 
 from .cost import compare, cost, is_ours
@@ -94,7 +95,7 @@ def wrap(
     apart = own_run(cfg, out.name.partition('.')[0])
     fields = {**trained, **apart}
     out.parent.mkdir(parents=True, exist_ok=True)
-    base = host
+    base = config_name(host)
     if '::' not in host:
         base = os.path.relpath(host, out.parent)
         if not (out.parent / base).exists():  # '..' of a link leads elsewhere

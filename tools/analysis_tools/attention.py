@@ -66,6 +66,7 @@ from mmaib.hooks.visualization import (
     uncertainty_maps,
 )
 from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.registry import type_name
 from mmaib.reliability.launch import device_argument
 from mmaib.reliability.preflight import load_whole
 
@@ -111,7 +112,7 @@ def metric_of(cfg: Config) -> AttentionMetric:
     """With the fields that the config's AttentionEvalHook gives it."""
     hooks = [*cfg.get('default_hooks', {}).values()]
     for hook in [*hooks, *cfg.get('custom_hooks', [])]:
-        if hook and hook.get('type') == 'mmaib.AttentionEvalHook':
+        if hook and type_name(hook['type']) == 'mmaib.AttentionEvalHook':
             return AttentionMetric(**hook.get('metric') or {})
     return AttentionMetric()
 
