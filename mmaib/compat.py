@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -158,6 +159,16 @@ def register_config_sources() -> None:
         found = p.distribution()
         if found and p.module in MODULE2PACKAGE:
             MODULE2PACKAGE[p.module] = found[0]
+
+
+def config_name(name: str) -> str:
+    """A name ``'mmdet::gn+ws/...'`` as MMEngine reads it: with a folder of
+    letters and digits first, for it takes no other."""
+    package, _, path = name.partition('::')
+    folder, slash, _ = path.partition('/')
+    if not slash or re.fullmatch(r'\w*', folder):
+        return name
+    return f'{package}::_base_/../{path}'
 
 
 def report() -> tuple[str, bool]:

@@ -100,19 +100,44 @@ METRICS = PluginRegistry(
 )
 
 
-def host_class(owner: str, field: str, name: str) -> type:
+def type_path(kind: Any) -> str:
+    """What a config's ``type`` says, as text: in MMEngine's pure-Python style
+    it is a class or a function, and its path then."""
+    if isinstance(kind, str):
+        return kind
+    return f'{kind.__module__}.{kind.__qualname__}'
+
+
+def type_name(kind: Any) -> str:
+    """The package and the name in a config's ``type``, whether that is text,
+    a class, or a class's path, as MMEngine dumps one.
+
+    Example:
+        >>> from mmaib.hooks import AttentionEvalHook
+        >>> type_name(AttentionEvalHook), type_name('mmaib.AttentionEvalHook')
+        ('mmaib.AttentionEvalHook', 'mmaib.AttentionEvalHook')
+        >>> type_name('mmseg.evaluation.metrics.IoUMetric'), type_name('FPN')
+        ('mmseg.IoUMetric', 'FPN')
+    """
+    package, *inner = type_path(kind).split('.')
+    return '.'.join([package, *inner[-1:]])
+
+
+def host_class(owner: str, field: str, name: Any) -> type:
     """The class that a field names, in the default scope's registry.
 
     Args:
         owner: type of what has the field.
         field: where the name stands.
-        name: of a model of a host, or of any part of one.
+        name: of a model of a host, or of any part of one, or its class.
 
     Raises:
         KeyError: naming the field, if it is no class that is registered.
     """
+    if isinstance(name, type):
+        return name
     with MODELS.switch_scope_and_registry(None) as registry:
-        found = registry.get(name)
+        found = registry.get(type_path(name))
     if not isinstance(found, type):
         raise KeyError(
             f'{owner}: {field}={name!r} is not in the '

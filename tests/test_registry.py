@@ -2,12 +2,16 @@ import subprocess
 import sys
 
 import pytest
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from mmaib import compat, registry
 from mmaib.compat import Package
-from mmaib.registry import MODELS
+from mmaib.models import AIBNeck, AuxLossMixin
+from mmaib.models.with_aux_losses import build_with_aux_losses
+from mmaib.registry import MODELS, host_class, type_name
 from mmaib.testing import REPOSITORY
 
 
@@ -23,6 +27,45 @@ def test_our_names_resolve_under_any_hosts_scope(scope):
 def test_an_unknown_name_lists_what_is_there():
     with pytest.raises(KeyError, match='AIBNekc is not registered.*AIBNeck'):
         MODELS.get('mmaib.AIBNekc')
+
+
+class Outer:
+    class Inner:
+        """A class in a class."""
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name'),
+    [
+        ('FPN', 'FPN'),
+        ('mmaib.AIBNeck', 'mmaib.AIBNeck'),
+        ('mmaib.models.aib_neck.AIBNeck', 'mmaib.AIBNeck'),
+        (AIBNeck, 'mmaib.AIBNeck'),
+        (build_with_aux_losses, 'mmaib.build_with_aux_losses'),
+        (Outer.Inner, f'{__name__.partition(".")[0]}.Inner'),
+    ],
+)
+def test_a_type_is_text_a_class_or_its_path(kind, name):
+    assert type_name(kind) == name
+
+
+class Plain(BaseModel):
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return inputs
+
+    def loss(self, inputs, data_samples):
+        return {}
+
+
+def test_a_part_by_its_class():
+    """In MMEngine's pure-Python style types are no names."""
+    init_default_scope('mmengine')
+    assert host_class('A', 'base', nn.Linear) is nn.Linear
+    with pytest.raises(KeyError, match='A: base=.*build_with_aux_losses'):
+        host_class('A', 'base', build_with_aux_losses)
+    made = ROOT_MODELS.build(dict(type=build_with_aux_losses, base=Plain))
+    assert isinstance(made, Plain)
+    assert isinstance(made, AuxLossMixin)
 
 
 def test_a_missing_host_is_named_with_what_to_install(monkeypatch):

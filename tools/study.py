@@ -44,8 +44,8 @@ from steps import entries, last_checkpoint
 from mmaib.cli.cfg_options import options_of
 from mmaib.compat import PACKAGES, register_config_sources
 from mmaib.evaluation.nothing_found import completed
-from mmaib.layers.capture import MAP_CHANGES
 from mmaib.files import write_whole
+from mmaib.layers.capture import MAP_CHANGES
 from mmaib.preflight import check_data, named_weights
 
 METRICS = (

@@ -15,6 +15,7 @@ from mmengine.registry import METRICS
 from mmaib import preflight
 from mmaib.models.known import TTA_MODELS
 from mmaib.preflight.fields import configs_with
+from mmaib.registry import type_name
 from mmaib.visualization.overlays import scores_with_std
 
 from .launch import build_runner, leave, load_config
@@ -83,7 +84,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             )
         found = cfg.test_evaluator
         for metric in found if isinstance(found, list) else [found]:
-            if not metric.type.startswith('mmaib.'):
+            if not type_name(metric.type).startswith('mmaib.'):
                 metric.output_dir = args.out
     if args.tta:
         augment(cfg)
@@ -109,7 +110,7 @@ def augment(cfg: Config) -> None:
     """Average predictions over augmented images."""
     if 'tta_model' not in cfg:
         cfg.tta_model = TTA_MODELS[cfg.default_scope]
-    if cfg.tta_model.type in ('SegTTAModel', 'mmseg.SegTTAModel'):
+    if type_name(cfg.tta_model.type) in ('SegTTAModel', 'mmseg.SegTTAModel'):
         cfg.tta_model.type = 'mmaib.SegTTAModel'
     draws = cfg.model.get('test_draws')
     if isinstance(draws, dict):  # of a view, not of what they are merged to

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmaib.checks import level_channels, part_fields
 from mmaib.contexts import in_this_thread
-from mmaib.registry import MODELS, host_class
+from mmaib.registry import MODELS, host_class, type_name
 
 from .mixed import mixed
 
@@ -181,7 +181,9 @@ def token_grid(
 def _is_loaded(backbone: Any) -> bool:
     """Whether a checkpoint is all that initialises it."""
     config = backbone.init_cfg
-    return isinstance(config, dict) and config['type'] == 'Pretrained'
+    return isinstance(config, dict) and 'Pretrained' in type_name(
+        config['type']
+    )
 
 
 def _described(out: Any) -> str:

@@ -123,7 +123,7 @@ def classifier_input(
 
     Args:
         model: the classifier.
-        images: of the batch, ``(3, H, W)`` each, uint8, from its pipeline.
+        images: of the batch, ``(C, H, W)`` each, uint8, from its pipeline.
         sample: the first one's data sample.
 
     Returns:
@@ -135,6 +135,8 @@ def classifier_input(
         top, bottom, left, right = image_box({**known, 'img_shape': size})
         image = image[:, top:bottom, left:right]
         size = tuple(image.shape[1:])
+    # of other bands than a picture's: the first three, or one as gray
+    image = image[:3] if len(image) > 2 else image[:1].expand(3, *size)
     if 'img_path' in sample:  # files load as BGR, arrays are RGB
         image = image.flip(0)
     # the preprocessor pads a batch to its largest image

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
 from mmaib.cli.wrap import WrapError, is_ours, main, wrap
-from mmaib.cli.wrap.look import _blocks, build, load
+from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
+from mmaib.cli.wrap.plan import _inside
 from mmaib.cli.wrap.write import formatted, hooks
 from mmaib.layers import InformationGate
 from mmaib.testing import REPOSITORY, hosts, matrix
@@ -244,6 +246,9 @@ def test_a_file_that_is_there_is_left_alone(tmp_path):
     ('host', 'message'),
     [
         ('nowhere.py', 'nowhere.py: no such file'),
+        ('mmdet::retinanet', 'mmdet::retinanet.*relative config path'),
+        ('mmdet::gn+ws/nothing', r'gn\+ws/nothing.*does not exist'),
+        ('no_such_package::a/b', 'no_such_package is not installed'),
         ('mmdet::retinanet/retinanot.py', 'retinanot'),
         ('mmdet::_base_/default_runtime.py', 'model.type is None'),
         ('mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_'
@@ -579,6 +584,186 @@ def test_images_of_one_channel(tmp_path):
     load(str(tmp_path / 'out.py'))
 
 
+@pytest.mark.parametrize('mean', [None, [1.0]])
+def test_images_of_any_number_of_bands(mean, tmp_path):
+    """Normalised by the model or in the pipeline."""
+    cfg = hosts.config('OCRNet')
+    cfg.model.backbone.in_channels = 5
+    cfg.model.data_preprocessor.mean = mean
+    cfg.model.data_preprocessor.std = mean
+    cfg.model.data_preprocessor.bgr_to_rgb = False
+    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    out = tmp_path / 'out.py'
+    lines, _ = wrap(str(tmp_path / 'host.py'), out, size=SMALL)
+    assert 'multiply-adds of backbone and neck at 64x64' in lines[-1]
+    model = build(load(str(out)))
+    assert blank_image(model, SMALL).shape == (1, 5, *SMALL)
+
+
+class Folded(nn.Module):
+    """A stem that folds 2 x 2 pixels into channels, as YOLOX's does."""
+
+    def __init__(self, bands):
+        super().__init__()
+        self.late = nn.Conv2d(8, 8, 1)  # registered first, runs last
+        self.stem = nn.Conv2d(4 * bands, 8, 1)
+
+    def forward(self, x):
+        return self.late(self.stem(nn.functional.pixel_unshuffle(x, 2)))
+
+
+class TwoStreams(nn.Module):
+    """Colours through one stem, the bands after them through another."""
+
+    def __init__(self, bands):
+        super().__init__()
+        self.colours = nn.Conv2d(3, 8, 1)
+        self.others = nn.Conv2d(bands - 3, 8, 1)
+
+    def forward(self, x):
+        return self.colours(x[:, :3]) + self.others(x[:, 3:])
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'mean', 'bands'),
+    [
+        (nn.Conv2d(1, 8, 3), 1, 1),
+        (nn.Conv2d(13, 8, 3), 1, 13),
+        (nn.Conv2d(4, 8, 3), 3, 4),  # one is appended after normalising
+        (nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 8, 3)), None, 2),
+        (nn.Sequential(nn.Conv2d(6, 8, 3), nn.ReLU()), 6, 6),
+        (Folded(3), 3, 3),
+        (Folded(7), None, 7),
+        (TwoStreams(5), 5, 5),
+        (nn.Identity(), None, 3),
+    ],
+)
+def test_bands_are_those_of_the_layer_that_runs_first(backbone, mean, bands):
+    model = nn.Module()
+    model.backbone = backbone.eval()
+    model.extract_feat = lambda images: backbone(images)
+    if mean:
+        model.data_preprocessor = nn.Module()
+        model.data_preprocessor.register_buffer('mean', torch.ones(mean, 1, 1))
+    image = blank_image(model, (16, 24))
+    assert image.shape == (1, bands, 16, 24)
+    model.extract_feat(image)
+    for module in backbone.modules():
+        assert not module._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['mmdet::gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco',
+     'mmdet::legacy_1.x/retinanet_r50_fpn_1x_coco_v1.py'],
+)  # fmt: skip
+def test_a_name_of_more_than_letters(name, tmp_path):
+    """MMEngine's own reader takes no + and no . in a folder; it reads what is
+    written, without our tools."""
+    wrap(name, tmp_path / 'out.py', size=SMALL)
+    written = Config.fromfile(tmp_path / 'out.py')
+    assert written.model.neck.type == 'mmaib.AIBNeck'
+    assert written.model.neck.neck.type == 'FPN'
+
+
+TYPED = """_base_ = 'base.py'
+from mmdet.models import RetinaNet
+from mmengine.hooks import EMAHook
+from mmdet.models import FPN, RetinaHead
+from mmaib.hooks import FiniteCheckHook
+model = dict(
+    type=RetinaNet, neck=dict(type=FPN), bbox_head=dict(type=RetinaHead))
+custom_hooks = [dict(type=EMAHook), dict(type=FiniteCheckHook)]
+"""
+
+
+@pytest.mark.parametrize('attention', ['gate', 'readout'])
+def test_types_that_are_classes(tmp_path, attention):
+    write_host(tmp_path, 'RetinaNet')
+    (tmp_path / 'host.py').rename(tmp_path / 'base.py')
+    (tmp_path / 'host.py').write_text(TYPED)
+    latent = attention == 'gate'
+    lines, _ = wrap(
+        str(tmp_path / 'host.py'), tmp_path / 'out.py', attention,
+        latent=latent, size=SMALL,
+    )  # fmt: skip
+    assert not any('<class' in line for line in lines)
+    written = Config.fromfile(tmp_path / 'out.py')
+    model = hosts.build(written)
+    assert type(model).__name__ == 'WithAuxLossesRetinaNet'
+    assert hasattr(model.bbox_head, 'latents') is latent
+    if attention == 'readout':
+        (kept,) = written.custom_hooks
+        assert HOOKS.build(kept).priority == 'VERY_HIGH'
+
+
+def test_a_new_style_config_is_wrapped_as_the_refusal_says(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_host(tmp_path, 'RetinaNet')
+    text = (tmp_path / 'host.py').read_text()
+    (tmp_path / 'host.py').write_text(
+        'from mmdet.models import RetinaNet\n'
+        + text.replace("type='RetinaNet'", 'type=RetinaNet')
+    )
+    with pytest.raises(WrapError) as raised:
+        wrap('host.py', 'out.py', size=SMALL)
+    command = str(raised.value).partition('python -c ')[2].strip('"')
+    exec(command)  # what a user would run
+    wrap('old_style.py', 'out.py', size=SMALL)
+    model = hosts.build(Config.fromfile('out.py'))
+    assert type(model).__name__ == 'WithAuxLossesRetinaNet'
+
+
+TIMM = dict(
+    _delete_=True, type='mmpretrain.TIMMBackbone', model_name='resnet18',
+    features_only=True, pretrained=False, out_indices=(1, 2, 3, 4),
+)  # fmt: skip
+
+
+def test_a_block_of_a_backbone_inside_another(tmp_path):
+    cfg = hosts.config('RetinaNet')
+    channels = dict(in_channels=[64, 128, 256, 512])
+    cfg.merge_from_dict(dict(model=dict(backbone=TIMM, neck=channels)))
+    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    host = str(tmp_path / 'host.py')
+    wrap(host, tmp_path / 'out.py', at='timm_model.layer3.1', size=SMALL)
+    model = hosts.build(Config.fromfile(tmp_path / 'out.py'))
+    assert 'loss_info' in matrix.losses(model, hosts.inputs(cfg))
+
+
+class Stem(nn.Module):
+    """With a list of its own, and blocks after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+
+    def forward(self, x):
+        return self.blocks(x)
+
+
+def test_what_stands_deeper_is_no_place_by_itself():
+    """Where a backbone has blocks at its top, attention goes there unless
+    `--at` names another."""
+    model = nn.Module()
+    model.backbone = nn.Module()
+    model.backbone.layers = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1)
+    )
+    model.backbone.stem = Stem()
+    model.extract_feat = lambda x: model.backbone.stem(
+        model.backbone.layers(x)[:, :3]
+    )
+    seen = look(model, SMALL)
+    assert _inside(seen, None) == ('layers.1', 6)
+    assert _inside(seen, 'stem.blocks.0') == ('stem.blocks.0', 4)
+    del model.backbone.layers
+    model.extract_feat = model.backbone.stem
+    assert _inside(look(model, SMALL), None) == ('stem.blocks.1', 4)
+
+
 def test_a_link_to_the_folder_that_is_written_to(tmp_path, monkeypatch):
     (tmp_path / 'scratch' / 'deep').mkdir(parents=True)
     (tmp_path / 'work').symlink_to(tmp_path / 'scratch' / 'deep')
@@ -597,6 +782,11 @@ def test_a_link_to_the_folder_that_is_written_to(tmp_path, monkeypatch):
         (
             'from mmengine.config import read_base\n'
             'with read_base():\n    from .base import *\n',
+            'new style',
+        ),
+        (
+            'from mmdet.models import FPN\n'
+            "model = dict(type='RetinaNet', neck=dict(type=FPN))\n",
             'new style',
         ),
     ],

@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch import nn
 
-from mmaib.reliability import preflight
-from mmaib.reliability.preflight import datasets
+from mmaib import preflight
+from mmaib.preflight import datasets
 
 TRAIN, VAL = 'train_dataloader', 'val_dataloader'
 

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 from imagecorruptions import get_corruption_names
+from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from mmpretrain.registry import TRANSFORMS
 
+from mmaib.hooks import AttentionEvalHook
 from mmaib.testing import CONFIGS, REPOSITORY, shared_data
 
 TOOL = REPOSITORY / 'tools' / 'analysis_tools' / 'calibration.py'
@@ -259,13 +262,31 @@ def test_fewer_images_of_those_held_out(sets, data):
     ]
 
 
+def test_the_steps_and_hooks_of_a_config_may_be_classes(sets):
+    from analysis_tools import attention
+
+    steps = [dict(type=LoadImageFromFile), dict(type=LoadAnnotations)]
+    dataset = dict(type='mmseg.BaseSegDataset', pipeline=steps)
+    cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
+    (loading,) = sets.image_sources.test_pipeline(cfg).transforms
+    assert type(loading) is LoadImageFromFile
+    for kind in (AttentionEvalHook, 'mmaib.hooks.AttentionEvalHook'):
+        hook = dict(type=kind, metric=dict(foreground=[2]))
+        cfg = Config(dict(default_hooks=dict(a=None, b=hook)))
+        assert attention.metric_of(cfg).foreground == [2]
+
+
+@pytest.mark.parametrize('as_class', [False, True])
 @pytest.mark.parametrize(
     ('pipeline', 'at'),
     [(['LoadImageFromFile', 'LoadAnnotations', 'PackInputs'], 1),
      (['Resize', 'PackInputs'], 0)],
 )  # fmt: skip
-def test_where_an_image_is_corrupted(sets, tmp_path, pipeline, at):
-    steps = [dict(type=name) for name in pipeline]
+def test_where_an_image_is_corrupted(sets, tmp_path, pipeline, at, as_class):
+    steps = [
+        dict(type=TRANSFORMS.get(name) if as_class else name)
+        for name in pipeline
+    ]
     shift = sets.Corrupted('fog', 1, tmp_path)
     assert shift.behind_loading(steps) == [*steps[:at], shift, *steps[at:]]
 

@@ -188,6 +188,28 @@ def apply(monkeypatch):
     return parse
 
 
+def test_a_metric_that_is_a_class(apply, tmp_path):
+    """In MMEngine's pure-Python style, and as it dumps that."""
+    for kind in ('IoUMetric', 'mmseg.evaluation.metrics.IoUMetric'):
+        path = tmp_path / f'{kind}.py'
+        path.write_text(
+            f'_base_ = {str(DIGITS)!r}\n'
+            'from mmaib.evaluation import AttentionMetric\n'
+            f'test_evaluator = [dict(type={kind!r}), '
+            'dict(type=AttentionMetric)]\n'
+        )
+        host, ours = apply(path, '--out', tmp_path / 'labels').test_evaluator
+        assert host.output_dir == str(tmp_path / 'labels')
+        assert 'output_dir' not in ours
+    path.write_text(
+        f'_base_ = {str(DIGITS)!r}\n'
+        'from mmseg.evaluation import IoUMetric\n'
+        'test_evaluator = dict(type=IoUMetric)\n'
+    )
+    cfg = apply(path, '--out', tmp_path / 'labels')
+    assert cfg.test_evaluator.output_dir == str(tmp_path / 'labels')
+
+
 def test_mixed_precision_and_memory(apply):
     cfg = apply(DIGITS, '--amp', '--no-pin-memory')
     assert cfg.test_cfg.fp16 is True

@@ -60,6 +60,7 @@ from mmaib.evaluation.map_geometry import (
 from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.models import known
 from mmaib.preflight import load_whole
+from mmaib.registry import type_name
 from mmaib.sampling.draws import Draws
 from mmaib.visualization.overlays import (
     classifier_input,
@@ -106,7 +107,7 @@ def metric_of(cfg: Config) -> AttentionMetric:
     """With the fields that the config's AttentionEvalHook gives it."""
     hooks = [*cfg.get('default_hooks', {}).values()]
     for hook in [*hooks, *cfg.get('custom_hooks', [])]:
-        if hook and hook.get('type') == 'mmaib.AttentionEvalHook':
+        if hook and type_name(hook['type']) == 'mmaib.AttentionEvalHook':
             return AttentionMetric(**hook.get('metric') or {})
     return AttentionMetric()
 

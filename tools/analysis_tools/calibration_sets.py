@@ -33,7 +33,7 @@ from mmaib.evaluation.calibration_metric import (
     of_pixels,
 )
 from mmaib.evaluation.causal import evaluate
-from mmaib.registry import METRICS
+from mmaib.registry import METRICS, type_name
 
 OURS = {
     'mmdet': 'mmaib.DetectionCalibrationMetric',
@@ -63,7 +63,7 @@ class ImageSets:
         self.hosts = [
             metric
             for metric in (own if isinstance(own, list) else [own])
-            if not metric['type'].startswith('mmaib.')
+            if not type_name(metric['type']).startswith('mmaib.')
         ]
         self.shifts = [
             Corrupted(name, severity, args.out / 'images')
@@ -232,7 +232,11 @@ class Corrupted:
     def behind_loading(self, pipeline: list) -> list:
         """The pipeline with this step: in front, if images are loaded with
         their annotations, as those of CIFAR are."""
-        at = [i for i, step in enumerate(pipeline) if 'Load' in step['type']]
+        at = [
+            i
+            for i, step in enumerate(pipeline)
+            if 'Load' in type_name(step['type'])
+        ]
         first = at[0] + 1 if at else 0
         return [*pipeline[:first], self, *pipeline[first:]]
 

@@ -17,8 +17,8 @@ from mmaib.evaluation import AttentionMetric, causal_drops
 from mmaib.evaluation.causal import evaluate
 from mmaib.functional import resize
 from mmaib.functional.sliding import slides
-from mmaib.layers.image_cells import changed_cells
 from mmaib.layers import AttentiveBottleneck
+from mmaib.layers.image_cells import changed_cells
 
 
 class NoGradientError(RuntimeError):

@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, EVALUATOR
 from mmengine.runner import Runner
 
 from mmaib.preflight.fields import configs_with
+from mmaib.registry import type_name
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv')
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
@@ -33,7 +34,9 @@ def test_pipeline(cfg: Config) -> Compose:
             'test_dataloader: no data set in it has a pipeline, by which '
             f'images are loaded; it is {loader!r}'
         )
-    return Compose([t for t in transforms if 'Annotation' not in t['type']])
+    return Compose(
+        [t for t in transforms if 'Annotation' not in type_name(t['type'])]
+    )
 
 
 def images(source: Path) -> list[Path]:

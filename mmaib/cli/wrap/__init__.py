@@ -17,6 +17,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
+from mmaib.compat import config_name
 from mmaib.preflight import check_checkpoint
 
 from .cost import compare, cost, is_ours
@@ -95,7 +96,7 @@ def wrap(
     checks = checked_files(cfg)
     fields = {**trained, **apart, **checks}
     out.parent.mkdir(parents=True, exist_ok=True)
-    base = host
+    base = config_name(host)
     if '::' not in host:
         base = os.path.relpath(host, out.parent)
         if not (out.parent / base).exists():  # '..' of a link leads elsewhere

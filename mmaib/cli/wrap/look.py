@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmaib.compat import register_config_sources
+from mmaib.compat import config_name, register_config_sources
 from mmaib.losses import Reporter
 from mmaib.models import AuxLossMixin
 
-NEW_STYLE = re.compile(r'^with read_base\(\)', re.M)
 SIZES = {'mmdet': (640, 640), 'mmseg': (512, 512), 'mmpretrain': (224, 224)}
 
 
@@ -74,9 +74,12 @@ def load(name: str) -> Any:
     """
     register_config_sources()
     if '::' in name:
+        package = name.partition('::')[0]
+        if not find_spec(package):  # MMEngine's would install it
+            raise WrapError(f'{name}: {package} is not installed')
         try:
-            return get_config(name)
-        except FileNotFoundError as error:
+            return get_config(config_name(name))
+        except Exception as error:
             raise WrapError(f'{name}: {error}') from error
     if not Path(name).is_file():
         raise WrapError(
@@ -108,15 +111,17 @@ def check_style(cfg: Any) -> None:
     Raises:
         WrapError: telling what to take instead.
     """
-    kind = (cfg.get('model') or {}).get('type')
-    path = Path(cfg.filename or '')
-    if not isinstance(kind, str) or (
-        path.suffix == '.py' and NEW_STYLE.search(path.read_text())
-    ):
+    if not (cfg.get('model') or {}).get('type'):
         raise WrapError(
-            f'model.type is {kind!r}: this is no model, or a config of '
-            "MMEngine's new style (`with read_base()`), which no `_base_` "
-            "can name. Take the host's config of the old style"
+            f'model.type is None: {cfg.filename} is the config of no model'
+        )
+    if Config._is_lazy_import(str(cfg.filename)):
+        raise WrapError(
+            f"{cfg.filename} is of MMEngine's new style (`with read_base()`, "
+            'or imports of classes), which no `_base_` can name. Write it in '
+            'the old style and wrap that: python -c "from mmengine.config '
+            f'import Config; Config.fromfile({cfg.filename!r}).dump('
+            "'old_style.py')\""
         )
 
 
@@ -162,12 +167,43 @@ def image_size(cfg: Any, model: nn.Module) -> tuple[int, int]:
 
 
 def blank_image(model: Any, size: tuple[int, int]) -> Tensor:
-    """``(1, 3, H, W)``, or of one channel where the first layer takes
-    one."""
-    convs = (m for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
-    first = next(convs, None)
-    gray = first is not None and first.in_channels == 1
-    return torch.zeros(1, 1 if gray else 3, *size)
+    """``(1, C, H, W)``, of as many bands as the model takes."""
+    return torch.zeros(1, _bands(model, size), *size)
+
+
+class _Reached(Exception):  # noqa: N818
+    """The first layer with a width of its own."""
+
+
+def _bands(model: Any, size: tuple[int, int]) -> int:
+    """As many as are normalised, else three; times what the first layer that
+    runs takes over what it is given then: a stem may fold pixels into
+    channels, a data preprocessor may append bands."""
+    mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
+    shown = mean.numel() if isinstance(mean, Tensor) else 3
+    shown = shown if shown > 1 else 3  # one value is for all bands
+    found = shown
+
+    def reach(layer: Any, inputs: tuple) -> None:
+        nonlocal found
+        given, takes = (
+            inputs[0].size(1),
+            next(
+                getattr(layer, name)
+                for name in ('in_channels', 'num_features')
+                if hasattr(layer, name)
+            ),
+        )
+        found = shown * takes // given
+        raise _Reached
+
+    with ExitStack() as handles, suppress(Exception):
+        for layer in model.backbone.modules():
+            if isinstance(layer, (nn.Conv2d, _BatchNorm)):
+                handle = layer.register_forward_pre_hook(reach)
+                handles.callback(handle.remove)
+        model.extract_feat(torch.zeros(1, shown, *size))
+    return found
 
 
 @torch.no_grad()
@@ -185,7 +221,7 @@ def look(model: Any, size: tuple[int, int]) -> Seen:
         return hook
 
     named = [(n, getattr(model, n, None)) for n in ('backbone', 'neck')]
-    named += list(_blocks(model.backbone))
+    named += [*deeper(model.backbone), *_blocks(model.backbone)]
     with ExitStack() as handles:
         for name, module in named:
             if module is not None:
@@ -212,6 +248,14 @@ def _blocks(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
                     yield f'{name}.{index}', block
         if isinstance(part, nn.ModuleList):
             for inner, block in _blocks(part):
+                yield f'{name}.{inner}', block
+
+
+def deeper(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Blocks of a backbone that it has inside another, such as timm's."""
+    for name, part in backbone.named_children():
+        if not isinstance(part, (nn.ModuleList, nn.Sequential)):
+            for inner, block in [*_blocks(part), *deeper(part)]:
                 yield f'{name}.{inner}', block
 
 

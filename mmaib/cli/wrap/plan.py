@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from mmaib.models import AIBNeck, known
 from mmaib.models.attended_backbone import token_grid
 from mmaib.models.with_latent import predictors
+from mmaib.registry import type_name, type_path
 
 from .look import (
     Seen,
     WrapError,
     are_maps,
+    deeper,
     described,
     host_class,
     host_of,
@@ -111,8 +113,10 @@ def plan(
     ours = known.MODELS.get(host_class(seen.model))
     made['type'] = ours or 'mmaib.WithAuxLosses'
     if not ours:
-        made['base'] = host.type
-    did = [f'model.type: {host.type} collects the losses of its layers']
+        made['base'] = type_path(host.type)
+    did = [
+        f'model.type: {type_name(host.type)} collects the losses of its layers'
+    ]
     if attention == READOUT:
         made['freeze'] = 'base'
         did.append(
@@ -169,7 +173,7 @@ def plan(
 
 def _name(neck: Any) -> str:
     necks = neck if isinstance(neck, (list, tuple)) else [neck]
-    return ' and '.join(str(part['type']) for part in necks)
+    return ' and '.join(type_name(part['type']) for part in necks)
 
 
 def _place(cfg: Any, seen: Seen, where: str | None) -> str | None:
@@ -267,7 +271,9 @@ def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
             'cannot be told. Have the backbone give its feature maps '
             '(out_indices, out_type), or write an mmaib.AttendedBackbone'
         )
-    names = [*found]
+    # what is deeper may be a stem's
+    inner = {name for name, _ in deeper(seen.model.backbone)}
+    names = [name for name in found if name not in inner] or [*found]
     last = names[-1]
     if seen.inside[last].dim() == 3 and len(names) > 1:
         # behind the last block a class token no longer sees the patches
@@ -287,8 +293,8 @@ def _add_latent(host: Any, model: Any, made: dict[str, Any]) -> str:
     head = owner.get(field)
     if not head or not hasattr(part, field):
         raise WrapError(
-            f'--latent: {host.type} has none of the heads that are known '
-            'here, bbox_head, decode_head and head'
+            f'--latent: {type_name(host.type)} has none of the heads that '
+            'are known here, bbox_head, decode_head and head'
         )
     built = getattr(part, field)
     if isinstance(head, (list, tuple)):
@@ -315,4 +321,4 @@ def _latent(head: Any, built: nn.Module) -> dict[str, Any]:
         raise WrapError(
             f'--latent: {error}. Without --latent any head works'
         ) from error
-    return dict(type='mmaib.WithLatent', base=head['type'])
+    return dict(type='mmaib.WithLatent', base=type_path(head['type']))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaib.layers.capture import MAP_CHANGES
+from mmaib.registry import type_name, type_path
 
 from .plan import GATES, READOUT, Expression
 
@@ -209,7 +210,7 @@ def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:
     kept = [
         hook
         for hook in cfg.get('custom_hooks') or []
-        if not hook['type'].endswith('EMAHook')
+        if not type_name(hook['type']).endswith('EMAHook')
     ]
     # an average over so few steps would still be what the map started from
     if len(kept) < len(cfg.get('custom_hooks') or []):
@@ -308,7 +309,7 @@ def _flat(value: Any) -> str:
         return f'dict({inner})'
     if isinstance(value, list):
         return f'[{", ".join(map(_flat, value))}]'
-    return repr(value)
+    return repr(type_path(value) if isinstance(value, type) else value)
 
 
 def _has_dicts(value: Any) -> bool:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaib.reliability import StepSeedHook
+from mmaib.hooks import StepSeedHook
 
 
 def drawn():
