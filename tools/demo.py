@@ -11,14 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import steps
-from steps import ROOT, entries, last_checkpoint, look
-
+from mmaib.cli import runs
+from mmaib.cli.runs import look
 from mmaib.compat import report
 from mmaib.evaluation.nothing_found import of_nothing
+from mmaib.visualization.work_dirs import entries, last_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # relative to the checkout, with the data sets that it makes
-run = partial(steps.run, cwd=ROOT, env={'MMAIB_DATA': 'data'})
+run = partial(runs.run, cwd=ROOT, env={'MMAIB_DATA': 'data'})
 READOUT = 'readout'  # of the baseline, which is trained first
 VARIANTS = {
     READOUT: '',
@@ -192,25 +194,25 @@ def main() -> None:
     host = None
     if args.variant == READOUT:
         seconds['training of the host'] = run(
-            commands, 'tools/train.py', config, '--work-dir', out / 'host',
+            commands, '-m', 'mmaib', 'train', config, '--work-dir', out / 'host',
             '--cfg-options', *options,
         )  # fmt: skip
         host = log_of(ROOT / out / 'host')[-1]
         options.append(f'load_from={last_checkpoint(out / "host", ROOT)}')
         config = configs / demo.readout
     seconds['training'] = run(
-        commands, 'tools/train.py', config, '--work-dir', out,
+        commands, '-m', 'mmaib', 'train', config, '--work-dir', out,
         '--cfg-options', *options,
     )  # fmt: skip
     checkpoint = last_checkpoint(out, ROOT)
     seconds['evaluation'] = run(
-        commands, 'tools/test.py', config, checkpoint,
+        commands, '-m', 'mmaib', 'test', config, checkpoint,
         '--work-dir', out / 'evaluation',
     )  # fmt: skip
     pictures = 0 if args.variant == 'baseline' else PICTURES
     title = f'Demo: {args.variant}'
     seconds.update(
-        look(run, commands, config, checkpoint, out, title, pictures)
+        look(commands, config, checkpoint, out, title, pictures, run)
     )
     text = summary(
         demo,
@@ -227,7 +229,7 @@ def main() -> None:
     print(
         'next, with a config of yours:\n'
         f'  source {shlex.quote(str(ROOT / "tools" / "activate"))}\n'
-        '  python tools/train.py CONFIG'
+        '  mmaib train CONFIG'
     )
 
 

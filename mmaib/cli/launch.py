@@ -35,6 +35,18 @@ def device_argument(name: str) -> torch.device:
         raise argparse.ArgumentTypeError(f'{name!r}: {reason}') from error
 
 
+def device_of(name: str | None) -> torch.device:
+    """The device of that name; without one a GPU if there is one.
+
+    Raises:
+        ValueError: if torch finds no such device.
+    """
+    try:
+        return device_argument(name or get_device())
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f'--device {error}') from error
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config with the common arguments merged in."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

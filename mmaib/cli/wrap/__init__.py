@@ -1,4 +1,4 @@
-"""``python -m mmaib wrap HOST_CONFIG --out my_config.py``: attention in any
+"""``mmaib wrap CONFIG --out my_config.py``: attention in any
 host's config, as a short config over it.
 
 The host's model is built and shown an image, to see what its backbone and its
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ from .look import (
     load,
     look,
 )
-from .plan import ATTENTIONS, PLACES, READOUT, plan
+from .plan import READOUT, plan
 from .write import checked_files, hooks, own_run, schedule, written
 
-__all__ = ['WrapError', 'is_ours', 'main', 'wrap']
+__all__ = ['WrapError', 'is_ours', 'prepare', 'wrap']
 
 
 def wrap(
@@ -46,7 +46,7 @@ def wrap(
     at: str | None = None,
     check: str | None = None,
     size: tuple[int, int] | None = None,
-    command: str = 'python -m mmaib wrap',
+    command: str = 'mmaib wrap',
     iterations: int = 200,
 ) -> tuple[list[str], bool]:
     """Write a config with attention over a host's.
@@ -159,55 +159,26 @@ def _built(what: str, cfg: Any) -> Any:
         ) from error
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        'python -m mmaib wrap',
-        description='Write a short config with attention over a host config.',
-    )
-    parser.add_argument('config', help='path, or a name such as mmdet::...')
-    parser.add_argument('--out', required=True, help='file to write')
-    parser.add_argument('--attention', choices=ATTENTIONS, default='gate')
-    parser.add_argument('--latent', action='store_true')
-    parser.add_argument('--where', choices=PLACES)
-    parser.add_argument(
-        '--at', help='block of the backbone to attend behind, no neck'
-    )
-    parser.add_argument(
-        '--check', metavar='CHECKPOINT', help="the host's, to compare keys"
-    )
-    parser.add_argument(
-        '--size',
-        nargs=2,
-        type=int,
-        metavar=('HEIGHT', 'WIDTH'),
-        help='of the image that the model is shown, to see what it gives',
-    )
-    parser.add_argument(
-        '--iterations',
-        type=int,
-        default=200,
-        help='of --attention readout; default: %(default)s',
-    )
-    args = parser.parse_args(argv)
+def prepare(args: argparse.Namespace) -> Callable[[], int]:
+    """Write the config; what is left to do is to say what was done."""
     if not args.out.endswith('.py'):
-        parser.error(f'--out must be a .py file, got {args.out}')
+        raise WrapError(f'--out must be a .py file, got {args.out}')
     MMLogger.get_instance('mmengine', log_level=logging.WARNING)
-    command = ' '.join(['python -m mmaib wrap', *argv])
-    try:
-        lines, good = wrap(
-            args.config,
-            args.out,
-            args.attention,
-            args.where,
-            args.latent,
-            args.at,
-            args.check,
-            args.size and tuple(args.size),
-            command,
-            args.iterations,
-        )
-    except WrapError as error:
-        print(f'wrap: {error}', file=sys.stderr)
-        return 2
-    print('\n'.join(lines))
-    return 0 if good else 1
+    lines, good = wrap(
+        args.config,
+        args.out,
+        args.attention,
+        args.where,
+        args.latent,
+        args.at,
+        args.check,
+        args.size and tuple(args.size),
+        ' '.join(args.command),
+        args.iterations,
+    )
+
+    def work() -> int:
+        print('\n'.join(lines))
+        return 0 if good else 1
+
+    return work

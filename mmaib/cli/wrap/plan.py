@@ -26,8 +26,6 @@ from .look import (
 
 READOUT = 'readout'  # a gate, and the host frozen
 GATES = ('gate', READOUT)
-ATTENTIONS = (*GATES, 'aib', 'aib-qt')
-PLACES = ('before', 'after')
 
 
 class Expression(str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from steps import entries
-from study import cell, counted
 
 from mmaib.evaluation.nothing_found import completed
 
+from .tables import cell, counted
+
+SECONDS = 'seconds per step'
+# names of what a training's log says of maps and latents begin so
+MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 Series = dict[int, float]  # step -> value
 RECORD = 'record'
 SKIPPED = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
@@ -337,3 +340,23 @@ def _state(
     written = max((log.stat().st_mtime for log in logs), default=0)
     when = f'{datetime.fromtimestamp(written):%Y-%m-%d %H:%M}'
     return f'{of}, last written {when}'
+
+
+def entries(log: Path) -> Iterator[dict[str, float]]:
+    """Lines of a log, but one that is being written or that a kill cut."""
+    for line in log.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def last_checkpoint(work_dir: Path, root: Path = Path()) -> Path:
+    """Of a training's folder, which may have been moved since.
+
+    Args:
+        work_dir: the folder.
+        root: what it is relative to.
+    """
+    path = (root / work_dir / 'last_checkpoint').read_text().strip()
+    return work_dir / Path(path).name

@@ -1,7 +1,7 @@
 """Train the models of Table 1 of [RECT] on Oxford-IIIT Pet and write it, the
 paper's accuracies beside ours.
 
-    python tools/pets.py --out work_dirs/pets
+    python tools/experiments/pets.py --out work_dirs/pets
 
 trains 2 models x 4 arms x 3 divisions x 5 runs, a run at a time, each a
 `tools/train.py` in its own process; a run's division of the images has the
@@ -14,9 +14,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from study import cell, check_runs, markdown, read_log, train_all
+from study import check_runs
 
+from mmaib.cli.runs import read_log, train_all
 from mmaib.testing import CLASSIFICATION
+from mmaib.visualization.tables import cell, markdown
 
 SHARES = {'6:4': 0.6, '7:3': 0.7, '8:2': 0.8}
 ARMS = {

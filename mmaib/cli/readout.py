@@ -1,13 +1,13 @@
 """Where does a model that is trained already look, and what is that worth?
 
-    python tools/analysis_tools/explain.py HOST_CONFIG CHECKPOINT --out DIR
+    mmaib readout CONFIG CHECKPOINT --out DIR
 
 of a detector, a segmentor or a classifier. It writes a config over the host's
 (`mmaib wrap --attention readout`), trains the map alone, the host frozen to
 the bit, and takes the host's metric on the validation images with the gate
 open, which is the host, with the map, and with the map mirrored, flattened,
 shuffled. Running it again skips what is finished and resumes what was
-interrupted. DIR gets the config, log, checkpoint, pictures, explain.md, a
+interrupted. DIR gets the config, log, checkpoint, pictures, readout.md, a
 table of the log, and report.html.
 
 With the package grad-cam (`pip install grad-cam`) the table has Grad-CAM's map
@@ -15,73 +15,45 @@ in the same place: the scores of the map that was learned, the highest where
 Grad-CAM is highest, so that both let as much through.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from os.path import relpath
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.device import get_device
 
 from mmaib import compat, preflight
-from mmaib.cli.launch import device_argument, load_safely
-from mmaib.cli.wrap import WrapError, wrap
-from mmaib.cli.wrap.look import load as load_host
+from mmaib.evaluation import grad_cam
 from mmaib.evaluation.nothing_found import completed
+from mmaib.preflight.checkpoint import load_safely
+from mmaib.visualization.image_sources import evaluation
+from mmaib.visualization.tables import (
+    CHANGES,
+    METRICS,
+    OF_MAPS,
+    cell,
+    markdown,
+)
+from mmaib.visualization.work_dirs import last_checkpoint
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import study
-from analysis_tools import grad_cam
-from analysis_tools.attention import load, metric_of
-from analysis_tools.image_sources import evaluation
-from steps import ROOT, last_checkpoint, look, run
-
-from mmaib.cli.cfg_options import options_of
+from .cfg_options import options_of
+from .launch import device_of
+from .runs import look, read_log, refusal, train_all
+from .visualize import load, metric_of
+from .wrap import WrapError, wrap
+from .wrap.look import load as load_base
 
 OPEN = 'causal/open/'
 NORM = 'attention/auc_norm'
 NOT_RUN = 'not run'
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument('config', help="the host's, or mmdet::...")
-    parser.add_argument('checkpoint', type=Path)
-    parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument(
-        '--iterations', type=int, default=200, help='default: %(default)s'
-    )
-    parser.add_argument('--seed', type=int, default=1)
-    parser.add_argument(
-        '--pictures', type=int, default=16, help='default: %(default)s'
-    )
-    parser.add_argument(
-        '--grad-cam', action=argparse.BooleanOptionalAction, default=True
-    )
-    parser.add_argument('--device', type=device_argument, default=get_device())
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        help='over the config of the readout, such as\n'
-        'model.neck.bottleneck.modulation.beta=0.1 or\n'
-        "default_hooks.attention.metric.foreground='[1]' of a segmentor",
-    )
-    args = parser.parse_args()
-    if args.pictures < 0:
-        parser.error(f'--pictures must be >= 0, got {args.pictures}')
-    if not args.checkpoint.is_file():
-        parser.error(f'checkpoint: no file {args.checkpoint}')
-    return args
-
-
-def check_host(args: argparse.Namespace) -> None:
+def check_base(args: argparse.Namespace) -> None:
     """Refuse what the training or its evaluation would stop at.
 
     Raises:
@@ -89,9 +61,9 @@ def check_host(args: argparse.Namespace) -> None:
         FileNotFoundError: if data are not there.
     """
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
-    if reason := study.refusal(args.out, {}):
+    if reason := refusal(args.out, {}):
         raise ValueError(f'--out {reason}')
-    cfg = load_host(args.config)
+    cfg = load_base(args.config)
     cfg.merge_from_dict(options_of(args.cfg_options))
     needed = {
         'train_dataloader': 'the map learns from the losses on its images',
@@ -125,7 +97,7 @@ def readout_config(args: argparse.Namespace) -> Path:
         args.config,
         new,
         'readout',
-        command=shlex.join(['python', *sys.argv]),
+        command=shlex.join(args.command),
         iterations=args.iterations,
     )
     if new == path:
@@ -163,7 +135,7 @@ def of_grad_cam(
     print("\nGrad-CAM's map in the place of the gate's", flush=True)
     try:
         found = grad_cam.measured(
-            model, *evaluation(cfg, 'val'), study.CHANGES, metric_of(cfg)
+            model, *evaluation(cfg, 'val'), CHANGES, metric_of(cfg)
         )
     except grad_cam.NoGradientError as error:
         return str(error)
@@ -181,20 +153,20 @@ def table(
     host = {
         k.removeprefix(OPEN): v for k, v in log.items() if k.startswith(OPEN)
     }
-    metrics = [m for m in study.METRICS if m in host] or [*host]
-    of_maps = [m for m in study.OF_MAPS if m in log and m != NORM]
+    metrics = [m for m in METRICS if m in host] or [*host]
+    of_maps = [m for m in OF_MAPS if m in log and m != NORM]
     first = next(iter(metrics), '')
-    drops = [f'causal/{change}/{first}' for change in study.CHANGES]
+    drops = [f'causal/{change}/{first}' for change in CHANGES]
     head = ['map', *metrics]
-    head += [f'lost by {change}' for change in study.CHANGES]
-    head += ['share open', *(study.OF_MAPS[m] for m in of_maps)]
+    head += [f'lost by {change}' for change in CHANGES]
+    head += ['share open', *(OF_MAPS[m] for m in of_maps)]
     rows = [head, ['---'] * len(head)]
 
     def add(name: str, found: Mapping[str, float], share: str) -> None:
         row = [name]
-        row += [study.cell([found[m]]) if m in found else '-' for m in metrics]
+        row += [cell([found[m]]) if m in found else '-' for m in metrics]
         row += [
-            study.cell([found[first] - found[drop]])
+            cell([found[first] - found[drop]])
             if first in found and drop in found
             else '-'
             for drop in drops
@@ -202,11 +174,11 @@ def table(
         row.append(share)
         for m in of_maps:
             digits = 0 if 'bits' in m else 3
-            row.append(study.cell([found[m]], digits) if m in found else '-')
+            row.append(cell([found[m]], digits) if m in found else '-')
         rows.append(row)
 
     add('none: the host, gate open', host, '1.000')
-    share = study.cell([log['train/gate_open']], 3)
+    share = cell([log['train/gate_open']], 3)
     add('the readout', log, share)
     if isinstance(cam, str):
         rows.append(['Grad-CAM', NOT_RUN, *[''] * (len(head) - 2)])
@@ -222,7 +194,7 @@ def summary(
     args: argparse.Namespace,
 ) -> str:
     """Markdown of what came out."""
-    lines = study.markdown(table(log, cam))
+    lines = markdown(table(log, cam))
     note = [
         '',
         'On the validation images, after '
@@ -251,42 +223,46 @@ def summary(
     )
 
 
-def main() -> None:
-    args = parse_args()
+def prepare(args: argparse.Namespace) -> Callable[[], int]:
+    """Check the model, its data and the folder, and write the config; what
+    is left to do is to train and to measure."""
     compat.register_config_sources()
     load_safely()
-    try:
-        check_host(args)
-        config = readout_config(args)
-    except (WrapError, ValueError, FileNotFoundError) as error:
-        sys.exit(f'explain: {error}')
+    args.device = device_of(args.device)
+    if not args.checkpoint.is_file():
+        raise FileNotFoundError(f'checkpoint: no file {args.checkpoint}')
+    check_base(args)
+    config = readout_config(args)
     if args.grad_cam and (missing := grad_cam.why_not_at_all()):
         print(f'Grad-CAM: {NOT_RUN}, {missing}', flush=True)
+    return partial(measure, config, args)
+
+
+def measure(config: Path, args: argparse.Namespace) -> int:
+    """Train the map and write what it is worth; the exit code."""
     work_dir = args.out
     options = [*args.cfg_options, f'load_from={args.checkpoint}']
-    if not study.train_all([(config, args.seed, work_dir, options)], 1):
-        sys.exit('the training failed: see above')
-    commands = [shlex.join(['python', *sys.argv])]
+    if not train_all([(config, args.seed, work_dir, options)], 1):
+        print('the training failed: see above', file=sys.stderr)
+        return 1
+    commands = [shlex.join(args.command)]
     checkpoint = last_checkpoint(work_dir)
     cam = of_grad_cam(config, checkpoint, args)
-    log = study.read_log(work_dir)
+    log = read_log(work_dir)
     assert log is not None  # it is finished
-    drawn = (work_dir / 'attention' / 'scores.json').exists()
     look(
-        partial(run, env={'OMP_NUM_THREADS': '1'}),
         commands,
         work_dir / config.name,  # with the options
         checkpoint,
         work_dir,
         f'Where {Path(args.config).stem} looks',
-        0 if drawn else args.pictures,
-        relpath(ROOT / 'tools'),
+        0
+        if (work_dir / 'attention' / 'scores.json').exists()
+        else args.pictures,
     )
     text = summary(log, cam, commands, args)
-    (args.out / 'explain.md').write_text(text)
-    print(f'\n{text}\nwritten to {args.out / "explain.md"}')
+    path = args.out / 'readout.md'
+    path.write_text(text)
+    print(f'\n{text}\nwritten to {path}')
     print(f'open in a browser: {(work_dir / "report.html").resolve()}')
-
-
-if __name__ == '__main__':
-    main()
+    return 0

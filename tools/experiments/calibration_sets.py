@@ -13,9 +13,7 @@ from typing import Any
 import mmcv
 import numpy as np
 import torch
-from analysis_tools import image_sources
-from analysis_tools.attention import load
-from analysis_tools.calibration_table import with_means
+from calibration_table import with_means
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
@@ -25,6 +23,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch import Tensor
 
+from mmaib.cli.visualize import load
 from mmaib.evaluation import at_temperature, fitted_temperature, roc_auc
 from mmaib.evaluation.calibration import log_of
 from mmaib.evaluation.calibration_metric import (
@@ -34,6 +33,7 @@ from mmaib.evaluation.calibration_metric import (
 )
 from mmaib.evaluation.causal import evaluate
 from mmaib.registry import METRICS, type_name
+from mmaib.visualization import image_sources
 
 OURS = {
     'mmdet': 'mmaib.DetectionCalibrationMetric',

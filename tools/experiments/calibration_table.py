@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 
 import numpy as np
-import study
 
 from mmaib.evaluation.nothing_found import of_nothing
+from mmaib.visualization.tables import Runs, counted, markdown, paired, values
 
 RESAMPLES = 10_000
 PLAIN, TEMPERATURE, CONTROL = 'plain', 'temperature', 'stage2-no-noise'
@@ -148,7 +148,7 @@ def rows(
         seeds = ', '.join(map(str, runs)) or 'not run'
         cells = [cell(runs, name) for name in titles]
         lines.append([REFERENCES.get(arm, arm), seeds, *cells])
-    return study.markdown(lines)
+    return markdown(lines)
 
 
 def table(records: Records) -> str:
@@ -156,19 +156,17 @@ def table(records: Records) -> str:
     records, notes = over_common_shifts(records)
     titles = columns(records, notes)
 
-    def of_runs(runs: study.Runs, name: str) -> str:
-        found = study.values(runs, name)
-        return study.counted(found, of=len(runs)) if runs else 'not run'
+    def of_runs(runs: Runs, name: str) -> str:
+        found = values(runs, name)
+        return counted(found, of=len(runs)) if runs else 'not run'
 
     lines = rows(records, titles, of_runs)
     for reference, title in REFERENCES.items():
         base = records[reference]
 
-        def to_reference(
-            runs: study.Runs, name: str, base: study.Runs = base
-        ) -> str:
-            found = study.paired(runs, base, name)
-            return study.counted(found, difference, len(runs) if found else 0)
+        def to_reference(runs: Runs, name: str, base: Runs = base) -> str:
+            found = paired(runs, base, name)
+            return counted(found, difference, len(runs) if found else 0)
 
         others = {k: v for k, v in records.items() if k != reference}
         lines += ['', f'Paired differences to {title}:', '']

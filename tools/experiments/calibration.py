@@ -1,11 +1,11 @@
 """Does a second stage on a trained model make its probabilities true?
 
-    python tools/analysis_tools/calibration.py PLAIN STAGE2 --out DIR \\
+    python tools/experiments/calibration.py PLAIN STAGE2 --out DIR \\
         --seeds 1 2 3 4 5 6 7 8
 
 trains PLAIN without every tenth image of its training set; then, from each
 seed's checkpoint, STAGE2 (freeze='features') without noise, the fair
-control, and with each of --kl-weights; as `tools/study.py` does, so that
+control, and with each of --kl-weights; as `study.py` does, so that
 running it again skips what is finished and resumes what was interrupted. A
 temperature for PLAIN is fitted on the tenth that no arm was trained on, or on
 the test's data set with the options of --held-out, and then all are trained on
@@ -19,7 +19,7 @@ of a folder by the lack of confidence and by what the draws tell.
 Classifiers (mmpretrain), detectors and segmentors, through their host's loader
 and metrics:
 
-    python tools/analysis_tools/calibration.py \\
+    python tools/experiments/calibration.py \\
         configs/sample/faster-rcnn_lite0_fpn_12e_bccd-256.py \\
         configs/sample/latent-stage2_faster-rcnn_lite0_fpn_4e_bccd-256.py \\
         --out DIR --held-out ann_file=annotations/test.json \\
@@ -37,17 +37,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
-
-from mmaib import compat
-from mmaib.cli.cfg_options import CfgOptions
-from mmaib.preflight.checkpoint import load_safely
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import study
-from analysis_tools.calibration_sets import EVERY, ImageSets, held_out
-from analysis_tools.calibration_table import (
+from calibration_sets import EVERY, ImageSets, held_out
+from calibration_table import (
     CONTROL,
     PLAIN,
     REFERENCES,
@@ -55,10 +46,16 @@ from analysis_tools.calibration_table import (
     Records,
     table,
 )
-from analysis_tools.image_sources import images
-from steps import last_checkpoint
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from study import add_arguments_of_runs, check_runs
 
-from mmaib.cli.cfg_options import options_of
+from mmaib import compat
+from mmaib.cli.cfg_options import CfgOptions, options_of
+from mmaib.cli.runs import refuse_other_record, train_all
+from mmaib.preflight.checkpoint import load_safely
+from mmaib.visualization.image_sources import images
+from mmaib.visualization.work_dirs import last_checkpoint
 
 # where the weight of a second stage's KL stands
 FIELDS = {
@@ -112,9 +109,9 @@ def parse_args() -> argparse.Namespace:
         help="options of the test's data set that make it another one: a\n"
         'temperature is fitted on that',
     )
-    study.add_arguments_of_runs(parser)
+    add_arguments_of_runs(parser)
     args = parser.parse_args()
-    study.check_runs(parser, args)
+    check_runs(parser, args)
     if min(args.kl_weights) <= 0 or len({*args.kl_weights}) < len(
         args.kl_weights
     ):
@@ -356,8 +353,8 @@ def train(args: argparse.Namespace, every_arm: Sequence[Arm]) -> bool:
             if arm.from_plain is from_plain and done
         ]
         for run in runs if args.records else ():
-            study.refuse_other_record(args.records, *run)
-        done = done and study.train_all(runs, args.jobs, code=args.commit)
+            refuse_other_record(args.records, *run)
+        done = done and train_all(runs, args.jobs, code=args.commit)
     return done
 
 

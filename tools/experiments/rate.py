@@ -1,11 +1,11 @@
 """How many bits does a detector need? Its metric and where it looks, over
 what a gate lets through.
 
-    python tools/analysis_tools/rate.py CONFIG --out DIR --seeds 1 2 3 \\
+    python tools/experiments/rate.py CONFIG --out DIR --seeds 1 2 3 \\
         --weights 0.003 0.01 0.03 0.1 0.3
 
 trains CONFIG, which has an mmaib.InformationGate, with each weight and seed,
-as `tools/study.py` does: running it again skips what is finished and resumes
+as `study.py` does: running it again skips what is finished and resumes
 what was interrupted. DIR gets rate.md and rate.png: the host's metric and the
 map's AUC against bits an image. A readout starts from a checkpoint of its
 host, each seed from its own:
@@ -25,12 +25,21 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 from mmengine.config import Config
+from study import add_arguments_of_runs, check_runs, read_record
 
 from mmaib import compat
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import study
-from study import Runs, counted, lost, paired, values
+from mmaib.cli.runs import run_dir, train_all
+from mmaib.visualization.tables import (
+    Runs,
+    cell,
+    counted,
+    lost,
+    markdown,
+    metrics_to_tabulate,
+    paired,
+    values,
+    with_nothing_found,
+)
 
 BITS, AUC = 'attention/bits_per_image', 'attention/auc'
 CENTRE = 'attention/auc_centre'
@@ -58,9 +67,9 @@ def parse_args() -> argparse.Namespace:
         help='checkpoint to start from, with {seed} in place of the seed',
     )
     parser.add_argument('--baseline', type=Path, help="the host's config")
-    study.add_arguments_of_runs(parser)
+    add_arguments_of_runs(parser)
     args = parser.parse_args()
-    study.check_runs(parser, args)
+    check_runs(parser, args)
     if min(args.weights) <= 0 or len({*args.weights}) < len(args.weights):
         parser.error(f'--weights must be > 0 and differ, got {args.weights}')
     args.weights.sort()
@@ -92,7 +101,7 @@ def named(args: argparse.Namespace, weight: float) -> Path:
 
 
 def runs(args: argparse.Namespace) -> list[tuple]:
-    """What :func:`study.train_all` takes, seed by seed."""
+    """What :func:`train_all` takes, seed by seed."""
     found = []
     for seed in args.seeds:
         for weight in args.weights:
@@ -101,7 +110,7 @@ def runs(args: argparse.Namespace) -> list[tuple]:
                 start = args.load_from.replace('{seed}', str(seed))
                 options.append(f'load_from={start}')
             name = named(args, weight)
-            work_dir = study.run_dir(args.out, name, seed)
+            work_dir = run_dir(args.out, name, seed)
             found.append((args.config, seed, work_dir, options, name.stem))
     return found
 
@@ -111,7 +120,7 @@ def finished(args: argparse.Namespace, name: Path) -> Runs:
     return {
         seed: log
         for seed in args.seeds
-        if (log := study.read_record(args, name, seed))
+        if (log := read_record(args, name, seed))
     }
 
 
@@ -131,7 +140,7 @@ def table(rows: Mapping[str, Runs], metric: str) -> str:
             (lost(these, metric, f'causal/mirror/{metric}'), 4),
         ]
         cells = [
-            counted(found, partial(study.cell, digits=digits), len(these))
+            counted(found, partial(cell, digits=digits), len(these))
             if found
             else '-'
             for found, digits in columns
@@ -142,7 +151,7 @@ def table(rows: Mapping[str, Runs], metric: str) -> str:
     note += 'mirrored map loses grows with what the gate holds back: compare '
     note += 'it between maps that let as many bits through. Command: '
     note += f'`{" ".join(["python", *sys.argv])}`'
-    return '\n'.join([*study.markdown(lines), '', note, ''])
+    return '\n'.join([*markdown(lines), '', note, ''])
 
 
 def draw(
@@ -180,15 +189,15 @@ def draw(
 
 def main() -> None:
     args = parse_args()
-    done = args.report_only or study.train_all(
+    done = args.report_only or train_all(
         runs(args), args.jobs, args.records, args.commit
     )
     curve = {f'{w:g}': finished(args, named(args, w)) for w in args.weights}
     host = finished(args, args.baseline) if args.baseline else {}
     # by the runs of all weights, what each would have
-    found = study.with_nothing_found({'host': host, **curve})
+    found = with_nothing_found({'host': host, **curve})
     host, curve = found['host'], {label: found[label] for label in curve}
-    there = study.metrics_to_tabulate([], [host, *curve.values()])
+    there = metrics_to_tabulate([], [host, *curve.values()])
     metric = there[0] if there else 'metric'
     args.out.mkdir(parents=True, exist_ok=True)
     rows = {'host': host, **curve} if args.baseline else curve

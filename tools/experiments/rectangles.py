@@ -1,7 +1,7 @@
 """Sort images by the rectangle that a model attends to (Section 6.5 of
 [RECT]).
 
-    python tools/analysis_tools/rectangles.py CONFIG CHECKPOINT --out DIR
+    python tools/experiments/rectangles.py CONFIG CHECKPOINT --out DIR
 
 Over the images of the config's test set DIR gets rectangles.csv, a line a
 rectangle: image, level, window, centre and halves of the long and the short
@@ -31,13 +31,11 @@ from torch.nn.functional import pad
 from mmaib import compat
 from mmaib.cli.cfg_options import CfgOptions
 from mmaib.cli.launch import device_argument
+from mmaib.cli.visualize import load
 from mmaib.evaluation.map_geometry import padded_size
 from mmaib.functional import rectangle_corners
 from mmaib.functional.sliding import slides
 from mmaib.losses import collect
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from analysis_tools.attention import load
 
 THUMBNAIL = 120
 

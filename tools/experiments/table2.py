@@ -1,6 +1,6 @@
 """Train rows of Table 2 of [AIB] and write it, the paper's errors beside ours.
 
-    python tools/table2.py --rows 3 --out work_dirs/table2
+    python tools/experiments/table2.py --rows 3 --out work_dirs/table2
 
 trains the two models of line 3 on CIFAR-10 and CIFAR-100, a run at a time,
 each a `tools/train.py` in its own process. Running it again skips what is
@@ -8,7 +8,7 @@ finished and resumes what was interrupted; `--report-only` writes the table of
 what there is. `gap` and `dvib` are rows of Table 5. Without the data sets,
 with 10,000 images of CIFAR-10 as files and an eighth of the channels:
 
-    python tools/table2.py --data cifar10-subset --rows 0 dvib 3 \
+    python tools/experiments/table2.py --data cifar10-subset --rows 0 dvib 3 \
         --seeds 1 2 3 --jobs 2 --out work_dirs/cifar10-subset
 """
 
@@ -18,9 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from study import cell, check_runs, markdown, read_log, train_all
+from study import check_runs
 
+from mmaib.cli.runs import read_log, train_all
 from mmaib.testing import CLASSIFICATION, CONFIGS
+from mmaib.visualization.tables import cell, markdown
 
 FULL = ('cifar10', 'cifar100')
 SUBSET = 'cifar10-subset'

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis_tools.runs import Group, Run, read_json
 from PIL import Image
+
+from .work_dirs import Group, Run, read_json
 
 MEGABYTES = 10  # of pictures; the page has a third more as text
 # what a gallery is sorted by, the lowest first

@@ -1,7 +1,7 @@
 """The interpretability scores of Section 4.3 of [AIB], Table 8, and what they
 do not tell.
 
-    python tools/analysis_tools/interpretability.py WORK_DIR... --out DIR \\
+    python tools/experiments/interpretability.py WORK_DIR... --out DIR \\
         --patches IMAGES_OF_ANOTHER_DATA_SET
 
 takes the last checkpoint of each WORK_DIR, or CONFIG=CHECKPOINT, to the test
@@ -33,6 +33,7 @@ from torch import Tensor
 
 from mmaib import compat
 from mmaib.cli.launch import device_argument
+from mmaib.cli.visualize import load, unused
 from mmaib.evaluation.causal import causal_drops, evaluate
 from mmaib.evaluation.interpretability import (
     TAUS,
@@ -45,12 +46,9 @@ from mmaib.evaluation.interpretability import (
 )
 from mmaib.evaluation.modifications import BLOCKS, HIGH, LOW
 from mmaib.layers import AttentiveBottleneck
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from analysis_tools.attention import load, unused
-from analysis_tools.image_sources import evaluation, images, of_test_set
-from steps import last_checkpoint
-from study import CHANGES, METRICS, markdown
+from mmaib.visualization.image_sources import evaluation, images, of_test_set
+from mmaib.visualization.tables import CHANGES, METRICS, markdown
+from mmaib.visualization.work_dirs import last_checkpoint
 
 PATCH_SIDE = 32
 TAU = 0.9  # of Table 8's layout

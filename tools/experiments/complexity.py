@@ -1,7 +1,7 @@
 """Table 3 of [AIB]: multiply-adds and time of its classifiers, the paper's
 beside ours.
 
-    python tools/analysis_tools/complexity.py --out work_dirs/complexity.md
+    python tools/experiments/complexity.py --out work_dirs/complexity.md
 
 The paper's "FLOPs" are multiply-adds. Ours are those of convolutions and
 matrix products of one image at the mean, and with L_a = L_z = 4. Where they
@@ -10,12 +10,12 @@ the layers it differs in: what we infer, the paper does not say. Times are of
 one image on this machine, all variants interleaved; the paper's are of a
 Titan Xp.
 
-    python tools/analysis_tools/complexity.py --layers CONFIG [--size 224]
+    python tools/experiments/complexity.py --layers CONFIG [--size 224]
 
 writes Table 1 or 4 for a model: output shape, parameters and multiply-adds of
 each part.
 
-    python tools/analysis_tools/complexity.py --maps
+    python tools/experiments/complexity.py --maps
 
 writes what the maps of [RECT] take at its two networks' features, beside what
 it says of them.

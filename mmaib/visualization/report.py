@@ -1,23 +1,20 @@
 """One page about one run or several, to open in a browser or to send.
 
-    python tools/analysis_tools/report.py WORK_DIR... [--out report.html]
+    mmaib report WORK_DIR... [--out report.html]
 
-reads the work dirs of `tools/train.py`, of a study or of a demo, also while
-they train, and folders of records (`study.py --records`). The page, one file
+reads the work dirs of `mmaib train`, of a readout, a study or a demo, also
+while they train, and folders of records. The page, one file
 that needs no network, has what differs between the configs, metrics over
 seeds, where the maps look and what they carry, every loss and monitor over
 the training, and a gallery of the images that
 
-    python tools/analysis_tools/attention.py CONFIG CHECKPOINT \\
-        --out WORK_DIR/attention
+    mmaib visualize CONFIG CHECKPOINT --out WORK_DIR/attention
 
 drew, worst first. An `interpretability.json` in a folder is shown too, and the
 pictures that a calibration metric drew into a run's folder (its `out_dir`).
 """
 
-import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -26,19 +23,19 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from analysis_tools.charts import Line, chart, short
-from analysis_tools.gallery import SCORES, data_uri, failures, pictures
-from analysis_tools.runs import (
+from .charts import Line, chart, short
+from .gallery import SCORES, data_uri, failures, pictures
+from .tables import CHANGES, METRICS, OF_MAPS
+from .work_dirs import (
+    MONITORS,
     Group,
     Run,
     differences,
     find_runs,
     grouped,
+    last_checkpoint,
     read_json,
 )
-from steps import last_checkpoint
-from study import CHANGES, METRICS, MONITORS, OF_MAPS
 
 SHOWN = (*MONITORS, 'beta_factor')
 CALIBRATION = 'calibration/'
@@ -251,12 +248,12 @@ def attention_command(groups: Sequence[Group]) -> str | None:
         last = run.path / 'last_checkpoint'
         configs = sorted(run.path.glob('*.py')) if run.path.is_dir() else []
         if configs and last.exists() and _has_maps(run):
-            checkpoint = last_checkpoint(run.path)
-            words: list[object] = [
-                'python',
-                'tools/analysis_tools/attention.py',
+            words: list[object] = ['mmaib', 'visualize', configs[0]]
+            words += [
+                last_checkpoint(run.path),
+                '--out',
+                run.path / 'attention',
             ]
-            words += [configs[0], checkpoint, '--out', run.path / 'attention']
             return shlex.join(map(str, words))
     return None
 
@@ -273,9 +270,18 @@ def interpretability(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def render(
-    folders: Sequence[Path], per_run: int, title: str | None = None
+    folders: Sequence[Path],
+    per_run: int,
+    title: str | None = None,
+    command: str = '',
 ) -> str:
     """The page.
+
+    Args:
+        folders: work dirs, studies, folders of records.
+        per_run: how many pictures of each, at most.
+        title: the folders' names by default.
+        command: that made the page, shown below it.
 
     Raises:
         FileNotFoundError: if a folder has neither run nor record.
@@ -320,32 +326,5 @@ def render(
         attention_command=attention_command(groups),
         facts=first.facts if first else {},
         made=f'{datetime.now():%Y-%m-%d %H:%M}',
-        command=shlex.join(['python', *sys.argv]),
+        command=command,
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument('work_dirs', nargs='+', type=Path)
-    parser.add_argument(
-        '--out', type=Path, help='default: report.html in the first work dir'
-    )
-    parser.add_argument('--title', help="default: the work dirs' names")
-    parser.add_argument(
-        '--max-images', type=int, default=48, help='of a run, worst first'
-    )
-    args = parser.parse_args()
-    out = args.out or args.work_dirs[0] / 'report.html'
-    try:
-        page = render(args.work_dirs, args.max_images, args.title)
-    except FileNotFoundError as error:
-        sys.exit(str(error))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page)
-    print(f'{out} ({len(page.encode()) / 1e6:.1f} MB)')
-
-
-if __name__ == '__main__':
-    main()

@@ -1,6 +1,6 @@
 """Draw the attention maps of images.
 
-    python tools/analysis_tools/attention.py CONFIG CHECKPOINT IMAGES --out DIR
+    mmaib visualize CONFIG CHECKPOINT IMAGES --out DIR
 
 IMAGES is an image or a folder; without it the test images of CONFIG are drawn
 in their order, beside their ground truth. For each image DIR gets NAME.png
@@ -20,15 +20,17 @@ overlay, a colour a level.
 
 NAME.overlay.jpg is the map over the image, and scores.json says of each image
 what `mmaib.AttentionMetric` says of all, and how well the host's answer fits
-the ground truth. `tools/analysis_tools/report.py` makes a gallery of them if
+the ground truth. `mmaib report` makes a gallery of them if
 DIR lies in the work dir.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
-import sys
 import tempfile
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +40,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.device import get_device
 from mmengine.registry import (
     MODELS,
     VISUALIZERS,
@@ -48,8 +49,6 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
 from mmaib import compat
-from mmaib.cli.cfg_options import CfgOptions
-from mmaib.cli.launch import device_argument
 from mmaib.evaluation import AttentionMetric
 from mmaib.evaluation.agreement import to_truth
 from mmaib.evaluation.map_geometry import (
@@ -62,6 +61,15 @@ from mmaib.models import known
 from mmaib.preflight import load_whole
 from mmaib.registry import type_name
 from mmaib.sampling.draws import Draws
+from mmaib.visualization.image_sources import (
+    VIDEOS,
+    frames,
+    images,
+    join,
+    of_files,
+    of_test_set,
+    test_pipeline,
+)
 from mmaib.visualization.overlays import (
     classifier_input,
     is_classified,
@@ -72,16 +80,8 @@ from mmaib.visualization.overlays import (
     uncertainty_maps,
 )
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from analysis_tools.image_sources import (
-    VIDEOS,
-    frames,
-    images,
-    join,
-    of_files,
-    of_test_set,
-    test_pipeline,
-)
+from .cfg_options import options_of
+from .launch import device_of
 
 
 def load(
@@ -185,24 +185,38 @@ def drawer(config: Path, checkpoint: Path, args: argparse.Namespace) -> Drawer:
         if isinstance(module, AttentiveBottleneck)
     ]
     if not maps and not getattr(model, 'test_draws', Draws()).uncertainty:
-        sys.exit(f'{config}: the model has neither maps nor uncertainty')
+        raise ValueError(
+            f'{config}: the model has neither maps nor uncertainty'
+        )
     without = {
         type(m).__name__ for m in maps if not getattr(m, 'gives_std', True)
     }
     if args.draws and without:
-        sys.exit(f'--draws: {", ".join(without)} gives no std: leave it out')
+        raise ValueError(
+            f'--draws: {", ".join(without)} gives no std: leave it out'
+        )
     return Drawer(config.stem, cfg, model, visualizer, metric_of(cfg))
 
 
-def draw_all(drawers: Sequence[Drawer], args: argparse.Namespace) -> None:
+def images_of(
+    drawers: Sequence[Drawer], args: argparse.Namespace
+) -> list[tuple[int, Iterator[tuple[str, Any]]]]:
+    """How many images each model draws, and their paths and data.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if args.images is None:
+        return [of_test_set(one.cfg) for one in drawers]
+    return [of_files(test_pipeline(one.cfg), args.images) for one in drawers]
+
+
+def draw_all(
+    drawers: Sequence[Drawer],
+    sources: Sequence[tuple[int, Iterator[tuple[str, Any]]]],
+    args: argparse.Namespace,
+) -> None:
     """Every image by every model; files and scores are the first one's."""
-
-    def read(one: Drawer) -> tuple[int, Iterator[tuple[str, Any]]]:
-        if args.images is None:
-            return of_test_set(one.cfg)
-        return of_files(test_pipeline(one.cfg), args.images)
-
-    sources = [read(one) for one in drawers]
     number = min(sources[0][0], args.max_images or sources[0][0])
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, dict] = {}
@@ -248,73 +262,27 @@ def draw_all(drawers: Sequence[Drawer], args: argparse.Namespace) -> None:
     print(f'\n{number} pictures in {args.out}')
 
 
-def pair(text: str) -> tuple[Path, Path]:
-    """CONFIG=CHECKPOINT."""
-    config, _, checkpoint = text.partition('=')
-    if not checkpoint:
-        raise argparse.ArgumentTypeError(f'{text}: not CONFIG=CHECKPOINT')
-    return Path(config), Path(checkpoint)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument('config', type=Path)
-    parser.add_argument('checkpoint', type=Path)
-    parser.add_argument(
-        'images',
-        type=Path,
-        nargs='?',
-        help="an image, a video or a folder; default: the config's test "
-        'images',
-    )
-    parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument(
-        '--beside',
-        nargs='+',
-        type=pair,
-        default=[],
-        metavar='CONFIG=CHECKPOINT',
-        help='more models with maps',
-    )
-    parser.add_argument(
-        '--draws', type=int, default=0, help='single draws to show'
-    )
-    parser.add_argument('--stride', type=int, default=1, help='of a video')
-    parser.add_argument('--score-thr', type=float, default=0.3)
-    parser.add_argument('--max-images', type=int, help='the first so many')
-    parser.add_argument(
-        '--device',
-        type=device_argument,
-        default=get_device(),
-        help='default: a GPU if there is one',
-    )
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
-    args = parser.parse_args()
-    if args.max_images is not None and args.max_images < 1:
-        parser.error(f'--max-images must be >= 1, got {args.max_images}')
-    if args.draws < 0:
-        parser.error(f'--draws must be >= 0, got {args.draws}')
+def prepare(args: argparse.Namespace) -> Callable[[], None]:
+    """Build and load the models; what is left to do is to draw."""
     compat.register_config_sources()
+    args.cfg_options = options_of(args.cfg_options)
+    args.device = device_of(args.device)
     given = [(args.config, args.checkpoint), *args.beside]
     drawers = [drawer(config, path, args) for config, path in given]
-    try:
-        if args.images is None or args.images.suffix.lower() not in VIDEOS:
-            draw_all(drawers, args)
-            return
-        video = args.images
-        with tempfile.TemporaryDirectory() as folder:
-            args.images = frames(video, args.stride, Path(folder))
-            names = [args.out / p.stem for p in images(args.images)]
-            draw_all(drawers, args)
-        rate = mmcv.VideoReader(str(video)).fps / args.stride
-        target = args.out / f'{video.stem}.overlay.mp4'
-        join(names[: args.max_images], target, rate)
-        print(target)
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    if args.images is not None and args.images.suffix.lower() in VIDEOS:
+        return partial(draw_video, drawers, args)
+    sources = images_of(drawers, args)
+    return partial(draw_all, drawers, sources, args)
 
 
-if __name__ == '__main__':
-    main()
+def draw_video(drawers: Sequence[Drawer], args: argparse.Namespace) -> None:
+    """The frames of a video, and one of their overlays."""
+    video = args.images
+    with tempfile.TemporaryDirectory() as folder:
+        args.images = frames(video, args.stride, Path(folder))
+        names = [args.out / p.stem for p in images(args.images)]
+        draw_all(drawers, images_of(drawers, args), args)
+    rate = mmcv.VideoReader(str(video)).fps / args.stride
+    target = args.out / f'{video.stem}.overlay.mp4'
+    join(names[: args.max_images], target, rate)
+    print(target)

@@ -1,0 +1,440 @@
+"""Runs: trainings in processes of their own, resumed where they stopped,
+and what their logs say.
+
+What a run is of (its config, seed, options and the content of the checkpoints
+that it starts from) is written before its first step and compared at each
+resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from statistics import median
+from threading import Event, Lock, Thread
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from mmaib.compat import PACKAGES, register_config_sources
+from mmaib.files import write_whole
+from mmaib.preflight import check_data, named_weights
+from mmaib.visualization.work_dirs import MONITORS, SECONDS, entries
+
+from .cfg_options import options_of
+
+# of a line in MMEngine's log
+STAMP = '%Y/%m/%d %H:%M:%S'
+STAMPED = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', re.M)
+PARSING = Lock()
+START = 'load_from='
+WEIGHTS = 'checkpoint to start from'
+# of MMEngine's log, and of the evaluations behind a training
+PROGRESS = re.compile(
+    r'((?:Epoch|Iter)\(\w+\)[][\d /]+|evaluation \d+ of \d+)'
+    r'(?:.*?eta: (.+?)(?:  |\n))?'
+)
+EVERY = 15.0
+
+
+def commit() -> str:
+    """What git says of this checkout."""
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=12']
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return 'unknown'
+    return done.stdout.strip() or 'unknown'
+
+
+def run_dir(out: Path, config: Path, seed: int) -> Path:
+    return out / config.stem / f'seed_{seed}'
+
+
+def read_config(path: Path) -> Config:
+    with PARSING:  # MMEngine parses through files of its own
+        register_config_sources()
+        return Config.fromfile(path)
+
+
+def identity(config: Path, seed: int, options: list) -> dict[str, Any]:
+    """What makes a run another one."""
+    cfg = read_config(config)
+    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    cfg.merge_from_dict(options_of(options))
+    weights = {
+        field: digest(Path(path).expanduser().read_bytes())
+        for field, path in named_weights(cfg)
+        if Path(path).expanduser().is_file()
+    }
+    return {
+        '--cfg-options': options,
+        'seed': seed,
+        'config': digest(text.encode()),
+        WEIGHTS: weights,
+    }
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def differs(marker: Path, own: Mapping[str, Any]) -> list[str]:
+    """In what a run that left its identity is another one."""
+    text = marker.read_text()
+    if not text.startswith('{'):  # an earlier version's: options alone
+        found = {**own, '--cfg-options': text.splitlines()}
+        known = False
+    else:
+        told = json.loads(text)
+        found, known = {**own, **told}, WEIGHTS in told
+    return [
+        name
+        for name in own
+        if without_place(found[name], known) != without_place(own[name], known)
+    ]
+
+
+def refusal(work_dir: Path, own: Mapping[str, Any]) -> str | None:
+    """Why a run can neither be skipped nor resumed nor begun in a folder, or
+    None."""
+    marker = work_dir / 'finished'
+    begun = work_dir / 'identity.json'
+    saved = [*work_dir.glob('*.pth'), *work_dir.glob('last_checkpoint')]
+    if marker.exists():
+        found, how = marker, 'finished'
+    elif not saved:
+        return None  # nothing of what was begun there is gone on with
+    elif begun.exists():
+        found, how = begun, 'begun'
+    else:
+        return (
+            f'{work_dir}: {saved[0].name} in it is of a run that is not known '
+            'here, and would be resumed or written over; take another --out'
+        )
+    if other := differs(found, own):
+        return (
+            f'{work_dir}: {how} with another {", another ".join(other)}; '
+            'take another --out'
+        )
+    return None
+
+
+def refuse_other_runs(runs: Iterable[tuple]) -> None:
+    """Before anything is trained.
+
+    Raises:
+        SystemExit: if a folder has another run, see :func:`refusal`.
+    """
+    found = [
+        refusal(work_dir, identity(config, seed, options))
+        for config, seed, work_dir, options, *_ in runs
+        if work_dir.exists()
+    ]
+    if refused := [line for line in found if line]:
+        sys.exit('\n'.join(refused))
+
+
+def without_place(value: Any, known: bool = False) -> Any:
+    """Options with the end of a checkpoint's path, as studies are moved;
+    without it where its content is known."""
+    if not isinstance(value, list):
+        return value
+    return [
+        str(Path(*Path(word).parts[-3:])) if word.startswith(START) else word
+        for word in value
+        if not (known and word.startswith(START))
+    ]
+
+
+def where(log: Path) -> str | None:
+    """How far a training is, and what is left, by its log."""
+    found = [*PROGRESS.finditer(log.read_text()[-20000:])]
+    if not found:
+        return None
+    step, left = found[-1].groups()
+    return step.strip() + (f', {left} left' if left else '')
+
+
+@contextmanager
+def following(work_dir: Path) -> Iterator[None]:
+    """Prints how far a run is, as long as it goes on."""
+    done = Event()
+
+    def follow() -> None:
+        last = None
+        while not done.wait(EVERY):
+            line = where(work_dir / 'stdout.log')
+            if line != last:
+                print(f'       {work_dir}: {line}', flush=True)
+                last = line
+
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
+    """One run, resumed where it stopped; what it is of is written before its
+    first step, and a marker when it is finished. Whether it is now."""
+    own = identity(config, seed, options)
+    if reason := refusal(work_dir, own):
+        print(f'FAILED {reason}', flush=True)
+        return False
+    marker = work_dir / 'finished'
+    if marker.exists():
+        return True
+    text = json.dumps(own)
+    begun = work_dir / 'identity.json'
+    write_whole(begun, text.encode(), work_dir / '.identity.json')
+    command = [sys.executable, '-m', 'mmaib', 'train', str(config)]
+    command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
+    command += [f'randomness.seed={seed}', *options]
+    print('start ', work_dir, flush=True)
+    with open(work_dir / 'stdout.log', 'a') as log, following(work_dir):
+        done = subprocess.run(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        )
+    if done.returncode:
+        log_file = work_dir / 'stdout.log'
+        last = log_file.read_text().strip().rpartition('\n')[2]
+        print(f'FAILED {log_file}: {last}', flush=True)
+        return False
+    marker.write_text(text)
+    print('done  ', work_dir, flush=True)
+    return True
+
+
+def record_name(config: Path, seed: int, name: str | None = None) -> str:
+    return f'{name or config.stem}.seed_{seed}.json'
+
+
+def refuse_other_record(
+    records: Path,
+    config: Path,
+    seed: int,
+    work_dir: Path,
+    options: list,
+    name: str | None = None,
+) -> None:
+    """Before anything is trained.
+
+    Raises:
+        SystemExit: if a record would be written over one of other options.
+    """
+    path = records / record_name(config, seed, name)
+    if not path.exists():
+        return
+    found = without_place(json.loads(path.read_text())['options'])
+    own = without_place(options)
+    if found != own:
+        sys.exit(
+            f'--records {records}: {path.name} is of --cfg-options {found}, '
+            f'and would be written over by one of {own}; take another folder'
+        )
+
+
+def write_record(
+    config: Path,
+    seed: int,
+    work_dir: Path,
+    options: list,
+    records: Path | None = None,
+    code: str | None = None,
+    name: str | None = None,
+) -> None:
+    """What a finished run ended with, in its work dir and among the
+    records, there under a name of its own if the config's is not enough."""
+    path = work_dir / 'record.json'
+    if not path.exists():
+        record = {
+            'config': config.stem,
+            'seed': seed,
+            'options': options,
+            'commit': code or commit(),
+            'versions': {
+                p.module: found[1]
+                for p in PACKAGES
+                if (found := p.distribution())
+            },
+            'device': torch.cuda.get_device_name()
+            if torch.cuda.is_available()
+            else platform.processor() or platform.machine(),
+            'seconds': seconds(work_dir),
+            'metrics': read_log(work_dir),
+        }
+        path.write_text(json.dumps(record, indent=1) + '\n')
+    if records:
+        records.mkdir(parents=True, exist_ok=True)
+        copy = records / record_name(config, seed, name)
+        copy.write_text(path.read_text())
+
+
+def seconds(work_dir: Path) -> int | None:
+    """How long a run's trainings took, those that were killed too, by the
+    first and last line of their logs; None without a log."""
+    spent = []
+    for path in work_dir.glob('*/*.log'):
+        stamps = STAMPED.findall(path.read_text())
+        if stamps:
+            first, last = (
+                datetime.strptime(stamps[i], STAMP) for i in (0, -1)
+            )
+            spent.append((last - first).total_seconds())
+    return round(sum(spent)) if spent else None
+
+
+def refuse_missing_data(runs: Sequence[tuple]) -> None:
+    """Of each config's first run that is not finished."""
+    seen: set[Path] = set()
+    for config, _, work_dir, options, *_ in runs:
+        if config in seen or (work_dir / 'finished').exists():
+            continue
+        seen.add(config)
+        cfg = read_config(config)
+        cfg.merge_from_dict(options_of(options))
+        try:
+            check_data(cfg, ('train_dataloader', 'val_dataloader'))
+        except FileNotFoundError as error:
+            sys.exit(f'{config}: {error}')
+
+
+def train_all(
+    runs: Iterable[tuple],
+    jobs: int,
+    records: Path | None = None,
+    code: str | None = None,
+) -> bool:
+    """:func:`train` each of these, so many at a time, in their order, and
+    keep their records; whether all are finished. A run is what `train`
+    takes and, if its config is not enough, a name for its record.
+
+    Raises:
+        SystemExit: before the first, if a folder has another run, the data
+            of any are not there, or a record would be written over.
+    """
+
+    def run(
+        config: Path,
+        seed: int,
+        work_dir: Path,
+        options: list,
+        name: str | None = None,
+    ) -> bool:
+        done = train(config, seed, work_dir, options)
+        if done:
+            write_record(config, seed, work_dir, options, records, code, name)
+        return done
+
+    runs = [*runs]
+    refuse_other_runs(runs)
+    if records:
+        for run_of in runs:
+            refuse_other_record(records, *run_of)
+    refuse_missing_data(runs)
+    with ThreadPoolExecutor(jobs) as pool:
+        return all(list(pool.map(lambda one: run(*one), runs)))
+
+
+def read_log(work_dir: Path) -> dict[str, float] | None:
+    """Last evaluation and median step time of a finished run."""
+    if not (work_dir / 'finished').exists():
+        return None
+    training: dict[str, float] = {}
+    evaluation: dict[str, float] = {}
+    times = []
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for entry in entries(path):
+            if 'loss' in entry:
+                times.append(entry['time'])
+                training.update(monitors(entry))
+            elif any(name.startswith('causal/') for name in entry):
+                evaluation.update(entry)  # a line of its own behind it
+            else:
+                evaluation = entry
+    if times:  # not of a run that is shorter than the interval of its log
+        training[SECONDS] = median(times)
+    return {**training, **evaluation}
+
+
+def monitors(entry: Mapping[str, float]) -> dict[str, float]:
+    """What a line of the training's log says of maps and latents."""
+    found = {k: v for k, v in entry.items() if k.startswith(MONITORS)}
+    return {f'train/{k}': v for k, v in found.items()}
+
+
+def run(
+    commands: list[str],
+    *args: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> float:
+    """Run another program with its output visible; seconds it took.
+
+    Raises:
+        SystemExit: with the command, if it fails.
+    """
+    words = [sys.executable, *map(str, args)]
+    commands.append(shlex.join(['python', *words[1:]]))
+    print(f'\n== {commands[-1]}', flush=True)
+    begun = time.perf_counter()
+    done = subprocess.run(words, cwd=cwd, env={**os.environ, **(env or {})})
+    if done.returncode:
+        sys.exit(f'stopped: this command failed\n  {commands[-1]}')
+    return time.perf_counter() - begun
+
+
+def look(
+    commands: list[str],
+    config: Path,
+    checkpoint: Path,
+    out: Path,
+    title: str,
+    pictures: int,
+    start: Callable[..., float] | None = None,
+) -> dict[str, float]:
+    """Pictures of a trained model's maps, and the page about its folder;
+    seconds of each.
+
+    Args:
+        commands: those so far.
+        config, checkpoint: of the model.
+        out: folder of its training; the page is its ``report.html``.
+        title: of the page.
+        pictures: how many; 0 for none.
+        start: :func:`run`, in another folder or environment.
+    """
+    start = start or partial(run, env={'OMP_NUM_THREADS': '1'})
+    seconds = {}
+    if pictures:
+        seconds['pictures'] = start(
+            commands, '-m', 'mmaib', 'visualize', config, checkpoint,
+            '--out', out / 'attention', '--max-images', pictures,
+        )  # fmt: skip
+    seconds['report'] = start(
+        commands, '-m', 'mmaib', 'report', out, '--title', title
+    )
+    return seconds
