@@ -41,5 +41,6 @@ def _is_path(value: str) -> bool:
     """Of those that MMEngine would take apart."""
     path = Path(value).expanduser()
     return any(
-        {*p.name} & {*', ()[]\'"'} and p.exists() for p in (path, *path.parents)
+        {*p.name} & {*', ()[]\'"'} and p.exists()
+        for p in (path, *path.parents)
     )

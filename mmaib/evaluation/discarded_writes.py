@@ -23,9 +23,7 @@ PARTS = '.dist_test'
 
 
 @contextmanager
-def without_files(
-    evaluator: Any, *kept: str | os.PathLike
-) -> Iterator[None]:
+def without_files(evaluator: Any, *kept: str | os.PathLike) -> Iterator[None]:
     """An evaluator of MMEngine whose metrics leave no file behind.
 
     Args:
@@ -53,9 +51,7 @@ def without_files(
 
 
 @contextmanager
-def discarded_writes(
-    scratch: str, *kept: str | os.PathLike
-) -> Iterator[None]:
+def discarded_writes(scratch: str, *kept: str | os.PathLike) -> Iterator[None]:
     """What this thread writes inside goes to another folder; read back, it is
     what was written. Elsewhere on disk nothing is new, changed or removed,
     whatever a metric's fields are called.

@@ -117,7 +117,9 @@ class AttentionEvalHook(Hook):
         begun, count = time.monotonic(), len(self.causal)
         for done, change in enumerate(self.causal):
             spent = time.monotonic() - begun
-            left = timedelta(seconds=round(spent / max(done, 1)) * (count - done))
+            left = timedelta(
+                seconds=round(spent / max(done, 1)) * (count - done)
+            )
             eta = f'  eta: {left}' if done else ''
             runner.logger.info(
                 f'evaluation {done + 1} of {count} with changed maps, '
