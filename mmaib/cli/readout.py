@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -103,9 +104,9 @@ def readout_config(args: argparse.Namespace) -> Path:
     if new == path:
         print('\n'.join(lines), flush=True)
         return path
-    # beside the command and the folder for other trainings than this one
+    # but for the command, and the folder of other trainings than this one
     kept, made = (
-        [x for x in p.read_text().splitlines()[1:] if 'work_dir = ' not in x]
+        re.sub(r"\./work_dirs/[^/']+", '', p.read_text().partition('\n')[2])
         for p in (path, new)
     )
     new.unlink()

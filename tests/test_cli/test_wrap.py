@@ -491,6 +491,25 @@ def test_no_two_files_train_in_one_folder(explicit, tmp_path, monkeypatch):
     assert 'work_dirs/v3' not in {os.path.normpath(f) for f in folders}
 
 
+def test_results_of_the_base_model_are_not_written_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    coco = dict(type='CocoMetric', outfile_prefix='/r/host', metric='bbox')
+    dump = dict(type='DumpResults', out_file_path='results/host.pkl')
+    write_host(
+        tmp_path, 'RetinaNet', val_evaluator=coco,
+        test_evaluator=[dict(type='VOCMetric'), dump],
+    )  # fmt: skip
+    lines, _ = wrap('host.py', 'mine/gate.py', size=SMALL)
+    cfg = Config.fromfile('mine/gate.py')
+    own = './work_dirs/mine__gate'
+    assert cfg.work_dir == own
+    assert cfg.val_evaluator == dict(coco, outfile_prefix=f'{own}/host')
+    assert cfg.test_evaluator == [
+        dict(type='VOCMetric'), dict(dump, out_file_path=f'{own}/host.pkl')
+    ]  # fmt: skip
+    assert 'val_evaluator: files in the work dir of this config' in lines
+
+
 def test_a_file_of_the_name_of_a_config_of_the_base_librarys(
     tmp_path, monkeypatch
 ):

@@ -1,7 +1,6 @@
 """What an evaluation writes for nobody: every way to a file that a metric
 has, and what is on disk afterwards."""
 
-import json
 import os
 import pickle
 import shutil
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from mmengine import dump
 from mmengine.evaluator import BaseMetric, DumpResults, Evaluator
 from PIL import Image
 
@@ -28,6 +28,11 @@ PIXELS = np.full((4, 4, 3), 7, np.uint8)
 def append(path):
     with open(path, 'a') as file:
         file.write('more')
+
+
+def of_bytes(path):
+    with open(os.fsencode(path), 'wb'):
+        pass
 
 
 def replaced(path):
@@ -50,14 +55,14 @@ def rewritten(path):
 WRITERS = {
     'open': lambda path: path.write_text('new'),
     'append': append,
-    'bytes': lambda path: open(os.fsencode(path), 'wb').close(),
+    'bytes': of_bytes,
     'replace': replaced,
     'unlink': rewritten,
     'rmtree': emptied,
     'copy': lambda path: shutil.copy(__file__, path),
-    'json': lambda path: json.dump([1], open(path, 'w')),  # noqa: SIM115
+    'mmengine': lambda path: dump([1], str(path), 'json'),
     'torch': lambda path: torch.save([1], path),
-    'numpy': lambda path: np.savez(open(path, 'wb'), PIXELS),  # noqa: SIM115
+    'numpy': lambda path: np.save(path.with_suffix('.npy'), PIXELS),
     'cv2': lambda path: cv2.imwrite(str(path.with_suffix('.png')), PIXELS),
     'pillow': lambda path: Image.fromarray(PIXELS).save(path, 'png'),
     'matplotlib': lambda path: Figure().savefig(path, format='png'),

@@ -189,6 +189,15 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     with pytest.raises(SystemExit):
         command(*study_of(data, '--records', records))
     assert 'is of another test' in capsys.readouterr().err
+    # and so would the same test of other trainings
+    with pytest.raises(SystemExit, match='would be written over by one of'):
+        command(
+            *study_of(
+                data, '--records', records, '--ood', ood, '--out',
+                data / 'other', '--cfg-options', 'optim_wrapper.lr=1',
+            )
+        )  # fmt: skip
+    assert len(trainings.commands) == before
     # elsewhere, of the records alone
     command(
         PLAIN, STAGE2, '--out', data / 'elsewhere', '--records', records,

@@ -117,7 +117,9 @@ def wrap(
         if trained:
             lines.append(f'{", ".join(trained)}: {iterations} iterations')
         lines += [
-            f"{field}: {value}, not the base config's {cfg[field]}"
+            f'{field}: files in the work dir of this config'
+            if field.endswith('_evaluator')
+            else f"{field}: {value}, not the base config's {cfg[field]}"
             if cfg.get(field)
             else f'{field}: {value}, which is empty'
             for field, value in apart.items()

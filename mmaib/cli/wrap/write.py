@@ -11,6 +11,11 @@ from mmaib.registry import type_name, type_path
 from .plan import GATES, READOUT, Expression
 
 CAUSAL = [*MAP_CHANGES]
+# fields of metrics that name what they write
+FILES = {
+    'outfile_prefix', 'output_dir', 'out_dir', 'out_file_path', 'outfile_path',
+    'seg_out_dir', 'file_path', 'csv_dir', 'save_dir',
+}  # fmt: skip
 
 
 def hooks(
@@ -94,12 +99,33 @@ def own_run(cfg: Any, base: str, out: Path, attention: str) -> dict[str, Any]:
         work_dir = _work_dir(f'{name}__{number}')
     if cfg.get('work_dir') or work_dir != _work_dir(out.stem):
         fields['work_dir'] = work_dir
+    for name in ('val_evaluator', 'test_evaluator'):
+        metrics = cfg.to_dict().get(name)
+        own = _files_below(work_dir, metrics)
+        if own != metrics:
+            replaced = isinstance(own, dict)
+            fields[name] = dict(_delete_=True, **own) if replaced else own
     if cfg.get('resume'):
         fields['resume'] = False
     if attention == READOUT and cfg.get('load_from'):
         # what the base model started from; tools/train.py asks for its own
         fields['load_from'] = None
     return fields
+
+
+def _files_below(work_dir: str, metrics: Any) -> Any:
+    """Metrics whose files are below a folder, not where the base config's
+    are."""
+    if isinstance(metrics, list | tuple):
+        return type(metrics)(_files_below(work_dir, m) for m in metrics)
+    if not isinstance(metrics, dict):
+        return metrics
+    return {
+        name: f'{work_dir}/{Path(value).name}'
+        if name in FILES and isinstance(value, str)
+        else _files_below(work_dir, value)
+        for name, value in metrics.items()
+    }
 
 
 def stem_of(config: str) -> str:
