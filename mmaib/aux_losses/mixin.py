@@ -188,7 +188,8 @@ class AuxLossMixin:
         slid = None
         if slides(self) and not training and isinstance(inputs, Tensor):
             cfg: Any = self.test_cfg  # type: ignore[attr-defined]
-            slid = windows(inputs.shape[2:], cfg['crop_size'], cfg['stride'])
+            size = (inputs.size(2), inputs.size(3))
+            slid = windows(size, cfg['crop_size'], cfg['stride'])
         return image_cells(inputs, samples, training, slid)
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

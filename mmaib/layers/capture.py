@@ -4,7 +4,7 @@ touching the model."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -55,7 +55,7 @@ class CapturedMap:
     rectangles: Tensor | None = None
 
 
-def of_the_mean(seen: CapturedMap, grid: Sequence[int]) -> Tensor:
+def of_the_mean(seen: CapturedMap, grid: tuple[int, ...]) -> Tensor:
     """The scores that features of a grid have where nothing is drawn."""
     if seen.quantized is None:
         return resize(seen.mean, grid)
