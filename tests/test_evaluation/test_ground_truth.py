@@ -1,5 +1,7 @@
 """What counts as an object, what as none, and what is not known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +14,12 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from PIL import Image
+from torch import nn
 
 from mmaib.evaluation import AttentionMetric
 from mmaib.evaluation.ground_truth import misplaced, object_mask, separating
-from mmaib.layers import CapturedMap
+from mmaib.hooks import AttentionEvalHook
+from mmaib.layers import AttentiveBottleneck, CapturedMap
 
 
 def mask_by_hand(boxes, height, width):
@@ -226,3 +230,17 @@ def test_a_mask_of_another_size_is_misplaced():
 def test_of_other_data_sets_nothing_is_known():
     assert separating([1, 2]) is None
     assert separating(ConfigDict(pipeline=None)) is None
+
+
+def test_the_hook_looks_at_the_data_set(tmp_path):
+    dataset = objects(tmp_path, dict(type='ResizeEdge', scale=40))
+    metric, model = AttentionMetric(), nn.Sequential(AttentiveBottleneck(3))
+    loop = SimpleNamespace(
+        evaluator=SimpleNamespace(metrics=[metric]),
+        dataloader=SimpleNamespace(dataset=dataset),
+    )
+    hook = AttentionEvalHook()
+    hook._before_epoch(SimpleNamespace(model=model, val_loop=loop), 'val')
+    reason = metric._misplaced(dataset[0]['data_samples'].to_dict())
+    assert reason == 'ResizeEdge changes one and not the other'
+    hook._after_epoch(None, 'val')

@@ -13,12 +13,13 @@ from mmaib.evaluation.interpretability import (
     compare_modified,
     compared,
     cosine,
+    scores_of,
     share,
     summary,
 )
 from mmaib.evaluation.map_geometry import whole_maps
 from mmaib.evaluation.modifications import modified
-from mmaib.layers import capture_attention
+from mmaib.layers import CapturedMap, capture_attention
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
@@ -49,6 +50,20 @@ def test_made_maps_against_brute_force(name):
     row = compared([MAP], [other], 1.0)
     assert row.cosine == pytest.approx(brute_force(MAP, other))
     assert row.centred == pytest.approx(brute_force(MAP, other, True))
+
+
+def test_padding_is_no_part_of_a_map():
+    """Of 8x8 cells of 4 pixels, 5x3 are the image's."""
+    meta = dict(
+        img_shape=(32, 32), ori_shape=(40, 24), scale_factor=(0.5, 0.5)
+    )
+    (plain,) = scores_of([CapturedMap('n', 0, MAP[None, None])], 0, meta)
+    assert torch.equal(plain, MAP[:5, :3])
+    anchors = MAP.round()[None, None]
+    both = CapturedMap('n', 0, MAP[None, None], anchors)
+    assert torch.equal(scores_of([both], 0, meta)[0], MAP.round()[:5, :3])
+    (arrays,) = scores_of([CapturedMap('n', 0, MAP[None, None])], 0, {})
+    assert torch.equal(arrays, MAP)
 
 
 def test_what_the_made_maps_should_score():

@@ -319,6 +319,7 @@ def trained(made, packed):
 
 def test_losses_and_statistics_are_of_the_images_alone():
     made = model(modulation=GATE, quantizer=dict(num_anchors=4), beta=0.5)
+    made.train_draws = Draws()  # of the mean map, which is known
     losses = trained(made, batch_of(PAIR))
     x, shares = made.features, pixel_shares(PAIR)
     gate = made.layer.modulation
@@ -331,6 +332,9 @@ def test_losses_and_statistics_are_of_the_images_alone():
     normal = (x - own.mean) / own.std
     mean = (2 * normal.mean(1, keepdim=True)).sigmoid()
     kl = 0.5 * (mean.square() + 0.1**2 - 1) - np.log(0.1)
+    anchors = torch.linspace(0, 1, 4)
+    apart, chosen = (mean[..., None] - anchors).abs().min(-1)
+    use = np.array([weighted(chosen == i, shares) for i in range(4)])
     expected = {
         'attention_mean': weighted(mean, shares),
         'attention_std': 0.1,
@@ -343,6 +347,9 @@ def test_losses_and_statistics_are_of_the_images_alone():
         'attention_saturated': weighted(
             ((mean - 0.5).abs() > 0.48).double(), shares
         ),
+        'loss_vq': 0.4 * weighted(apart.square(), shares),
+        'loss_commit': 0.1 * weighted(apart.square(), shares),
+        'anchor_perplexity': np.exp(-sum(u * np.log(u) for u in use if u)),
         'kl_map_nats': weighted(kl, shares),
         'loss_kl_map': 0.5 * weighted(kl, shares),
     }
@@ -526,9 +533,12 @@ def test_a_window_has_its_own_part_of_an_image():
         assert torch.equal(own, expected)
 
 
-def test_windows_of_a_segmentor_change_what_is_image(monkeypatch):
+@pytest.mark.parametrize('ours', [True, False])
+def test_windows_of_a_segmentor_change_what_is_image(ours):
     """Images of 48 rows, padded to 64, under windows of 64 pixels."""
     cfg = seg.shrink(seg.config(seg.AIB_QT))
+    if not ours:
+        cfg.model.update(type='mmaib.WithAuxLosses', base='EncoderDecoder')
     cfg.model.test_draws = 'mean'
     cfg.model.test_cfg = dict(
         mode='slide', crop_size=(64, 64), stride=(42, 42)

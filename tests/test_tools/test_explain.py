@@ -4,11 +4,13 @@ of."""
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_interpretability_tool import PLAIN, work_dir
 
+from mmaib.image_cells import image_cells
 from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.models.base_checkpoint import BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
@@ -27,6 +29,34 @@ def rows(text):
     lines = [line for line in text.splitlines() if line.startswith('|')]
     table = [[c.strip() for c in line.strip('|').split('|')] for line in lines]
     return {row[0]: dict(zip(table[0], row)) for row in table[2:]}
+
+
+def test_grad_cam_takes_the_scores_of_an_images_own_cells():
+    """Of an image that is half padding, where the gate's scores are high and
+    Grad-CAM is higher still."""
+    mean, cam = torch.rand(2, 1, 4, 8), torch.rand(2, 1, 4, 8)
+    mean[1, ..., 4:] += 1
+    cam[1, ..., 4:] += 5
+    gate = SimpleNamespace(
+        map_channels=3, modulation=SimpleNamespace(out_channels=3)
+    )
+    readout = SimpleNamespace(
+        explained=SimpleNamespace(_bottleneck=[gate]),
+        _cams=[cam], _maps={}, _batch=0, _call=0,
+    )  # fmt: skip
+    samples = [
+        SimpleNamespace(metainfo=dict(img_shape=(16, width)))
+        for width in (32, 16)
+    ]
+    with image_cells(torch.zeros(2, 3, 16, 32), samples, training=False):
+        found, _ = grad_cam.GradCAMInGate._replace(
+            readout, None, (), (mean, None)
+        )
+    for index, width in enumerate((8, 4)):
+        own, places = (x[index, ..., :width].flatten() for x in (mean, cam))
+        expected = own.sort().values[places.argsort().argsort()]
+        assert torch.equal(found[index, ..., :width].flatten(), expected)
+    assert torch.equal(found[1, ..., 4:], mean[1, ..., 4:])
 
 
 def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(

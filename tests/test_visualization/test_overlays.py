@@ -94,6 +94,28 @@ def test_a_classifiers_picture_is_what_it_saw():
     assert (image[..., 2] == 7).all()
 
 
+def test_a_classifiers_picture_is_without_what_its_pipeline_padded():
+    from mmpretrain.structures import DataSample
+
+    model = SimpleNamespace(data_preprocessor=None)
+    image = torch.zeros(3, 32, 32)
+    image[:, :20, :30] = 7
+    sample = DataSample(
+        metainfo=dict(
+            ori_shape=(40, 60), img_shape=(32, 32), scale_factor=(0.5, 0.5)
+        )
+    )
+    seen, shown = classifier_input(model, [image], sample)
+    assert seen.shape == (20, 30, 3)
+    assert (seen == 7).all()
+    attention = torch.zeros(8, 8)
+    attention[2, 5] = 1  # of four by four pixels
+    drawn = map_on_image(attention, shown.metainfo, 'nearest')
+    expected = torch.zeros(20, 30)
+    expected[8:12, 20:24] = 1
+    assert torch.equal(drawn, expected)
+
+
 def test_figure_has_a_panel_each():
     image = np.zeros((60, 80, 3), np.uint8)
     attention = np.linspace(0, 1, 4800).reshape(60, 80)
