@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+from mmaib.models.averaging import averaged
 from mmaib.sampling.draws import mean_over_draws
 from mmaib.testing import REPOSITORY, hosts, matrix
 
@@ -145,3 +146,22 @@ def test_what_cannot_be_averaged_is_refused_by_name(
 ):
     with pytest.raises(ValueError, match=reason):
         drawing(name, **draws)
+
+
+def test_only_rows_of_draws_are_averaged():
+    """A head's other outputs, such as strides, are left as they are."""
+
+    class Head(torch.nn.Module):
+        def forward(self, levels):
+            strides = torch.arange(8.0)
+            return [x.mean((2, 3)) for x in levels], (strides, strides[0], 5)
+
+    head, x = Head(), torch.rand(6, 4, 3, 3)
+    with averaged(head, 2):
+        (means,), (strides, scalar, number) = head([x])
+    expected = (x[:2] + x[2:4] + x[4:]).mean((2, 3)) / 3
+    torch.testing.assert_close(means, expected)
+    assert torch.equal(strides, torch.arange(8.0))
+    assert scalar == 0
+    assert number == 5
+    assert len(head([x])[0][0]) == 6  # and no more outside

@@ -222,3 +222,23 @@ def test_residuals_of_small_differences_agree():
         rtol=1e-4,
         atol=0,
     )
+
+
+def test_the_periodic_residual_is_that_of_the_nearest_name():
+    """Against all names of the target: turns by a quarter, whose odd ones
+    swap the extents."""
+    found, target = torch.rand(2, 500, 5, dtype=torch.float64)
+    found[:, 4] = 8 * found[:, 4] - 4
+    every = []
+    for quarter in range(4):
+        name = target.clone()
+        name[:, 4] += quarter * torch.pi / 2
+        if quarter % 2:
+            name[:, 2:4] = target[:, [3, 2]]
+        off = found - name
+        every.append(off[:, :4].square().sum(1) + off[:, 4].sin().square())
+    nearest = torch.stack(every).min(0)
+    assert len(nearest.indices.unique()) >= 2
+    torch.testing.assert_close(
+        periodic_residual(found, target), nearest.values
+    )

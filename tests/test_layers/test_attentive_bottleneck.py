@@ -1,7 +1,11 @@
+import math
+import statistics
+
 import pytest
 import torch
 
 from mmaib.layers import AttentiveBottleneck
+from mmaib.losses import collect
 from mmaib.sampling.draws import Draws
 
 
@@ -30,3 +34,41 @@ def test_the_map_is_of_the_features_without_noise(mode):
     assert torch.allclose(silent[:, :3], x + x * mean)
     with Draws(attention=1, latent=1).open():
         assert not torch.equal(layer(x), layer(x))
+
+
+class Given(torch.nn.Module):
+    """A map that is given, in place of one that is made."""
+
+    def __init__(self, mean):
+        super().__init__()
+        self.mean = mean
+
+    def forward(self, x, with_std=True):
+        return self.mean, torch.full_like(self.mean, 0.25)
+
+
+def test_monitors_are_of_each_image_and_the_kl_of_the_map():
+    """Images that differ in their level have no contrast by that."""
+    first = [0.0, 0.0199, 0.0201, 0.5]
+    second = [0.9799, 0.9801, 1.0, 0.9]
+    mean = torch.tensor([first, second]).view(2, 1, 2, 2)
+    layer = AttentiveBottleneck(3, beta=0.5).train()
+    layer.attention = Given(mean)
+    with collect() as aux:
+        layer(torch.rand(2, 3, 2, 2))
+    found = {name: float(value) for name, value in aux.mean().items()}
+    contrast = sum(map(statistics.pstdev, (first, second))) / 2
+    kl = sum(
+        0.5 * (m**2 + 0.25**2 - 1) - math.log(0.25) for m in first + second
+    )
+    assert found == pytest.approx(
+        {
+            'attention_mean': sum(first + second) / 8,
+            'attention_std': 0.25,
+            'attention_contrast': contrast,
+            'attention_saturated': 4 / 8,
+            'loss_kl_map': 0.5 * kl / 8,
+            'kl_map_nats': kl / 8,
+        },
+        rel=1e-5,
+    )

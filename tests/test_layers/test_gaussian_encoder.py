@@ -99,3 +99,18 @@ def test_bad_fields(field, value):
         GaussianEncoder(
             **{'in_channels': 4, 'latent_channels': 4, field: value}
         )
+
+
+@pytest.mark.parametrize('source', ['feature', 'mean'])
+def test_the_std_is_made_of_what_its_field_says(source):
+    """Of as many channels, so that shapes cannot show it."""
+    encoder = GaussianEncoder(4, 4, std_source=source, std_shift=1.0)
+    torch.nn.init.normal_(encoder.std.weight)
+    x = torch.randn(5, 4)
+    mean = encoder.mean(x).relu()
+    given = x if source == 'feature' else mean
+    std = torch.nn.functional.softplus(encoder.std(given) - 1) + 1e-4
+    with Draws(latent=1, seed=3).open():
+        z = encoder(x)
+    noise = torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(z, mean + std * noise)

@@ -5,7 +5,11 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmaib.layers import AttentiveBottleneck, InformationGate
+from mmaib.layers import (
+    AttentiveBottleneck,
+    FeatureModulation,
+    InformationGate,
+)
 from mmaib.losses import collect
 from mmaib.models import AIBNeck
 from mmaib.sampling.draws import Draws
@@ -82,6 +86,18 @@ def test_bits_are_summed_over_positions_channels_and_levels():
     )  # fmt: skip
 
 
+def test_openness_is_the_mean_over_the_positions_of_all_levels():
+    gate = InformationGate([3, 3]).train()
+    gate.strength.fill_(0.5)
+    maps = torch.full((2, 1, 6, 6), 0.2), torch.full((2, 1, 2, 2), 0.8)
+    with collect() as aux:
+        for level, a in enumerate(maps):
+            gate(torch.randn(2, 3, *a.shape[2:]), a, level)
+    # half faded in, 0.6 of 36 positions and 0.9 of 4
+    found = float(aux.mean()['gate_open'])
+    assert found == pytest.approx((36 * 0.6 + 4 * 0.9) / 40)
+
+
 def test_bits_of_several_gates_are_added():
     """And those of one that is passed twice, such as two views', averaged."""
     x, a = torch.randn(2, 6, 5, 4), torch.rand(2, 1, 5, 4)
@@ -121,6 +137,20 @@ def test_rescaled_it_pools_what_passes():
     assert torch.equal(gate(x, torch.ones_like(a)), x)
     gate.strength.fill_(0.0)
     assert torch.equal(gate(x, a), x)
+
+
+@pytest.mark.parametrize(('open_', 'divisor'), [(0.05, 0.05), (2e-3, 0.01)])
+def test_rescaled_by_a_mean_down_to_a_hundredth(open_, divisor):
+    gate = InformationGate(3, rescale=True).eval()
+    own = gate.statistics[0]
+    own.mean.normal_()
+    x = torch.randn(2, 3, 4, 5)
+    a = torch.zeros(2, 1, 4, 5)
+    a[..., 1, 2] = 20 * open_
+    expected = own.mean + (x - own.mean) * a / divisor
+    torch.testing.assert_close(gate(x, a), expected, rtol=1e-4, atol=1e-5)
+    product = FeatureModulation(3, mode='scale_rescaled')
+    torch.testing.assert_close(product(x, a), x + x * a / divisor)
 
 
 def test_rescaled_where_all_is_closed():

@@ -95,6 +95,24 @@ def test_maps_are_read_by_position():
     assert loss == 0
 
 
+def test_rows_are_chosen_anew_each_time_from_all_images():
+    critic = KLCritic(1, max_rows=50)
+    z = torch.arange(400.0).view(4, 1, 10, 10)
+    chosen = [critic._rows(z).flatten() for _ in range(20)]
+    assert not torch.equal(*chosen[:2])
+    counts = (torch.cat(chosen) // 100).long().bincount()
+    assert len(counts) == 4
+    assert counts.min() > 180  # of 250 expected
+
+
+def test_dropout_stands_behind_each_leaky_relu():
+    kinds = [type(layer) for layer in KLCritic(4, dropout=0.3).net]
+    block = [nn.Linear, nn.LeakyReLU, nn.Dropout]
+    assert kinds == [*block, *block, nn.Linear]
+    rates = [layer.p for layer in KLCritic(4, dropout=0.3).net[2::3]]
+    assert rates == [0.3, 0.3]
+
+
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [

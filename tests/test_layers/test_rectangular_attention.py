@@ -1,5 +1,4 @@
 import copy
-from functools import partial
 
 import pytest
 import torch
@@ -54,8 +53,12 @@ def bottleneck(name='rectangle', **fields):
 
 
 def reference(attention, x):
-    """Appendix G of [RECT], on grids that two poolings divide."""
-    pool = partial(nn.functional.max_pool2d, kernel_size=2)
+    """Appendix G of [RECT]; what an odd grid has left is pooled alone."""
+
+    def pool(x):
+        odd = [0, x.size(3) % 2, 0, x.size(2) % 2]
+        return nn.functional.max_pool2d(nn.functional.pad(x, odd), 2)
+
     for conv, then in zip(attention.convs, (pool, pool, lambda x: x)):
         x = then(nn.functional.conv2d(x, conv.weight, conv.bias, padding=1)
                  .clamp(min=0))  # fmt: skip
@@ -72,14 +75,15 @@ def reference(attention, x):
     return params
 
 
-def test_is_appendix_g():
+@pytest.mark.parametrize('size', [(16, 12), (9, 7), (5, 14)])
+def test_is_appendix_g(size):
     attention = rectangular()
-    x = torch.randn(3, 4, 16, 12)
+    x = torch.randn(3, 4, *size)
     params = reference(attention, x)
     torch.testing.assert_close(attention.rectangles(x)[:, 0], params)
     found, std = attention(x)
     assert std is None
-    expected = rectangle_window(params, (16, 12))
+    expected = rectangle_window(params, size)
     torch.testing.assert_close(found[:, 0], expected)
 
 
@@ -102,6 +106,32 @@ def test_parameters_and_multiply_adds_at_320_channels(layer, parameters):
     sizes = [64, 16, 4, 1] if pooled else [64] * 4
     macs = sum(s * w.numel() for s, w in zip(sizes, weights))
     assert gmacs(lambda: attention(x)) == pytest.approx(macs / 1e9)
+
+
+@pytest.mark.parametrize('dilation', [4, 1])
+def test_the_position_wise_map_is_appendix_gs(dilation):
+    """A product with the taps' shifted features, position by position."""
+    attention = PositionWiseAttention(3, channels=5, dilation=dilation)
+    x = torch.randn(2, 3, 9, 11)
+    convs = [m for m in attention.layers if isinstance(m, nn.Conv2d)]
+    assert [c.weight.shape[0] for c in convs] == [5, 5, 5, 1]
+    out = torch.einsum('nchw,oc->nohw', x, convs[0].weight[:, :, 0, 0])
+    out = out + convs[0].bias[:, None, None]
+    for conv in convs[1:]:
+        padded = nn.functional.pad(out.clamp(min=0), [dilation] * 4)
+        out = conv.bias[:, None, None].expand(2, -1, 9, 11)
+        for i in range(3):
+            for j in range(3):
+                rows = slice(i * dilation, i * dilation + 9)
+                columns = slice(j * dilation, j * dilation + 11)
+                out = out + torch.einsum(
+                    'nchw,oc->nohw',
+                    padded[..., rows, columns],
+                    conv.weight[:, :, i, j],
+                )
+    found, std = attention(x)
+    assert std is None
+    torch.testing.assert_close(found, 1 / (1 + (-out).exp()))
 
 
 @pytest.mark.parametrize('scale', [1e-3, 1.0, 1e4])

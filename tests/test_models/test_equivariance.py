@@ -198,6 +198,9 @@ def test_warps_are_within_their_ranges():
     for shift in shifts:
         assert 0.19 < shift.abs().max() <= 0.2
         assert shift.mean().abs() < 0.02
+    # none follows from another
+    together = torch.corrcoef(torch.stack([angle, scale.log(), *shifts]))
+    assert (together - torch.eye(4)).abs().max() < 0.15
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_a_call_for_outputs_gets_them_and_drops_reports():
     (features,) = model(x)
     assert features.shape == x.shape
     assert {'loss_cls', 'loss_kl_map'} < model(x, mode='loss').keys()
-    # a part that is run alone is still refused, and whoever listens hears
+    # a part that is run alone is still refused, a caller's collect() counts
     with pytest.raises(RuntimeError, match='AIBNeck is trained inside'):
         model.neck([x])
     with collect() as aux:

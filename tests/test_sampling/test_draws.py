@@ -92,6 +92,14 @@ def test_the_mean_over_draws():
     assert draws.mean_over_draws(x[:0], 0).shape == (0, 2)
 
 
+def test_how_many_draws_there_are():
+    counts = [
+        Draws(*pair).count
+        for pair in ((None, None), (3, None), (None, 4), (3, 4), (1, 1))
+    ]
+    assert counts == [1, 3, 4, 12, 1]
+
+
 @pytest.mark.parametrize(
     ('field', 'value', 'expected'),
     [

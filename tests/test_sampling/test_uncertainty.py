@@ -68,6 +68,15 @@ def test_draws_that_agree_and_draws_that_do_not():
     assert half.logits.dtype == torch.float32
 
 
+@pytest.mark.parametrize('classes', [1, 7])
+def test_equal_draws_do_not_disagree_by_less_than_nothing(classes):
+    """The mean of three equal numbers need not be that number."""
+    logits = 4 * torch.randn(2000, classes)
+    found = predictive([logits] * 3).mutual_information
+    assert found.min() == 0
+    assert found.max() < 1e-5
+
+
 def test_the_std_of_large_numbers_with_small_differences():
     drawn = 1e3 + 1e-2 * torch.randn(16, 5, 4, dtype=torch.double)
     found = std_over_draws(iter(drawn.float()))

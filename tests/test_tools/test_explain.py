@@ -10,8 +10,8 @@ import pytest
 import torch
 from test_interpretability_tool import PLAIN, work_dir
 
-from mmaib.image_cells import image_cells
 from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.layers.image_cells import image_cells
 from mmaib.models.base_checkpoint import BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
 from mmaib.testing import CONFIGS, REPOSITORY, hosts, matrix
