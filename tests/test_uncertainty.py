@@ -68,6 +68,13 @@ def test_draws_that_agree_and_draws_that_do_not():
     assert half.logits.dtype == torch.float32
 
 
+def test_draws_that_agree_have_no_negative_information():
+    """Of which rounding makes some."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2000, 7, generator=generator)
+    assert (predictive([x] * 3).mutual_information >= 0).all()
+
+
 def test_the_std_of_large_numbers_with_small_differences():
     drawn = 1e3 + 1e-2 * torch.randn(16, 5, 4, dtype=torch.double)
     found = std_over_draws(iter(drawn.float()))
