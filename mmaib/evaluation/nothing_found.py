@@ -12,6 +12,9 @@ PRECISION = re.compile(
 )
 # what stands beside the base model's own metrics in a log
 OWN = ('train/', 'attention/', 'causal/', 'calibration/', 'seconds per step')
+# of COCO's figures, unless a metric asks for some; of a size there may be
+# nothing to find
+ITEMS = ('mAP', 'mAP_50', 'mAP_75')
 TIMES = {'step', 'time', 'data_time'}
 Figures = Mapping[str, float]
 
@@ -37,7 +40,7 @@ def expected(evaluator: Any) -> dict[str, float]:
         if not getattr(metric, 'format_only', False)
         for kind in getattr(metric, 'metrics', None) or ()
         if kind in ('bbox', 'segm')
-        for item in ('mAP', 'mAP_50', 'mAP_75')
+        for item in getattr(metric, 'metric_items', None) or ITEMS
     }
 
 

@@ -598,3 +598,13 @@ def test_a_temperature_far_from_1(scale):
     labels = torch.distributions.Categorical(logits=logits).sample()
     found = fitted_temperature(scale * logits, labels)
     assert found == pytest.approx(scale, rel=0.1)
+
+
+def test_an_uncertainty_that_not_every_image_has_has_no_figure():
+    probs, labels = torch.rand(2, 3).softmax(1), torch.tensor([0, 1])
+    first = classified(probs[:1], labels[:1], entropy=torch.ones(1))
+    found = measured(
+        CalibrationMetric(), [*first, *classified(probs[1:], labels[1:])]
+    )
+    assert 'aurc' in found
+    assert 'aurc_entropy' not in found

@@ -83,6 +83,17 @@ def test_a_block_hides_a_rectangle_and_nothing_else(size, block):
     assert not image.any()
 
 
+def test_a_block_lies_at_either_end():
+    image, places = torch.zeros(1, 32, 32, dtype=torch.uint8), set()
+    patch = torch.ones(1, 8, 8, dtype=torch.uint8)
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        (rows,) = hidden(image, 31, generator, patch)[0].any(1).nonzero().T
+        places.add(int(rows[0]))
+    assert places == {0, 1}
+    assert hidden(image, 32, generator, patch).all()
+
+
 def test_a_colour_block_has_one_colour():
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
     out = hidden(image, 16, torch.Generator().manual_seed(1))

@@ -1,5 +1,6 @@
 """A detector that finds nothing has an AP of 0, not none."""
 
+import json
 import math
 
 import pytest
@@ -84,6 +85,7 @@ class Empty(CocoMetric):
         BaseMetric.__init__(self, prefix='coco')
         self.metrics = ['bbox']
         self.format_only = kwargs.get('format_only', False)
+        self.metric_items = kwargs.get('metric_items')
 
     def process(self, data_batch, data_samples):
         self.results.append(0)
@@ -99,3 +101,64 @@ def test_an_evaluation_gives_it(format_only):
     found = evaluate(Blind(), loader, evaluator)
     expected = {AP: 0, f'{AP}_50': 0, f'{AP}_75': 0}
     assert found == ({} if format_only else expected)
+
+
+def test_it_is_of_the_figures_that_the_metric_gives():
+    evaluator = Evaluator([Empty(metric_items=['mAP_50'])])
+    found = evaluate(Blind(), DataLoader([0]), evaluator)
+    assert found == {f'{AP}_50': 0}
+
+
+class Real(Empty):
+    def compute_metrics(self, results):
+        return {'bbox_mAP': 0.5}
+
+
+def test_what_was_found_stays():
+    evaluator = Evaluator([Real(metric_items=['mAP'])])
+    assert evaluate(Blind(), DataLoader([0]), evaluator) == {AP: 0.5}
+
+
+def test_mmdets_own_metric_of_empty_images(tmp_path):
+    """Which has no figure for them."""
+    path = tmp_path / 'coco.json'
+    box = dict(bbox=[0, 0, 9, 9], area=81, iscrowd=0, category_id=1)
+    path.write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=i, height=20, width=20) for i in (0, 1)],
+                annotations=[dict(box, id=i + 1, image_id=i) for i in (0, 1)],
+                categories=[dict(id=1, name='cell')],
+            )
+        )
+    )
+
+    class Detector(torch.nn.Module):
+        def __init__(self, boxes):
+            super().__init__()
+            self.boxes = torch.tensor(boxes).reshape(-1, 4).float()
+
+        def test_step(self, batch):
+            count = len(self.boxes)
+            return [
+                dict(
+                    img_id=int(i),
+                    ori_shape=(20, 20),
+                    pred_instances=dict(
+                        bboxes=self.boxes,
+                        scores=torch.ones(count),
+                        labels=torch.zeros(count).long(),
+                    ),
+                )
+                for i in batch
+            ]
+
+    def figures(boxes):
+        evaluator = Evaluator([CocoMetric(ann_file=str(path), metric='bbox')])
+        evaluator.dataset_meta = dict(classes=('cell',))
+        return evaluate(Detector(boxes), DataLoader([0, 1]), evaluator)
+
+    assert figures([]) == {AP: 0, f'{AP}_50': 0, f'{AP}_75': 0}
+    found = figures([[0, 0, 9, 9]])
+    assert found[AP] == pytest.approx(1)
+    assert len(found) == 6
