@@ -194,8 +194,8 @@ def main() -> None:
     host = None
     if args.variant == READOUT:
         seconds['training of the host'] = run(
-            commands, '-m', 'mmaib', 'train', config, '--work-dir', out / 'host',
-            '--cfg-options', *options,
+            commands, '-m', 'mmaib', 'train', config,
+            '--work-dir', out / 'host', '--cfg-options', *options,
         )  # fmt: skip
         host = log_of(ROOT / out / 'host')[-1]
         options.append(f'load_from={last_checkpoint(out / "host", ROOT)}')

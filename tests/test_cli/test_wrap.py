@@ -550,6 +550,46 @@ def test_a_readout_starts_from_no_checkpoint_of_the_base_configs(
     )
 
 
+def test_files_are_checked_in_every_training_pipeline(tmp_path):
+    """Inside wrappers and lists too; what reads no single image file, or is
+    checked already, stays."""
+    cfg = hosts.config('RetinaNet')
+    load = dict(type='LoadImageFromFile', backend_args=dict(backend='local'))
+    pack = dict(type='PackDetInputs')
+    plain = dict(type='CocoDataset', ann_file='a.json', pipeline=[load, pack])
+    checked = dict(plain, pipeline=[dict(type='mmaib.CheckFiles'), pack])
+    bands = dict(
+        plain, pipeline=[dict(type='LoadMultiChannelImageFromFiles'), pack]
+    )
+    tiff = dict(load, imdecode_backend='tifffile')
+    parts = [
+        bands, plain, checked, dict(plain, pipeline=[tiff]),
+        dict(type='RepeatDataset', times=3, dataset=plain),
+    ]  # fmt: skip
+    both = dict(type='ConcatDataset', datasets=parts)
+    cfg.train_dataloader = dict(
+        batch_size=2, dataset=dict(type='MultiImageMixDataset', dataset=both)
+    )
+    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    out = tmp_path / 'ours.py'
+    lines, _ = wrap(str(tmp_path / 'host.py'), out, size=SMALL)
+    assert 'train_dataloader: mmaib.CheckFiles, first' in lines
+    loader = Config.fromfile(out).train_dataloader
+    assert loader.batch_size == 2
+    first = dict(type='mmaib.CheckFiles', backend_args=dict(backend='local'))
+    made = dict(plain, pipeline=[first, load, pack])
+    repeated = dict(parts[-1], dataset=made)
+    assert [part.to_dict() for part in loader.dataset.dataset.datasets] == [
+        bands, made, checked, parts[3], repeated,
+    ]  # fmt: skip
+    for other in (bands, checked):
+        cfg.train_dataloader = dict(dataset=other)
+        (tmp_path / 'host.py').write_text(cfg.pretty_text)
+        out.unlink()
+        wrap(str(tmp_path / 'host.py'), out, size=SMALL)
+        assert 'train_dataloader' not in out.read_text()
+
+
 def test_a_users_class_that_is_named_as_a_hosts(tmp_path):
     """It stays, with all that it does."""
     from mmdet.models import FasterRCNN, Shared2FCBBoxHead

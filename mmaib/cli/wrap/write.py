@@ -180,15 +180,24 @@ def _checked(dataset: Any, path: str) -> dict[str, Any]:
     ]
     if not any(changes):
         return {}
-    # a list replaces the base's: each part again, as it is but for this
+    # a list replaces the base's, so that each part is written as a whole
     return dict(
         datasets=[
-            Expression(f'dict({path}.datasets[{i}], {_flat(change)[5:]}')
-            if change
-            else Expression(f'{path}.datasets[{i}]')
+            _whole(change, f'{path}.datasets[{i}]')
             for i, change in enumerate(changes)
         ]
     )
+
+
+def _whole(change: dict[str, Any], path: str) -> Expression:
+    """What is at a path of the base, but for a change."""
+    if not change:
+        return Expression(path)
+    fields = [
+        f'{k}={_whole(v, f"{path}.{k}") if isinstance(v, dict) else _flat(v)}'
+        for k, v in change.items()
+    ]
+    return Expression(f'dict({path}, {", ".join(fields)})')
 
 
 def _name(step: Any) -> str:
