@@ -325,6 +325,8 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
         (dict(max_iters=7), dict(end=3)),
         (dict(max_iters=1), dict(end=1)),
         (dict(max_epochs=12), dict(end=6, by_epoch=True)),
+        (dict(max_epochs=4), dict(end=2, by_epoch=True)),
+        (dict(max_epochs=3), dict(end=500)),
         (dict(max_epochs=1), dict(end=500)),
         (None, dict(end=500)),
     ],

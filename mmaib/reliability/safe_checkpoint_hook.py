@@ -73,7 +73,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _kept(self) -> set[str]:
         """What the names that are in use stand for: the same file may have
         another spelling in a checkpoint that is resumed."""
-        names = [
+        names: list[Any] = [
             os.path.join(str(self.out_dir), self.filename_tmpl.format(step))
             for step in getattr(self, 'keep_ckpt_ids', ())
         ]
