@@ -20,7 +20,7 @@ from mmaib.testing import REPOSITORY, hosts, matrix
 from mmaib.wrap import WrapError, is_ours, main, wrap
 from mmaib.wrap.look import _blocks, blank_image, build, load, look
 from mmaib.wrap.plan import _inside
-from mmaib.wrap.write import formatted, hooks
+from mmaib.wrap.write import formatted, hooks, schedule
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 
@@ -336,6 +336,16 @@ def test_the_gate_opens_over_the_first_half(train_cfg, warmup):
     assert made['gate'] == dict(type='mmaib.BetaWarmupHook', **warmup)
     assert bool(said) is (warmup['end'] == 500)
     assert hooks({}, 'aib') == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ('package', 'rate'),
+    [('mmdet', 0.01), ('mmseg', 0.001), ('mmpretrain', 0.001), (None, 0.001)],
+)
+def test_the_rate_of_a_readout(package, rate):
+    made = schedule({}, 8, package)
+    assert made['optim_wrapper']['optimizer']['lr'] == rate
+    assert [part['end'] for part in made['param_scheduler']] == [2, 8]
 
 
 def test_a_runner_takes_the_hooks(tmp_path, new_runner):
