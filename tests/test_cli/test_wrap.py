@@ -22,6 +22,13 @@ from mmaib.cli.wrap.plan import _inside
 from mmaib.cli.wrap.write import formatted, hooks
 from mmaib.layers import InformationGate
 from mmaib.testing import REPOSITORY, hosts, matrix
+<<<<<<< HEAD:tests/test_cli/test_wrap.py
+=======
+from mmaib.cli.wrap import WrapError, is_ours, main, wrap
+from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
+from mmaib.cli.wrap.plan import _inside
+from mmaib.cli.wrap.write import formatted, hooks, schedule
+>>>>>>> fix-f:tests/test_cli/test_wrap.py
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 
@@ -329,6 +336,8 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
         (dict(max_iters=7), dict(end=3)),
         (dict(max_iters=1), dict(end=1)),
         (dict(max_epochs=12), dict(end=6, by_epoch=True)),
+        (dict(max_epochs=4), dict(end=2, by_epoch=True)),
+        (dict(max_epochs=3), dict(end=500)),
         (dict(max_epochs=1), dict(end=500)),
         (None, dict(end=500)),
     ],
@@ -338,6 +347,16 @@ def test_the_gate_opens_over_the_first_half(train_cfg, warmup):
     assert made['gate'] == dict(type='mmaib.BetaWarmupHook', **warmup)
     assert bool(said) is (warmup['end'] == 500)
     assert hooks({}, 'aib') == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ('package', 'rate'),
+    [('mmdet', 0.01), ('mmseg', 0.001), ('mmpretrain', 0.001), (None, 0.001)],
+)
+def test_the_rate_of_a_readout(package, rate):
+    made = schedule({}, 8, package)
+    assert made['optim_wrapper']['optimizer']['lr'] == rate
+    assert [part['end'] for part in made['param_scheduler']] == [2, 8]
 
 
 def test_a_runner_takes_the_hooks(tmp_path, new_runner):
