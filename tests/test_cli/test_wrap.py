@@ -1,4 +1,4 @@
-"""`python -m mmaib wrap`. The matrix of tests/integration/test_any_model.py
+"""`mmaib wrap`. The matrix of tests/integration/test_any_model.py
 runs what it writes for every host."""
 
 import copy
@@ -16,19 +16,13 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from mmaib.cli.wrap import WrapError, is_ours, main, wrap
-from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
-from mmaib.cli.wrap.plan import _inside
-from mmaib.cli.wrap.write import formatted, hooks
-from mmaib.layers import InformationGate
-from mmaib.testing import REPOSITORY, hosts, matrix
-<<<<<<< HEAD:tests/test_cli/test_wrap.py
-=======
-from mmaib.cli.wrap import WrapError, is_ours, main, wrap
+from mmaib.cli.main import main
+from mmaib.cli.wrap import WrapError, is_ours, wrap
 from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
 from mmaib.cli.wrap.plan import _inside
 from mmaib.cli.wrap.write import formatted, hooks, schedule
->>>>>>> fix-f:tests/test_cli/test_wrap.py
+from mmaib.layers import InformationGate
+from mmaib.testing import REPOSITORY, hosts, matrix
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 
@@ -64,7 +58,7 @@ def test_the_pages_show_what_is_written(
     """And the host's weights load."""
     monkeypatch.chdir(tmp_path)
     out = Path('my_config.py')
-    assert main([host.removesuffix('.py'), '--out', str(out)]) == 0
+    assert main(['wrap', host.removesuffix('.py'), '--out', str(out)]) == 0
     said = capsys.readouterr().out
     _, _, text = out.read_text().partition('\n')
     assert text.partition('\n\n')[2].partition('default_hooks')[0] == model
@@ -232,7 +226,7 @@ def test_a_config_that_does_not_build_is_told(users_config, tmp_path):
 def test_a_config_that_is_ours_already(tmp_path, capsys):
     ours = REPOSITORY / 'configs' / 'sample'
     ours /= 'gate_upernet_lite0_1xb8-500_digits-128x128.py'
-    assert main([str(ours), '--out', str(tmp_path / 'out.py')]) == 2
+    assert main(['wrap', str(ours), '--out', str(tmp_path / 'out.py')]) == 2
     said = capsys.readouterr().err
     assert 'ours already: it has model (AIBEncoderDecoder)' in said
     write_host(tmp_path, 'RetinaNet')
@@ -298,7 +292,7 @@ def test_a_checkpoint_of_the_host(tmp_path, capsys):
     def check(name, **changes):
         torch.save(dict(state_dict={**state, **changes}), path)
         code = main(
-            [str(tmp_path / 'host.py'), '--out', str(tmp_path / name),
+            ['wrap', str(tmp_path / 'host.py'), '--out', str(tmp_path / name),
              '--latent', '--check', str(path), '--size', '64', '64']
         )  # fmt: skip
         return code, capsys.readouterr().out
