@@ -58,12 +58,14 @@ class Output(str):
 
 @pytest.fixture
 def run(data):
-    """Run a tool on the sample data; its output."""
+    """Run a tool, or the command mmaib, on the sample data; its output."""
 
     def run_tool(script, *args, check=True, data_root=data):
-        runner = 'bash' if str(script).endswith('.sh') else sys.executable
+        runner = ['bash' if str(script).endswith('.sh') else sys.executable]
+        if script == 'mmaib':  # the command
+            runner.append('-m')
         done = subprocess.run(
-            [runner, str(script), *map(str, args)],
+            [*runner, str(script), *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

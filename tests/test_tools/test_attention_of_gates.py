@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import CONFIGS
 from mmaib.testing import segmentation as seg
 
-ATTENTION = REPOSITORY / 'tools' / 'analysis_tools' / 'attention.py'
 GATE = CONFIGS / 'sample' / 'gate_upernet_lite0_1xb8-500_digits-128x128.py'
 STAGE2 = (
     CONFIGS
@@ -35,7 +34,8 @@ def test_information_is_drawn_and_kept(run, data, tmp_path, options):
         checkpoint,
     )
     run(
-        ATTENTION, GATE, checkpoint, data / 'digits' / 'img_dir' / 'val',
+        'mmaib', 'visualize', GATE, checkpoint,
+        data / 'digits' / 'img_dir' / 'val',
         '--max-images', 1, '--out', tmp_path / 'maps', *options,
     )  # fmt: skip
     bits = np.load(tmp_path / 'maps' / '0000.bits.npy')
@@ -53,7 +53,8 @@ def test_uncertainty_is_drawn_and_kept_without_any_map(run, data, tmp_path):
     state = dict(state_dict=seg.build(cfg).state_dict())
     torch.save(dict(state, meta=dict(dataset_meta=classes)), checkpoint)
     run(
-        ATTENTION, STAGE2, checkpoint, data / 'digits' / 'img_dir' / 'val',
+        'mmaib', 'visualize', STAGE2, checkpoint,
+        data / 'digits' / 'img_dir' / 'val',
         '--max-images', 1, '--out', tmp_path / 'maps', '--cfg-options',
         'model.test_draws.latent=2',
     )  # fmt: skip

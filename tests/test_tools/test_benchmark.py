@@ -63,7 +63,7 @@ def test_benchmark_of_segmentation(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'tool', ['benchmark.py', 'analysis_tools/attention.py']
+    'tool', ['benchmark.py', 'experiments/interpretability.py']
 )
 def test_a_device_that_is_not_there(run, tool):
     out = run(REPOSITORY / 'tools' / tool, '--device', 'cuda:99', check=False)

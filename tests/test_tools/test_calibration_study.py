@@ -13,10 +13,11 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from mmpretrain.registry import TRANSFORMS
 
+from mmaib.cli.visualize import metric_of
 from mmaib.hooks import AttentionEvalHook
 from mmaib.testing import CONFIGS, REPOSITORY, shared_data
 
-TOOL = REPOSITORY / 'tools' / 'analysis_tools' / 'calibration.py'
+TOOL = REPOSITORY / 'tools' / 'experiments' / 'calibration.py'
 SAMPLE = CONFIGS / 'sample'
 FEW = '_x0.125_1xb128-16e_cifar10-subset.py'
 PLAIN = SAMPLE / f'vgg16{FEW}'
@@ -31,20 +32,20 @@ def tool(monkeypatch):
 
     yield calibration
     for name in {*sys.modules} - before:
-        if name.startswith(('calibration', 'study', 'analysis_tools')):
+        if name.startswith(('calibration', 'study')):
             sys.modules.pop(name)
 
 
 @pytest.fixture
 def sets(tool):
-    from analysis_tools import calibration_sets
+    import calibration_sets
 
     return calibration_sets
 
 
 @pytest.fixture
 def tables(tool):
-    from analysis_tools import calibration_table
+    import calibration_table
 
     return calibration_table
 
@@ -272,8 +273,6 @@ def test_fewer_images_of_those_held_out(sets, data):
 
 
 def test_the_steps_and_hooks_of_a_config_may_be_classes(sets):
-    from analysis_tools import attention
-
     steps = [dict(type=LoadImageFromFile), dict(type=LoadAnnotations)]
     dataset = dict(type='mmseg.BaseSegDataset', pipeline=steps)
     cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
@@ -282,7 +281,7 @@ def test_the_steps_and_hooks_of_a_config_may_be_classes(sets):
     for kind in (AttentionEvalHook, 'mmaib.hooks.AttentionEvalHook'):
         hook = dict(type=kind, metric=dict(foreground=[2]))
         cfg = Config(dict(default_hooks=dict(a=None, b=hook)))
-        assert attention.metric_of(cfg).foreground == [2]
+        assert metric_of(cfg).foreground == [2]
 
 
 @pytest.mark.parametrize('as_class', [False, True])

@@ -4,7 +4,7 @@ import pytest
 
 from mmaib.testing import CLASSIFICATION, REPOSITORY
 
-COMPLEXITY = REPOSITORY / 'tools' / 'analysis_tools' / 'complexity.py'
+COMPLEXITY = REPOSITORY / 'tools' / 'experiments' / 'complexity.py'
 
 
 def test_the_papers_multiply_adds(run, tmp_path):

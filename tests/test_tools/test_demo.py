@@ -39,23 +39,25 @@ def test_the_demo_ends_with_a_report(
 
     def run(commands, tool, *args):
         """The tools' files, and the report for real."""
-        ran.append(tool)
-        if tool == 'tools/train.py':
-            work_dir = args[2]
+        tool = ' '.join(map(str, (tool, *args[:2])))
+        ran.append(tool.removeprefix('-m '))
+        tool = ran[-1]
+        if tool == 'mmaib train':
+            work_dir = args[4]
             maps = work_dir == out and variant != 'baseline'
             name = 'aib' if maps else 'plain'
             write_run(work_dir, 1, 0.5, name, maps, cut='')
             (log,) = work_dir.glob('*/vis_data/scalars.json')
             log.write_text(f'{log.read_text()}\n{json.dumps(metrics)}')
             (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_6.pth')
-        elif tool == 'tools/test.py':
+        elif tool == 'mmaib test':
             found = out / 'evaluation' / '20260101_000000'
             found.mkdir(parents=True)
             (found / 'test.json').write_text(json.dumps(metrics))
-        elif tool.endswith('attention.py'):
+        elif tool == 'mmaib visualize':
             write_pictures(out, SCORES)
-        elif tool.endswith('report.py'):
-            return really_run(commands, tool, *args)
+        elif tool == 'mmaib report':
+            return really_run(commands, '-m', *args)
         return 1.0
 
     really_run = demo.run
@@ -64,7 +66,7 @@ def test_the_demo_ends_with_a_report(
         'sys.argv', ['demo.py', '--variant', variant, '--out', str(out)]
     )
     demo.main()
-    assert ran[-1] == 'tools/analysis_tools/report.py'
+    assert ran[-1] == 'mmaib report'
     assert (
         f'open in a browser: {out / "report.html"}' in capsys.readouterr()[0]
     )
@@ -73,4 +75,4 @@ def test_the_demo_ends_with_a_report(
     # the readout's host too
     assert page.count('data-group=') == (2 if variant == 'readout' else 1)
     assert page.count('<figure ') == (0 if variant == 'baseline' else 3)
-    assert 'report.py' in (out / 'summary.md').read_text()
+    assert 'mmaib report' in (out / 'summary.md').read_text()

@@ -11,7 +11,7 @@ import torch
 from mmaib.testing import CONFIGS, REPOSITORY
 from mmaib.testing import segmentation as seg
 
-TOOLS = REPOSITORY / 'tools' / 'analysis_tools'
+TOOLS = REPOSITORY / 'tools' / 'experiments'
 PLAIN = CONFIGS / 'sample' / 'upernet_lite0_1xb8-500_digits-128x128.py'
 GATE = PLAIN.with_name(f'gate_{PLAIN.name}')
 CLASSES = dict(classes=['clutter', 'digit'], palette=[[0] * 3, [255] * 3])
@@ -107,7 +107,7 @@ def test_the_test_set_beside_its_truth(run, tmp_path, folders):
     """What a report's gallery is made of."""
     out = folders[1] / 'attention'
     run(
-        TOOLS / 'attention.py', GATE, folders[1] / 'iter_1.pth',
+        'mmaib', 'visualize', GATE, folders[1] / 'iter_1.pth',
         '--out', out, '--max-images', 2,
     )  # fmt: skip
     scores = json.loads((out / 'scores.json').read_text())['images']
@@ -131,7 +131,7 @@ def test_a_video_two_models_and_draws(run, data, tmp_path, folders):
     checkpoint = folders[1] / 'iter_1.pth'
     out = tmp_path / 'out'
     run(
-        TOOLS / 'attention.py', GATE, checkpoint, video, '--out', out,
+        'mmaib', 'visualize', GATE, checkpoint, video, '--out', out,
         '--stride', 2, '--draws', 2, '--beside', f'{GATE}={checkpoint}',
     )  # fmt: skip
     scores = json.loads((out / 'scores.json').read_text())['images']

@@ -6,7 +6,7 @@ import pytest
 
 from mmaib.testing import CONFIGS, REPOSITORY
 
-RATE = REPOSITORY / 'tools' / 'analysis_tools' / 'rate.py'
+RATE = REPOSITORY / 'tools' / 'experiments' / 'rate.py'
 SAMPLE = CONFIGS / 'sample'
 HOST = SAMPLE / 'faster-rcnn_lite0_fpn_12e_bccd-256.py'
 READOUT = SAMPLE / 'readout_faster-rcnn_lite0_fpn_4e_bccd-256.py'

@@ -14,7 +14,7 @@ from mmaib.layers import CapturedMap
 from mmaib.testing import CONFIGS, REPOSITORY
 from mmaib.testing import classification as cls
 
-TOOL = REPOSITORY / 'tools' / 'analysis_tools' / 'rectangles.py'
+TOOL = REPOSITORY / 'tools' / 'experiments' / 'rectangles.py'
 CONFIG = CONFIGS / 'sample' / 'rect-vgg_1xb50-12e_cluttered-digits-48x48.py'
 
 

@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from mmaib.testing import CONFIGS, REPOSITORY
 
-STUDY = REPOSITORY / 'tools' / 'study.py'
+STUDY = REPOSITORY / 'tools' / 'experiments' / 'study.py'
 NAME = '1xb50-12e_cluttered-digits-48x48.py'
 ARMS = (
     'pw', 'var', 'gate', 'rect', 'rect-equi', 'rect-var', 'rect-gate',

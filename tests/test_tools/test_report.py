@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean
@@ -16,10 +15,8 @@ import pytest
 from PIL import Image
 
 from mmaib.testing import REPOSITORY
-
-TOOLS = REPOSITORY / 'tools'
-sys.path.insert(0, str(TOOLS))
-from analysis_tools import charts, gallery, report, runs  # noqa: E402
+from mmaib.visualization import charts, gallery, report
+from mmaib.visualization import work_dirs as runs
 
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 AP = 'coco/bbox_mAP'
@@ -308,7 +305,7 @@ def test_without_pictures_the_page_tells_how_to_draw_them(tmp_path):
     log.write_text(json.dumps(dict(loss=1.0, iter=1, attention_mean=0.5)))
     (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_1.pth')
     (command,) = re.findall(
-        r'python tools/analysis_tools/attention.py (.*)</pre>',
+        r'mmaib visualize (.*)</pre>',
         report.render([tmp_path], 48),
     )
     assert command.split() == [

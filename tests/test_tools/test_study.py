@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mmaib.cli import runs
 from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.visualization import tables
 
-sys.path.insert(0, str(REPOSITORY / 'tools'))
-import study
+sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))
+import study  # noqa: E402
 
 
 def write_log(work_dir, ap, seconds, finished=True):
@@ -62,25 +64,25 @@ def test_intervals_are_students():
         0.95, 3, loc=np.mean(values), scale=stats.sem(values)
     )
     expected = f'{np.mean(values):.4f} ± {(high - low) / 2:.4f}'
-    assert study.cell(values, interval=True) == expected
-    assert study.cell([0.5], interval=True) == '0.5000'
+    assert tables.cell(values, interval=True) == expected
+    assert tables.cell([0.5], interval=True) == '0.5000'
 
 
 def test_metrics_are_those_of_the_logs():
     logs = [{1: {'mIoU': 40.0, 'aAcc': 80.0, 'time': 1.0}}, {}]
-    assert study.metrics_to_tabulate([], logs) == ['mIoU', 'aAcc']
-    assert study.metrics_to_tabulate(['mIoU'], logs) == ['mIoU']
-    assert study.metrics_to_tabulate([], [{}, {}]) == []
+    assert tables.metrics_to_tabulate([], logs) == ['mIoU', 'aAcc']
+    assert tables.metrics_to_tabulate(['mIoU'], logs) == ['mIoU']
+    assert tables.metrics_to_tabulate([], [{}, {}]) == []
     with pytest.raises(SystemExit, match=r'bbox.*the logs have.*mIoU'):
-        study.metrics_to_tabulate(['coco/bbox_mAP'], logs)
+        tables.metrics_to_tabulate(['coco/bbox_mAP'], logs)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, trainings):
     config = write_configs(tmp_path)[0]
     work_dir = tmp_path / 'run'
     options = ['train_cfg.max_epochs=1']
-    assert study.train(config, 1, work_dir, options)
-    assert study.train(config, 1, work_dir, options)
+    assert runs.train(config, 1, work_dir, options)
+    assert runs.train(config, 1, work_dir, options)
     assert len(trainings.commands) == 1
 
 
@@ -96,10 +98,10 @@ def test_another_run_is_not_taken_for_this_one(
     tmp_path, trainings, capsys, changed, seed, options, other
 ):
     config = write_configs(tmp_path)[0]
-    assert study.train(config, 1, tmp_path / 'run', [])
+    assert runs.train(config, 1, tmp_path / 'run', [])
     if changed:
         config.write_text('lr = 2\n')
-    assert not study.train(config, seed, tmp_path / 'run', options)
+    assert not runs.train(config, seed, tmp_path / 'run', options)
     assert f'finished with another {other}; take' in capsys.readouterr().out
 
 
@@ -117,17 +119,17 @@ def test_a_run_that_was_cut_off_is_gone_on_with_as_it_was_begun(
     config = write_configs(tmp_path)[0]
     run = tmp_path / 'run'
     trainings.code = -9  # killed, with a checkpoint
-    assert not study.train(config, 1, run, [])
+    assert not runs.train(config, 1, run, [])
     before = disk(run)
     if changed:
         config.write_text('lr = 2\n')
     with pytest.raises(SystemExit, match=f'run: begun with another {other}; '):
-        study.train_all([(config, seed, run, options)], 1)
+        runs.train_all([(config, seed, run, options)], 1)
     assert disk(run) == before
     assert len(trainings.commands) == 1
     config.write_text('lr = 1\n')
     trainings.code = 0
-    assert study.train_all([(config, 1, run, [])], 1)
+    assert runs.train_all([(config, 1, run, [])], 1)
     assert len(trainings.commands) == 2
 
 
@@ -136,9 +138,9 @@ def test_a_mistake_that_nothing_was_trained_with_is_mended(
 ):
     config = write_configs(tmp_path)[0]
     trainings.code, trainings.saves = 1, False
-    assert not study.train(config, 1, tmp_path / 'run', ['lr=2'])
+    assert not runs.train(config, 1, tmp_path / 'run', ['lr=2'])
     trainings.code, trainings.saves = 0, True
-    assert study.train_all([(config, 1, tmp_path / 'run', ['lr=3'])], 1)
+    assert runs.train_all([(config, 1, tmp_path / 'run', ['lr=3'])], 1)
 
 
 @pytest.mark.parametrize('name', ['epoch_7.pth', 'last_checkpoint'])
@@ -151,7 +153,7 @@ def test_a_checkpoint_that_nobody_knows_is_left_alone(
     run.mkdir()
     (run / name).write_text('theirs')
     with pytest.raises(SystemExit, match=f'{name} in it is of a run that is'):
-        study.train_all([(config, 1, run, [])], 1)
+        runs.train_all([(config, 1, run, [])], 1)
     assert disk(run) == {name: 'theirs'}
     assert trainings.commands == []
 
@@ -168,28 +170,28 @@ def test_another_checkpoint_of_the_same_name_is_another(
         trainings.code = code
         one = (config, 1, tmp_path / 'run', [f'{field}={start}'])
         start.write_text('one')
-        study.train(*one)
+        runs.train(*one)
         start.write_text('two')
         message = 'with another checkpoint to start from; take'
         with pytest.raises(SystemExit, match=message):
-            study.train_all([one], 1)
+            runs.train_all([one], 1)
     assert len(trainings.commands) == 2
     # the same one, elsewhere, is no other
     if field == 'load_from':
         moved = tmp_path / 'moved.pth'
         moved.write_text('one')
         options = [f'{field}={moved}']
-        assert study.train_all([(config, 1, tmp_path / 'run', options)], 1)
+        assert runs.train_all([(config, 1, tmp_path / 'run', options)], 1)
         assert len(trainings.commands) == 2
 
 
 def test_another_run_is_refused_before_any_is_trained(tmp_path, trainings):
     plain, gate, _ = write_configs(tmp_path)
-    assert study.train(gate, 1, tmp_path / 'b', [])
+    assert runs.train(gate, 1, tmp_path / 'b', [])
     runs = [(plain, 1, tmp_path / 'a', ['lr=2']),
             (gate, 1, tmp_path / 'b', ['lr=2'])]  # fmt: skip
     with pytest.raises(SystemExit, match='b: finished with another --cfg'):
-        study.train_all(runs, 2)
+        runs.train_all(runs, 2)
     assert len(trainings.commands) == 1
     assert not (tmp_path / 'a').exists()
 
@@ -212,7 +214,7 @@ def test_how_far_a_run_is_stands_in_its_log(tmp_path):
     ):  # fmt: skip
         with log.open('a') as file:
             file.write(f'{stamp} {line}\n')
-        assert study.where(log) == expected
+        assert runs.where(log) == expected
 
 
 def test_how_far_a_run_is_is_printed_while_it_goes_on(
@@ -232,11 +234,11 @@ def test_how_far_a_run_is_is_printed_while_it_goes_on(
         assert seen.wait(60)
         return trainings(command, **kwargs)
 
-    monkeypatch.setattr(study, 'EVERY', 0.001)
-    monkeypatch.setattr(study, 'print', note, raising=False)
-    monkeypatch.setattr(study.subprocess, 'run', slow)
+    monkeypatch.setattr(runs, 'EVERY', 0.001)
+    monkeypatch.setattr(runs, 'print', note, raising=False)
+    monkeypatch.setattr(runs.subprocess, 'run', slow)
     run = tmp_path / 'run'
-    assert study.train(config, 1, run, [])
+    assert runs.train(config, 1, run, [])
     assert said == [
         f'start  {run}', f'{run}: Iter(train) [1/2], 0:00:01 left',
         f'done   {run}',
@@ -246,8 +248,8 @@ def test_how_far_a_run_is_is_printed_while_it_goes_on(
 def test_a_run_that_an_earlier_version_finished(tmp_path, trainings):
     config = write_configs(tmp_path)[0]
     (tmp_path / 'finished').write_text('train_cfg.max_epochs=1')
-    assert not study.train(config, 1, tmp_path, [])
-    assert study.train(config, 1, tmp_path, ['train_cfg.max_epochs=1'])
+    assert not runs.train(config, 1, tmp_path, [])
+    assert runs.train(config, 1, tmp_path, ['train_cfg.max_epochs=1'])
     assert trainings.commands == []
 
 
@@ -257,16 +259,16 @@ def test_a_record_is_not_written_over_by_one_of_other_options(
     config = write_configs(tmp_path)[0]
     records = tmp_path / 'records'
     run = (config, 1, tmp_path / 'a')
-    assert study.train_all(
+    assert runs.train_all(
         [(*run, ['lr=1', 'load_from=/a/plain/seed_1/e'])], 1, records
     )
     # where the study lies is no difference
     again = (config, 1, tmp_path / 'b')
-    assert study.train_all(
+    assert runs.train_all(
         [(*again, ['lr=1', 'load_from=/b/plain/seed_1/e'])], 1, records
     )
     with pytest.raises(SystemExit, match=r'plain\.seed_1\.json is of .*lr=1'):
-        study.train_all([(config, 1, tmp_path / 'c', ['lr=2'])], 1, records)
+        runs.train_all([(config, 1, tmp_path / 'c', ['lr=2'])], 1, records)
     assert len(trainings.commands) == 2
 
 
@@ -276,7 +278,7 @@ def test_an_evaluation_without_a_metric_has_not_the_one_before(tmp_path):
     (path,) = tmp_path.glob('*/vis_data/scalars.json')
     lines = [{'time': 1.0, 'step': 4}, {'causal/mirror/aux': 0.1, 'step': 99}]
     path.write_text('\n'.join([path.read_text(), *map(json.dumps, lines)]))
-    found = study.read_log(tmp_path)
+    found = runs.read_log(tmp_path)
     assert AP not in found
     assert found['causal/mirror/aux'] == 0.1
 
@@ -286,24 +288,24 @@ def test_a_run_shorter_than_the_interval_of_its_log(tmp_path):
     log.parent.mkdir(parents=True)
     log.write_text(json.dumps({AP: 0.5, 'step': 1}))
     (tmp_path / 'finished').touch()
-    assert study.read_log(tmp_path) == {AP: 0.5, 'step': 1}
+    assert runs.read_log(tmp_path) == {AP: 0.5, 'step': 1}
 
 
 def test_a_seed_that_diverged_shows():
-    assert study.cell([0.5, float('nan')]) == 'nan ± nan'
+    assert tables.cell([0.5, float('nan')]) == 'nan ± nan'
 
 
 def test_a_log_cut_by_a_kill_is_read(tmp_path):
     write_log(tmp_path, 0.5, 1.0)
     (path,) = tmp_path.glob('*/vis_data/scalars.json')
     path.write_text(path.read_text() + '\n{"loss": 0.3, "ti')
-    assert study.read_log(tmp_path)['coco/bbox_mAP'] == 0.5
+    assert runs.read_log(tmp_path)['coco/bbox_mAP'] == 0.5
 
 
 def test_a_failed_run_is_not_marked_as_finished(tmp_path):
     config = tmp_path / 'no_host.py'
     config.write_text('lr = 1\n')
-    assert not study.train(config, 1, tmp_path / 'run', [])
+    assert not runs.train(config, 1, tmp_path / 'run', [])
     assert not (tmp_path / 'run' / 'finished').exists()
     assert (tmp_path / 'run' / 'stdout.log').stat().st_size > 0
 
@@ -357,7 +359,7 @@ AP = 'coco/bbox_mAP'
 def trainings(monkeypatch):
     own = Trainings()
     fake = SimpleNamespace(run=own, STDOUT=-2)
-    monkeypatch.setattr(study, 'subprocess', fake)
+    monkeypatch.setattr(runs, 'subprocess', fake)
     return own
 
 
@@ -538,7 +540,8 @@ def test_data_that_are_missing_are_told_before_the_first_run(
 ):
     """Of configs over the hosts' own, too."""
     out = run(
-        REPOSITORY / 'tools' / 'study.py', CONFIGS / config, '--out',
+        REPOSITORY / 'tools' / 'experiments' / 'study.py', CONFIGS / config,
+        '--out',
         tmp_path / 'out', '--cfg-options',
         f'train_dataloader.dataset.data_root={tmp_path}/{page}',
         check=False,
@@ -551,9 +554,9 @@ def test_data_that_are_missing_are_told_before_the_first_run(
 
 def test_a_failed_host_has_no_readout(command, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        study, 'train', lambda config, *_: config.stem != 'gate'
+        runs, 'train', lambda config, *_: config.stem != 'gate'
     )
-    monkeypatch.setattr(study, 'write_record', lambda *_: None)
+    monkeypatch.setattr(runs, 'write_record', lambda *_: None)
     with pytest.raises(SystemExit, match='some runs failed'):
         command(*STUDY, '--seeds', 1)
 

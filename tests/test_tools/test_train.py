@@ -64,7 +64,7 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     checkpoint = work_dir / 'epoch_1.pth'
     if tools == 'mmdet':
         return
-    run(folder / 'analysis_tools' / 'report.py', work_dir)
+    run('mmaib', 'report', work_dir)
     page = (work_dir / 'report.html').read_text()
     assert len(page) < 15e6
     for text in (
@@ -81,7 +81,7 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     )  # fmt: skip
     assert (tmp_path / 'predictions.pkl').stat().st_size > 1000
     run(
-        folder / 'analysis_tools' / 'attention.py', TREES, checkpoint,
+        'mmaib', 'visualize', TREES, checkpoint,
         data / 'trees' / 'test', '--out', tmp_path / 'maps',
         '--max-images', 1,
     )  # fmt: skip

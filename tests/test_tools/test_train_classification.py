@@ -100,7 +100,7 @@ def test_from_training_to_pictures(run, scalars, images, tmp_path, tools):
     )  # fmt: skip
     assert len(list((tmp_path / 'shown').rglob('*.png'))) == 6
     run(
-        folder / 'analysis_tools' / 'attention.py', CONFIG, checkpoint,
+        'mmaib', 'visualize', CONFIG, checkpoint,
         images / 'cifar10_subset' / 'test' / 'bird', '--out',
         tmp_path / 'maps', data_root=images,
     )  # fmt: skip
@@ -124,7 +124,7 @@ def test_pictures_of_a_pipeline_without_a_loader(run, images, tmp_path):
     classifier = cls.build(Config.fromfile(config))
     torch.save(dict(state_dict=classifier.state_dict()), tmp_path / 'c.pth')
     run(
-        OUR_TOOLS / 'analysis_tools' / 'attention.py', config,
+        'mmaib', 'visualize', config,
         tmp_path / 'c.pth', images / 'cifar10_subset' / 'test' / 'cat',
         '--out', tmp_path / 'maps', data_root=images,
     )  # fmt: skip

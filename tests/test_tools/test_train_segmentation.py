@@ -59,7 +59,7 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
         '--work-dir', tmp_path / 'test', '--cfg-options', *SHORT[5:8],
     )  # fmt: skip
     command = [
-        folder / 'analysis_tools' / 'attention.py', DIGITS, checkpoint,
+        'mmaib', 'visualize', DIGITS, checkpoint,
         data / 'digits' / 'img_dir' / 'val', '--max-images', 1,
     ]  # fmt: skip
     run(*command, '--out', tmp_path / 'whole')

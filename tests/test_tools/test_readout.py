@@ -10,17 +10,15 @@ import pytest
 import torch
 from test_interpretability_tool import PLAIN, work_dir
 
+from mmaib.cli import readout as command
+from mmaib.cli.main import main
+from mmaib.evaluation import grad_cam
 from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.layers.image_cells import image_cells
 from mmaib.models.base_checkpoint import BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
-from mmaib.testing import CONFIGS, REPOSITORY, hosts, matrix
+from mmaib.testing import CONFIGS, hosts, matrix
 
-TOOLS = REPOSITORY / 'tools'
-sys.path.insert(0, str(TOOLS))
-from analysis_tools import grad_cam  # noqa: E402
-
-EXPLAIN = TOOLS / 'analysis_tools' / 'explain.py'
 FEW = 'val_dataloader.dataset.indices=3'
 INSTALLED = grad_cam.find_spec('pytorch_grad_cam') is not None
 
@@ -71,18 +69,19 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
         (results / f'{image.stem}.png').write_text('of the base model')
     out = tmp_path / 'out'
 
-    def explain(*more, check=True):
+    def read_out(*more, check=True):
         return run(
-            EXPLAIN, PLAIN, checkpoint, '--out', out, '--iterations', 3,
+            'mmaib', 'readout', PLAIN, checkpoint, '--out', out,
+            '--iterations', 3,
             '--pictures', 1, *more,
             '--cfg-options', FEW, 'train_dataloader.batch_size=2',
             f'val_evaluator.output_dir={results}',
             check=check,
         )  # fmt: skip
 
-    said = explain('--no-grad-cam')
+    said = read_out('--no-grad-cam')
     assert 'start' in said
-    text = (out / 'explain.md').read_text()
+    text = (out / 'readout.md').read_text()
     (log,) = out.glob('*/vis_data/scalars.json')
     found = {}
     for line in log.read_text().splitlines():
@@ -107,14 +106,14 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     base = BaseCheckpoint.from_tensor(trained.pop('base_checkpoint'))
     assert base == BaseCheckpoint.of(checkpoint)
     assert {key.partition('bottleneck')[0] for key in trained} == {'neck.'}
-    again = explain()
+    again = read_out()
     assert 'start' not in again
-    assert 'attention.py' not in again
-    text = (out / 'explain.md').read_text()
+    assert 'visualize' not in again
+    text = (out / 'readout.md').read_text()
     missing = 'Grad-CAM: not run, pip install grad-cam' in text
     share = rows(text)['Grad-CAM']['share open']
     assert share == ('' if missing else 'as the readout')
-    refused = explain('--iterations', 4, check=False)
+    refused = read_out('--iterations', 4, check=False)
     assert refused.returncode
     assert 'with another --iterations' in refused
     files = [*results.iterdir()]
@@ -156,57 +155,47 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
 def test_mistakes_are_named_before_anything_is_trained(
     monkeypatch, capsys, tmp_path, data, config, checkpoint, options, message
 ):
-    from analysis_tools import explain
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('MMAIB_DATA', str(data))
     (tmp_path / 'text.pth').write_text('no checkpoint')
     torch.save(dict(state_dict={}), tmp_path / 'whole.pth')
-    argv = ['explain.py', str(config), checkpoint, '--out', 'out']
+    argv = ['readout', str(config), checkpoint, '--out', 'out']
     if options:
         argv += ['--cfg-options', *options]
-    monkeypatch.setattr(sys, 'argv', argv)
-    with pytest.raises(SystemExit) as ended:
-        explain.main()
-    assert re.search(message, f'{ended.value} {capsys.readouterr().err}')
+    assert main(argv) == 2
+    assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.rglob('out/*.py'))
     assert not (tmp_path / 'out' / 'stdout.log').exists()
 
 
 def test_a_folder_with_somebodys_checkpoint_is_left_alone(
-    monkeypatch, tmp_path, data
+    monkeypatch, tmp_path, data, capsys
 ):
     """As the base model's own, which would be resumed."""
-    from analysis_tools import explain
-
     monkeypatch.setenv('MMAIB_DATA', str(data))
     path = tmp_path / 'iter_1.pth'
     torch.save(dict(state_dict={}), path)
-    argv = ['explain.py', str(PLAIN), str(path), '--out', str(tmp_path)]
-    monkeypatch.setattr(sys, 'argv', argv)
-    with pytest.raises(SystemExit, match='--out .*iter_1.pth in it is of a'):
-        explain.main()
+    argv = ['readout', str(PLAIN), str(path), '--out', str(tmp_path)]
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert re.search('--out .*iter_1.pth in it is of a', said)
     assert [*tmp_path.iterdir()] == [path]
 
 
 def test_a_grad_cam_that_does_not_import_is_told_before_the_training(
     monkeypatch, tmp_path, data, capsys
 ):
-    from analysis_tools import explain
-
     (tmp_path / 'pytorch_grad_cam.py').write_text('import no_such_module_\n')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, 'pytorch_grad_cam', raising=False)
     monkeypatch.setenv('MMAIB_DATA', str(data))
-    monkeypatch.setattr(explain, 'readout_config', lambda _: PLAIN)
-    monkeypatch.setattr(explain.study, 'train_all', lambda *_: False)
+    monkeypatch.setattr(command, 'readout_config', lambda _: PLAIN)
+    monkeypatch.setattr(command, 'train_all', lambda *_: False)
     path = tmp_path / 'iter_1.pth'
     torch.save(dict(state_dict={}), path)
-    argv = ['explain.py', str(PLAIN), str(path), '--out',
+    argv = ['readout', str(PLAIN), str(path), '--out',
             str(tmp_path / 'out')]  # fmt: skip
-    monkeypatch.setattr(sys, 'argv', argv)
-    with pytest.raises(SystemExit, match='the training failed'):
-        explain.main()
+    assert main(argv) == 1
     said = capsys.readouterr().out
     assert 'Grad-CAM: not run, it does not import (ModuleNotFound' in said
     # and it is the reason in the table
