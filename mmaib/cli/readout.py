@@ -7,8 +7,9 @@ of a detector, a segmentor or a classifier. It writes a config over the host's
 the bit, and takes the host's metric on the validation images with the gate
 open, which is the host, with the map, and with the map mirrored, flattened,
 shuffled. Running it again skips what is finished and resumes what was
-interrupted. DIR gets the config, log, checkpoint, pictures, readout.md, a
-table of the log, and report.html.
+interrupted. DIR, in which nobody else has trained, gets the config, log,
+checkpoint, pictures, readout.md, a table of the log, and report.html; files
+elsewhere stay as they are.
 
 With the package grad-cam (`pip install grad-cam`) the table has Grad-CAM's map
 in the same place: the scores of the map that was learned, the highest where

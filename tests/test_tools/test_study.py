@@ -188,10 +188,10 @@ def test_another_checkpoint_of_the_same_name_is_another(
 def test_another_run_is_refused_before_any_is_trained(tmp_path, trainings):
     plain, gate, _ = write_configs(tmp_path)
     assert runs.train(gate, 1, tmp_path / 'b', [])
-    runs = [(plain, 1, tmp_path / 'a', ['lr=2']),
+    both = [(plain, 1, tmp_path / 'a', ['lr=2']),
             (gate, 1, tmp_path / 'b', ['lr=2'])]  # fmt: skip
     with pytest.raises(SystemExit, match='b: finished with another --cfg'):
-        runs.train_all(runs, 2)
+        runs.train_all(both, 2)
     assert len(trainings.commands) == 1
     assert not (tmp_path / 'a').exists()
 
