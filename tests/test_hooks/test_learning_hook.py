@@ -8,11 +8,21 @@ import torch
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from torch import nn
 
+<<<<<<< HEAD:tests/test_hooks/test_learning_hook.py
 from mmaib.hooks import learning_hook
 from mmaib.hooks.learning_hook import LearningHook
 from mmaib.losses import Reporter
 from mmaib.models import IBAttention, with_aux_losses
+=======
+from mmaib.losses import Reporter, with_aux_losses
+from mmaib.layers import IBAttention
+from mmaib.preflight import learning_hook
+from mmaib.hooks.learning_hook import LearningHook
+from mmaib.testing import classification as cls
+from mmaib.testing import detection as det
+>>>>>>> fix-c:tests/test_hooks/test_learning_hook.py
 from mmaib.testing import hosts
+from mmaib.testing import segmentation as seg
 
 PLUGIN = dict(
     cfg=dict(type='mmaib.IBAttention', quantizer=dict(num_anchors=5)),
@@ -207,4 +217,27 @@ def test_a_teacher_is_frozen_on_purpose(said):
     model = with_aux_losses(Base)()
     model.teacher = with_aux_losses(Base)().requires_grad_(False)
     [*step(model, build_optim_wrapper(model, SGD))]
+    assert said == []
+
+
+@pytest.mark.parametrize('kind', ['detector', 'segmentor', 'classifier'])
+def test_of_the_papers_models_all_learns(kind, said):
+    """Also behind a critic, whose two losses reach it by two ways."""
+    if kind == 'detector':
+        tools, cfg = det, det.shrink(det.aib_config('aib-qt'))
+        cfg.model.roi_head.bbox_head.latent.critic = dict()
+        model = det.build(cfg)
+    elif kind == 'segmentor':
+        tools, model = seg, seg.make()
+    else:
+        tools, cfg = cls, cls.shrink(cls.config('wrn28-10-aib-qt'))
+        model = cls.build(cfg)
+    wrapper = build_optim_wrapper(model, SGD)
+    hook = LearningHook()
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper)
+    hook.before_train(runner)
+    assert sum(map(len, hook._waiting.values())) > 5
+    model.train()
+    model.train_step(tools.inputs(), wrapper)
+    hook.after_train_iter(runner, 0)
     assert said == []

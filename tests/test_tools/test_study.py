@@ -15,7 +15,7 @@ from mmaib.testing import CONFIGS, REPOSITORY
 from mmaib.visualization import tables
 
 sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))
-import study  # noqa: E402
+import study
 
 
 def write_log(work_dir, ap, seconds, finished=True):
