@@ -9,7 +9,7 @@ import mmaib
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from config_reference import reference
+from config_reference import reference  # noqa: E402
 
 project = 'mmaib'
 release = mmaib.__version__

@@ -8,19 +8,12 @@ import torch
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from torch import nn
 
-<<<<<<< HEAD:tests/test_hooks/test_learning_hook.py
 from mmaib.hooks import learning_hook
 from mmaib.hooks.learning_hook import LearningHook
 from mmaib.losses import Reporter
 from mmaib.models import IBAttention, with_aux_losses
-=======
-from mmaib.losses import Reporter, with_aux_losses
-from mmaib.layers import IBAttention
-from mmaib.preflight import learning_hook
-from mmaib.hooks.learning_hook import LearningHook
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
->>>>>>> fix-c:tests/test_hooks/test_learning_hook.py
 from mmaib.testing import hosts
 from mmaib.testing import segmentation as seg
 

@@ -171,7 +171,7 @@ def blank_image(model: Any, size: tuple[int, int]) -> Tensor:
     return torch.zeros(1, _bands(model, size), *size)
 
 
-class _Reached(Exception):
+class _Reached(Exception):  # noqa: N818
     """The first layer with a width of its own."""
 
 
