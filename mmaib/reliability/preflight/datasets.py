@@ -151,7 +151,11 @@ def _look(built: dict[str, Any], heads: dict[str, Any]) -> None:
                 _check_heads(path, len(classes), counted, trains)
                 if trains:
                     trained.append(list(classes))
-                elif trained and all(c == trained[0] for c in trained):
+                elif (
+                    counted
+                    and trained
+                    and all(c == trained[0] for c in trained)
+                ):
                     _check_order(path, list(classes), trained[0])
             _check_entries(path, dataset, counted)
             _check_sample(path, dataset, counted, trains)
@@ -199,10 +203,11 @@ def _check_heads(
 
 def _check_order(path: str, classes: list[str], trained: list[str]) -> None:
     """Refuse a class whose label is another one in training."""
+    # ImageNet has two cranes
     moved = [
         name
         for i, name in enumerate(classes)
-        if name in trained and trained.index(name) != i
+        if name in trained and trained[i : i + 1] != [name]
     ]
     if moved:
         name = moved[0]

@@ -128,6 +128,12 @@ def test_a_class_that_training_lacks(folders, said):
     assert f"{VAL}.dataset: training has no class ['c']" in said
 
 
+def test_two_classes_of_one_name(folders, said):
+    """ImageNet has two cranes."""
+    look(classifier(folders, classes=['x', 'crane', 'crane']), head=Head(3))
+    assert not said
+
+
 def test_names_in_another_order_than_the_folders(folders):
     look(classifier(folders, classes=['x', 'y', 'z']), head=Head(3))
     with pytest.raises(ValueError, match='in the order of the folders'):
