@@ -3,7 +3,6 @@ are built."""
 
 from __future__ import annotations
 
-import logging
 import os
 import os.path as osp
 from collections import Counter
@@ -13,17 +12,15 @@ from traceback import walk_tb
 from typing import Any
 
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 
 from mmaib.datasets.check_files import CheckFiles
 
 from .fields import raised_everywhere
 from .model import check_topk, class_heads
+from .samples import check_sample, labels_of, skips, steps, warn
 
-# entries of a data set that are read, images that are opened, and masks until
-# a second class is found
-ENTRIES, IMAGES, MASKS = 200_000, 32, 2000
-_NOT_TURNED = ('unchanged', 'ignore_orientation')
+# of a data set that are read
+ENTRIES = 200_000
 
 
 def check_datasets(
@@ -125,13 +122,7 @@ def _tell_classes(dataset: BaseDataset, head: Any) -> None:
     """Let CheckFiles of a segmentor's pipeline know the labels that fit."""
     for step in dataset.pipeline.transforms:
         if isinstance(step, CheckFiles) and step.num_classes is None:
-            step.num_classes, step.ignored = _labels_of(head)
-
-
-def _labels_of(head: Any) -> tuple[int, set[int]]:
-    binary = getattr(head, 'out_channels', None) == 1
-    num_classes = max(head.num_classes, 2 if binary else 0)
-    return num_classes, {int(getattr(head, 'ignore_index', 255))}
+            step.num_classes, step.ignored = labels_of(head)
 
 
 def _look(built: dict[str, Any], heads: dict[str, Any]) -> None:
@@ -151,14 +142,14 @@ def _look(built: dict[str, Any], heads: dict[str, Any]) -> None:
                 _check_heads(path, len(classes), counted, trains)
                 if trains:
                     trained.append(list(classes))
-                elif trained and all(c == trained[0] for c in trained):
+                elif (
+                    counted
+                    and trained
+                    and all(c == trained[0] for c in trained)
+                ):
                     _check_order(path, list(classes), trained[0])
             _check_entries(path, dataset, counted)
-            _check_sample(path, dataset, counted, trains)
-
-
-def _warn(text: str) -> None:
-    print_log(text, logger='current', level=logging.WARNING)
+            check_sample(path, dataset, counted, trains)
 
 
 def _check_folders(path: str, dataset: Any) -> None:
@@ -194,15 +185,16 @@ def _check_heads(
         counts = not trains and name != 'model.head'
         if head.num_classes < classes or counts:
             raise ValueError(f'{text}: set it to {classes}')
-        _warn(f'{text}: {head.num_classes - classes} outputs never learn')
+        warn(f'{text}: {head.num_classes - classes} outputs never learn')
 
 
 def _check_order(path: str, classes: list[str], trained: list[str]) -> None:
     """Refuse a class whose label is another one in training."""
+    # ImageNet has two cranes
     moved = [
         name
         for i, name in enumerate(classes)
-        if name in trained and trained.index(name) != i
+        if name in trained and trained[i : i + 1] != [name]
     ]
     if moved:
         name = moved[0]
@@ -213,15 +205,7 @@ def _check_order(path: str, classes: list[str], trained: list[str]) -> None:
             f'{trained}'
         )
     if new := [name for name in classes if name not in trained]:
-        _warn(f'{path}: training has no class {new}')
-
-
-def _steps(dataset: BaseDataset, name: str) -> list[Any]:
-    return [
-        step
-        for step in dataset.pipeline.transforms
-        if type(step).__name__.startswith(name)
-    ]
+        warn(f'{path}: training has no class {new}')
 
 
 def _check_entries(
@@ -232,12 +216,12 @@ def _check_entries(
     if type(dataset).get_data_info is not BaseDataset.get_data_info:
         return
     fields = []
-    loads = [] if _skips(dataset) else _steps(dataset, 'LoadImage')
+    loads = [] if skips(dataset) else steps(dataset, 'LoadImage')
     if any(_is_local(dataset, step) for step in loads):
         fields.append('img_path')
     if loads and any(
         getattr(step, 'with_seg', False) and _is_local(dataset, step)
-        for step in _steps(dataset, 'LoadAnnotations')
+        for step in steps(dataset, 'LoadAnnotations')
     ):
         fields.append('seg_map_path')
     folders: dict[str, set[str]] = {}
@@ -293,90 +277,3 @@ def _is_file(path: str, folders: dict[str, set[str]]) -> bool:
         there = osp.isdir(folder or '.')
         folders[folder] = set(os.listdir(folder or '.')) if there else set()
     return name in folders[folder] or osp.isfile(path)
-
-
-def _check_sample(
-    path: str, dataset: Any, heads: dict[str, Any], trains: bool
-) -> None:
-    """Open some images and masks."""
-    if type(dataset).get_data_info is not BaseDataset.get_data_info:
-        return
-    # by its exact name: others read bands from several files, or volumes
-    loading = [
-        step
-        for step in dataset.pipeline.transforms
-        if type(step).__name__ == 'LoadImageFromFile'
-    ]
-    if not loading or _skips(dataset):
-        return
-    if loading[0].imdecode_backend == 'tifffile':
-        return
-    check = CheckFiles(backend_args=loading[0].backend_args)
-    check.turned = turns(loading[0])
-    masks = [s for s in _steps(dataset, 'LoadAnnotations') if s.with_seg]
-    head = heads.get('model.decode_head')
-    if masks and head is not None:
-        check.num_classes, check.ignored = _labels_of(head)
-        check.ignored |= set() if trains else {255}
-    wrong: list[str] = []
-    read, total = 0, len(dataset)
-    spread = (k * total // IMAGES for k in range(IMAGES))
-    for i in dict.fromkeys([*spread, *range(min(total, MASKS))]):
-        alone = len(check.found - check.ignored) == 1
-        if read >= IMAGES and (wrong or not alone):
-            break
-        read += 1
-        info = dataset.get_data_info(i)
-        if not masks:
-            info.pop('seg_map_path', None)
-        try:
-            check(info)
-        except ValueError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise ValueError(
-            f'{path}: {len(wrong)} of {read} images looked at, of {total}, '
-            f'are wrong (first: {wrong[0]})'
-        )
-    _check_alone(path, check, read, total, trains)
-
-
-def _skips(dataset: Any) -> bool:
-    """Whether another image is taken for one that does not load."""
-    return any(
-        isinstance(step, CheckFiles) and step.broken == 'skip'
-        for step in dataset.pipeline.transforms
-    )
-
-
-def turns(loading: Any) -> bool:
-    """Whether a loader turns an image by its EXIF."""
-    color = getattr(loading, 'color_type', 'color')
-    backend = getattr(loading, 'imdecode_backend', 'cv2')
-    return not color.endswith(_NOT_TURNED) and backend in ('cv2', 'pillow')
-
-
-def _check_alone(
-    path: str, check: CheckFiles, read: int, total: int, trains: bool
-) -> None:
-    """Refuse masks of one class and what is ignored: another one may have
-    been saved as that."""
-    classes = check.found - check.ignored
-    if (check.num_classes or 0) < 2 or not check.found or len(classes) > 1:
-        return
-    ignored = sorted(check.found & check.ignored)
-    text = (
-        f'{path}: {read} of {total} masks have the labels {sorted(classes)} '
-        f'alone, of {check.num_classes} classes'
-    )
-    if not ignored:
-        _warn(text)
-        return
-    text += (
-        f', and {ignored}, which is ignored: if that is a class (a mask of 0 '
-        'and 255), save it as its label; mind reduce_zero_label, which makes '
-        '0 ignored'
-    )
-    if trains and read == total:
-        raise ValueError(text)
-    _warn(text)

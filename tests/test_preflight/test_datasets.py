@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from mmaib import preflight
-from mmaib.preflight import datasets
+from mmaib.preflight import datasets, samples
 
 TRAIN, VAL = 'train_dataloader', 'val_dataloader'
 
@@ -62,7 +62,8 @@ def save(path, pixels):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(datasets, '_warn', lines.append)
+    for module in (datasets, samples):
+        monkeypatch.setattr(module, 'warn', lines.append)
     return lines
 
 
@@ -126,6 +127,12 @@ def test_a_class_that_training_lacks(folders, said):
     shutil.rmtree(folders / 'train/c')
     look(classifier(folders), head=Head(3))
     assert f"{VAL}.dataset: training has no class ['c']" in said
+
+
+def test_two_classes_of_one_name(folders, said):
+    """ImageNet has two cranes."""
+    look(classifier(folders, classes=['x', 'crane', 'crane']), head=Head(3))
+    assert not said
 
 
 def test_names_in_another_order_than_the_folders(folders):
@@ -274,12 +281,12 @@ def test_a_class_that_was_saved_as_ignored(masks, said):
 
 
 def test_a_second_class_that_is_rare(masks, said, monkeypatch):
-    monkeypatch.setattr(datasets, 'IMAGES', 2)
+    monkeypatch.setattr(samples, 'IMAGES', 2)
     for i in range(2):
         save(masks / f'ann/train/{i}.png', np.full_like(MASK, 255))
         save(masks / f'ann/train/{i}.png', MASK * 255)
     look(segmentor(masks), decode_head=Head(2))
-    monkeypatch.setattr(datasets, 'MASKS', 2)
+    monkeypatch.setattr(samples, 'MASKS', 2)
     save(masks / 'ann/train/2.png', MASK * 255)
     look(segmentor(masks), decode_head=Head(2))
     assert '2 of 3 masks have the labels [0] alone' in said[0]

@@ -89,6 +89,16 @@ def resize_masks(data):
         Image.open(path).resize((64, 64)).save(path)
 
 
+def relabel_masks(data):
+    for path in (data / 'digits/ann_dir/train').iterdir():
+        Image.eval(Image.open(path), lambda label: label + 77).save(path)
+
+
+def rename_images(data):
+    for path in (data / IMAGES).iterdir():
+        path.rename(path.with_suffix('.JPG'))
+
+
 def cut_images(data):
     for path in (data / IMAGES).iterdir():
         cut(path)(data)
@@ -130,6 +140,8 @@ def rename_the_category(coco):
         (DIGITS, empty_images, r"0\d+\.jpg' is empty", False),
         (DIGITS, resize_masks, r"0\d+\.png' has \(64, 64\)", False),
         (DIGITS, shrink_images_and_masks, r'has \(1, 1\)', False),
+        (DIGITS, relabel_masks, r'32 of 32 images .* has the values', False),
+        (DIGITS, rename_images, r'has no image: img_suffix=', False),
         (TREES, shrink_images, r'coco/bbox_mAP:', True),
         (TREES, move_boxes, r'666 of 1997 boxes lie outside', True),
         (TREES, flatten_boxes, r'500 of 1997 boxes have no area', True),

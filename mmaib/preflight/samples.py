@@ -1,0 +1,120 @@
+"""Images and masks of a data set, some of them opened."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from mmaib.datasets.check_files import CheckFiles
+
+# images that are opened, and masks until a second class is found
+IMAGES, MASKS = 32, 2000
+_NOT_TURNED = ('unchanged', 'ignore_orientation')
+
+
+def warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
+
+
+def steps(dataset: BaseDataset, name: str) -> list[Any]:
+    return [
+        step
+        for step in dataset.pipeline.transforms
+        if type(step).__name__.startswith(name)
+    ]
+
+
+def labels_of(head: Any) -> tuple[int, set[int]]:
+    binary = getattr(head, 'out_channels', None) == 1
+    num_classes = max(head.num_classes, 2 if binary else 0)
+    return num_classes, {int(getattr(head, 'ignore_index', 255))}
+
+
+def check_sample(
+    path: str, dataset: Any, heads: dict[str, Any], trains: bool
+) -> None:
+    """Open some images and masks."""
+    if type(dataset).get_data_info is not BaseDataset.get_data_info:
+        return
+    # by its exact name: others read bands from several files, or volumes
+    loading = [
+        step
+        for step in dataset.pipeline.transforms
+        if type(step).__name__ == 'LoadImageFromFile'
+    ]
+    if not loading or skips(dataset):
+        return
+    if loading[0].imdecode_backend == 'tifffile':
+        return
+    check = CheckFiles(backend_args=loading[0].backend_args)
+    check.turned = turns(loading[0])
+    masks = [s for s in steps(dataset, 'LoadAnnotations') if s.with_seg]
+    head = heads.get('model.decode_head')
+    if masks and head is not None:
+        check.num_classes, check.ignored = labels_of(head)
+        check.ignored |= set() if trains else {255}
+    wrong: list[str] = []
+    read, total = 0, len(dataset)
+    spread = (k * total // IMAGES for k in range(IMAGES))
+    for i in dict.fromkeys([*spread, *range(min(total, MASKS))]):
+        alone = len(check.found - check.ignored) == 1
+        if read >= IMAGES and (wrong or not alone):
+            break
+        read += 1
+        info = dataset.get_data_info(i)
+        if not masks:
+            info.pop('seg_map_path', None)
+        try:
+            check(info)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError(
+            f'{path}: {len(wrong)} of {read} images looked at, of {total}, '
+            f'are wrong (first: {wrong[0]})'
+        )
+    _check_alone(path, check, read, total, trains)
+
+
+def skips(dataset: Any) -> bool:
+    """Whether another image is taken for one that does not load."""
+    return any(
+        isinstance(step, CheckFiles) and step.broken == 'skip'
+        for step in dataset.pipeline.transforms
+    )
+
+
+def turns(loading: Any) -> bool:
+    """Whether a loader turns an image by its EXIF."""
+    color = getattr(loading, 'color_type', 'color')
+    backend = getattr(loading, 'imdecode_backend', 'cv2')
+    return not color.endswith(_NOT_TURNED) and backend in ('cv2', 'pillow')
+
+
+def _check_alone(
+    path: str, check: CheckFiles, read: int, total: int, trains: bool
+) -> None:
+    """Refuse masks of one class and what is ignored: another one may have
+    been saved as that."""
+    classes = check.found - check.ignored
+    if (check.num_classes or 0) < 2 or not check.found or len(classes) > 1:
+        return
+    ignored = sorted(check.found & check.ignored)
+    text = (
+        f'{path}: {read} of {total} masks have the labels {sorted(classes)} '
+        f'alone, of {check.num_classes} classes'
+    )
+    if not ignored:
+        warn(text)
+        return
+    text += (
+        f', and {ignored}, which is ignored: if that is a class (a mask of 0 '
+        'and 255), save it as its label; mind reduce_zero_label, which makes '
+        '0 ignored'
+    )
+    if trains and read == total:
+        raise ValueError(text)
+    warn(text)
