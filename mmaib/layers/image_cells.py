@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from mmaib.contexts import Opened
 from mmaib.sampling.draws import current
 
 Window = tuple[slice, slice]
@@ -47,12 +47,14 @@ class Box(NamedTuple):
 
 
 class _Open(NamedTuple):
+    """Of one batch; without boxes nothing of it is padded."""
+
     boxes: tuple[Box, ...]
     size: tuple[int, int]
     windows: Iterator[Window] | None = None
 
 
-_open: ContextVar[_Open | None] = ContextVar('image_cells', default=None)
+_opened: Opened[_Open] = Opened('image_cells')
 
 
 def padded_size(metainfo: Mapping) -> tuple[int, int]:
@@ -171,11 +173,9 @@ def image_cells(
         training: see :func:`image_box`.
         windows: that will be slid over the images, see :func:`next_window`.
     """
-    token = _open.set(_of_batch(inputs, data_samples, training, windows))
-    try:
+    batch = _of_batch(inputs, data_samples, training, windows)
+    with _opened.open(batch):
         yield
-    finally:
-        _open.reset(token)
 
 
 def _of_batch(
@@ -183,14 +183,15 @@ def _of_batch(
     data_samples: Any,
     training: bool,
     windows: Sequence[Window] | None,
-) -> _Open | None:
+) -> _Open:
+    unpadded = _Open((), (0, 0))
     if not (
         isinstance(inputs, Tensor)
         and inputs.dim() == 4
         and isinstance(data_samples, list | tuple)
         and len(data_samples) == len(inputs)
     ):
-        return None
+        return unpadded
     height, width = map(int, inputs.shape[2:])
     whole = (slice(0, height), slice(0, width))
     boxes = []
@@ -201,7 +202,7 @@ def _of_batch(
             box = image_box(metainfo, training).within(whole)
         boxes.append(box)
     if {*boxes} == {(0, height, 0, width)}:
-        return None
+        return unpadded
     slid = None if windows is None else iter(windows)
     return _Open(tuple(boxes), (height, width), slid)
 
@@ -210,25 +211,24 @@ def _of_batch(
 def next_window() -> Iterator[None]:
     """What goes through the model inside the ``with`` is the next of the
     windows that are slid over the images; without any, the images."""
-    found = _open.get()
+    found = _opened.innermost()
     if found is None or found.windows is None:
         yield
         return
     rows, columns = next(found.windows)
     size = (rows.stop - rows.start, columns.stop - columns.start)
     boxes = tuple(box.within((rows, columns)) for box in found.boxes)
-    token = _open.set(_Open(boxes, size))
-    try:
+    with _opened.open(_Open(boxes, size)):
         yield
-    finally:
-        _open.reset(token)
 
 
 def _boxes_of(x: Tensor) -> tuple[list[Box], tuple[int, int]] | None:
     """A box for each row of features of the images, or of their draws; None
     without padding, and of other features, such as those of RoIs."""
-    found = _open.get()
-    if found is None or found.windows is not None or x.dim() != 4:
+    found = _opened.innermost()
+    if found is None or not found.boxes:
+        return None
+    if found.windows is not None or x.dim() != 4:
         return None
     drawn = current()
     maps, latents = drawn.attention or 1, drawn.latent or 1

@@ -1,0 +1,66 @@
+"""What is open around a call: in its own thread and asyncio task alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Generic, TypeVar
+
+import torch
+
+T = TypeVar('T')
+
+
+class _OfThread(threading.local):
+    stack: tuple = ()
+
+
+class Opened(Generic[T]):
+    """Things that are opened around calls, one inside the other.
+
+    Another thread, a replica of ``DataParallel``'s for instance, or another
+    asyncio task opens its own and sees none of these.
+
+    Args:
+        name: of the context variable.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._context: ContextVar[tuple[T, ...]] = ContextVar(name, default=())
+        # torch.compile cannot read a ContextVar, a threading.local it can
+        self._thread = _OfThread()
+
+    def innermost(self) -> T | None:
+        """What was opened last; None if nothing is open."""
+        compiling = torch.compiler.is_dynamo_compiling()
+        stack = self._thread.stack if compiling else self._context.get()
+        return stack[-1] if stack else None
+
+    @contextmanager
+    def open(self, item: T) -> Iterator[T]:
+        self._context.set((*self._context.get(), item))
+        self._thread.stack = (*self._thread.stack, item)
+        try:
+            yield item
+        finally:
+            # not by a token, nor the last: a generator that is let go half
+            # way ends where others are open, or in another context
+            self._context.set(_without(self._context.get(), item))
+            self._thread.stack = _without(self._thread.stack, item)
+
+
+def _without(stack: tuple, item: Any) -> tuple:
+    return tuple(other for other in stack if other is not item)
+
+
+def in_this_thread(hook: Callable) -> Callable:
+    """A hook for the length of a call, which leaves alone what other threads
+    run through the same module meanwhile."""
+    own = threading.get_ident()
+
+    def guarded(*args: Any) -> Any:
+        return hook(*args) if threading.get_ident() == own else None
+
+    return guarded
