@@ -106,3 +106,9 @@ def test_gates_fade_in_with_or_without_a_price(beta):
     hook.after_train(runner)
     assert [gate.beta for gate in gates] == [beta] * 2
     assert [gate.strength.item() for gate in gates] == [0.25] * 2
+
+
+def test_a_beta_of_zero_is_none_to_warm_up():
+    runner = SimpleNamespace(model=GaussianEncoder(2, 3, beta=0.0))
+    with pytest.raises(ValueError, match='no layer with beta > 0'):
+        BetaWarmupHook(end=4).before_train(runner)
