@@ -19,7 +19,7 @@ from mmaib.layers import InformationGate
 from mmaib.testing import REPOSITORY, hosts, matrix
 from mmaib.wrap import WrapError, is_ours, main, wrap
 from mmaib.wrap.look import _blocks, blank_image, build, load, look
-from mmaib.wrap.plan import _inside
+from mmaib.wrap.plan import _inside, _level_at
 from mmaib.wrap.write import formatted, hooks, schedule
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
@@ -741,3 +741,8 @@ def test_blocks_in_lists_of_lists_are_seen():
     assert 'layers.3.1.0' in names
     for name in names:
         assert not isinstance(backbone.get_submodule(name), nn.ModuleList)
+
+
+def test_of_levels_of_one_stride_the_last():
+    levels = [torch.zeros(1, 1, n, n) for n in (16, 4, 4, 2)]
+    assert _level_at(levels, SMALL, stride=16) == 2
