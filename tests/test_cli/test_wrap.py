@@ -19,7 +19,7 @@ from torch import nn
 from mmaib.cli.main import main
 from mmaib.cli.wrap import WrapError, is_ours, wrap
 from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
-from mmaib.cli.wrap.plan import _inside
+from mmaib.cli.wrap.plan import _inside, _level_at
 from mmaib.cli.wrap.write import formatted, hooks, schedule
 from mmaib.layers import InformationGate
 from mmaib.testing import REPOSITORY, hosts, matrix
@@ -877,3 +877,8 @@ def test_blocks_in_lists_of_lists_are_seen():
     assert 'layers.3.1.0' in names
     for name in names:
         assert not isinstance(backbone.get_submodule(name), nn.ModuleList)
+
+
+def test_of_levels_of_one_stride_the_last():
+    levels = [torch.zeros(1, 1, n, n) for n in (16, 4, 4, 2)]
+    assert _level_at(levels, SMALL, stride=16) == 2

@@ -145,3 +145,9 @@ def test_an_average_with_buffers_has_the_strength_itself(ema):
         assert gate.strength.item() == pytest.approx(factor, abs=1e-6)
     # what is an average is one
     assert averaged < trained - 0.1
+
+
+def test_a_beta_of_zero_is_none_to_warm_up():
+    runner = SimpleNamespace(model=GaussianEncoder(2, 3, beta=0.0))
+    with pytest.raises(ValueError, match='no layer with beta > 0'):
+        BetaWarmupHook(end=4).before_train(runner)

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -5,6 +7,7 @@ from mmengine.model import BaseTTAModel
 from mmengine.registry import MODEL_WRAPPERS
 
 from mmaib import preflight
+from mmaib.preflight import weights
 from mmaib.testing import segmentation as seg
 
 
@@ -192,3 +195,12 @@ def test_beits_weights_are_told_with_their_converter():
         FileNotFoundError, match=r'model.pretrained.*beit2mmseg\.py'
     ):
         preflight.check_weights(cfg)
+
+
+@pytest.mark.parametrize('latest', ['a.pth', 'b.pth'])
+def test_the_latest_whole_checkpoint_is_named(tmp_path, latest):
+    for name in ('a.pth', 'b.pth'):
+        torch.save(dict(optimizer={}), tmp_path / name)
+        os.utime(tmp_path / name, (9, 9) if name == latest else (5, 5))
+    told = weights._whole_checkpoints(str(tmp_path))
+    assert told.endswith(f'--resume {tmp_path / latest}')

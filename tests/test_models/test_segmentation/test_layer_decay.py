@@ -19,6 +19,9 @@ def grouped(**paramwise):
         for group in optimizer.param_groups
         for p in group['params']
     ]
+    for group in optimizer.param_groups:
+        lr = group['lr_scale'] * cfg.optim_wrapper.optimizer.lr
+        assert group['lr'] == pytest.approx(lr)
     found = dict(listed)
     assert len(found) == len(listed)
     assert set(found) == set(names.values())
