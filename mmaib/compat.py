@@ -172,7 +172,7 @@ def config_name(name: str) -> str:
 
 
 def report() -> tuple[str, bool]:
-    """What ``python -m mmaib`` prints, and whether all is well."""
+    """What ``mmaib doctor`` prints, and whether all is well."""
     lines = [f'mmaib {mmaib.__version__}']
     problems = []
     for p in PACKAGES:

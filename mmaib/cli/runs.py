@@ -280,9 +280,7 @@ def write_record(
                 for p in PACKAGES
                 if (found := p.distribution())
             },
-            'device': torch.cuda.get_device_name()
-            if torch.cuda.is_available()
-            else platform.processor() or platform.machine(),
+            'device': device_name(),
             'seconds': seconds(work_dir),
             'metrics': read_log(work_dir),
         }
@@ -357,6 +355,20 @@ def train_all(
     refuse_missing_data(runs)
     with ThreadPoolExecutor(jobs) as pool:
         return all(list(pool.map(lambda one: run(*one), runs)))
+
+
+def device_name() -> str:
+    """Of the GPU, or of the CPU: the same seed ends elsewhere on another."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    known = Path('/proc/cpuinfo')
+    lines = known.read_text().splitlines() if known.exists() else []
+    fields = dict(map(str.strip, x.partition(':')[::2]) for x in lines if x)
+    name = fields.get('model name') or platform.processor()
+    model = ', '.join(
+        f'{k} {fields[k]}' for k in ('cpu family', 'model') if k in fields
+    )
+    return ', '.join(filter(None, (name or platform.machine(), model)))
 
 
 def read_log(work_dir: Path) -> dict[str, float] | None:

@@ -57,7 +57,7 @@ class CalibrationMetric(BaseMetric):
         num_bins: of equal width.
         ignore_index: label of pixels that have none.
         temperature: by which the logits are divided first, as
-            ``tools/analysis_tools/calibration.py`` fits it.
+            ``tools/experiments/calibration.py`` fits it.
         out_dir: folder for ``reliability.png`` and ``risk_coverage.png``;
             None draws nothing.
         kwargs: of MMEngine's ``BaseMetric``.
