@@ -26,6 +26,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -45,6 +46,7 @@ from mmaib.visualization.work_dirs import last_checkpoint
 
 from .cfg_options import options_of
 from .launch import device_of
+from .parser import parser_of
 from .runs import look, read_log, refusal, train_all
 from .visualize import load, metric_of
 from .wrap import WrapError, wrap
@@ -223,6 +225,41 @@ def summary(
     return '\n'.join(
         [f'# {Path(args.config).stem}: where it looks', '', *lines, *note, '']
     )
+
+
+def train_readout(
+    config: str | Path, checkpoint: str | Path, out: str | Path, **options: Any
+) -> dict[str, float]:
+    """Train the map of a data set over a frozen model, as `mmaib readout`.
+
+    Args:
+        config: of the model.
+        checkpoint: of the model.
+        out: folder for config, log, checkpoint, pictures and report.
+        options: those of the command, such as ``iterations=200``,
+            ``pictures=0``, ``grad_cam=False``, ``cfg_options=['a.b=c']``.
+
+    Returns:
+        the last evaluation: ``coco/bbox_mAP``, ``attention/auc``,
+        ``causal/mirror/coco/bbox_mAP``, ...
+
+    Raises:
+        ValueError, FileNotFoundError: naming what does not fit.
+        RuntimeError: if the training failed.
+    """
+    words = [str(config), str(checkpoint), '--out', str(out)]
+    args = parser_of('readout').parse_args(words)
+    if unknown := options.keys() - vars(args).keys():
+        raise ValueError(
+            f'train_readout has no {sorted(unknown)}, only '
+            f'{sorted(vars(args).keys() - {"config", "checkpoint", "out"})}'
+        )
+    vars(args).update(options, command=['mmaib', 'readout', *words])
+    if prepare(args)():
+        raise RuntimeError(f'the training failed: see {out}/stdout.log')
+    log = read_log(args.out)
+    assert log is not None  # it is finished
+    return log
 
 
 def prepare(args: argparse.Namespace) -> Callable[[], int]:

@@ -363,7 +363,8 @@ def device_name() -> str:
         return torch.cuda.get_device_name()
     known = Path('/proc/cpuinfo')
     lines = known.read_text().splitlines() if known.exists() else []
-    fields = dict(map(str.strip, x.partition(':')[::2]) for x in lines if x)
+    pairs = (line.partition(':') for line in lines)
+    fields = {key.strip(): value.strip() for key, _, value in pairs}
     name = fields.get('model name') or platform.processor()
     model = ', '.join(
         f'{k} {fields[k]}' for k in ('cpu family', 'model') if k in fields

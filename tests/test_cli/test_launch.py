@@ -62,3 +62,12 @@ def test_one_process_writes_a_tests_metrics(
     launch.build_runner(Config(), ()).test()
 
     assert len(list(tmp_path.glob('*/*.json'))) == first
+
+
+def test_processes_without_a_gpu_do_not_share_buffers(monkeypatch):
+    """A gate's statistics are averaged over processes by itself."""
+    monkeypatch.setattr(launch, 'is_distributed', lambda: True)
+    cfg = Config(dict(launcher='pytorch'))
+    launch._join_without_gpu(cfg)
+    assert cfg.model_wrapper_cfg.broadcast_buffers is False
+    assert cfg.model_wrapper_cfg.find_unused_parameters is False

@@ -16,8 +16,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
+import mmaib
 from mmaib.cli.main import main
 from mmaib.cli.wrap import WrapError, is_ours, wrap
+from mmaib.cli.wrap.cost import compare
 from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
 from mmaib.cli.wrap.plan import _inside, _level_at
 from mmaib.cli.wrap.write import formatted, hooks, schedule
@@ -892,3 +894,27 @@ def test_blocks_in_lists_of_lists_are_seen():
 def test_of_levels_of_one_stride_the_last():
     levels = [torch.zeros(1, 1, n, n) for n in (16, 4, 4, 2)]
     assert _level_at(levels, SMALL, stride=16) == 2
+
+
+def test_a_config_in_python(tmp_path):
+    cfg = write_host(tmp_path, 'RetinaNet')
+    made = mmaib.wrap_config(cfg, 'aib', size=SMALL)
+    assert made.model.type == 'mmaib.WithAuxLosses'
+    assert made.model.neck.bottleneck.attention.logit_norm is True
+    by_path = mmaib.wrap_config(tmp_path / 'host.py', 'aib', size=SMALL)
+    assert by_path.model == made.model
+    assert [p.name for p in tmp_path.iterdir()] == ['host.py']
+    with pytest.raises(WrapError, match='mmaib already|ours already'):
+        mmaib.wrap_config(made)
+
+
+def test_a_tensor_of_another_shape_with_as_many_numbers(tmp_path):
+    cfg = write_host(tmp_path, 'RetinaNet')
+    model = hosts.build(cfg)
+    state = model.state_dict()
+    key = 'backbone.conv1.weight'
+    state[key] = state[key].flatten(1)
+    torch.save(dict(state_dict=state), tmp_path / 'host.pth')
+    lines, good = compare(model, str(tmp_path / 'host.pth'))
+    assert not good
+    assert any(line.startswith(f'of another shape: {key}: ') for line in lines)

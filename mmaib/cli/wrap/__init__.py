@@ -13,8 +13,10 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mmaib.compat import config_name
@@ -34,7 +36,7 @@ from .look import (
 from .plan import READOUT, plan
 from .write import checked_files, hooks, own_run, schedule, written
 
-__all__ = ['WrapError', 'is_ours', 'prepare', 'wrap']
+__all__ = ['WrapError', 'is_ours', 'prepare', 'wrap', 'wrap_config']
 
 
 def wrap(
@@ -145,6 +147,34 @@ def wrap(
         out.unlink()
         raise
     return lines, good
+
+
+def wrap_config(
+    cfg: Config | str | Path, attention: str = 'gate', **options: Any
+) -> Config:
+    """A config with attention, as `mmaib wrap` writes it, without a file.
+
+    Args:
+        cfg: a config, its path, or a name such as ``'mmdet::...'``.
+        attention: ``'gate'``, ``'readout'``, ``'aib'`` or ``'aib-qt'``.
+        options: ``where``, ``latent``, ``at``, ``size``, ``iterations`` of
+            :func:`wrap`.
+
+    Raises:
+        WrapError: with the reason.
+
+    Example:
+        >>> cfg = mmaib.wrap_config('mmdet::fcos/my_fcos.py', 'gate')
+        >>> runner = Runner.from_cfg(cfg)
+    """
+    with TemporaryDirectory() as folder:
+        base = cfg
+        if isinstance(cfg, Config):
+            base = Path(folder, 'base.py')
+            cfg.dump(base)
+        out = Path(folder, f'{attention}.py')
+        wrap(str(base), out, attention, **options)
+        return load(str(out))
 
 
 def _built(what: str, cfg: Any) -> Any:
