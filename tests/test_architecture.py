@@ -12,6 +12,7 @@ from mmaib.testing import REPOSITORY
 
 ROOT = Path(mmaib.__file__).parent
 HOSTS = {'mmdet', 'mmseg', 'mmpretrain', 'mmcv'}
+STANDARD = {'torch', '__future__', 'collections', 'typing', 'mmaib.functional'}
 HOST_FOLDERS = {'detection', 'segmentation', 'classification'}
 
 
@@ -46,28 +47,29 @@ def starting_with(names: set[str], prefixes: set[str]) -> set[str]:
 
 def test_functional_imports_torch_alone():
     names = folder_imports('functional')
-    allowed = starting_with(names, {'torch', '__future__', 'mmaib.functional'})
+    allowed = starting_with(names, STANDARD)
     assert names == allowed
 
 
 def test_layers_never_import_a_host():
     names = folder_imports('layers')
-    ours = {f'mmaib.{folder}' for folder in HOST_FOLDERS}
+    ours = {f'mmaib.models.{folder}' for folder in HOST_FOLDERS}
     assert not starting_with(names, HOSTS | ours)
 
 
 @pytest.mark.parametrize(
-    'folder', sorted(f for f in HOST_FOLDERS if (ROOT / f).is_dir())
+    'folder', sorted(f for f in HOST_FOLDERS if (ROOT / 'models' / f).is_dir())
 )
 def test_host_folders_do_not_import_each_other(folder):
-    others = {f'mmaib.{other}' for other in HOST_FOLDERS - {folder}}
-    assert not starting_with(folder_imports(folder), others)
+    others = {f'mmaib.models.{other}' for other in HOST_FOLDERS - {folder}}
+    assert not starting_with(folder_imports(f'models/{folder}'), others)
 
 
 @pytest.mark.parametrize('folder', sorted(HOST_FOLDERS))
 def test_a_host_class_contains_no_formula(folder):
-    names = folder_imports(folder)
-    assert not starting_with(names, {'mmaib.functional'})
+    names = folder_imports(f'models/{folder}')
+    windows = starting_with(names, {'mmaib.functional.sliding'})
+    assert starting_with(names, {'mmaib.functional'}) == windows
 
 
 def test_importing_mmaib_loads_neither_torch_nor_a_host():

@@ -234,6 +234,7 @@ def _with_contexts(forward: Callable) -> Callable:
                 stack.enter_context(collect())  # loss() opens its own
             return forward(self, *args, **kwargs)
 
+    run.__doc__ = None  # the base library's, which no page of ours has
     return run
 
 

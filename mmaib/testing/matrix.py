@@ -319,7 +319,7 @@ def draws(model: Any, data: dict) -> str:
         model.test_draws = dict(attention=3, seed=0)
     except ValueError as error:
         reasons = {
-            'predicts a set': 'no: predicts a set',
+            'set predictors': 'no: predicts a set',
             'stands inside the backbone': 'one map',
             'has no one output': 'no: nothing to average',
         }

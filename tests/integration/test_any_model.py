@@ -135,8 +135,8 @@ def test_draws_of_a_cascade_of_boxes_are_means_in_each_stage(drawing):
 @pytest.mark.parametrize(
     ('name', 'draws', 'reason'),
     [
-        ('DINO', dict(attention=2), 'predicts a set'),
-        ('Sparse R-CNN', dict(attention=2), 'predicts a set'),
+        ('DINO', dict(attention=2), 'set predictors cannot'),
+        ('Sparse R-CNN', dict(attention=2), 'set predictors cannot'),
         ('SOLOv2', dict(attention=2), 'no one output in front'),
         ('RetinaNet', dict(latent=2), 'average latents: leave latent out'),
     ],

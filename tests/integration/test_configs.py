@@ -142,7 +142,8 @@ def test_our_copies_of_mmsegs_bases_are_mmsegs(tmp_path):
     for name in ('datasets/ade20k', 'default_runtime_seg'):
         ours = our_config(f'_base_/{name}.py')
         for field, value in ours.items():
-            if field != 'randomness':
+            # whose uncertainty is of what is merged: mmaib.SegTTAModel
+            if field not in ('randomness', 'tta_model'):
                 assert without_guards(value) == theirs[field], field
 
 

@@ -262,7 +262,7 @@ def test_modes_survive_every_change_of_them(kind):
 def test_a_frozen_host_of_a_latent_learns_what_the_host_has_not():
     """The latent's mean is the host's last layer, which stays."""
     cfg = det.shrink(det.aib_config('aib-qt'))
-    cfg.model.freeze = 'base'
+    cfg.model['freeze'] = 'base'
     torch.manual_seed(0)
     host = trained(det.build(det.shrink(det.plain_config())))
     ours = det.build(cfg)
@@ -281,7 +281,7 @@ def test_a_frozen_host_of_a_latent_learns_what_the_host_has_not():
 def test_statistics_of_a_layer_of_ours_learn():
     """A host's batch norms stay, those in front of the map are not its."""
     cfg = cls.shrink(cls.config('wrn28-10-aib'))
-    cfg.model.freeze = 'base'
+    cfg.model['freeze'] = 'base'
     model = cls.build(cfg)
     trains('classifier', model)
     norms = {

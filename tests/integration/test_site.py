@@ -20,7 +20,7 @@ from mmaib.testing import detection as det
 
 DOCS = REPOSITORY / 'docs'
 # where the blocks of a page are run: here, in test_docs.py or test_wrap.py
-RUN = {'tutorial': 6, 'your_own': 3, 'information_gate': 1, 'any_model': 1,
+RUN = {'tutorial': 6, 'your_own': 3, 'information_gate': 1, 'any_model': 3,
        'uncertainty': 2, 'rectangles': 2, 'troubleshooting': 1,
        'fields': 2}  # fmt: skip
 

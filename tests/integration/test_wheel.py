@@ -61,7 +61,7 @@ def test_carries_configs_and_tools(installed):
 
 
 def test_its_tools_find_their_configs(installed, tmp_path):
-    tool = installed / 'mmaib' / '.mim' / 'tools' / 'table2.py'
+    tool = installed / 'mmaib' / '.mim' / 'tools' / 'experiments' / 'table2.py'
     out = subprocess.run(
         [sys.executable, str(tool), '--report-only', '--rows', '3',
          '--out', str(tmp_path)],

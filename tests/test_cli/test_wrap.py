@@ -104,7 +104,7 @@ def test_from_the_command_line(tmp_path):
     assert run.returncode == 0, run.stderr
     assert 'gate before GlobalAveragePooling' in run.stdout
     text = (tmp_path / 'out.py').read_text()
-    assert text.startswith(f'# Made by: python {" ".join(command)}\n')
+    assert text.startswith(f'# Made by: {" ".join(command[1:])}\n')
     assert 'rescale=True' in text  # all positions are pooled behind it
 
 

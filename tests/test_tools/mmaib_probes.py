@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
 
 from mmaib.functional import draw_gaussian
+from mmaib.layers.image_cells import own_cells, own_mean
 
 
 @HOOKS.register_module()
@@ -55,7 +56,8 @@ class RankProbe(Hook):
 
     def before_train(self, runner):
         def keep(module, args, output):
-            self.maps.append(output[0].detach().mean())
+            mean = output[0].detach()
+            self.maps.append(own_mean(mean, own_cells(mean)))
 
         bottleneck = runner.model.module.neck.bottleneck
         bottleneck.attention.register_forward_hook(keep)

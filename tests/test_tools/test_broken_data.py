@@ -245,7 +245,7 @@ def test_another_model_is_not_resumed(run, tmp_path):
         'model.neck.bottleneck.quantizer.num_anchors=50',
         'model.neck.bottleneck.modulation.init=paper', check=False,
     )  # fmt: skip
-    assert out.returncode == 1
+    assert out.returncode == 2
     for difference in (
         'neck.bottleneck.modulation.gate is only in it',
         'neck.bottleneck.quantizer.anchors is (20,) in it, (50,) here',

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from mmpretrain.registry import TRANSFORMS
 
+from mmaib.cli import runs
 from mmaib.cli.visualize import metric_of
 from mmaib.hooks import AttentionEvalHook
 from mmaib.testing import CONFIGS, REPOSITORY, shared_data
@@ -90,7 +91,7 @@ class Trainings:
             return SimpleNamespace(stdout='abc123\n')
         self.commands.append(command)
         options = command[command.index('--cfg-options') + 1 :]
-        cfg = self.tool.merged(command[2], options)
+        cfg = self.tool.merged(command[4], options)
         init_default_scope(cfg.default_scope)
         if cfg.default_scope == 'mmpretrain':
             cfg.model.data_preprocessor = cfg.data_preprocessor
@@ -113,7 +114,7 @@ class Trainings:
 def trainings(tool, monkeypatch):
     own = Trainings(tool)
     fake = SimpleNamespace(run=own, STDOUT=-2)
-    monkeypatch.setattr(tool.study, 'subprocess', fake)
+    monkeypatch.setattr(runs, 'subprocess', fake)
     return own
 
 
@@ -144,7 +145,7 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     assert len(control) == 2
     assert all('model.head.latent.beta=0' in run for run in control)
     # without the tenth that the temperature is fitted on
-    child = Config.fromfile(trainings.commands[0][2])
+    child = Config.fromfile(trainings.commands[0][4])
     indices = child.train_dataloader.dataset.indices
     assert len(indices) == 108
     assert not {0, 10, 110} & {*indices}

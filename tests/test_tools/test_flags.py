@@ -14,6 +14,7 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 
 from mmaib.cli import launch
+from mmaib.cli.main import main
 from mmaib.cli.parser import parser_of
 from mmaib.cli.test import apply_options
 from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, TREES
@@ -292,6 +293,7 @@ def test_where_nothing_can_be_saved(apply, path, flags, match):
         apply(path, *flags)
 
 
-def test_an_item_without_a_file(apply):
-    with pytest.raises(SystemExit):
-        apply(TREES, '--out-item', 'metrics')
+def test_an_item_without_a_file(capsys):
+    words = ['test', str(TREES), __file__, '--out-item', 'metrics']
+    assert main(words) == 2
+    assert '--out-item needs --out' in capsys.readouterr().err

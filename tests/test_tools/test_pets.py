@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from mmaib.testing import REPOSITORY
 
-PETS = REPOSITORY / 'tools' / 'pets.py'
+PETS = REPOSITORY / 'tools' / 'experiments' / 'pets.py'
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_what_pictures_cannot_show_is_told(
     model = cls.build(Config.fromfile(config))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
     out = run(
-        TOOL.with_name('attention.py'), config, tmp_path / 'model.pth',
+        'mmaib', 'visualize', config, tmp_path / 'model.pth',
         '--out', tmp_path / 'out', *options, check=False,
     )  # fmt: skip
     assert message in out

@@ -321,7 +321,7 @@ class Trainings:
         if command[0] == 'git':
             return SimpleNamespace(stdout='abc123\n')
         self.commands.append(command)
-        config = Path(command[2]).stem
+        config = Path(command[4]).stem
         work_dir = Path(command[command.index('--work-dir') + 1])
         # the second time it is resumed
         shutil.rmtree(work_dir / '20260101_000000', ignore_errors=True)
@@ -348,7 +348,7 @@ class Trainings:
         return [
             command[command.index('--cfg-options') + 1 :]
             for command in self.commands
-            if Path(command[2]).stem == config
+            if Path(command[4]).stem == config
         ]
 
 
@@ -422,7 +422,7 @@ def test_a_readout_starts_from_the_first_configs_host_of_its_seed(
         for seed in (1, 2)
     ]
     # behind all hosts, and none again
-    assert [Path(c[2]).stem for c in trainings.commands[4:]] == ['readout'] * 2
+    assert [Path(c[4]).stem for c in trainings.commands[4:]] == ['readout'] * 2
     assert command(*STUDY, '--seeds', 1, 2, '--cfg-options', 'a=1')[1] == 0
 
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmaib.testing import REPOSITORY
 from mmaib.testing import classification as cls
 
-TABLE2 = REPOSITORY / 'tools' / 'table2.py'
+TABLE2 = REPOSITORY / 'tools' / 'experiments' / 'table2.py'
 
 
 @pytest.fixture

@@ -121,8 +121,9 @@ def test_every_trainable_parameter_gets_a_gradient(name):
 def test_every_encoder_with_an_adversarial_kl(kind):
     model = detector(
         **{
-            'roi_head.bbox_head.kl': dict(type='adversarial', dropout=0.1),
-            'roi_head.bbox_head.encoder': dict(type=f'mmaib.{kind}'),
+            'roi_head.bbox_head.latent': dict(
+                type=f'mmaib.{kind}', critic=dict(dropout=0.1)
+            ),
         }
     )
     losses = loss(model, inputs())
