@@ -23,7 +23,7 @@ myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
 napoleon_custom_sections = [('Shape', 'notes_style')]
 napoleon_use_ivar = True
-# the hosts' bases, and what is not there without a GPU
+# the base libraries' classes, and what is missing without a GPU
 autodoc_inherit_docstrings = False
 autodoc_typehints = 'none'
 

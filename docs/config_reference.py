@@ -22,7 +22,7 @@ PLUGINS = (
 
 
 def registered() -> Iterator[tuple[str, str, type]]:
-    """Registry, name and class of everything that is ours."""
+    """Registry, name and class of every part of mmaib."""
     for module in PLUGINS:
         import_module(module)
     for found in vars(registry).values():
@@ -68,8 +68,8 @@ def fields(built: type) -> Iterator[tuple[str, str]]:
         yield name, 'needed' if needed else f'`{parameter.default!r}`'
 
 
-def host_of(built: type) -> str:
-    """The host's class that it extends, empty if there is none."""
+def base_of(built: type) -> str:
+    """The base library's class that it extends, empty if there is none."""
     for base in getattr(built, '__mro__', ())[1:]:
         if not base.__module__.startswith(('mmaib', 'torch', 'builtins')):
             return f'{base.__module__.partition(".")[0]}.{base.__name__}'
@@ -77,7 +77,7 @@ def host_of(built: type) -> str:
 
 
 def own_fields(built: type) -> bool:
-    """Whether the signature is ours, and not a host's."""
+    """Whether the signature is mmaib's, and not a base library's."""
     made = built.__init__ if isinstance(built, type) else built
     return made is object.__init__ or made.__module__.startswith('mmaib')
 
@@ -105,9 +105,9 @@ def reference() -> str:
             latest = kind
         parts += [f'### mmaib.{name}', '', first_sentence(built), '']
         texts = described(built)
-        host = host_of(built)
+        base = base_of(built)
         if not own_fields(built):
-            parts += [f'Its fields are those of `{host}`.', '']
+            parts += [f'Its fields are those of `{base}`.', '']
             continue
         rows = [
             f'| `{field}` | {default} | {texts.get(field, "")} |'
@@ -115,6 +115,6 @@ def reference() -> str:
         ]
         if rows:
             parts += ['| field | default | what |', '|---|---|---|', *rows, '']
-        if host and passes_on(built):
-            parts += [f'Further fields: those of `{host}`.', '']
+        if base and passes_on(built):
+            parts += [f'Further fields: those of `{base}`.', '']
     return '\n'.join(parts)

@@ -1,5 +1,5 @@
 # Digits of scikit-learn between pieces of others on photographs, 48x48, made
-# when they are needed; the box of the digit is told to the metric of maps.
+# when they are needed; maps are evaluated against the digit's box.
 data_preprocessor = dict(
     num_classes=10, mean=[127.0] * 3, std=[64.0] * 3, to_rgb=False)
 

@@ -1,4 +1,4 @@
-# Table 4 of [AIB]: the map behind block 5; pooling and a linear layer are the
+# Table 4 of [AIB]: the map after block 5; pooling and a linear layer are the
 # encoder.
 _base_ = './vgg16-dvib_cub.py'
 

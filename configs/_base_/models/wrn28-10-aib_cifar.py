@@ -1,4 +1,4 @@
-# Table 1 of [AIB]: the map behind block 2, its mean with a block 3 of its own
+# Table 1 of [AIB]: the map after block 2, its mean with a block 3 of its own
 # at stride 1; block 3 is the encoder.
 custom_imports = dict(imports=['mmaib'])
 

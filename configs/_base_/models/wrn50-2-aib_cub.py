@@ -1,4 +1,4 @@
-# Table 4 of [AIB]: the map behind block 3, its mean with a block 4 of its own
+# Table 4 of [AIB]: the map after block 3, its mean with a block 4 of its own
 # at stride 1; block 4 is the encoder. Both start from ImageNet's block 4.
 _base_ = './wrn50-2_cub.py'
 

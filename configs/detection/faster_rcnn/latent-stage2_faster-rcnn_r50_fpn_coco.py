@@ -1,4 +1,4 @@
-# Uncertainty for mmdet's published Faster R-CNN: all in front of its head's
+# Uncertainty for mmdet's published Faster R-CNN: everything before its head's
 # latents frozen, one epoch. Not run.
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmaib'])

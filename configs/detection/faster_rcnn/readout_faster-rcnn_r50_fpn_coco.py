@@ -1,4 +1,4 @@
-# Where mmdet's published Faster R-CNN looks: the host frozen, an information
+# Where mmdet's published Faster R-CNN looks: the model frozen, an information
 # gate on its pyramid, one epoch. Not run.
 _base_ = './gate_faster-rcnn_r50_fpn_1x_coco.py'
 
@@ -6,7 +6,7 @@ load_from = 'https://download.openmmlab.com/mmdetection/v2.0/faster_rcnn/faster_
 model = dict(
     freeze='base',
     neck=dict(bottleneck=dict(attention=dict(mean_bias=2.0))))
-# the gate and its price fade in over the first half of 7,330 steps
+# the gate and its loss fade in over the first half of 7,330 steps
 custom_hooks = [
     dict(type='mmaib.BetaWarmupHook', end=3665),
     dict(

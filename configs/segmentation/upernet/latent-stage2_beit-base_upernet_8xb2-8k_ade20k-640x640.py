@@ -1,4 +1,4 @@
-# Uncertainty for mmseg's published BEiT-base UPerNet: all in front of its
+# Uncertainty for mmseg's published BEiT-base UPerNet: everything before its
 # head's latent frozen, 8,000 iterations. Not run.
 _base_ = 'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py'
 custom_imports = dict(imports=['mmaib'])

@@ -1,4 +1,4 @@
-# Where mmseg's published BEiT-base UPerNet looks: the host frozen, an
+# Where mmseg's published BEiT-base UPerNet looks: the model frozen, an
 # information gate on its token grids, 8,000 iterations. Not run.
 _base_ = 'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py'
 custom_imports = dict(imports=['mmaib'])
@@ -19,7 +19,7 @@ model = dict(
         bottleneck=dict(
             attention=dict(mean_bias=2.0),
             modulation=dict(type='mmaib.InformationGate', beta=0.3))))
-# the gate and its price fade in over the first half
+# the gate and its loss fade in over the first half
 custom_hooks = [dict(type='mmaib.BetaWarmupHook', end=4000)]
 optim_wrapper = dict(
     _delete_=True,
