@@ -1,4 +1,5 @@
-"""Hosts and their versions; the only file that knows distribution names."""
+"""Base libraries and their versions; the only file that knows distribution
+names."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Package:
         distributions: tested ranges ``{distribution: (first, below)}``, the
             recommended distribution first.
         plugins: mmaib's modules that need it, its folder of models first.
-        optional: whether one may do without it; of the hosts, one is needed.
+        optional: whether one may do without it; of the base libraries, one is
+            needed.
     """
 
     module: str
@@ -130,13 +132,14 @@ def package(module: str) -> Package:
     return next(p for p in PACKAGES if p.module == module)
 
 
-def installed_hosts() -> list[Package]:
-    """The installed hosts that we have plug-ins for."""
+def installed_libraries() -> list[Package]:
+    """The installed base libraries that mmaib has plug-ins for."""
     return [p for p in PACKAGES if p.plugins and p.installed()]
 
 
 def missing_plugins() -> list[str]:
-    """One sentence for each host folder whose host is not installed."""
+    """One sentence for each library folder whose base library is not
+    installed."""
     return [
         f'{p.plugins[0]} needs {p.module}, which is not installed: '
         f'{p.advice()}'
@@ -147,10 +150,11 @@ def missing_plugins() -> list[str]:
 
 def register_config_sources() -> None:
     """Let ``_base_ = 'mmaib::...'``, and ``'mmseg::...'`` under any of its
-    distributions, resolve. Call it before ``Config.fromfile``; our tools do.
+    distributions, resolve. Call it before ``Config.fromfile``; mmaib's
+    commands do.
 
     MMEngine finds a package's configs by a table of distribution names that
-    knows neither us nor the maintained hosts.
+    knows neither mmaib nor the maintained base libraries.
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
@@ -182,7 +186,7 @@ def report() -> tuple[str, bool]:
             continue
         if problem := p.problem():
             problems.append(problem)
-    if not installed_hosts():
+    if not installed_libraries():
         problems += missing_plugins()
     if not package('mmcv').installed():
         return _summary(lines, problems)
