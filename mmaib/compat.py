@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 
+from packaging.version import Version
+
 import mmaib
 
 
@@ -65,23 +67,14 @@ class Package:
             return None
         name, version = found[0]
         first, below = self.distributions[name]
-        if _tuple(first) <= _tuple(version) < _tuple(below):
+        # a release candidate or a local build counts as its release
+        release = Version(Version(version).base_version)
+        if Version(first) <= release < Version(below):
             return None
         return (
             f'{name} {version} is outside the tested range '
             f'[{first}, {below}): {self.advice()}'
         )
-
-
-def _tuple(version: str) -> tuple[int, ...]:
-    """Release numbers of a version, local and pre-release parts dropped."""
-    numbers = []
-    for part in version.split('+')[0].split('.'):
-        digits = part[: len(part) - len(part.lstrip('0123456789'))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-    return tuple(numbers)
 
 
 PACKAGES = (
