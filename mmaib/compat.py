@@ -1,4 +1,5 @@
-"""Hosts and their versions; the only file that knows distribution names."""
+"""Base libraries and their versions; the only file that knows distribution
+names."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import re
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
+
+from packaging.version import Version
 
 import mmaib
 
@@ -19,7 +22,8 @@ class Package:
         distributions: tested ranges ``{distribution: (first, below)}``, the
             recommended distribution first.
         plugins: mmaib's modules that need it, its folder of models first.
-        optional: whether one may do without it; of the hosts, one is needed.
+        optional: whether one may do without it; of the base libraries, one is
+            needed.
     """
 
     module: str
@@ -63,23 +67,14 @@ class Package:
             return None
         name, version = found[0]
         first, below = self.distributions[name]
-        if _tuple(first) <= _tuple(version) < _tuple(below):
+        # a release candidate or a local build counts as its release
+        release = Version(Version(version).base_version)
+        if Version(first) <= release < Version(below):
             return None
         return (
             f'{name} {version} is outside the tested range '
             f'[{first}, {below}): {self.advice()}'
         )
-
-
-def _tuple(version: str) -> tuple[int, ...]:
-    """Release numbers of a version, local and pre-release parts dropped."""
-    numbers = []
-    for part in version.split('+')[0].split('.'):
-        digits = part[: len(part) - len(part.lstrip('0123456789'))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-    return tuple(numbers)
 
 
 PACKAGES = (
@@ -130,13 +125,14 @@ def package(module: str) -> Package:
     return next(p for p in PACKAGES if p.module == module)
 
 
-def installed_hosts() -> list[Package]:
-    """The installed hosts that we have plug-ins for."""
+def installed_libraries() -> list[Package]:
+    """The installed base libraries that mmaib has plug-ins for."""
     return [p for p in PACKAGES if p.plugins and p.installed()]
 
 
 def missing_plugins() -> list[str]:
-    """One sentence for each host folder whose host is not installed."""
+    """One sentence for each library folder whose base library is not
+    installed."""
     return [
         f'{p.plugins[0]} needs {p.module}, which is not installed: '
         f'{p.advice()}'
@@ -147,10 +143,11 @@ def missing_plugins() -> list[str]:
 
 def register_config_sources() -> None:
     """Let ``_base_ = 'mmaib::...'``, and ``'mmseg::...'`` under any of its
-    distributions, resolve. Call it before ``Config.fromfile``; our tools do.
+    distributions, resolve. Call it before ``Config.fromfile``; mmaib's
+    commands do.
 
     MMEngine finds a package's configs by a table of distribution names that
-    knows neither us nor the maintained hosts.
+    knows neither mmaib nor the maintained base libraries.
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
@@ -182,7 +179,7 @@ def report() -> tuple[str, bool]:
             continue
         if problem := p.problem():
             problems.append(problem)
-    if not installed_hosts():
+    if not installed_libraries():
         problems += missing_plugins()
     if not package('mmcv').installed():
         return _summary(lines, problems)

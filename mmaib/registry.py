@@ -1,8 +1,8 @@
 """Child registries of MMEngine's, scope ``mmaib``.
 
-A config names what is ours as ``mmaib.X`` under any host's default scope.
-The first look-up imports our layers; a name that is not among them, the
-plug-ins of the installed hosts, one by one.
+A config names mmaib's parts as ``mmaib.X`` under any base library's default
+scope. The first look-up imports mmaib's layers; a name that is not among them,
+the plug-ins of the installed base libraries, one by one.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from typing import Any
 from mmengine import registry as root
 from mmengine.registry import DefaultScope
 
-from mmaib.compat import installed_hosts, missing_plugins
+from mmaib.compat import installed_libraries, missing_plugins
 
 _broken: dict[str, str] = {}
 
 
 def _plugins() -> Iterator[None]:
-    """Import the plug-ins of the installed hosts, one by one, that of the
-    default scope first. A host that does not import must not take the
-    others along."""
+    """Import the plug-ins of the installed base libraries, one by one, that of
+    the default scope first. A base library that does not import must not take
+    the others along."""
     scope = DefaultScope.get_current_instance()
-    host = scope.scope_name if scope else ''
-    for package in sorted(installed_hosts(), key=lambda p: p.module != host):
+    library = scope.scope_name if scope else ''
+    for package in sorted(
+        installed_libraries(), key=lambda p: p.module != library
+    ):
         for module in package.plugins:
             if module in _broken:
                 continue
@@ -37,8 +39,8 @@ def _plugins() -> Iterator[None]:
 
 
 class PluginRegistry(root.Registry):
-    """A registry that imports hosts' plug-ins until a name is found, and
-    tells which host a missing one may be waiting for."""
+    """A registry that imports base libraries' plug-ins until a name is found,
+    and names the library that a missing one may be waiting for."""
 
     def get(self, key: str) -> Any:
         found = super().get(key)
@@ -53,7 +55,7 @@ class PluginRegistry(root.Registry):
                 [
                     f'{self.scope}.{name} is not registered.',
                     f'Known here: {sorted(self.module_dict)}.',
-                    "A host's name needs its scope (mmdet.FPN) or a",
+                    "A base library's name needs its scope (mmdet.FPN) or a",
                     'default scope (init_default_scope).',
                     *missing_plugins(),
                     *_broken.values(),
@@ -123,13 +125,13 @@ def type_name(kind: Any) -> str:
     return '.'.join([package, *inner[-1:]])
 
 
-def host_class(owner: str, field: str, name: Any) -> type:
+def base_class(owner: str, field: str, name: Any) -> type:
     """The class that a field names, in the default scope's registry.
 
     Args:
         owner: type of what has the field.
         field: where the name stands.
-        name: of a model of a host, or of any part of one, or its class.
+        name: of a base model, or of any part of one, or its class.
 
     Raises:
         KeyError: naming the field, if it is no class that is registered.

@@ -24,9 +24,9 @@ def seed():
 
 
 class Answers(BaseMetric):
-    """The mean of what a host answers, where the least change shows."""
+    """The mean of what a base model answers, where the least change shows."""
 
-    default_prefix = 'host'
+    default_prefix = 'base'
 
     def process(self, data_batch, data_samples):
         for sample in data_samples:

@@ -1,4 +1,5 @@
-"""The arrows of the house point down: hosts -> layers -> functional."""
+"""The arrows of the house point down: base libraries -> layers ->
+functional."""
 
 import ast
 import subprocess
@@ -11,9 +12,9 @@ import mmaib
 from mmaib.testing import REPOSITORY
 
 ROOT = Path(mmaib.__file__).parent
-HOSTS = {'mmdet', 'mmseg', 'mmpretrain', 'mmcv'}
+LIBRARIES = {'mmdet', 'mmseg', 'mmpretrain', 'mmcv'}
 STANDARD = {'torch', '__future__', 'collections', 'typing', 'mmaib.functional'}
-HOST_FOLDERS = {'detection', 'segmentation', 'classification'}
+LIBRARY_FOLDERS = {'detection', 'segmentation', 'classification'}
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -51,28 +52,28 @@ def test_functional_imports_torch_alone():
     assert names == allowed
 
 
-def test_layers_never_import_a_host():
+def test_layers_never_import_a_base_library():
     names = folder_imports('layers')
-    ours = {f'mmaib.models.{folder}' for folder in HOST_FOLDERS}
-    assert not starting_with(names, HOSTS | ours)
+    ours = {f'mmaib.models.{folder}' for folder in LIBRARY_FOLDERS}
+    assert not starting_with(names, LIBRARIES | ours)
 
 
 @pytest.mark.parametrize(
-    'folder', sorted(f for f in HOST_FOLDERS if (ROOT / 'models' / f).is_dir())
+    'folder', sorted(f for f in LIBRARY_FOLDERS if (ROOT / 'models' / f).is_dir())
 )
-def test_host_folders_do_not_import_each_other(folder):
-    others = {f'mmaib.models.{other}' for other in HOST_FOLDERS - {folder}}
+def test_library_folders_do_not_import_each_other(folder):
+    others = {f'mmaib.models.{other}' for other in LIBRARY_FOLDERS - {folder}}
     assert not starting_with(folder_imports(f'models/{folder}'), others)
 
 
-@pytest.mark.parametrize('folder', sorted(HOST_FOLDERS))
-def test_a_host_class_contains_no_formula(folder):
+@pytest.mark.parametrize('folder', sorted(LIBRARY_FOLDERS))
+def test_a_library_class_contains_no_formula(folder):
     names = folder_imports(f'models/{folder}')
     windows = starting_with(names, {'mmaib.functional.sliding'})
     assert starting_with(names, {'mmaib.functional'}) == windows
 
 
-def test_importing_mmaib_loads_neither_torch_nor_a_host():
+def test_importing_mmaib_loads_neither_torch_nor_a_base_library():
     code = (
         'import sys, mmaib; '
         'print(sorted({"torch", "mmengine", "mmdet"} & set(sys.modules)))'

@@ -49,7 +49,7 @@ def test_python_m_mmaib_tells_versions_and_compiled_ops():
         assert package.module in out.stdout
 
 
-def test_a_hosts_config_resolves_under_the_installed_distribution(tmp_path):
+def test_a_base_config_resolves_under_the_installed_distribution(tmp_path):
     compat.register_config_sources()
     child = tmp_path / 'child.py'
     child.write_text("_base_ = 'mmseg::_base_/default_runtime.py'\n")

@@ -11,12 +11,12 @@ from mmaib import compat, registry
 from mmaib.compat import Package
 from mmaib.models import AIBNeck, AuxLossMixin
 from mmaib.models.with_aux_losses import build_with_aux_losses
-from mmaib.registry import MODELS, host_class, type_name
+from mmaib.registry import MODELS, base_class, type_name
 from mmaib.testing import REPOSITORY
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg', 'mmpretrain', 'mmengine'])
-def test_our_names_resolve_under_any_hosts_scope(scope):
+def test_our_names_resolve_under_any_librarys_scope(scope):
     init_default_scope(scope)
     layer = ROOT_MODELS.build(
         dict(type='mmaib.AnchorQuantizer', num_anchors=3)
@@ -60,22 +60,22 @@ class Plain(BaseModel):
 def test_a_part_by_its_class():
     """In MMEngine's pure-Python style types are no names."""
     init_default_scope('mmengine')
-    assert host_class('A', 'base', nn.Linear) is nn.Linear
+    assert base_class('A', 'base', nn.Linear) is nn.Linear
     with pytest.raises(KeyError, match='A: base=.*build_with_aux_losses'):
-        host_class('A', 'base', build_with_aux_losses)
+        base_class('A', 'base', build_with_aux_losses)
     made = ROOT_MODELS.build(dict(type=build_with_aux_losses, base=Plain))
     assert isinstance(made, Plain)
     assert isinstance(made, AuxLossMixin)
 
 
-def test_a_missing_host_is_named_with_what_to_install(monkeypatch):
+def test_a_missing_library_is_named_with_what_to_install(monkeypatch):
     absent = Package(
-        'no_such_host', {'onedl-x': ('1.0', '2.0')}, 'mmaib.no_such_folder'
+        'no_such_library', {'onedl-x': ('1.0', '2.0')}, 'mmaib.no_such_folder'
     )
     monkeypatch.setattr(compat, 'PACKAGES', (absent,))
-    assert compat.installed_hosts() == []
+    assert compat.installed_libraries() == []
     with pytest.raises(
-        KeyError, match=r"no_such_host.*pip install 'onedl-x>=1.0,<2.0'"
+        KeyError, match=r"no_such_library.*pip install 'onedl-x>=1.0,<2.0'"
     ):
         MODELS.get('mmaib.AIBSomething')
 
@@ -110,7 +110,7 @@ except KeyError as error:
 
 
 @pytest.mark.parametrize(
-    ('host', 'name', 'other'),
+    ('library', 'name', 'other'),
     [
         ('mmdet', 'AIBFasterRCNN', 'mmaib.models.segmentation'),
         ('mmseg', 'AIBUPerHead', 'mmaib.models.detection'),
@@ -119,11 +119,11 @@ except KeyError as error:
         ('mmpretrain', 'AIBClsHead', 'mmaib.models.segmentation'),
     ],
 )
-def test_a_name_imports_no_plugins_but_its_own(host, name, other):
+def test_a_name_imports_no_plugins_but_its_own(library, name, other):
     code = (
         'import sys; from mmaib.registry import MODELS; '
         'from mmengine.registry import init_default_scope; '
-        f'init_default_scope({host!r}); '
+        f'init_default_scope({library!r}); '
         f'print(MODELS.get("mmaib.{name}").__name__, {other!r} in sys.modules)'
     )
     out = subprocess.run(
@@ -132,11 +132,11 @@ def test_a_name_imports_no_plugins_but_its_own(host, name, other):
         text=True,
         cwd=REPOSITORY,
     )
-    # with what the hosts' own imports print
+    # with what the base libraries' own imports print
     assert out.stdout.splitlines()[-1] == f'{name} False', out.stderr
 
 
-def test_a_host_that_does_not_import_takes_no_other_along(monkeypatch):
+def test_a_library_that_does_not_import_takes_no_other_along(monkeypatch):
     imported = []
 
     def import_module(name):

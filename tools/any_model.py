@@ -1,4 +1,5 @@
-"""Run the matrix of hosts and write its tables into docs/any_model.md."""
+"""Run the matrix of base models and write its tables into
+docs/any_model.md."""
 
 import argparse
 import tempfile
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mmaib.testing import REPOSITORY, hosts, matrix
+from mmaib.testing import REPOSITORY, base_models, matrix
 
 PAGE = REPOSITORY / 'docs' / 'any_model.md'
 BEGIN, END = '<!-- tables: python tools/any_model.py -->', '<!-- end -->'
@@ -18,12 +19,12 @@ def table(
     """Lines of a table.
 
     Args:
-        names: of its hosts.
+        names: of its base models.
         kept: cells that stay as they were.
         ddp: the last cell, where it is new.
     """
     lines = [
-        f'| host | {" | ".join(matrix.COLUMNS)} |',
+        f'| base model | {" | ".join(matrix.COLUMNS)} |',
         '|---' * (len(matrix.COLUMNS) + 1) + '|',
     ]
     for name in names:
@@ -35,7 +36,8 @@ def table(
 
 
 def row(name: str) -> list[str]:
-    """Cells of a host, without the last; of one that fails the reason."""
+    """Cells of a base model, without the last; of one that fails the
+    reason."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             return [*matrix.row(name, Path(folder)).values()]
@@ -48,7 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--page', type=Path, default=PAGE)
     parser.add_argument(
-        'only', nargs='*', help='hosts to run; the others keep their rows'
+        'only',
+        nargs='*',
+        help='base models to run; the others keep their rows',
     )
     parser.add_argument(
         '--ddp',
@@ -56,14 +60,18 @@ def main() -> None:
         help='the last column alone; the others stay as they are',
     )
     args = parser.parse_args()
-    if unknown := {*args.only} - {*hosts.HOSTS}:
-        parser.error(f'unknown {unknown}; there are {[*hosts.HOSTS]}')
+    if unknown := {*args.only} - {*base_models.BASE_MODELS}:
+        parser.error(
+            f'unknown {unknown}; there are {[*base_models.BASE_MODELS]}'
+        )
     matrix.quiet()
     torch.set_num_threads(1)
     head, _, rest = args.page.read_text().partition(BEGIN)
     rows = [line.strip('| ').split(' | ') for line in rest.split('\n')]
-    written = {name: cells for name, *cells in rows if name in hosts.HOSTS}
-    due = args.only or [*hosts.HOSTS]
+    written = {
+        name: cells for name, *cells in rows if name in base_models.BASE_MODELS
+    }
+    due = args.only or [*base_models.BASE_MODELS]
     with tempfile.TemporaryDirectory() as folder:
         ddp = matrix.ddp(due, Path(folder))
     kept = {
@@ -73,9 +81,9 @@ def main() -> None:
     }
     lines = [BEGIN]
     for title, names in (
-        ('Detectors', hosts.detectors()),
-        ('Segmentors', hosts.segmentors()),
-        ('Classifiers', hosts.classifiers()),
+        ('Detectors', base_models.detectors()),
+        ('Segmentors', base_models.segmentors()),
+        ('Classifiers', base_models.classifiers()),
     ):
         lines += ['', f'### {title}', '', *table(names, kept, ddp)]
     tail = rest.partition(END)[2]

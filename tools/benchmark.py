@@ -1,18 +1,19 @@
-"""Time ours against the host, interleaved in one process.
+"""Time mmaib's models against the base model, interleaved in one process.
 
     python tools/benchmark.py --out work_dirs/benchmark.md
 
 Each round times every variant once, so that the machine's drift falls on all
-of them; a figure is the median over rounds of the ratio to the host's time in
-the same round. Ours and the gate start from the host's weights; the gate, shut
-as it starts, sees the host's proposals, ours about as many. MACs are counted
-on a real `predict`, with all draws, or on the forward pass of a training step.
-The tables: Faster R-CNN R50 (one 800x1344 image), UPerNet BEiT-base (512x512,
-training on two), the attention alone beside other attentions on the levels of
-that pyramid, `nearest_anchor` against a table of Q distances, and what
-uncertainty over draws of the latent costs either model in time and memory.
+of them; a figure is the median over rounds of the ratio to the base model's
+time in the same round. The method and the gate start from the base model's
+weights; the gate, shut as it starts, sees the base model's proposals, the
+method about as many. MACs are counted on a real `predict`, with all draws, or
+on the forward pass of a training step. The tables: Faster R-CNN R50 (one
+800x1344 image), UPerNet BEiT-base (512x512, training on two), the attention
+alone beside other attentions on the levels of that pyramid, `nearest_anchor`
+against a table of Q distances, and what uncertainty over draws of the latent
+costs either model in time and memory.
 
-With `--device cuda` the tables also tell the peak of the GPU's memory during
+With `--device cuda` the tables also give the peak of the GPU's memory during
 a call, without the weights.
 """
 
@@ -89,7 +90,7 @@ def training(model: Any, data: dict) -> Variant:
 
 def head(device: torch.device) -> list[str]:
     """Head of a table of variants."""
-    cells = ['time / host', 'median s', 'GMACs', 'M parameters']
+    cells = ['time / base model', 'median s', 'GMACs', 'M parameters']
     if device.type == 'cuda':
         cells.append('peak MiB')
     return [
@@ -104,7 +105,7 @@ def rows(
     rounds: int,
     device: torch.device,
 ) -> list[str]:
-    """Rows under that head, ``base`` being the host."""
+    """Rows under that head, ``base`` being the base model."""
     on_gpu = device.type == 'cuda'
     calls = {name: variant.timed for name, variant in variants.items()}
     times = interleaved(calls, rounds, device)
@@ -126,7 +127,7 @@ def rows(
 def detector_table(
     config: Path, size: tuple[int, int], rounds: int, device: torch.device
 ) -> list[str]:
-    """The host, ours and the gate with its weights."""
+    """The base model, ours and the gate with its weights."""
     from mmdet.testing import demo_mm_inputs
 
     from mmaib.testing import detection
@@ -139,34 +140,34 @@ def detector_table(
     for cfg in cfgs:
         cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)  # of the weights hangs how many proposals there are
-    host, ours, gate = (detection.build(cfg).to(device) for cfg in cfgs)
+    base_model, ours, gate = (detection.build(cfg).to(device) for cfg in cfgs)
     for model in (ours, gate):
-        model.load_state_dict(host.state_dict(), strict=False)
-    # as open as at the start, or the host would see other proposals
+        model.load_state_dict(base_model.state_dict(), strict=False)
+    # as open as at the start, or the base model would see other proposals
     gate.neck.bottleneck.modulation.strength.zero_()
     data = demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
     return [
         *head(device),
         *rows(
             {
-                'host': inference(host, data),
+                'base model': inference(base_model, data),
                 'ours, mean': inference(ours, data),
                 'ours, L_a = 1': inference(ours, data, 1),
                 'ours, L_a = 2': inference(ours, data, 2),
                 'ours, L_a = 4': inference(ours, data, 4),
                 'gate, mean': inference(gate, data),
             },
-            'host',
+            'base model',
             rounds,
             device,
         ),
         *rows(
             {
-                'host, training step': training(host, data),
+                'base model, training step': training(base_model, data),
                 'ours, training step': training(ours, data),
                 'gate, training step': training(gate, data),
             },
-            'host, training step',
+            'base model, training step',
             rounds,
             device,
         ),
@@ -176,7 +177,8 @@ def detector_table(
 def segmentor_table(
     size: tuple[int, int], rounds: int, device: torch.device
 ) -> list[str]:
-    """The host, and both forms of the std with the host's weights."""
+    """The base model, and both forms of the std with the base model's
+    weights."""
     from mmaib.testing import segmentation
 
     plain, paper, cheap = (
@@ -190,35 +192,35 @@ def segmentor_table(
         cfg.model.data_preprocessor.update(size=size, test_cfg=dict(size=size))
         cfg.model.test_cfg = dict(mode='whole')
     torch.manual_seed(0)
-    host, paper, cheap = (
+    base_model, paper, cheap = (
         segmentation.build(cfg).to(device) for cfg in (plain, paper, cheap)
     )
     for ours in (paper, cheap):
-        ours.load_state_dict(host.state_dict(), strict=False)
+        ours.load_state_dict(base_model.state_dict(), strict=False)
     one = segmentation.inputs((size,), 150)
     two = segmentation.inputs((size, size), 150)
     return [
         *head(device),
         *rows(
             {
-                'host': inference(host, one),
+                'base model': inference(base_model, one),
                 'ours, mean': inference(paper, one),
                 'ours, L_a = 1, std 3x3': inference(paper, one, 1),
                 'ours, L_a = 1, std 1x1': inference(cheap, one, 1),
                 'ours, L_a = 2, std 3x3': inference(paper, one, 2),
                 'ours, L_a = 2, std 1x1': inference(cheap, one, 2),
             },
-            'host',
+            'base model',
             rounds,
             device,
         ),
         *rows(
             {
-                'host, training step': training(host, two),
+                'base model, training step': training(base_model, two),
                 'ours, training step, std 3x3': training(paper, two),
                 'ours, training step, std 1x1': training(cheap, two),
             },
-            'host, training step',
+            'base model, training step',
             rounds,
             device,
         ),
@@ -281,7 +283,7 @@ def attention_table(
 
 
 def distance_table(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. 15 as it is printed: Q distances for each score."""
+    """Eq. 15 in the paper's letter: Q distances for each score."""
     indices = (x[..., None] - anchors).abs().argmin(-1)
     return anchors[indices], indices
 
@@ -320,7 +322,7 @@ def uncertainty_table(
     rounds: int,
     device: torch.device,
 ) -> list[str]:
-    """Predictions at the mean, of latents averaged, and with what they tell
+    """Predictions at the mean, of latents averaged, and with their uncertainty
     of uncertainty."""
     from mmdet.testing import demo_mm_inputs
 
@@ -404,7 +406,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    # or every model's initialisation is told parameter by parameter
+    # or every model's initialisation is logged parameter by parameter
     MMLogger.get_instance('mmengine', log_level='WARNING')
     where = f'{args.threads} thread(s)'
     if args.device.type == 'cuda':

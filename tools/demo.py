@@ -41,7 +41,7 @@ class Demo(NamedTuple):
         dataset: module of `mmaib.datasets`, and folder in `data`.
         metrics: fields of the evaluation.
         minutes: of training, about, on one thread, a readout's with its
-            host's.
+            the base model.
         what: for the summary.
     """
 
@@ -105,21 +105,21 @@ def summary(
     seconds: dict[str, float],
     losses: dict[str, float],
     found: dict[str, float],
-    host: dict[str, float] | None = None,
+    base: dict[str, float] | None = None,
 ) -> str:
     """Markdown of what was run and what came out."""
     # a detector that finds nothing
     nothing = of_nothing(dict.fromkeys(demo.metrics, 0.0))
     found = {**nothing, **found}
-    if host is not None:
-        host = {**nothing, **host}
+    if base is not None:
+        base = {**nothing, **base}
     worth = [name for name in found if name.startswith('attention/')]
     worth += [
         name
         for name in found
         if name.startswith('causal/')
         and name.endswith(f'/{demo.metrics[0]}')
-        # the host, which has lines of its own
+        # the base model, which has lines of its own
         and not name.startswith('causal/open/')
     ]
     parts = [
@@ -130,9 +130,10 @@ def summary(
         '| metric on the held-out images | value |',
         '|---|---|',
         *(
-            f'| {name} of the host, without the gate | {host[name]:.3f} |'
+            f'| {name} of the base model, without the gate '
+            f'| {base[name]:.3f} |'
             for name in demo.metrics
-            if host
+            if base
         ),
         *(f'| {name} | {found[name]:.3f} |' for name in demo.metrics),
         *(f'| {name} | {found[name]:.3f} |' for name in worth),
@@ -141,7 +142,8 @@ def summary(
         '`auc_norm` of the\nnorm of the features, `auc_centre` of the '
         'distance to the centre; `energy` is the\nshare of the map inside, '
         '`area` of the image; `causal/...` is the metric with every map\n'
-        'mirrored, flattened, shuffled: unchanged, the map carries nothing.'
+        'mirrored, flattened, shuffled: unchanged, nothing depends on '
+        'where the map looks.'
         if worth
         else 'No map.',
         '',
@@ -191,14 +193,14 @@ def main() -> None:
         f'\ntraining: about {demo.minutes} minutes on one thread', flush=True
     )
     options = ['randomness.seed=1']
-    host = None
+    base = None
     if args.variant == READOUT:
-        seconds['training of the host'] = run(
+        seconds['training of the base model'] = run(
             commands, '-m', 'mmaib', 'train', config,
-            '--work-dir', out / 'host', '--cfg-options', *options,
+            '--work-dir', out / 'base', '--cfg-options', *options,
         )  # fmt: skip
-        host = log_of(ROOT / out / 'host')[-1]
-        options.append(f'load_from={last_checkpoint(out / "host", ROOT)}')
+        base = log_of(ROOT / out / 'base')[-1]
+        options.append(f'load_from={last_checkpoint(out / "base", ROOT)}')
         config = configs / demo.readout
     seconds['training'] = run(
         commands, '-m', 'mmaib', 'train', config, '--work-dir', out,
@@ -221,7 +223,7 @@ def main() -> None:
         seconds,
         last_losses(ROOT / out),
         metrics(ROOT / out / 'evaluation'),
-        host,
+        base,
     )
     (ROOT / out / 'summary.md').write_text(text)
     print(f'\n{text}\nwritten to {out}/summary.md')

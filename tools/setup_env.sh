@@ -5,12 +5,12 @@
 #   tools/setup_env.sh --path   print its folder and nothing else
 #
 # With --openmmlab first, the environment of requirements/openmmlab.txt, the
-# second stack of hosts, instead of requirements.txt.
+# second stack of base libraries, instead of requirements.txt.
 #
-# The folder's name carries a hash of the requirements and of the interpreter,
+# The folder's name contains a hash of the requirements and of the interpreter,
 # so every clone with the same requirements shares one environment, and a
 # change of either gets a new one. A lock lets two processes ask at once; the
-# file `.complete`, written last, tells a whole environment from a half-made
+# file `.complete`, written last, marks a whole environment, against a half-made
 # one, which is removed and built anew.
 #
 #   MMAIB_PYTHON      interpreter to use           (default: python3)
@@ -92,13 +92,13 @@ pip=("$venv/bin/python" -m pip --disable-pip-version-check install)
 step 2 'torch and build tools' "$network" \
     "${pip[@]}" -r requirements/build.txt
 # -g0: no debug symbols, which halves the compilation at the same -O3.
-step 3 'mmcv (compiled here), hosts and tools' "$network" \
+step 3 'mmcv (compiled here), base libraries and tools' "$network" \
     env CFLAGS="-g0 ${CFLAGS:-}" MAX_JOBS="${MAX_JOBS:-$(nproc)}" \
     "${pip[@]}" --no-build-isolation -r "$requirements"
 step 4 'sample data packages' "$network" \
     "${pip[@]}" --no-deps -r requirements/no_deps.txt
 "$venv/bin/python" -c 'import mmcv.ops, mmdet, mmseg, mmpretrain' \
-    >>"$log" 2>&1 || fail 'the installed hosts do not import' \
+    >>"$log" 2>&1 || fail 'the installed base libraries do not import' \
     "remove $venv and run the same command again"
 touch "$venv/.complete"
 echo "environment ready after $SECONDS s"

@@ -94,14 +94,15 @@ def _set_dataloaders(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def build_runner(cfg: Config, loaders: tuple[str, ...]) -> Runner:
-    """The config's Runner, once its host and data are known to be there.
+    """The config's Runner, once its base library and data are known to be
+    there.
 
     Args:
         cfg: the experiment's config.
         loaders: the dataloaders that will be used.
     """
     preflight.check_runner(cfg)
-    preflight.check_host(cfg.get('default_scope'))
+    preflight.check_library(cfg.get('default_scope'))
     preflight.check_data(cfg, loaders)
     if cfg.get('launcher', 'none') != 'none' and get_device() == 'cpu':
         _join_without_gpu(cfg)

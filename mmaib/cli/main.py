@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
     Returns:
         the exit code: 0; 1 if what was checked is not well; 2 if an
-        argument, a config or a file was refused, which is told on one line
+        argument, a config or a file was refused, which is reported on one line
         where the refusal is mmaib's own and work has not begun.
     """
     words = [*(sys.argv[1:] if argv is None else argv)]

@@ -2,14 +2,14 @@
 
     mmaib readout CONFIG CHECKPOINT --out DIR
 
-of a detector, a segmentor or a classifier. It writes a config over the host's
-(`mmaib wrap --attention readout`), trains the map alone, the host frozen to
-the bit, and takes the host's metric on the validation images with the gate
-open, which is the host, with the map, and with the map mirrored, flattened,
-shuffled. Running it again skips what is finished and resumes what was
-interrupted. DIR, in which nobody else has trained, gets the config, log,
-checkpoint, pictures, readout.md, a table of the log, and report.html; files
-elsewhere stay as they are.
+of a detector, a segmentor or a classifier. It writes a config over the base
+config (`mmaib wrap --attention readout`), trains the map alone, the base model
+frozen to the bit, and takes the base model's metric on the validation images
+with the gate open, which is the base model, with the map, and with the map
+mirrored, flattened, shuffled. Running it again skips what is finished and
+resumes what was interrupted. DIR, in which nobody else has trained, gets the
+config, log, checkpoint, pictures, readout.md, a table of the log, and
+report.html; files elsewhere stay as they are.
 
 With the package grad-cam (`pip install grad-cam`) the table has Grad-CAM's map
 in the same place: the scores of the map that was learned, the highest where
@@ -71,8 +71,8 @@ def check_base(args: argparse.Namespace) -> None:
     cfg.merge_from_dict(options_of(args.cfg_options))
     needed = {
         'train_dataloader': 'the map learns from the losses on its images',
-        'val_dataloader': "the host's metric is taken on its images",
-        'val_evaluator': "the host's metric is what a map is worth",
+        'val_dataloader': 'the metric is computed on its images',
+        'val_evaluator': 'maps are compared by its metric',
     }
     if args.pictures:
         needed['test_dataloader'] = 'pictures are of its images; --pictures 0'
@@ -85,11 +85,11 @@ def check_base(args: argparse.Namespace) -> None:
 
 
 def readout_config(args: argparse.Namespace) -> Path:
-    """The config over the host's, written anew if it is not there.
+    """The readout's config, written if it is not there.
 
     Raises:
-        WrapError: if the host has no place for attention, or if the folder's
-            config is another.
+        WrapError: if the base model has no place for attention, or if the
+            folder's config is another.
     """
     stem = Path(args.config.rpartition('::')[2]).stem
     # the training leaves the config, in one piece, in its folder
@@ -115,7 +115,7 @@ def readout_config(args: argparse.Namespace) -> Path:
     new.unlink()
     if kept != made:
         raise WrapError(
-            f'--out {args.out} has the readout of another host or with '
+            f'--out {args.out} has the readout of another base model or with '
             f'another --iterations, {path}: name another folder'
         )
     return path
@@ -150,14 +150,14 @@ def of_grad_cam(
 def table(
     log: Mapping[str, float], cam: Mapping[str, float] | str
 ) -> list[list[str]]:
-    """Of the host, of the readout and of Grad-CAM's map."""
+    """Of the base model, of the readout and of Grad-CAM's map."""
     log = completed(log, [])  # what it lacks, nothing was found for
     if not isinstance(cam, str):
         cam = completed(cam, [log])
-    host = {
+    base = {
         k.removeprefix(OPEN): v for k, v in log.items() if k.startswith(OPEN)
     }
-    metrics = [m for m in METRICS if m in host] or [*host]
+    metrics = [m for m in METRICS if m in base] or [*base]
     of_maps = [m for m in OF_MAPS if m in log and m != NORM]
     first = next(iter(metrics), '')
     drops = [f'causal/{change}/{first}' for change in CHANGES]
@@ -181,7 +181,7 @@ def table(
             row.append(cell([found[m]], digits) if m in found else '-')
         rows.append(row)
 
-    add('none: the host, gate open', host, '1.000')
+    add('none: the base model, gate open', base, '1.000')
     share = cell([log['train/gate_open']], 3)
     add('the readout', log, share)
     if isinstance(cam, str):
@@ -202,10 +202,10 @@ def summary(
     note = [
         '',
         'On the validation images, after '
-        f'{args.iterations} iterations with the host frozen, seed '
+        f'{args.iterations} iterations with the base model frozen, seed '
         f'{args.seed}. *Lost*: of the first metric, when every map is '
         'mirrored, flattened to its mean, shuffled; a map that loses nothing '
-        'carries nothing; what is lost grows with what the gate holds back, '
+        'is not used; what is lost grows with what the gate holds back, '
         'so compare it at equal bits. *Share open*: mean of the gate in the '
         'last step that was logged.',
     ]

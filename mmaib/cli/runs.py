@@ -43,7 +43,7 @@ STAMPED = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', re.M)
 PARSING = Lock()
 START = 'load_from='
 WEIGHTS = 'checkpoint to start from'
-# of MMEngine's log, and of the evaluations behind a training
+# of MMEngine's log, and of the evaluations after a training
 PROGRESS = re.compile(
     r'((?:Epoch|Iter)\(\w+\)[][\d /]+|evaluation \d+ of \d+)'
     r'(?:.*?eta: (.+?)(?:  |\n))?'
@@ -102,8 +102,8 @@ def differs(marker: Path, own: Mapping[str, Any]) -> list[str]:
         found = {**own, '--cfg-options': text.splitlines()}
         known = False
     else:
-        told = json.loads(text)
-        found, known = {**own, **told}, WEIGHTS in told
+        stored = json.loads(text)
+        found, known = {**own, **stored}, WEIGHTS in stored
     return [
         name
         for name in own
@@ -385,7 +385,7 @@ def read_log(work_dir: Path) -> dict[str, float] | None:
                 times.append(entry['time'])
                 training.update(monitors(entry))
             elif any(name.startswith('causal/') for name in entry):
-                evaluation.update(entry)  # a line of its own behind it
+                evaluation.update(entry)  # a line of its own after it
             else:
                 evaluation = entry
     if times:  # not of a run that is shorter than the interval of its log

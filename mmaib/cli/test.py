@@ -91,7 +91,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def show(cfg: Config, args: argparse.Namespace) -> None:
-    """Have the host's hook draw predictions."""
+    """Have the base library's hook draw predictions."""
     hook = cfg.default_hooks.visualization
     hook.update(show=args.show, wait_time=args.wait_time)
     if cfg.default_scope == 'mmpretrain':
@@ -129,6 +129,6 @@ def mirrored(pipeline: list[dict]) -> list[dict]:
     if 'meta_keys' in pack:
         keys = (*pack['meta_keys'], 'flip', 'flip_direction')
         pack = dict(pack, meta_keys=tuple(dict.fromkeys(keys)))
-    # the image itself first: it tells the ground truth
+    # the image itself first: it has the ground truth
     flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
     return [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]

@@ -5,7 +5,7 @@
 IMAGES is an image or a folder; without it the test images of CONFIG are drawn
 in their order, beside their ground truth. For each image DIR gets NAME.png
 (image, attention, quantised attention, information, predictions),
-NAME.level0.npy ... with the raw mean map of each level and, behind a
+NAME.level0.npy ... with the raw mean map of each level and, after a
 quantiser, NAME.level0.quantized.npy. An information gate adds NAME.bits.npy,
 the bits that pass of each pixel as the picture has them, all levels together:
 their sum is the image's. Of a segmentor that slides a window over the image,
@@ -19,9 +19,9 @@ Rectangles (mmaib.RectangularAttention) are outlined on the image and on the
 overlay, a colour a level.
 
 NAME.overlay.jpg is the map over the image, and scores.json says of each image
-what `mmaib.AttentionMetric` says of all, and how well the host's answer fits
-the ground truth. `mmaib report` makes a gallery of them if
-DIR lies in the work dir.
+what `mmaib.AttentionMetric` says of all, and how well the base model's answer
+fits the ground truth. `mmaib report` makes a gallery of them if DIR lies in
+the work dir.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ from .launch import device_of
 def load(
     cfg: Config, checkpoint: str, device: torch.device
 ) -> tuple[Any, Visualizer]:
-    """Model in evaluation mode, and the host's visualizer."""
+    """Model in evaluation mode, and the base library's visualizer."""
     init_default_scope(cfg.default_scope)
     # as the Runner does; mmpretrain's configs have it beside the model
     if 'data_preprocessor' in cfg:

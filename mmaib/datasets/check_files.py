@@ -212,7 +212,7 @@ def _check_listed(image: str, size: Size, results: dict) -> None:
 
 
 def _decodes(content: bytes) -> bool:
-    """Whether the hosts' decoder knows what Pillow does not."""
+    """Whether the base libraries' decoder knows what Pillow does not."""
     try:
         return mmcv.imfrombytes(content, flag='unchanged') is not None
     except Exception:  # a decoder's own

@@ -14,7 +14,7 @@ from . import digits
 SIDE = 48
 DIGIT_SIDES = (16, 30)
 MAX_ANGLE = 30  # degrees
-# pieces of other digits, so that ink alone does not tell where the digit is
+# pieces of other digits, so that ink alone does not show where the digit is
 PIECES, PIECE_SIDES = 5, (6, 12)
 # light ink on darker photographs: a thousand images teach no more
 DIMMED, COLOURS = 0.6, (200, 256)

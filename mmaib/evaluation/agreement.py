@@ -88,29 +88,29 @@ def found_boxes(instances: Any, score_thr: float) -> tuple[Tensor, Tensor]:
 def to_truth(
     sample: Mapping[str, Any], score_thr: float = 0.3
 ) -> dict[str, float]:
-    """How well the host's own answer for an image fits its ground truth.
+    """How well the base model's prediction fits an image's ground truth.
 
     Args:
-        sample: ``to_dict()`` of a host's data sample, with predictions and
-            ground truth.
+        sample: ``to_dict()`` of a base library's data sample, with predictions
+            and ground truth.
         score_thr: detections below do not count.
 
     Returns:
-        ``{'host/F1': ...}``, boxes matched at IoU 0.5; ``{'host/IoU': ...}``,
-        mean over the classes in the image; ``{'host/p_true': ...}``, the
+        ``{'base/F1': ...}``, boxes matched at IoU 0.5; ``{'base/IoU': ...}``,
+        mean over the classes in the image; ``{'base/p_true': ...}``, the
         probability of the true class. Nothing without ground truth.
     """
     if 'bboxes' in sample.get('gt_instances', {}):
         found = found_boxes(sample['pred_instances'], score_thr)
         truth = found_boxes(sample['gt_instances'], score_thr)
-        return {'host/F1': box_agreement(*found, *truth)}
+        return {'base/F1': box_agreement(*found, *truth)}
     if 'data' in sample.get('gt_sem_seg', {}):
         labels = sample['pred_sem_seg']['data'][0].cpu()
         truth = sample['gt_sem_seg']['data'][0].cpu()
-        return {'host/IoU': mask_agreement(labels, truth)}
+        return {'base/IoU': mask_agreement(labels, truth)}
     if 'gt_label' in sample and 'pred_score' in sample:
         scores = sample['pred_score'].cpu()
-        return {'host/p_true': float(scores[int(sample['gt_label'][0])])}
+        return {'base/p_true': float(scores[int(sample['gt_label'][0])])}
     return {}
 
 
@@ -123,7 +123,8 @@ def between(
     IoU. Of detectors: :func:`box_agreement`, 0 if the sets of classes differ.
 
     Args:
-        sample: ``to_dict()`` of a host's data sample, with predictions.
+        sample: ``to_dict()`` of a base library's data sample, with
+            predictions.
         other: the same image's, after a change.
         score_thr: detections below do not count.
     """

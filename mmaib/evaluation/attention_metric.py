@@ -39,7 +39,7 @@ UNFIT = 'unfit'
 
 @METRICS.register_module()
 class AttentionMetric(BaseMetric):
-    r"""Where the maps of a model look, beside the host's own metrics.
+    r"""Where the maps of a model look, beside the base metrics.
 
     Against the boxes of a detector, those of a classifier whose data set has
     them (``gt_bboxes`` among the ``meta_keys`` of its ``PackInputs``), or the
@@ -65,7 +65,7 @@ class AttentionMetric(BaseMetric):
 
     Of the maps alone, the mean over levels and images: ``contrast``, the
     standard deviation over positions; ``saturated``, the share of scores
-    within 0.02 of 0 or 1; and behind an :class:`InformationGate`
+    within 0.02 of 0 or 1; and of an :class:`InformationGate`
     ``bits_per_image``, the sum. Padding counts in none of them.
 
     All is of the mean map, whatever ``test_draws`` draws: bits are those that
@@ -74,7 +74,7 @@ class AttentionMetric(BaseMetric):
     An image whose boxes, or whose mask, do not lie on it, as after a
     transform that resizes images alone (mmpretrain's ``ResizeEdge``), is left
     out of the first table, counted and named in a warning. How a map scores
-    says nothing of what it carries: see :func:`causal_drops`.
+    does not show what depends on it: see :func:`causal_drops`.
 
     The maps come from :class:`mmaib.AttentionEvalHook`, which adds this metric
     too where it is not in the evaluator.
@@ -119,7 +119,7 @@ class AttentionMetric(BaseMetric):
         self.threshold = threshold
         self.by_level = by_level
         self.ignore_index = ignore_index
-        # behind which boxes do not lie on their image
+        # after which boxes do not lie on their image
         self._transform: str | None = None
         self._model: Any = None
         self._maps: list[CapturedMap] = []

@@ -231,7 +231,7 @@ def _levels(
         counts = torch.ones_like(errors)
         rows = uncertainty.double(), errors.double(), counts.double()
         return torch.stack(rows).cpu()
-    # the fourth root: most pixels are sure, and are to be told apart
+    # the fourth root: most pixels are sure, and their differences should show
     share = uncertainty.double() / math.log(max(classes, 2))
     index = (share.clamp(0, 1).pow(0.25) * levels).long().clamp(max=levels - 1)
     counts = torch.bincount(index, minlength=levels)

@@ -46,7 +46,7 @@ def causal_drops(
     evaluator: Evaluator,
     changes: Sequence[str] = tuple(MAP_CHANGES),
 ) -> dict[str, float]:
-    """The host's own metrics when every map is changed: mirrored, flattened
+    """The base metrics when every map is changed: mirrored, flattened
     to its mean, shuffled over positions. A map that passes all three with
     the metric unchanged carries nothing, however well it looks.
 
@@ -61,13 +61,13 @@ def causal_drops(
         ``{'mirror/coco/bbox_mAP': ...}``: the metric, not the difference.
     """
     inner = unwrapped(model)
-    host = copy.copy(evaluator)
-    host.metrics = [
+    base = copy.copy(evaluator)
+    base.metrics = [
         m for m in evaluator.metrics if not isinstance(m, AttentionMetric)
     ]
     found = {}
     for change in changes:
         with changed_maps(inner, change):
-            metrics = evaluate(model, dataloader, host)
+            metrics = evaluate(model, dataloader, base)
         found.update({f'{change}/{k}': v for k, v in metrics.items()})
     return found

@@ -63,7 +63,7 @@ class DetectionCalibrationMetric(BaseMetric):
             one with less adds no error, as in its authors' netcal, and
             without any such bin there is no ``d_ece_box``.
         temperature: by which a score's logit is divided; which detections
-            are looked at is told before that.
+            are used is known before that.
         out_dir: folder for ``reliability.png`` and ``risk_coverage.png``;
             None draws nothing.
         kwargs: of MMEngine's ``BaseMetric``.

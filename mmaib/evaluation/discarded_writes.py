@@ -24,7 +24,7 @@ PARTS = '.dist_test'
 
 @contextmanager
 def without_files(evaluator: Any, *kept: str | os.PathLike) -> Iterator[None]:
-    """An evaluator of MMEngine whose metrics leave no file behind.
+    """An evaluator of MMEngine whose metrics leave no file.
 
     Args:
         evaluator: it writes as ever afterwards.

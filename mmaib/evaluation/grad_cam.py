@@ -22,7 +22,7 @@ from mmaib.layers.image_cells import changed_cells
 
 
 class NoGradientError(RuntimeError):
-    """The host's predictions do not hang on its features."""
+    """The base model's predictions do not depend on its features."""
 
 
 def why_not_at_all() -> str | None:
@@ -110,7 +110,7 @@ class Confidence(nn.Module):
         seen: list[Tensor] = []
 
         def modulate(x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
-            # behind a frozen host nothing else asks for a gradient
+            # after a frozen base model nothing else asks for a gradient
             seen.append(self.levels[level](x.detach().requires_grad_()))
             return seen[-1]
 

@@ -87,11 +87,11 @@ def misplaced(
 
 
 def separating(dataset: Any) -> str | None:
-    """The transform of a data set's pipeline behind which boxes and image no
+    """The transform of a data set's pipeline after which boxes and image no
     longer belong together, as its first sample shows; None if there is none.
 
     A classifier's boxes must follow the image. A detector's must stay, since
-    they are held against the original: ``LoadAnnotations`` belongs behind
+    they are held against the original: ``LoadAnnotations`` belongs after
     what resizes.
 
     Args:

@@ -116,8 +116,8 @@ def compare_modified(
     """An image against its modifications, in one batch.
 
     Args:
-        model: of a host, in evaluation mode.
-        data: of the image, as the host's pipeline packs it, the image
+        model: the base model, in evaluation mode.
+        data: of the image, as the base library's pipeline packs it, the image
             ``(3, H, W)``, uint8.
         seed: of this image's places, colours and patches.
         patches: images of another data set, ``(3, H, W)``, uint8.

@@ -41,11 +41,11 @@ class UncertaintyCocoMetric(CocoMetric):
         for kind in ('bbox', 'segm'):
             if kind in files:
                 detections = load(files[kind])
-                # in the order in which the host wrote them
+                # in the order in which mmdet wrote them
                 rows = iter(detections)
                 for result in results:
-                    told = result['uncertainty']
+                    spread = result['uncertainty']
                     for i in range(len(result['labels'])):
-                        next(rows).update({n: told[n][i] for n in FIELDS})
+                        next(rows).update({n: spread[n][i] for n in FIELDS})
                 dump(detections, files[kind])
         return files

@@ -19,7 +19,7 @@ Papers, as they are cited throughout the package:
 Symbols:
 
 =================== =======================================================
-:math:`x`           features of the host, ``(N, C, H, W)``
+:math:`x`           features of the base model, ``(N, C, H, W)``
 :math:`a`           attention map, drawn from :math:`p(a|x) = N(\mu_a,
                     \sigma_a^2)`: one score a position, ``(N, 1, H, W)``
 :math:`a_q`         the map with each score replaced by the nearest of Q

@@ -32,7 +32,7 @@ def critic_loss(prior_logits: Tensor, latent_logits: Tensor) -> Tensor:
         Scalar in nats, float32 or wider; 0 for no rows.
 
     Example:
-        >>> critic_loss(torch.zeros(8, 1), torch.zeros(8, 1))  # cannot tell
+        >>> critic_loss(torch.zeros(8, 1), torch.zeros(8, 1))  # at chance
         tensor(1.3863)
     """
     prior = F.softplus(-at_least_float32(prior_logits))
@@ -59,7 +59,7 @@ def adversarial_kl(latent_logits: Tensor, saturating: bool = True) -> Tensor:
         Scalar in nats, float32 or wider; 0 for no rows.
 
     Example:
-        >>> adversarial_kl(torch.zeros(8, 1))  # the critic cannot tell
+        >>> adversarial_kl(torch.zeros(8, 1))  # the critic at chance
         tensor(-0.6931)
     """
     logits = at_least_float32(latent_logits)

@@ -19,7 +19,7 @@ def softplus_std(raw: Tensor, shift: float = 5.0) -> Tensor:
 
     .. math:: \sigma = \mathrm{softplus}(r - s) + 10^{-4}
 
-    The floor is ours. On real images an untrained layer's statistic is
+    The floor is mmaib's. On real images an untrained layer's statistic is
     negative enough for softplus to underflow, and :math:`\log 0` makes the
     KL infinite at the first step.
 

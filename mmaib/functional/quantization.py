@@ -14,7 +14,7 @@ def _boundaries(anchors: Tensor) -> Tensor:
 
     The midpoint, rounded *down*: so ``x <= boundary`` is equivalent to the
     exact comparison of distances, and ties go to the lower anchor and never
-    to rounding. Which way a sum was rounded is told exactly by its error
+    to rounding. Which way a sum was rounded follows exactly from its error
     (Knuth's TwoSum), without a wider type, which not every device has.
     """
     lower, upper = anchors[:-1] / 2, anchors[1:] / 2
@@ -109,7 +109,7 @@ def straight_through(x: Tensor, quantized: Tensor) -> Tensor:
     of [AIB]).
 
     The value is ``quantized`` to the bit. A NaN in ``x`` stays a NaN instead
-    of hiding behind an anchor.
+    of being replaced by an anchor.
 
     Args:
         x: continuous scores.

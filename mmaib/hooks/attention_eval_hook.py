@@ -22,16 +22,17 @@ from mmaib.registry import HOOKS
 
 @HOOKS.register_module()
 class AttentionEvalHook(Hook):
-    """Measure where the maps of a model look, and what they carry.
+    """Measure where the maps of a model look, and what depends on them.
 
     Every validation and test gains an :class:`AttentionMetric`, beside the
-    host's own metrics. After a training, on the validation images, and after
-    a test the host's metrics are taken once more for each of ``causal``, with
-    every map mirrored, flattened to its mean or shuffled over positions, and
-    logged as ``causal/mirror/coco/bbox_mAP``, ...; each costs an evaluation.
-    With every map open, at 1, an information gate gives the host's own.
+    base model's own metrics. After a training, on the validation images, and
+    after a test the base model's metrics are taken once more for each of
+    ``causal``, with every map mirrored, flattened to its mean or shuffled over
+    positions, and logged as ``causal/mirror/coco/bbox_mAP``, ...; each costs
+    an evaluation. With every map open, at 1, an information gate gives the
+    base metrics.
 
-    A model without maps is evaluated as ever, so that a baseline may carry
+    A model without maps is evaluated as ever, so that a baseline may have
     the hook; so is one under test-time augmentation, whose maps do not lie on
     each other.
 
@@ -49,7 +50,7 @@ class AttentionEvalHook(Hook):
             of the metric does not fit.
     """
 
-    priority = 'LOW'  # behind the logger, before the checkpoints
+    priority = 'LOW'  # after the logger, before the checkpoints
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class AttentionEvalHook(Hook):
             if isinstance(metric, AttentionMetric)
         )
         # A detector that finds nothing has no metric, and the best checkpoint
-        # would be chosen by ours; the log has it by now.
+        # would be chosen by mmaib's; the log has it by now.
         if metrics and all(name.startswith(own) for name in metrics):
             metrics.clear()
 

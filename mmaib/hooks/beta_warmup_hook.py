@@ -27,8 +27,8 @@ class BetaWarmupHook(Hook):
 
     Every ``beta`` of the model (latents, maps and information gates) is
     multiplied by a factor that grows over the first steps; so is the
-    ``strength`` of the gates, which starts them as the host. It depends on
-    the step alone, so a resumed training goes on where it was; an
+    ``strength`` of the gates, which starts them as the base model. It depends
+    on the step alone, so a resumed training goes on where it was; an
     ``EMAHook`` with ``update_buffers`` has it too, not an average. The log
     shows it as ``beta_factor``.
 

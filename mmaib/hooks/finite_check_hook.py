@@ -114,8 +114,8 @@ def _all_finite(values: list[Tensor]) -> bool:
 
 
 def _images(batch: Any) -> list[Tensor]:
-    """The images of a batch as the hosts' data sets give it; those of every
-    branch, if there are several."""
+    """The images of a batch as the base libraries' data sets give it; those of
+    every branch, if there are several."""
     inputs = batch.get('inputs') if isinstance(batch, dict) else None
     branches = inputs.values() if isinstance(inputs, dict) else [inputs]
     return [

@@ -50,8 +50,8 @@ class LearningHook(Hook):
             ]
             if frozen:
                 fields = ', '.join(_freezing_fields(model, name))
-                told = f', see {fields}' if fields else ''
-                why = f'is frozen (requires_grad=False){told}'
+                fix = f', see {fields}' if fields else ''
+                why = f'is frozen (requires_grad=False){fix}'
                 _warn(name, layer, frozen, why)
             if idle:
                 _warn(name, layer, idle, NO_RATE)
@@ -117,7 +117,7 @@ def _learning_rates(optim_wrapper: Any) -> dict[int, float]:
 
 
 def _freezing_fields(model: nn.Module, name: str) -> Iterator[str]:
-    """What the modules around a layer have been told to freeze."""
+    """What the modules around a layer are set to freeze."""
     path, module = 'model', model
     for part in name.split('.'):
         for field, value in vars(module).items():

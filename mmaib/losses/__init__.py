@@ -1,8 +1,8 @@
-"""The one road by which a layer's loss reaches its host's loss dict.
+"""How a layer's loss reaches the loss dict of the model around it.
 
 A layer deep inside a neck or a head calls :func:`report_loss`; the model at
-the top opens :func:`collect` around the host's ``loss()`` and adds what was
-reported. Nothing is kept on modules, so copies of a model, repeated steps
+the top opens :func:`collect` around the base model's ``loss()`` and adds what
+was reported. Nothing is kept on modules, so copies of a model, repeated steps
 and interrupted ones never meet a stale graph.
 """
 

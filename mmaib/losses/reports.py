@@ -1,4 +1,4 @@
-"""Reports of layers, and who hears them."""
+"""Auxiliary losses of layers, and what collects them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def collecting(training: bool) -> bool:
                 'step that has one, so its losses would teach nothing: '
                 'activation checkpointing must not wrap it. Wrap the '
                 'backbone (with_cp=True); for attention inside its blocks '
-                'leave with_cp out, or attend behind a stage of them '
+                'leave with_cp out, or attend after a stage of them '
                 "(type='mmaib.AttendedBackbone', at='layer4')"
             )
         return False
@@ -107,13 +107,13 @@ def collecting(training: bool) -> bool:
 
 
 def report_loss(name: str, value: Tensor, weight: float = 1.0) -> None:
-    """Add a loss to the host's; a no-op outside :func:`collect`.
+    """Add a loss to the base model's; a no-op outside :func:`collect`.
 
     Reports of one name within a step are averaged (FPN levels, crops).
 
     Args:
-        name: key in the host's loss dict. It contains ``loss``, as MMEngine
-            sums just those.
+        name: key in the base model's loss dict. It contains ``loss``, as
+            MMEngine sums just those.
         value: scalar with its graph, times its weight in the loss.
         weight: in the mean of the reports.
 

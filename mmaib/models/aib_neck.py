@@ -16,7 +16,7 @@ from mmaib.sampling.draws import current
 
 @MODELS.register_module()
 class AIBNeck(BaseModule):
-    r"""A host's neck with attention before or behind it.
+    r"""A base model's neck with attention before or after it.
 
     ::
 
@@ -24,9 +24,9 @@ class AIBNeck(BaseModule):
 
         C2 C3 C4 C5                          C2 C3 C4 C5
          |  |  |  |                           |  |  |  |
-        [ host neck ]                        [ bottleneck ]
+        [ base neck ]                        [ bottleneck ]
          |  |  |  |  |                        |  |  |  |
-        [ bottleneck ]                       [ host neck ]
+        [ bottleneck ]                       [ base neck ]
          |  |  |  |  |                        |  |  |  |  |
         P2 P3 P4 P5 P6                       P2 P3 P4 P5 P6
 
@@ -36,38 +36,38 @@ class AIBNeck(BaseModule):
         x2 -> a2 -> x2 + x2 a2               x2 --> cat -> a -> x2 + x2 a
         x3 -> a3 -> x3 + x3 a3               x3 -'          '-> x3 + x3 a
 
-    One bottleneck serves every level. ``forward`` returns what the host
-    expects, N features a level, so any head works behind it; ``L_a * N``,
+    One bottleneck serves every level. ``forward`` returns what the base model
+    expects, N features a level, so any head works after it; ``L_a * N``,
     draw by draw, where :mod:`mmaib.sampling.draws` has L_a maps drawn.
 
-    A checkpoint of the host loads as it is: its keys ``neck.*`` are mapped
-    onto the wrapped neck.
+    A checkpoint of the base model loads as it is: its keys ``neck.*`` are
+    mapped onto the wrapped neck.
 
     Args:
         bottleneck: config of :class:`AttentiveBottleneck`, without its
             channels.
-        neck: config of the host's neck, a list of them for one behind the
+        neck: config of the base model's neck, a list of them for one after the
             other (FPN and BFP), or None.
-        where: ``'after'`` or ``'before'`` the host's neck.
+        where: ``'after'`` or ``'before'`` the base neck.
         map: ``'per_level'``, each level has its own map, all by one module,
             or ``'shared'``, one map from all levels concatenated.
         in_channels: channels of the attended features: one number, or one a
-            level, which ``map='shared'`` needs. By default what the host's
-            neck tells of itself.
+            level, which ``map='shared'`` needs. By default what the base
+            model's neck declares.
         map_level: the level on whose grid a shared map is made; the others
             are resized to it, and the map back to them. For
             ``map='per_level'`` it means nothing.
         init_cfg: see MMEngine.
 
     Attributes:
-        out_channels: of each level, None if the host's neck does not tell.
+        out_channels: of each level, None if the base neck does not declare it.
         level_channels: of the attended features, one entry a level, or a
-            single one where the host's neck does not tell how many.
+            single one where the base neck does not declare how many.
 
     Shape:
-        a feature ``(N, C, H, W)`` a level -> a feature a level, as the host
-        neck gives them; ``2 C`` channels behind ``mode='concat'``. A feature
-        that comes without a tuple around it leaves without one.
+        a feature ``(N, C, H, W)`` a level -> a feature a level, as the base
+        neck gives them; ``2 C`` channels with ``mode='concat'``. A
+        feature that comes without a tuple around it leaves without one.
 
     Example:
         >>> neck = AIBNeck(dict(), map='shared', in_channels=[64, 128]).eval()
@@ -136,20 +136,20 @@ class AIBNeck(BaseModule):
     ) -> list[int]:
         """Channels of the attended levels, one entry if any level has it."""
         field = 'out_channels' if self.where == 'after' else 'in_channels'
-        host = type(self.neck).__name__
+        base = type(self.neck).__name__
         declared = _told(self.neck, field)
         if declared is not None and growth > 1 and self.where == 'before':
-            declared = _divided(declared, growth, f'{host}.in_channels')
+            declared = _divided(declared, growth, f'{base}.in_channels')
             field = f'in_channels / {growth}'
         channels, name = (
-            (declared, f'{host}.{field}')
+            (declared, f'{base}.{field}')
             if given is None
             else (given, 'in_channels')
         )
         if channels is None:
             raise ValueError(
                 'in_channels is needed: the channels of the features '
-                f'{self.where} the host neck cannot be told from it'
+                f'{self.where} the base neck do not follow from it'
             )
         if self.map == 'shared' and isinstance(channels, int):
             raise ValueError(
@@ -159,7 +159,7 @@ class AIBNeck(BaseModule):
         levels = _as_list(channels)
         if declared is not None and {*levels} != {*_as_list(declared)}:
             raise ValueError(
-                f'in_channels is {given}, the features {self.where} {host} '
+                f'in_channels is {given}, the features {self.where} {base} '
                 f'have {declared} channels'
             )
         if self.map == 'per_level' and len(set(levels)) > 1:
@@ -194,15 +194,15 @@ class AIBNeck(BaseModule):
         return out[0] if bare else out
 
     def look(self, features: Sequence[Tensor] | Tensor) -> list[Tensor]:
-        """The maps of features as the host gives them, one a level; nothing
-        is modulated."""
+        """The maps of features as the base model gives them, one a level;
+        nothing is modulated."""
         levels, _ = self._levels(features)
         return self._maps(self._map_inputs(levels))
 
     def _levels(
         self, features: Sequence[Tensor] | Tensor
     ) -> tuple[tuple[Tensor, ...], bool]:
-        """What the bottleneck stands behind, a feature a level, and whether
+        """What the bottleneck stands after, a feature a level, and whether
         it came without a tuple around it."""
         if self.where == 'after' and self.neck is not None:
             features = self.neck(features)
@@ -236,7 +236,7 @@ class AIBNeck(BaseModule):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: object
     ) -> None:
-        """Map the keys of the host's own neck onto the wrapped one."""
+        """Map the keys of the base neck onto the wrapped one."""
         if self.neck is not None:
             own = self.state_dict().keys()
             for key in self.neck.state_dict():
@@ -248,7 +248,7 @@ class AIBNeck(BaseModule):
 
 
 def _told(neck: nn.Module | None, field: str) -> Any:
-    """``in_channels`` or ``out_channels`` as a neck tells it, or None; of
+    """``in_channels`` or ``out_channels`` as a neck declares it, or None; of
     several, those of the first or of the last."""
     if isinstance(neck, nn.Sequential) and len(neck):
         neck = neck[0 if field == 'in_channels' else -1]
@@ -257,7 +257,7 @@ def _told(neck: nn.Module | None, field: str) -> Any:
 
 
 def _number_of_levels(neck: nn.Module | None) -> int:
-    """How many features a neck gives, as far as it tells: ``num_outs``, or
+    """How many features a neck gives, as far as it declares: ``num_outs``, or
     as many as it takes (the necks of YOLOX and RTMDet)."""
     if isinstance(neck, nn.Sequential) and len(neck):
         neck = neck[-1]
@@ -281,7 +281,7 @@ def _growth(bottleneck: dict) -> int:
 def _divided(
     channels: int | Sequence[int], growth: int, name: str
 ) -> int | list[int]:
-    """Channels in front of a bottleneck, from those behind it."""
+    """Channels before a bottleneck, from those after it."""
     if odd := [c for c in _as_list(channels) if c % growth]:
         raise ValueError(
             f'the bottleneck gives {growth} times its channels (modulation '

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmaib.checks import level_channels, part_fields
 from mmaib.contexts import in_this_thread
-from mmaib.registry import MODELS, host_class, type_name
+from mmaib.registry import MODELS, base_class, type_name
 
 from .mixed import mixed
 
@@ -21,7 +21,7 @@ Reached = dict[int | str, tuple[Tensor, int]]
 
 
 class Attends:
-    """What makes a host's backbone attend its features; before it in the
+    """What makes a base model's backbone attend its features; before it in the
     bases. See :func:`build_attended_backbone`."""
 
     at: list[int | str]
@@ -53,12 +53,12 @@ class Attends:
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         size = (x.size(-2), x.size(-1))
-        inside, behind = {}, {}
+        inside, after = {}, {}
         for place, layer in zip(self.at, self.ib_attention):
             if isinstance(place, str):
                 inside[place] = layer
             else:
-                behind[place] = layer
+                after[place] = layer
         reached: Reached = {}
         with ExitStack() as handles:
             for name, layer in inside.items():
@@ -72,7 +72,7 @@ class Attends:
                 f'at={sorted(missed)}: the backbone does not call that '
                 'module, so nothing is attended; name one inside or around it'
             )
-        return _attended_outputs(out, behind, reached) if behind else out
+        return _attended_outputs(out, after, reached) if after else out
 
     def _attended(
         self,
@@ -174,7 +174,7 @@ def token_grid(
                 return count, grid
     raise ValueError(
         f'{tokens} tokens of an image of {size[0]}x{size[1]} are no grid of '
-        f'patches behind {"a few" if extra is None else extra} extra tokens'
+        f'patches after {"a few" if extra is None else extra} extra tokens'
     )
 
 
@@ -206,14 +206,14 @@ def build_attended_backbone(
     bottleneck: dict | None = None,
     pretrained: str | None = None,
 ) -> nn.Module:
-    """Any host's backbone with attention on some of its outputs, or on what
-    some module inside it gives.
+    """Any base model's backbone with attention on some of its outputs, or on
+    what some module inside it gives.
 
     For classifiers whose backbone hands over a pooled feature (ConvNeXt) or a
     class token (ViT), where a neck comes too late, and for backbones that
     take no plug-ins. Each place has an :class:`IBAttention` of its own.
     Modules, parameters and keys of the backbone keep their names, so its
-    checkpoints load and layer-wise learning rates apply; ours are
+    checkpoints load and layer-wise learning rates apply; mmaib's are
     ``ib_attention.*``.
 
     In a config: ``backbone=dict(_delete_=True,
@@ -221,7 +221,7 @@ def build_attended_backbone(
     at='layers.10', in_channels=768, bottleneck=dict(...))``.
 
     Args:
-        backbone: config of the host's backbone.
+        backbone: config of the base model's backbone.
         at: the place, or a list of them: an integer for that one of the
             features that the backbone gives, a name such as ``'layer3'`` or
             ``'layers.10'`` for what the module of that name gives, a map
@@ -258,7 +258,7 @@ def build_attended_backbone(
     if pretrained is not None:
         fields['pretrained'] = pretrained
     name = fields.pop('type')
-    cls: Any = host_class('AttendedBackbone', 'backbone.type', name)
+    cls: Any = base_class('AttendedBackbone', 'backbone.type', name)
     made: Any = attended(cls)(**fields)
     if getattr(made, 'mask_ratio', None):
         raise ValueError(

@@ -1,5 +1,5 @@
-"""``test_draws`` for hosts' models that we have no class for: the draws are
-folded into the batch behind the neck, and what the head gives is averaged
+"""``test_draws`` for base models without a class in mmaib: samples are
+folded into the batch after the neck, and what the head gives is averaged
 before it is decoded."""
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def why_not(cls: type) -> str:
             "type='mmaib.WithAuxLosses'"
         )
     return (
-        'it has no one output in front of the decoding that could be '
+        'it has no one output before the decoding that could be '
         'averaged; mmaib.AIBFasterRCNN, mmaib.AIBCascadeRCNN, '
         'mmaib.AIBEncoderDecoder, mmaib.AIBImageClassifier and one-stage '
         'detectors have'

@@ -1,10 +1,10 @@
 """Draws that a model cannot give, refused by the field that asks for them.
 
-A layer says of itself ``has_noise``, whether two draws of its map differ;
+A layer declares ``has_noise``, whether two draws of its map differ;
 ``max_maps`` and ``max_latents``, how many it can draw; and ``critic``, which
-needs a draw to look at. A model says ``draw_parts``, what it needs for its
-draws to be averaged, and ``check_probabilities``; hosts' models of no class of
-ours have what :mod:`mmaib.models.averaging` gives them.
+needs a draw to look at. A model declares ``draw_parts``, what it needs for its
+draws to be averaged, and ``check_probabilities``; base models without a class
+in mmaib have what :mod:`mmaib.models.averaging` gives them.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def check_test_draws(model: Any, value: Any, draws: Draws) -> None:
     """Refuse draws that layers cannot give, or that the model cannot average.
 
     Args:
-        model: ours.
+        model: with mmaib's layers.
         value: the field as it was written.
-        draws: what it says.
+        draws: its field.
 
     Raises:
         ValueError: naming the field and the layer or the model.

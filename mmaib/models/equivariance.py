@@ -29,7 +29,7 @@ RESIDUALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 class Equivariance:
     """How a second view is made, and how rectangles are compared. [RECT]
-    tells the weight; the ranges are ours.
+    gives the weight; the ranges are mmaib's.
 
     Args:
         weight: of the loss, lambda of [RECT].
@@ -79,7 +79,7 @@ class Equivariance:
 
         Raises:
             TypeError, ValueError: if a field does not fit, or the model has
-                no map with a rectangle behind its backbone.
+                no map with a rectangle after its backbone.
         """
         if config is None:
             return None

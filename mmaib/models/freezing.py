@@ -1,4 +1,4 @@
-"""What of a model is frozen, and stays as it was loaded: weights and
+"""What of a model is frozen, to the bit: weights and
 statistics, to the bit."""
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class IBAttention(AttentiveBottleneck):
         if self.out_channels != in_channels:
             raise ValueError(
                 f'IBAttention gives {self.out_channels} channels for '
-                f'{in_channels} where the layers behind want as many as '
+                f'{in_channels} where the layers after it want as many as '
                 "came: modulation mode 'concat' and noise mode 'propagated' "
                 'double them'
             )

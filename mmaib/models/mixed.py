@@ -1,4 +1,4 @@
-"""A host's class behind a mixin of ours, made when a config asks for it."""
+"""A base library's class with one of mmaib's mixins, made for a config."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ def mixed(
     name: str, bases: tuple[type, ...], make: Callable[[type], type]
 ) -> type:
     """A class of these bases that no module holds, whose objects are copied
-    and pickled by their host's class all the same.
+    and pickled by their base library's class all the same.
 
     Args:
         name: of the class.
-        bases: the host's class last.
-        make: by which it is made of the host's class alone, again and again
-            the same; a function of a module.
+        bases: the base library's class last.
+        make: by which it is made of the base library's class alone, again and
+            again the same; a function of a module.
     """
 
     def reduce(self: Any, protocol: Any) -> tuple:

@@ -1,4 +1,4 @@
-"""A host's model that hears its layers, and says how much they draw."""
+"""A base model that collects its layers' losses and sets their sampling."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ SAMPLES = ('data_samples', 'batch_data_samples')
 
 
 class AuxLossMixin:
-    """What makes a host's model ours: it collects its layers' losses and
-    says how much they draw. Put it before the host in the bases.
+    """Makes a base model mmaib's: it collects its layers' losses and sets
+    how much they sample. Put it before the base library's class in the bases.
 
     If the neck draws more than one map in training (L_a > 1, Eq. 12 of
-    [AIB]), the host gets the samples as often: the draws are folded into the
-    batch, draw by draw, and its losses are means over them.
+    [AIB]), the base model gets the samples as often: the draws are folded into
+    the batch, draw by draw, and its losses are means over them.
 
     Args:
         train_draws: ``dict(attention=L_a, latent=L_z)`` in training, 1 and 1
             in [AIB]; ``'mean'`` in place of a number, or of both, is without
             noise.
         test_draws: how to evaluate. ``'mean'``, the mean map and latent,
-            deterministic and as fast as the host; or
+            deterministic and as fast as the base model; or
             ``dict(attention=L_a, latent=L_z, seed=0)``, Monte-Carlo, what is
             left out at its mean. The noise comes from a generator of its
             own, seeded anew at each call, so the same batches give the same
             results and the global generator is left alone. With
             ``average='probabilities'`` a prediction is the mean of the
             draws' probabilities, not of their logits; with
-            ``uncertainty=True`` it tells how far they differ.
-        freeze: what stays as it was loaded, weights and statistics, to the
+            ``uncertainty=True`` it gives how far they differ.
+        freeze: what is frozen, weights and statistics, to the
             bit. ``'base'``: the base model, so that the layers that report
             losses (maps, gates) learn alone; with an information gate that
             shows where a trained model looks. ``'features'``: all before a
@@ -67,7 +67,7 @@ class AuxLossMixin:
             that are rectangles follow a warp of their image: in
             training a second view passes backbone and attention, and
             ``loss_equivariance`` compares. None is without.
-        args, kwargs: of the host's model.
+        args, kwargs: of the base model.
 
     Attributes:
         base_checkpoint: what the frozen base model was loaded from, as far
@@ -79,7 +79,7 @@ class AuxLossMixin:
     Raises:
         ValueError: if a field does not fit, or asks for draws from parts
             that have none to give.
-        KeyError: at the first step, if the host already has a loss of a
+        KeyError: at the first step, if the base model already has a loss of a
             reported name.
     """
 
@@ -88,7 +88,7 @@ class AuxLossMixin:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         made: Any = cls
-        if hasattr(made, 'forward'):  # not yet a mixin of ours
+        if hasattr(made, 'forward'):  # not yet with a mixin of mmaib's
             made.forward = _with_contexts(made.forward)
 
     def __init__(
@@ -133,7 +133,7 @@ class AuxLossMixin:
 
     def check_probabilities(self) -> None:
         """Refuse a model whose logits are not those of a softmax or a
-        sigmoid, of which probabilities over draws could be told."""
+        sigmoid, whose probabilities could be averaged over samples."""
         raise ValueError(
             "test_draws with uncertainty or average='probabilities': "
             f'{type(self).__name__} averages the logits of its draws alone; '
@@ -205,7 +205,7 @@ class AuxLossMixin:
         return losses
 
     def _drawn_loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The host's loss, of its samples as often as the neck copies
+        """The base model's loss, of its samples as often as the neck copies
         them."""
         copies = getattr(getattr(self, 'neck', None), 'copies', 1)
         if copies > 1:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from mmaib.registry import MODELS, host_class
+from mmaib.registry import MODELS, base_class
 
 from .averaging import draws_mixin
 from .mixed import mixed
@@ -17,7 +17,7 @@ def with_aux_losses(cls: type) -> type:
     """The class ``cls``, collecting the losses of the layers inside it.
 
     Args:
-        cls: a host's model class, for instance mmdet's ``RetinaNet``.
+        cls: a base model's class, for instance mmdet's ``RetinaNet``.
 
     Raises:
         TypeError: if ``cls`` has no ``loss`` method to wrap.
@@ -39,18 +39,18 @@ def with_aux_losses(cls: type) -> type:
 
 @MODELS.register_module(name='WithAuxLosses')
 def build_with_aux_losses(base: str, **kwargs: Any) -> nn.Module:
-    """Any host model, collecting the losses of the layers inside it.
+    """Any base model, collecting the losses of the layers inside it.
 
     In a config: ``type='mmaib.WithAuxLosses', base='RetinaNet'``, and the
-    host model's own fields beside them.
+    base model's own fields beside them.
 
     Args:
-        base: registered name of the host's model class, under the config's
+        base: registered name of the base model's class, under the config's
             ``default_scope`` or with its scope (``'mmdet.RetinaNet'``).
         kwargs: its arguments.
 
     Raises:
         KeyError: if no model of that name is registered.
     """
-    cls = host_class('WithAuxLosses', 'base', base)
+    cls = base_class('WithAuxLosses', 'base', base)
     return with_aux_losses(cls)(**kwargs)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from mmaib.contexts import in_this_thread
 from mmaib.layers.encoders import build_latent
 from mmaib.losses import require_collector
-from mmaib.registry import MODELS, host_class
+from mmaib.registry import MODELS, base_class
 
 from .known import PREDICTORS, find
 from .mixed import mixed
 
 
 class LatentInHead:
-    """What makes the features in front of a host's linear predictors
+    """What makes the features before a base model's linear predictors
     stochastic; before its head in the bases. See
     :func:`build_with_latent`."""
 
@@ -84,12 +84,12 @@ def predictors(head: Any) -> dict[str, str]:
             continue
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             found[path] = end
-    host: Any = _host(type(head))
-    if 'conv_seg' in found and not _uses(host.forward, 'cls_seg'):
+    base_model: Any = _base_class(type(head))
+    if 'conv_seg' in found and not _uses(base_model.forward, 'cls_seg'):
         found = {}  # one of several predictors, or of none
     if not found:
         raise ValueError(
-            f'{host.__name__} has no latent: no last feature in front of a '
+            f'{base_model.__name__} has no latent: no last feature before a '
             'linear predictor of it is known here. Supported are heads that '
             f'inherit from {sorted(PREDICTORS)} and have its predictors '
             '(mmaib.models.known)'
@@ -102,8 +102,8 @@ def _uses(function: Any, name: str) -> bool:
     return code is not None and name in code.co_names
 
 
-def _host(cls: type) -> type:
-    """The host's class of one of ours."""
+def _base_class(cls: type) -> type:
+    """The base library's class under one of mmaib's."""
     return next(
         base
         for base in cls.__mro__
@@ -121,29 +121,29 @@ def with_latent(cls: type) -> type:
 def build_with_latent(
     base: str, latent: dict | None = None, **kwargs: Any
 ) -> nn.Module:
-    """A host's head whose last feature is a Gaussian latent, right in front
-    of its linear predictor.
+    """A base model's head whose last feature is a Gaussian latent, right
+    before its linear predictor.
 
-    The mean is the host's feature, so its checkpoints load and with the std
-    at zero, or at the mean, it is the host's head. One latent is drawn: for
-    more (L_z > 1) see ``mmaib.AIBShared2FCBBoxHead``, ``mmaib.AIBUPerHead``
-    and ``mmaib.AIBClsHead``. Reports ``loss_kl``, of detectors
-    ``loss_kl_cls`` and ``loss_kl_reg``, mean over the levels.
+    The mean is the base model's feature, so its checkpoints load and with the
+    std at zero, or at the mean, it is the base model's head. One latent is
+    drawn: for more (L_z > 1) see ``mmaib.AIBShared2FCBBoxHead``,
+    ``mmaib.AIBUPerHead`` and ``mmaib.AIBClsHead``. Reports ``loss_kl``, of
+    detectors ``loss_kl_cls`` and ``loss_kl_reg``, mean over the levels.
 
     In a config: ``type='mmaib.WithLatent', base='RetinaHead'`` and the
     head's own fields beside them.
 
     Args:
-        base: registered name of the host's head: one that inherits from a
-            class in :data:`mmaib.models.known.PREDICTORS`, such as mmseg's
+        base: registered name of the base model's head: one that inherits from
+            a class in :data:`mmaib.models.known.PREDICTORS`, such as mmseg's
             FCN, ASPP, PSP and SegFormer heads, RetinaHead, FCOSHead, ATSSHead.
         latent: fields of the latent, a :class:`GaussianEncoder` unless its
             ``type`` says otherwise.
-        kwargs: of the host's head.
+        kwargs: of the base model's head.
 
     Raises:
         KeyError: if no head of that name is registered.
         ValueError: if the head has no such feature.
     """
-    cls = host_class('WithLatent', 'base', base)
+    cls = base_class('WithLatent', 'base', base)
     return with_latent(cls)(latent=latent, **kwargs)

@@ -5,7 +5,7 @@ from .datasets import check_datasets
 from .model import (
     check_batch,
     check_collects,
-    check_host,
+    check_library,
     check_plugins,
     check_runner,
 )
@@ -28,7 +28,7 @@ __all__ = [
     'check_data',
     'check_datasets',
     'check_frozen',
-    'check_host',
+    'check_library',
     'check_plugins',
     'check_resume',
     'check_runner',

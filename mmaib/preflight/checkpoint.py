@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import checkpoint as host
+from mmengine.runner import checkpoint as base
 
 # torch's own switches, see torch.load, and what they take for yes
 SAFE, TRUSTED = (
@@ -33,7 +33,7 @@ _DTYPES = (*_NUMBERS, 'f8', 'c8', 'c16', 'S1', 'U1')
 
 
 class _LogBuffer(HistoryBuffer):
-    """A log buffer of which a checkpoint tells the numbers, not the methods;
+    """A log buffer of which a checkpoint gives the numbers, not the methods;
     saved again, it is MMEngine's."""
 
     def __setstate__(self, state: dict) -> None:
@@ -108,9 +108,10 @@ def load_safely() -> None:
     os.environ.pop(TRUSTED, None)
     os.environ[SAFE] = '1'
     torch.serialization.add_safe_globals(_log_buffers())
-    # The host's own list has the true getattr, and takes ours down with it.
-    if hasattr(host, 'get_torch_safe_globals'):
-        host.get_torch_safe_globals = lambda: []
+    # The base library's own list has the true getattr, and removes mmaib's
+    # with it.
+    if hasattr(base, 'get_torch_safe_globals'):
+        base.get_torch_safe_globals = lambda: []
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .fields import configs_with, raised_everywhere
 def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
     """Refuse a config whose data are not where it says.
 
-    Files behind ``backend_args`` are asked for there: an annotation file
+    Files of ``backend_args`` are asked for there: an annotation file
     through the data set's, folders also through those of its pipeline.
 
     Args:
@@ -67,8 +67,8 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
 
 
 def _downloads(dataset: dict, scope: str | None) -> bool:
-    """Whether a data set fetches what it lacks: as told, or, as
-    mmpretrain's CIFAR, unless it is told not to."""
+    """Whether a data set fetches what it lacks: if asked to, or, as
+    mmpretrain's CIFAR, unless asked not to."""
     if 'download' in dataset:
         return bool(dataset['download'])
     kind = _class_of(dataset, scope)
@@ -94,7 +94,7 @@ def _joined(root: str, path: str) -> str:
 
 
 def _is_there(path: str, backend_args: dict | None) -> bool:
-    """Whether it is, as far as the file backend can tell."""
+    """Whether it is, as far as the file backend knows."""
     if '://' in path and not backend_args:
         return True
     backend = fileio.get_file_backend(path, backend_args=backend_args)
@@ -102,7 +102,7 @@ def _is_there(path: str, backend_args: dict | None) -> bool:
 
 
 def _page(dataset: dict) -> str:
-    """Where a data set of ours comes from."""
+    """Where one of mmaib's data sets comes from."""
     kind = dataset.get('type')
     if not isinstance(kind, str) or not kind.startswith('mmaib.'):
         return ''
@@ -120,7 +120,7 @@ def _must_exist(
             f"{field}: '{path}' does not exist (seen from "
             f"'{osp.abspath('.')}'{asked}). Set it with --cfg-options "
             f'{field}=..., or move the folder of all data sets with '
-            f'MMAIB_DATA where a config of ours names them.{page}'
+            f'MMAIB_DATA where the configs name them.{page}'
         )
 
 

@@ -160,7 +160,7 @@ def _check_folders(path: str, dataset: Any) -> None:
         raise ValueError(
             f'{path}.data_prefix: {len(stray)} of {len(folders)} folders of '
             f"'{dataset.img_prefix}' would be classes, and shift every label "
-            f'behind them: {stray}. Remove them'
+            f'after them: {stray}. Remove them'
         )
     classes = list(dataset.metainfo.get('classes') or ())
     if folders and classes != folders and sorted(classes) == sorted(folders):

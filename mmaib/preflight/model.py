@@ -28,8 +28,8 @@ _CLASS_HEADS = (
 _READS_TEXT = ('language_model', 'text_encoder')
 
 
-def check_host(default_scope: str | None) -> None:
-    """Refuse a config whose host is not installed.
+def check_library(default_scope: str | None) -> None:
+    """Refuse a config whose base library is not installed.
 
     Raises:
         ModuleNotFoundError: naming what to install.
@@ -40,7 +40,7 @@ def check_host(default_scope: str | None) -> None:
 
 
 def check_runner(cfg: Any) -> None:
-    """Refuse what shards or offloads a model: it was never run with ours.
+    """Refuse what shards or offloads a model: it was never run with mmaib.
 
     Raises:
         ValueError: naming the field and the reason.
@@ -49,8 +49,8 @@ def check_runner(cfg: Any) -> None:
     if 'FlexibleRunner' in str(runner):
         raise ValueError(
             f'runner_type={runner!r} (FSDP, DeepSpeed, ColossalAI) is not '
-            'supported: it builds the model after the checks that our tools '
-            'need it for. Leave it out: the Runner trains with '
+            'supported: it builds the model after the checks that mmaib '
+            'needs it for. Leave it out: the Runner trains with '
             'MMDistributedDataParallel'
         )
     wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type')
@@ -82,7 +82,7 @@ def check_collects(model: Any) -> None:
 
 
 def check_plugins(model: nn.Module) -> list[str]:
-    """Warn of plug-in layers of ours that a block's forward does not reach,
+    """Warn of mmaib's plug-in layers that a block's forward does not reach,
     or that keep it from others: mmseg's blocks run only the last of several
     in one position.
 
@@ -118,7 +118,7 @@ def check_plugins(model: nn.Module) -> list[str]:
 
 
 def _uncollected(module: nn.Module, name: str = '') -> tuple | None:
-    """A layer of ours that no model above it collects from."""
+    """One of mmaib's layers that no model above it collects from."""
     if isinstance(module, AuxLossMixin):
         return None
     if isinstance(module, Reporter):
@@ -195,7 +195,7 @@ def _name_of(kind: Any) -> str:
 
 
 def check_batch(model: nn.Module, batch_size: int | None) -> None:
-    """Refuse to train BatchNorm behind a global pooling, as in UPerNet and
+    """Refuse to train BatchNorm after a global pooling, as in UPerNet and
     DeepLab, on a single image.
 
     Args:
@@ -223,7 +223,7 @@ def check_batch(model: nn.Module, batch_size: int | None) -> None:
                 head = f'model.{name.split(".")[0]}.norm_cfg'
                 raise ValueError(
                     f'train_dataloader.batch_size=1: {name} normalises one '
-                    'value per channel behind its global pooling. Take 2 or '
+                    'value per channel after its global pooling. Take 2 or '
                     'more images a process, SyncBN on several GPUs, or '
                     f'--cfg-options {head}.type=GN {head}.num_groups=16'
                 )

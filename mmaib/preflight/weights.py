@@ -116,8 +116,9 @@ def take_seed(cfg: Any) -> None:
 
 
 def check_frozen(cfg: Any, model: nn.Module) -> None:
-    """Refuse to freeze a host that the checkpoint is not of: what it lacks
-    would stay at random for good. What learns and is not in it is told.
+    """Refuse to freeze a base model that the checkpoint is not of: what it
+    lacks would stay at random for good. What learns and is not in it is
+    logged.
 
     Args:
         cfg: the experiment's config.
@@ -137,8 +138,8 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
         if (cfg.get('model') or {}).get('init_cfg'):
             return  # a whole model may be loaded by it
         raise ValueError(
-            f'{asked} keeps a trained host as it is, and there is none: '
-            "--cfg-options load_from=CHECKPOINT, of the host's own config"
+            f'{asked} keeps a trained base model as it is, and there is none: '
+            '--cfg-options load_from=CHECKPOINT, of the base own config'
         )
     what = f"{asked}: load_from '{path}'"
     _, missing, unused = _load(bare, path, what, OF_BASE)
@@ -152,12 +153,12 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
     if lacking:
         lines = [f'{name} is not in it' for name in lacking]
         raise ValueError(_of_another(what, lines, OF_BASE))
-    told = f"load_from '{path}'"
+    line = f"load_from '{path}'"
     if missing:
-        told += f'; new, and start anew: {", ".join(missing)}'
+        line += f'; new, and start anew: {", ".join(missing)}'
     if unused:
-        told += f'; in it, and not in the model: {", ".join(unused)}'
-    print_log(told, logger='current')
+        line += f'; in it, and not in the model: {", ".join(unused)}'
+    print_log(line, logger='current')
 
 
 def load_whole(field: str, path: str, model: nn.Module) -> dict[str, Any]:
@@ -201,14 +202,14 @@ def tell_untrained(path: str, model: nn.Module) -> None:
     try:
         _, missing, unused = _load(bare, path, what, OF_CONFIG)
     except ValueError as error:
-        told = str(error)
+        line = str(error)
     else:
         lines = [f'{name} is not in it' for name in missing]
         lines += [f'{name} is only in it' for name in unused]
         if not lines:
             return
-        told = _of_another(what, lines, OF_CONFIG)
-    print_log(told, logger='current', level=logging.WARNING)
+        line = _of_another(what, lines, OF_CONFIG)
+    print_log(line, logger='current', level=logging.WARNING)
 
 
 def _load(

@@ -1,4 +1,4 @@
-"""How many maps and latents are sampled, and what the samples say together:
+"""How many maps and latents are sampled, and what they give together:
 their mean, and how far they differ."""
 
 from .draws import (

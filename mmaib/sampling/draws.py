@@ -1,7 +1,7 @@
-"""The one road by which layers learn how many maps and latents to draw.
+"""How layers learn how many maps and latents to sample.
 
 A model opens :class:`Draws` around its training step or its evaluation; the
-layers deep inside ask it. So no signature between them carries a number of
+layers deep inside ask it. So no signature between them has a number of
 draws or a generator. Outside of it, as in a teacher's forward without
 gradient within a student's step, every layer works at its mean.
 
@@ -39,7 +39,7 @@ class Draws:
             is left alone; None takes the global one.
         average: what a prediction is the mean of, ``'logits'`` or
             ``'probabilities'``.
-        uncertainty: whether predictions tell how far the draws differ.
+        uncertainty: whether predictions give how far the draws differ.
 
     Example:
         >>> mean, std = torch.rand(2, 1, 32, 32), torch.ones(2, 1, 32, 32)
@@ -96,7 +96,7 @@ class Draws:
         )
         if draws.uncertainty and draws.count < 2:
             raise ValueError(
-                f'{field}.uncertainty=True tells how far draws differ, and '
+                f'{field}.uncertainty=True gives how far draws differ, and '
                 f'needs two or more: {field}=dict(latent=8, '
                 f'uncertainty=True) for instance, got {value!r}'
             )
@@ -192,7 +192,7 @@ def _draw(mean: Tensor, std: Tensor | None, count: int | None) -> Tensor:
     if std is None:
         return mean
     if count is None:
-        # The std stays in the graph: DDP knows no unused parameters.
+        # The std stays in the graph: DDP allows no unused parameters.
         return mean + 0 * std if std.requires_grad else mean
     return draw_gaussian(mean, std, count, _current().generator)
 

@@ -1,4 +1,4 @@
-"""What draws say together and how far they differ, as running sums: of L
+"""What samples give together and how far they differ, as running sums: of L
 draws at the size of an image only one is ever held."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .draws import current
 
 
 class Predictive(NamedTuple):
-    """What several draws of logits say together, ``dim`` being C.
+    """What several samples of logits give together, ``dim`` being C.
 
     Attributes:
         logits: whose softmax is the mean probability of each class; of one

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# an installed wheel carries its configs inside the package
+# an installed wheel has its configs inside the package
 _CARRIED = REPOSITORY / 'mmaib' / '.mim' / 'configs'
 CONFIGS = _CARRIED if _CARRIED.is_dir() else REPOSITORY / 'configs'
 COCO = CONFIGS / 'detection' / 'faster_rcnn'

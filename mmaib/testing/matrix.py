@@ -1,4 +1,4 @@
-"""What works in which model of the hosts: the rows of docs/any_model.md."""
+"""What works in which base model: the rows of docs/any_model.md."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from mmaib.cli import wrap
 from mmaib.layers import InformationGate
 from mmaib.sampling.draws import Draws
 
-from . import hosts, loss, predict
+from . import base_models, loss, predict
 from .two_ranks import ADAM, on_two_ranks, two_steps
 
 YES = 'yes'
-AS_THE_HOST = "yes, with the host's `find_unused_parameters`"
+AS_THE_BASE = "yes, with the base model's `find_unused_parameters`"
 COLUMNS = (
     'attention',
     'loss',
     'predict',
     'keys',
-    'host to the bit',
+    'base model to the bit',
     'latent',
     'draws',
     'DDP, 2 ranks',
@@ -39,11 +39,11 @@ COLUMNS = (
 
 
 def row(name: str, folder: Path) -> dict[str, str]:
-    """What a host of :data:`hosts.HOSTS` does with an information gate that
-    ``mmaib wrap`` put into it.
+    """What one of :data:`base_models.BASE_MODELS` does with an information
+    gate that ``mmaib wrap`` put into it.
 
     Args:
-        name: of the host.
+        name: of the base model.
         folder: an empty one, for configs.
 
     Returns:
@@ -53,9 +53,9 @@ def row(name: str, folder: Path) -> dict[str, str]:
     Raises:
         AssertionError: if something works that must not, or the reverse.
     """
-    cfg = host_in(folder, name)
-    plain = trained(hosts.build(cfg))
-    data = hosts.inputs(cfg)
+    cfg = config_in(folder, name)
+    plain = trained(base_models.build(cfg))
+    data = base_models.inputs(cfg)
     ours = wrapped(folder, 'gate')
     found = {'attention': place(ours)}
 
@@ -83,7 +83,7 @@ def row(name: str, folder: Path) -> dict[str, str]:
     assert {*first_losses} < {*mine}
     assert all(same(mine[k], v) for k, v in first_losses.items())
     assert same(outputs(ours, data), outputs(plain, data))
-    found['host to the bit'] = YES
+    found['base model to the bit'] = YES
 
     unused = without_gradient(plain, data)
     now = {k.replace('neck.neck.', 'neck.') for k in without_gradient(ours,
@@ -111,43 +111,45 @@ def row(name: str, folder: Path) -> dict[str, str]:
     return {column: found[column] for column in COLUMNS[:-1]}
 
 
-def host_in(folder: Path, name: str) -> Config:
-    """A host's config, also written as ``host.py`` for ``mmaib wrap``."""
-    cfg = hosts.config(name)
-    (folder / 'host.py').write_text(cfg.pretty_text)
+def config_in(folder: Path, name: str) -> Config:
+    """A base config, also written as ``original.py`` for ``mmaib wrap``."""
+    cfg = base_models.config(name)
+    (folder / 'original.py').write_text(cfg.pretty_text)
     return cfg
 
 
 def wrapped(folder: Path, attention: str, **options: Any) -> Any:
     """The model of the config that `wrap` writes over the folder's."""
-    return hosts.build(written(folder, attention, **options))
+    return base_models.build(written(folder, attention, **options))
 
 
 def written(folder: Path, attention: str, **options: Any) -> Config:
     """The config that `wrap` writes over the folder's."""
     out = folder / f'{"_".join([attention, *options])}.py'
-    host = Config.fromfile(folder / 'host.py')
-    # others tell their size; a smaller image has levels of one position,
+    base = Config.fromfile(folder / 'original.py')
+    # others give their size; a smaller image has levels of one position,
     # which a GroupNorm of one channel a group refuses
-    size = (128, 128) if host.default_scope == 'mmdet' else None
-    wrap.wrap(str(folder / 'host.py'), out, attention, size=size, **options)
+    size = (128, 128) if base.default_scope == 'mmdet' else None
+    wrap.wrap(
+        str(folder / 'original.py'), out, attention, size=size, **options
+    )
     return Config.fromfile(out)
 
 
 def ddp(names: Iterable[str], folder: Path) -> dict[str, str]:
-    """The last of ``COLUMNS``, ``'yes'`` or the reason: whether hosts with a
-    gate train on two ranks, with ``find_unused_parameters`` where their own
-    config has it alone. Two processes for all of them.
+    """The last of ``COLUMNS``, ``'yes'`` or the reason: whether base models
+    with a gate train on two ranks, with ``find_unused_parameters`` where their
+    own config has it alone. Two processes for all of them.
 
     Args:
-        names: of the hosts.
+        names: of the base models.
         folder: an empty one, for configs.
     """
     configs = {}
     for number, name in enumerate(names):
         own = folder / str(number)
         own.mkdir()
-        host_in(own, name)
+        config_in(own, name)
         configs[name] = written(own, 'gate')
     first, second = on_two_ranks(partial(_steps, configs=configs), folder)
     return {
@@ -163,16 +165,16 @@ def quiet() -> None:
 
 
 def _steps(rank: int, configs: dict[str, Config]) -> dict[str, str]:
-    """What each host does on this rank."""
+    """What each base model does on this rank."""
     quiet()
     found = {}
     for name, cfg in configs.items():
         # the first two of four images, or the others
-        data = hosts.inputs(cfg, 4)
+        data = base_models.inputs(cfg, 4)
         own = {key: x[2 * rank : 2 * rank + 2] for key, x in data.items()}
-        model = hosts.build(cfg)
+        model = base_models.build(cfg)
         set_strength(model, 1.0)
-        unused = hosts.has_unused_parameters(name)
+        unused = base_models.has_unused_parameters(name)
         try:
             two_steps(
                 model,
@@ -180,7 +182,7 @@ def _steps(rank: int, configs: dict[str, Config]) -> dict[str, str]:
                 partial(copy.deepcopy, own),
                 find_unused_parameters=unused,
             )
-            found[name] = AS_THE_HOST if unused else YES
+            found[name] = AS_THE_BASE if unused else YES
         except (AssertionError, RuntimeError) as error:
             found[name] = ' '.join(str(error).split())[:200]
     return found
@@ -209,7 +211,7 @@ def place(model: Any) -> str:
     one = neck.map == 'shared' or neck.num_levels == 1
     map_ = 'one map' if one else 'a map a level'
     if neck.neck is None:
-        return f'behind the backbone, {map_}'
+        return f'after the backbone, {map_}'
     parts = neck.neck if isinstance(neck.neck, torch.nn.Sequential) else [
         neck.neck
     ]  # fmt: skip

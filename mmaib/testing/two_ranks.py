@@ -55,7 +55,7 @@ def two_steps(
 
     Raises:
         RuntimeError: if it does.
-        AssertionError: if the ranks' parameters differ behind both, or none
+        AssertionError: if the ranks' parameters differ after both, or none
             has moved.
     """
     wrapper = MMDistributedDataParallel(model, **options)

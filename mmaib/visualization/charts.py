@@ -52,7 +52,7 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def short(value: float) -> str:
-    """As few characters as tell it apart.
+    """As few characters as distinguish it.
 
     Example:
         >>> short(1200000), short(0.25), short(30)

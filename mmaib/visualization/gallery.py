@@ -13,9 +13,9 @@ from .work_dirs import Group, Run, read_json
 MEGABYTES = 10  # of pictures; the page has a third more as text
 # what a gallery is sorted by, the lowest first
 SCORES = {
-    'host/F1': "boxes' F1",
-    'host/IoU': 'mean IoU',
-    'host/p_true': 'p(true class)',
+    'base/F1': "boxes' F1",
+    'base/IoU': 'mean IoU',
+    'base/p_true': 'p(true class)',
     'auc': "map's AUC",
     'energy': 'energy inside',
     'pointing': 'pointing',
@@ -104,9 +104,9 @@ def worst(scores: dict[str, float]) -> float:
 def failures(
     cards: Sequence[Picture], worst_of: int = 3
 ) -> dict[str, list[Picture]]:
-    """The lowest of the host's score and of the map's AUC, by score."""
+    """The lowest of the base model's score and of the map's AUC, by score."""
     found = {}
-    for name in [n for n in SCORES if n.startswith('host/') or n == 'auc']:
+    for name in [n for n in SCORES if n.startswith('base/') or n == 'auc']:
         scored = [card for card in cards if name in card.scores]
         scored.sort(key=lambda card: card.scores[name])
         if scored:

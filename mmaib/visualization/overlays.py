@@ -45,8 +45,8 @@ def finest_quantized(
 def draw_predictions(
     visualizer: Visualizer, image: np.ndarray, sample: Any, score_thr: float
 ) -> np.ndarray:
-    """The host's own drawing of a data sample, RGB; the image, if the
-    config names no visualizer of the host's, which alone knows how."""
+    """The base library's own drawing of a data sample, RGB; the image, if the
+    config names no visualizer of the base library, which alone knows how."""
     if type(visualizer) is Visualizer:
         return image
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def draw_predictions(
             return mmcv.imread(out, channel_order='rgb')
         if 'pred_instances' in sample:
             options['pred_score_thr'] = score_thr
-        # An out_file keeps the host from sending it to the back ends.
+        # An out_file keeps mmengine from sending it to the back ends.
         with scores_with_std(visualizer):
             visualizer.add_datasample(
                 'prediction',
@@ -79,7 +79,7 @@ def draw_predictions(
 
 @contextmanager
 def scores_with_std(visualizer: Any) -> Iterator[None]:
-    """Have mmdet's visualizer write ``83.2 ± 4.1`` behind a class, where
+    """Have mmdet's visualizer write ``83.2 ± 4.1`` after a class, where
     detections have a ``score_std``; any other draws as ever. Within another
     such ``with`` it changes nothing."""
     draw = getattr(visualizer, '_draw_instances', None)
@@ -158,7 +158,7 @@ def classifier_input(
 
 
 def uncertainty_maps(sample: Any) -> dict[str, np.ndarray]:
-    """What the draws of a segmentor tell of each pixel, if they were asked
+    """What the samples of a segmentor give for each pixel, if they were asked
     to, ``(H, W)``."""
     found = {
         name: getattr(sample.get(name), 'data', None)
@@ -368,7 +368,7 @@ def picture(
     the outlines of maps that are rectangles on it.
 
     Args:
-        visualizer: the host's.
+        visualizer: the base library's.
         maps: what :func:`capture_attention` recorded.
         image: ``(H, W, 3)`` RGB, as loaded.
         sample: its data sample with predictions.

@@ -5,8 +5,8 @@
 reads the work dirs of `mmaib train`, of a readout, a study or a demo, also
 while they train, and folders of records. The page, one file
 that needs no network, has what differs between the configs, metrics over
-seeds, where the maps look and what they carry, every loss and monitor over
-the training, and a gallery of the images that
+seeds, where the maps look and what depends on them, every loss and monitor
+over the training, and a gallery of the images that
 
     mmaib visualize CONFIG CHECKPOINT --out WORK_DIR/attention
 
@@ -55,13 +55,13 @@ def seeds(group: Group) -> str:
 
 
 def metric_names(groups: Sequence[Group]) -> list[str]:
-    """The hosts' metrics that any run has."""
+    """The base libraries' metrics that any run has."""
     return [m for m in METRICS if any(g.values(m) for g in groups)]
 
 
 def metric_table(groups: Sequence[Group]) -> Table:
-    """The hosts' metrics, and the difference to the first group in the same
-    seeds."""
+    """The base libraries' metrics, and the difference to the first group in
+    the same seeds."""
     metrics = metric_names(groups)
     head = ['config', 'seeds']
     for metric in metrics:

@@ -33,7 +33,7 @@ class Run:
     Attributes:
         name: of its config.
         path: work dir, or the record's file.
-        seed: None if nothing tells.
+        seed: None if unknown.
         options: ``--cfg-options`` of a study.
         state: what a reader should know of how far it is.
         training: series of the training's log, by name.

@@ -1,4 +1,4 @@
-"""What MMEngine and the hosts do to a training, done to ours."""
+"""What MMEngine and the base libraries do to a training, done to ours."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ from mmaib.testing import detection as det
 from mmaib.testing import loss
 from mmaib.testing import segmentation as seg
 
-HOSTS = {'detector': det, 'upernet': seg, 'deeplab': seg}
+LIBRARIES = {'detector': det, 'upernet': seg, 'deeplab': seg}
 SEGMENTORS = {
     'upernet': seg.UPERNET / f'aib-qt_{seg.BEIT}',
     'deeplab': seg.DEEPLAB
@@ -55,7 +55,7 @@ def config(kind, options):
 
 
 def make(kind, options=None):
-    return HOSTS[kind].build(config(kind, options or {}))
+    return LIBRARIES[kind].build(config(kind, options or {}))
 
 
 def sgd(model, **options):
@@ -125,7 +125,7 @@ def test_our_gradients_count_in_the_clipped_norm(kind):
     wrapper.optimizer.register_step_pre_hook(record)
     wrapper.optimizer.zero_grad = lambda **_: None  # keep them to look at
     twin = copy.deepcopy(model)
-    data = HOSTS[kind].inputs()
+    data = LIBRARIES[kind].inputs()
     _, unclipped = backward(twin, data)
     torch.manual_seed(1)
     model.train().train_step(copy.deepcopy(data), wrapper)
@@ -168,7 +168,7 @@ class Recorder(Hook):
 def train(kind, tmp_path, options=None, hooks=()):
     """Four steps with a validation after every second one."""
     cfg = config(kind, options or {})
-    batch = HOSTS[kind].inputs(((64, 64), (64, 64)))
+    batch = LIBRARIES[kind].inputs(((64, 64), (64, 64)))
     samples = [
         dict(inputs=image, data_samples=sample)
         for image, sample in zip(batch['inputs'], batch['data_samples'])
@@ -268,7 +268,7 @@ def test_a_segmentor_of_sync_batch_norm_trains_without_a_gpu(tmp_path):
 
 def assert_same_step(plain, checkpointed, kind, monkeypatch):
     """Losses and gradients, and that something was checkpointed at all."""
-    data = HOSTS[kind].inputs()
+    data = LIBRARIES[kind].inputs()
     recomputed = []
     run = checkpoint.CheckpointFunction.backward
 
@@ -335,4 +335,4 @@ def test_checkpointing_a_part_that_reports_is_refused(
     model = make(kind)
     wrap(attrgetter(part)(model), use_reentrant)
     with pytest.raises(RuntimeError, match='checkpointing must not wrap'):
-        backward(model, HOSTS[kind].inputs())
+        backward(model, LIBRARIES[kind].inputs())

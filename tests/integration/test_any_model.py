@@ -1,6 +1,6 @@
-"""The matrix of hosts: each of their models, shrunk, with an information gate
-that `mmaib wrap` wrote into it. `python tools/any_model.py` writes the page
-from the same rows."""
+"""The matrix of base models: each of them, shrunk, with an
+information gate that `mmaib wrap` wrote into it. `python tools/any_model.py`
+writes the page from the same rows."""
 
 import copy
 import re
@@ -10,51 +10,53 @@ import torch
 
 from mmaib.models.averaging import averaged
 from mmaib.sampling.draws import mean_over_draws
-from mmaib.testing import REPOSITORY, hosts, matrix
+from mmaib.testing import REPOSITORY, base_models, matrix
 
 PAGE = (REPOSITORY / 'docs' / 'any_model.md').read_text()
 
 
 def cells(name):
-    """A host's row of the page, without its name."""
+    """A base model's row of the page, without its name."""
     (line,) = re.findall(rf'^\| {re.escape(name)} \| (.*) \|$', PAGE, re.M)
     return line.split(' | ')
 
 
-@pytest.mark.parametrize('name', hosts.HOSTS)
-def test_a_host_does_what_the_page_says(name, tmp_path):
+@pytest.mark.parametrize('name', base_models.BASE_MODELS)
+def test_a_base_model_does_what_the_page_says(name, tmp_path):
     row = matrix.row(name, tmp_path)
     *line, _ = cells(name)
     assert line == [*row.values()]
-    for column in ('loss', 'predict', 'keys', 'host to the bit'):
+    for column in ('loss', 'predict', 'keys', 'base model to the bit'):
         assert row[column] == matrix.YES
 
 
 @pytest.mark.slow
 def test_two_ranks_do_what_the_page_says(tmp_path):
-    found = matrix.ddp(hosts.HOSTS, tmp_path)
-    assert found == {name: cells(name)[-1] for name in hosts.HOSTS}
-    assert {*found.values()} == {matrix.YES, matrix.AS_THE_HOST}
+    found = matrix.ddp(base_models.BASE_MODELS, tmp_path)
+    assert found == {name: cells(name)[-1] for name in base_models.BASE_MODELS}
+    assert {*found.values()} == {matrix.YES, matrix.AS_THE_BASE}
 
 
 def test_the_page_has_no_other_rows():
     tables = PAGE.partition('<!-- tables')[2]
-    rows = re.findall(r'^\| (?!host)([^|]*[^|\s-]) \|', tables, re.MULTILINE)
-    assert rows == [*hosts.HOSTS]
+    rows = re.findall(
+        r'^\| (?!base model)([^|]*[^|\s-]) \|', tables, re.MULTILINE
+    )
+    assert rows == [*base_models.BASE_MODELS]
 
 
 @pytest.fixture
 def drawing(tmp_path):
-    """A model of a host whose drawn maps differ enough to be seen."""
+    """A model of a base model whose drawn maps differ enough to be seen."""
 
     def build(name, **test_draws):
-        cfg = hosts.config(name)
-        (tmp_path / 'host.py').write_text(cfg.pretty_text)
+        cfg = base_models.config(name)
+        (tmp_path / 'original.py').write_text(cfg.pretty_text)
         model = matrix.trained(matrix.wrapped(tmp_path, 'gate'))
         std = model.neck.bottleneck.attention.std_conv
         torch.nn.init.constant_(std.bias, 4.0)
         model.test_draws = test_draws
-        return model.eval(), hosts.inputs(cfg)
+        return model.eval(), base_models.inputs(cfg)
 
     return build
 
@@ -137,7 +139,7 @@ def test_draws_of_a_cascade_of_boxes_are_means_in_each_stage(drawing):
     [
         ('DINO', dict(attention=2), 'set predictors cannot'),
         ('Sparse R-CNN', dict(attention=2), 'set predictors cannot'),
-        ('SOLOv2', dict(attention=2), 'no one output in front'),
+        ('SOLOv2', dict(attention=2), 'no one output before'),
         ('RetinaNet', dict(latent=2), 'average latents: leave latent out'),
     ],
 )

@@ -122,7 +122,7 @@ def test_qt_is_the_same_and_a_quantizer(path):
     assert ours == plain
 
 
-def host_config(path):
+def base_config(path):
     """One of mmseg's configs."""
     register_config_sources()
     return Config(unscoped(get_config(f'mmseg::{path}').to_dict()))
@@ -148,7 +148,7 @@ def test_our_copies_of_mmsegs_bases_are_mmsegs(tmp_path):
 
 
 def test_the_512_baseline_is_mmsegs_640_but_for_what_the_size_asks():
-    theirs = host_config('beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py')
+    theirs = base_config('beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py')
     ours = our_config(
         'segmentation/upernet/'
         'beit-base_upernet_8xb2-mmseg-160k_ade20k-512x512.py'
@@ -158,9 +158,9 @@ def test_the_512_baseline_is_mmsegs_640_but_for_what_the_size_asks():
     preprocessor = model.pop('data_preprocessor')
     assert preprocessor.pop('size') == size
     assert preprocessor.pop('test_cfg') == dict(size=size)
-    host_preprocessor = theirs.model.pop('data_preprocessor')
-    assert host_preprocessor.pop('size') == [640, 640]
-    assert preprocessor == host_preprocessor
+    base_preprocessor = theirs.model.pop('data_preprocessor')
+    assert base_preprocessor.pop('size') == [640, 640]
+    assert preprocessor == base_preprocessor
     assert model.backbone.pop('type') == 'mmaib.AIBBEiT'
     assert theirs.model.backbone.pop('type') == 'BEiT'
     assert model.backbone.pop('img_size') == size
@@ -397,9 +397,9 @@ def test_the_cross_domain_test_changes_the_test_set_alone(name):
 def test_arms_of_a_comparison_see_the_data_in_the_same_order(data):
     """`diff_rank_seed` changes the sampler's seed."""
     paths = [*CONFIGS.glob(f'sample/*{data}*.py')]
-    host = 'upernet' if data == 'camvid' else 'faster-rcnn'
+    base = 'upernet' if data == 'camvid' else 'faster-rcnn'
     assert {path.stem.split('_')[0] for path in paths} >= {
-        host, 'aib', 'aib-qt', 'aib-norm', 'aib-norm-qt', 'gate', 'gate-qt',
+        base, 'aib', 'aib-qt', 'aib-norm', 'aib-norm-qt', 'gate', 'gate-qt',
         'readout',
     }  # fmt: skip
     first, *others = [Config.fromfile(path).randomness for path in paths]

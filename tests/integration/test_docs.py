@@ -49,7 +49,7 @@ def block(page, word):
 
 
 def pasted(tmp_path, base, lines):
-    """A config of the host's with the lines pasted behind it."""
+    """A config of the base model's with the lines pasted behind it."""
     path = tmp_path / 'pasted.py'
     path.write_text(
         f"_base_ = '{base}'\ncustom_imports = dict(imports=['mmaib'])\n{lines}"
@@ -62,8 +62,8 @@ def pasted(tmp_path, base, lines):
 def test_the_lines_of_a_detector(tmp_path, name):
     base = f'mmdet::{name.replace("-", "_")}/{name}_r50_fpn_1x_coco.py'
     cfg = pasted(tmp_path, base, block(FIELDS_PAGE, 'AIBFasterRCNN'))
-    host = Config(dict(model=get_config(base).model))
-    for config in (cfg, host):
+    base_model = Config(dict(model=get_config(base).model))
+    for config in (cfg, base_model):
         det.shrink(config)
         roi_head = config.model.roi_head
         if name == 'mask-rcnn':
@@ -75,19 +75,21 @@ def test_the_lines_of_a_detector(tmp_path, name):
     if name == 'faster-rcnn':
         losses = det.loss(model, det.inputs())
         assert {'loss_cls', 'loss_kl_cls', 'loss_vq'} < losses.keys()
-    ours = model.load_state_dict(det.build(host).state_dict(), strict=False)
+    ours = model.load_state_dict(
+        det.build(base_model).state_dict(), strict=False
+    )
     assert not ours.unexpected_keys
 
 
 def test_the_lines_of_a_segmentor(tmp_path):
     base = 'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py'
     cfg = pasted(tmp_path, base, block(FIELDS_PAGE, 'AIBEncoderDecoder'))
-    host = get_config(base)
-    host = seg.build(seg.shrink(Config(dict(model=host.model))))
+    base_model = get_config(base)
+    base_model = seg.build(seg.shrink(Config(dict(model=base_model.model))))
     model = seg.build(seg.shrink(cfg))
     losses = seg.loss(model, seg.inputs())
     assert {'decode.loss_ce', 'loss_kl', 'loss_vq'} < losses.keys()
-    loaded = model.load_state_dict(host.state_dict(), strict=False)
+    loaded = model.load_state_dict(base_model.state_dict(), strict=False)
     assert not loaded.unexpected_keys
 
 
@@ -102,8 +104,8 @@ def test_the_lines_of_a_classifier(tmp_path):
         'anchor_perplexity', 'anchors_used', 'attention_mean',
         'attention_std', 'attention_contrast', 'attention_saturated',
     }  # fmt: skip
-    host = cls.build(get_config(base))
-    loaded = model.load_state_dict(host.state_dict(), strict=False)
+    base_model = cls.build(get_config(base))
+    loaded = model.load_state_dict(base_model.state_dict(), strict=False)
     assert not loaded.unexpected_keys
 
 
@@ -222,8 +224,8 @@ def test_the_page_of_uncertainty(tmp_path):
     base = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
     cfg = pasted(tmp_path, base, block(page, 'freeze'))
     model = det.build(det.shrink(cfg))
-    host = det.build(det.shrink(get_config(base)))
-    loaded = model.load_state_dict(host.state_dict(), strict=False)
+    base_model = det.build(det.shrink(get_config(base)))
+    loaded = model.load_state_dict(base_model.state_dict(), strict=False)
     assert not loaded.unexpected_keys
     assert all('encoder.std' in key for key in loaded.missing_keys)
     (sample,) = det.predict(model, det.inputs(((96, 120),)))

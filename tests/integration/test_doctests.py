@@ -24,8 +24,8 @@ MODULES = [
         for module in pkgutil.iter_modules(package.__path__)
     ),
 ]
-# a base, a record that `capture_attention` gives, a builder of hosts' models,
-# what a loop of MMEngine's runs
+# a base, a record that `capture_attention` gives, a builder of base libraries'
+# models, what a loop of MMEngine's runs
 WITHOUT = {
     'LatentEncoder',
     'CapturedMap',

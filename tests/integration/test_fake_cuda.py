@@ -144,7 +144,7 @@ def test_a_classifiers_head_and_its_loss(latent):
 
 
 def test_what_a_model_reports():
-    class Host(torch.nn.Module):
+    class Base(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.neck = AIBNeck(BOTTLENECKS['quantised'], in_channels=8)
@@ -152,7 +152,7 @@ def test_what_a_model_reports():
         def loss(self, x):
             return {'loss_cls': self.neck(x)[0].mean()}
 
-    model = build(type('Ours', (AuxLossMixin, Host), {}))
+    model = build(type('Ours', (AuxLossMixin, Base), {}))
     with OnCuda():
         losses = model.train().loss(features((2, 8, 4, 4)))
     assert {'loss_vq', 'loss_commit', 'anchors_used'} < losses.keys()

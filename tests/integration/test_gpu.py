@@ -80,7 +80,7 @@ def formulas(monkeypatch):
 
 
 def config(kind, name='aib-qt_'):
-    """A shrunken config; ``name=''`` is the host's own model."""
+    """A shrunken config; ``name=''`` is the base library's own model."""
     if kind == 'detector':
         return det.shrink(det.aib_config() if name else det.plain_config())
     if kind == 'segmentor':
@@ -93,8 +93,8 @@ def build(kind, cfg, device):
     ops = get_compiling_cuda_version() != 'not available'
     if kind == 'detector' and device.type == 'cuda' and not ops:
         pytest.skip('mmcv was compiled without CUDA: no NMS for detectors')
-    host = {'detector': det, 'segmentor': seg, 'classifier': cls}[kind]
-    return host.build(cfg).to(device), host.inputs()
+    library = {'detector': det, 'segmentor': seg, 'classifier': cls}[kind]
+    return library.build(cfg).to(device), library.inputs()
 
 
 def monte_carlo(count):
@@ -271,5 +271,5 @@ def test_peak_memory(kind, device, capsys):
         train()
         peaks.append(peak_mib(train, device))
     with capsys.disabled():
-        print(f'\n{kind}, peak MiB of a step, host : ours', *peaks)
+        print(f'\n{kind}, peak MiB of a step, base model : ours', *peaks)
     assert min(map(float, peaks)) > 0

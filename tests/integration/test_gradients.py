@@ -30,7 +30,8 @@ OF_CRITICS = {
     'loss_critic_cls': [f'{CLS}critic.'],
     'loss_critic_reg': [f'{REG}critic.'],
 }
-# Of a segmentor's and a classifier's the host's neck lies behind the map.
+# Of a segmentor's and a classifier's the base model's neck lies behind the
+# map.
 BEFORE = ['backbone.', MAP]
 OF_SEGMENTOR = {
     'loss_vq': ANCHORS,
@@ -79,10 +80,10 @@ def classifier(critic):
     return cls, cfg
 
 
-def inputs(host):
+def inputs(library):
     """Of a detector with a box for each level of the RoI head."""
-    data = host.inputs()
-    if host is det:
+    data = library.inputs()
+    if library is det:
         sides = torch.tensor([12.0, 32.0, 60.0, 100.0])
         for sample in data['data_samples']:
             corners = torch.full((4, 2), 2.0)
@@ -125,13 +126,13 @@ MODELS = {
 @pytest.mark.parametrize('name', MODELS)
 def test_a_reported_loss_trains_what_it_is_for_and_nothing_else(name):
     make, critic, expected = MODELS[name]
-    host, cfg = make(critic)
+    library, cfg = make(critic)
     torch.manual_seed(0)
-    model = host.build(cfg)
-    losses = host.loss(model, inputs(host))
+    model = library.build(cfg)
+    losses = library.loss(model, inputs(library))
     reported = {k: v for k, v in losses.items() if k.startswith('loss_')}
     assert expected.keys() <= reported.keys()
-    # the rest are the host's
+    # the rest are the base model's
     assert reported.keys() - expected.keys() <= {
         'loss_cls', 'loss_bbox', 'loss_rpn_cls', 'loss_rpn_bbox'
     }  # fmt: skip

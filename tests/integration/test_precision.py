@@ -55,7 +55,7 @@ def bfloat16(amp=True):
 def proposals(*_, **__):
     """The same for both images, whatever the RPN says.
 
-    The host decodes and suppresses boxes in the precision of its scores:
+    The base model decodes and suppresses boxes in the precision of its scores:
     mmcv's NMS does not take bfloat16 on a CPU, and rounded boxes would be
     other boxes.
     """
@@ -74,7 +74,7 @@ def proposals(*_, **__):
 def make(kind, name, draws=None):
     """A small model and a batch for it; ``draws='mean'`` has no noise."""
     if kind == 'detector':
-        host, cfg = det, det.shrink(det.aib_config(f'{name}-literal'))
+        library, cfg = det, det.shrink(det.aib_config(f'{name}-literal'))
         # mmcv's has no bfloat16
         cfg.model.roi_head.bbox_roi_extractor.roi_layer.use_torchvision = True
     else:
@@ -83,13 +83,13 @@ def make(kind, name, draws=None):
             'upernet': seg.UPERNET / f'{name}_{seg.BEIT}',
             'deeplab': seg.DEEPLAB / deeplab,
         }[kind]
-        host, cfg = seg, seg.shrink(seg.config(path))
+        library, cfg = seg, seg.shrink(seg.config(path))
     if draws:
         cfg.model.test_draws = cfg.model.train_draws = draws
-    model = host.build(cfg)
+    model = library.build(cfg)
     if kind == 'detector':
         model.rpn_head.predict_by_feat = proposals
-    return model, host.inputs()
+    return model, library.inputs()
 
 
 def step(model, data, amp=True, scale=1.0):
@@ -221,7 +221,9 @@ def test_formulas_are_float32_under_autocast(kind, name, calls):
         same(kl, (mean**2 + std**2 - 1) / 2 - std.log())
     for (mean, std, *_), drawn in calls['draw_gaussian']:
         exact = [std, drawn]
-        if mean.shape[1:2] == (1,):  # a map; a latent's is the host's layer
+        if mean.shape[1:2] == (
+            1,
+        ):  # a map; a latent's is the base model's layer
             exact.append(mean)
         for value in exact:
             assert value.dtype == torch.float32
@@ -275,7 +277,7 @@ def test_losses_of_the_mean_are_those_of_float32(kind, name):
     model, data = make(kind, name, draws='mean')
     logs = []
     for amp in (False, True):
-        torch.manual_seed(1)  # dropout and the host's samplers
+        torch.manual_seed(1)  # dropout and the base library's samplers
         logs.append(step(copy.deepcopy(model), data, amp)[1])
     for key, value in logs[0].items():
         if 'acc' in key:  # of an untrained model: it counts coin tosses

@@ -1,5 +1,5 @@
-"""A second stage on a trained host: its features frozen, a latent and what
-predicts from it learning."""
+"""A second stage on a trained base model: its features frozen, a latent and
+what predicts from it learning."""
 
 import copy
 
@@ -26,13 +26,13 @@ STAGE2 = {
     / 'latent-stage2_upernet_lite0_1xb4-200_camvid-320x240.py',
     'detector': det.COCO / 'latent-stage2_faster-rcnn_r50_fpn_coco.py',
 }
-HOSTS = {'classifier': cls, 'segmentor': seg, 'detector': det}
+LIBRARIES = {'classifier': cls, 'segmentor': seg, 'detector': det}
 HEADS = {
     'classifier': 'head.',
     'segmentor': 'decode_head.',
     'detector': 'roi_head.bbox_head.',
 }
-# what a checkpoint of the host has not
+# what a checkpoint of the base model has not
 NEW = {
     'classifier': {'encoder.std.weight', 'encoder.std.bias'},
     'segmentor': {'encoder.std.weight', 'encoder.std.bias'},
@@ -49,10 +49,10 @@ LEARNING = {
         'shared_fcs.1.', 'cls_encoder.', 'reg_encoder.', 'fc_cls.', 'fc_reg.'
     ),
 }  # fmt: skip
-every_host = pytest.mark.parametrize('kind', HOSTS)
+every_library = pytest.mark.parametrize('kind', LIBRARIES)
 
 
-def host_config(kind):
+def base_config(kind):
     if kind == 'classifier':
         return Config.fromfile(SAMPLE / VGG)
     if kind == 'segmentor':
@@ -63,31 +63,31 @@ def host_config(kind):
 def stage2_config(kind, **fields):
     cfg = seg.config(STAGE2[kind])
     if kind != 'classifier':
-        HOSTS[kind].shrink(cfg)
+        LIBRARIES[kind].shrink(cfg)
     cfg.model.update(fields)
     return cfg
 
 
 def pair(kind, **fields):
-    """A host whose statistics no initialisation gives, and its second
+    """A base model whose statistics no initialisation gives, and its second
     stage."""
     torch.manual_seed(0)
-    host = HOSTS[kind].build(host_config(kind))
-    for module in host.modules():
+    base = LIBRARIES[kind].build(base_config(kind))
+    for module in base.modules():
         if isinstance(module, _BatchNorm):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.8, 1.2)
-    ours = HOSTS[kind].build(stage2_config(kind, **fields))
-    return host, ours, ours.load_state_dict(host.state_dict(), strict=False)
+    ours = LIBRARIES[kind].build(stage2_config(kind, **fields))
+    return base, ours, ours.load_state_dict(base.state_dict(), strict=False)
 
 
 def inputs(kind):
-    return HOSTS[kind].inputs()
+    return LIBRARIES[kind].inputs()
 
 
 def answers(kind, model, data):
     found = []
-    for sample in HOSTS[kind].predict(model, copy.deepcopy(data)):
+    for sample in LIBRARIES[kind].predict(model, copy.deepcopy(data)):
         if kind == 'detector':
             found += [sample.pred_instances.bboxes]
             found += [sample.pred_instances.scores]
@@ -98,15 +98,15 @@ def answers(kind, model, data):
     return found
 
 
-@every_host
-def test_a_hosts_checkpoint_lacks_the_stds_alone(kind):
-    host, ours, loaded = pair(kind)
+@every_library
+def test_a_base_models_checkpoint_lacks_the_stds_alone(kind):
+    base, ours, loaded = pair(kind)
     assert {*loaded.missing_keys} == {HEADS[kind] + name for name in NEW[kind]}
     assert not loaded.unexpected_keys
-    # and at its mean it predicts what the host does, to the bit
+    # and at its mean it predicts what the base model does, to the bit
     data = inputs(kind)
     ours.test_draws = 'mean'
-    for a, b in zip(answers(kind, ours, data), answers(kind, host, data)):
+    for a, b in zip(answers(kind, ours, data), answers(kind, base, data)):
         assert torch.equal(a, b)
 
 
@@ -115,7 +115,7 @@ def step(kind, model, times=2):
         model, dict(optimizer=dict(type='SGD', lr=0.01, weight_decay=0.1))
     ).optimizer
     for _ in range(times):
-        losses = HOSTS[kind].loss(model, inputs(kind))
+        losses = LIBRARIES[kind].loss(model, inputs(kind))
         total, _ = model.parse_losses(losses)
         optimizer.zero_grad()
         total.backward()
@@ -123,7 +123,7 @@ def step(kind, model, times=2):
     return losses
 
 
-@every_host
+@every_library
 def test_latent_and_predictors_learn_and_nothing_else_moves(kind):
     _, ours, _ = pair(kind)
     before = copy.deepcopy(ours.state_dict())
@@ -139,7 +139,7 @@ def test_latent_and_predictors_learn_and_nothing_else_moves(kind):
     assert moved == {True, False}
 
 
-@every_host
+@every_library
 def test_modes_survive_every_change_of_them(kind):
     _, ours, _ = pair(kind)
     own = tuple(HEADS[kind] + name for name in LEARNING[kind])
@@ -191,19 +191,19 @@ def test_the_control_without_noise_is_the_config_at_its_mean():
 
 
 def test_a_head_of_two_hidden_layers_is_another_architecture():
-    host = host_config('classifier')
-    host.model.head.mid_channels = [32, 32]
+    base = base_config('classifier')
+    base.model.head.mid_channels = [32, 32]
     ours = cls.build(stage2_config('classifier'))
-    state = cls.build(host).state_dict()
+    state = cls.build(base).state_dict()
     loaded = ours.load_state_dict(state, strict=False)
     assert 'head.fc.weight' in loaded.missing_keys
     assert 'head.layers.0.fc.weight' in loaded.unexpected_keys
 
 
-@every_host
+@every_library
 def test_uncertainty_comes_with_the_config(kind):
     _, ours, _ = pair(kind)
-    for sample in HOSTS[kind].predict(ours, inputs(kind)):
+    for sample in LIBRARIES[kind].predict(ours, inputs(kind)):
         found = sample.pred_instances if kind == 'detector' else sample
         assert 'entropy' in found
 
@@ -227,23 +227,23 @@ def test_a_map_in_front_goes_on_learning():
 
 
 # Before a training starts
-def saved(tmp_path, model, name='host.pth'):
+def saved(tmp_path, model, name='base.pth'):
     path = tmp_path / name
     torch.save(dict(state_dict=model.state_dict(), meta={}), path)
     return str(path)
 
 
-@every_host
-def test_a_checkpoint_of_the_host_passes_and_what_is_new_is_told(
+@every_library
+def test_a_checkpoint_of_the_base_model_passes_and_what_is_new_is_told(
     kind, tmp_path, monkeypatch
 ):
     said = []
     monkeypatch.setattr(
         preflight.weights, 'print_log', lambda text, **_: said.append(text)
     )
-    host, ours, _ = pair(kind)
-    fresh = HOSTS[kind].build(stage2_config(kind))
-    cfg = Config(dict(load_from=saved(tmp_path, host)))
+    base, ours, _ = pair(kind)
+    fresh = LIBRARIES[kind].build(stage2_config(kind))
+    cfg = Config(dict(load_from=saved(tmp_path, base)))
     preflight.check_frozen(cfg, fresh)
     (text,) = said
     new = text.split('start anew: ')[1]
@@ -266,12 +266,12 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     assert '\n  backbone.blocks.0.0.conv.weight is not in it' in str(
         error.value
     )
-    wider = host_config('classifier')
+    wider = base_config('classifier')
     wider.model.backbone.channels = [16] * 7
     cfg.load_from = saved(tmp_path, cls.build(wider))
     with pytest.raises(ValueError, match=r'another arch(.|\n)*size mismatch'):
         preflight.check_frozen(cfg, ours)
-    classes = host_config('classifier')
+    classes = base_config('classifier')
     classes.model.head.num_classes = 7
     cfg.load_from = saved(tmp_path, cls.build(classes))
     with pytest.raises(ValueError, match=r'size mismatch for head\.fc'):

@@ -59,11 +59,11 @@ def rectangles():
     return cls.make(model, equivariance=still)
 
 
-def two_images(host):
+def two_images(library):
     torch.manual_seed(1)
-    if host is cls:
+    if library is cls:
         return cls.inputs(2)
-    if host is det:
+    if library is det:
         return det.inputs(((128, 160), (128, 160)))
     return seg.inputs()
 
@@ -98,7 +98,7 @@ def gradient(model, wrapper, data):
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-HOSTS = {
+LIBRARIES = {
     'detection': (det, detector),
     'segmentation': (seg, segmentor),
     'classification': (cls, classifier),
@@ -108,8 +108,8 @@ HOSTS = {
 
 def joined(rank, task):
     """This rank's gradient, and that of both images in one process."""
-    host, build = HOSTS[task]
-    data, model = two_images(host), build()
+    library, build = LIBRARIES[task]
+    data, model = two_images(library), build()
     share = {key: values[rank : rank + 1] for key, values in data.items()}
     fix_chance(1)
     wrapper = MMDistributedDataParallel(model)
@@ -119,7 +119,7 @@ def joined(rank, task):
     return apart, gradient(alone, alone, data)
 
 
-@pytest.mark.parametrize('task', HOSTS)
+@pytest.mark.parametrize('task', LIBRARIES)
 def test_two_ranks_have_the_gradient_of_the_joined_batch(on_two_ranks, task):
     (first, whole), (second, _) = on_two_ranks(partial(joined, task=task))
     assert any(name.endswith('quantizer.anchors') for name in whole)
@@ -190,7 +190,7 @@ def test_two_ranks_hold_the_statistics_of_the_joined_batch(on_two_ranks):
 class Scores(BaseMetric):
     """The mean of what a classifier makes of its first class."""
 
-    default_prefix = 'host'
+    default_prefix = 'base'
 
     def process(self, data_batch, data_samples):
         for sample in data_samples:
@@ -245,10 +245,10 @@ def test_two_ranks_measure_the_maps_of_all_images(on_two_ranks, tmp_path):
     assert first == second
     assert first == pytest.approx(alone)
     assert {
-        'host/answer', 'attention/contrast', 'causal/mirror/host/answer',
-        'causal/flatten/host/answer',
+        'base/answer', 'attention/contrast', 'causal/mirror/base/answer',
+        'causal/flatten/base/answer',
     } <= set(first)  # fmt: skip
-    assert len({round(v, 9) for k, v in first.items() if 'host' in k}) == 3
+    assert len({round(v, 9) for k, v in first.items() if 'base' in k}) == 3
 
 
 def calibration_of_five_images(folder, wrap=lambda model: model):
@@ -304,7 +304,7 @@ def our_models():
     ]
     for path in sorted(paths):
         if '_base_' in path.parts or 'mask-rcnn' in path.stem:
-            continue  # the mask head is the host's
+            continue  # the mask head is the base model's
         cfg = seg.config(path)
         if cfg.default_scope == 'mmseg':
             seg.shrink(cfg)
@@ -331,12 +331,12 @@ def test_no_parameter_is_unused_in_any_combination(on_two_ranks):
 def steps_of_all_models(rank):
     trained = []
     for name, cfg in our_models():
-        host = {'mmdet': det, 'mmseg': seg, 'mmpretrain': cls}[
+        library = {'mmdet': det, 'mmseg': seg, 'mmpretrain': cls}[
             cfg.default_scope
         ]
-        sizes = [((96, 96), (96, 96))] if host is det else []
+        sizes = [((96, 96), (96, 96))] if library is det else []
         torch.manual_seed(0)
-        two_steps(host.build(cfg), rank, partial(host.inputs, *sizes))
+        two_steps(library.build(cfg), rank, partial(library.inputs, *sizes))
         trained.append(name)
     return trained
 

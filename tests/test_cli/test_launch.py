@@ -8,9 +8,9 @@ from mmaib.cli.parser import parser_of
 from mmaib.testing.detection import COCO
 
 
-def test_a_config_whose_host_is_missing(monkeypatch):
-    """Every config of ours has a host's as its base, so parsing comes first
-    to know."""
+def test_a_config_whose_library_is_missing(monkeypatch):
+    """Every config of ours has a base model's as its base, so parsing comes
+    first to know."""
     monkeypatch.setattr('mmaib.compat.find_spec', lambda name: None)
     monkeypatch.setattr(
         'mmengine.config.config.is_installed', lambda name: False
@@ -29,7 +29,7 @@ def test_a_config_whose_host_is_missing(monkeypatch):
     [
         (
             dict(runner_type='FlexibleRunner'),
-            "runner_type='FlexibleRunner'.*tools need",
+            "runner_type='FlexibleRunner'.*mmaib needs",
         ),
         (
             dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
@@ -51,13 +51,14 @@ class Constant(BaseModel):
 def test_one_process_writes_a_tests_metrics(
     new_runner, tmp_path, monkeypatch, first
 ):
-    """The hosts' LoggerHook has all of them write the same file at once."""
+    """The base libraries' LoggerHook has all of them write the same file at
+    once."""
     monkeypatch.setattr(launch, 'is_main_process', lambda: first)
     runner = new_runner(
         Constant(), dict(inputs=[torch.ones(2)], data_samples=[None])
     )
     monkeypatch.setattr(launch.Runner, 'from_cfg', lambda cfg: runner)
-    monkeypatch.setattr(launch.preflight, 'check_host', lambda scope: None)
+    monkeypatch.setattr(launch.preflight, 'check_library', lambda scope: None)
 
     launch.build_runner(Config(), ()).test()
 

@@ -1,5 +1,5 @@
 """`mmaib wrap`. The matrix of tests/integration/test_any_model.py
-runs what it writes for every host."""
+runs what it writes for every base model."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
 from mmaib.cli.wrap.plan import _inside, _level_at
 from mmaib.cli.wrap.write import formatted, hooks, schedule
 from mmaib.layers import InformationGate
-from mmaib.testing import REPOSITORY, hosts, matrix
+from mmaib.testing import REPOSITORY, base_models, matrix
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 
@@ -32,11 +32,11 @@ RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 SMALL = (64, 64)
 
 
-def write_host(folder, name, **fields):
-    """A small host's config as a user's file."""
-    cfg = hosts.config(name)
+def write_original(folder, name, **fields):
+    """A small base config as a user's file."""
+    cfg = base_models.config(name)
     cfg.merge_from_dict(fields)
-    (folder / 'host.py').write_text(cfg.pretty_text)
+    (folder / 'original.py').write_text(cfg.pretty_text)
     return cfg
 
 
@@ -64,26 +64,26 @@ def test_the_pages_show_a_base_model_of_each_library():
     assert README.count('```python') == 1
 
 
-@pytest.mark.parametrize(('host', 'model'), SHOWN)
+@pytest.mark.parametrize(('original', 'model'), SHOWN)
 def test_the_pages_show_what_is_written(
-    host, model, tmp_path, capsys, monkeypatch
+    original, model, tmp_path, capsys, monkeypatch
 ):
-    """And the host's weights load."""
+    """And the base model's weights load."""
     monkeypatch.chdir(tmp_path)
     out = Path('my_config.py')
-    assert main(['wrap', host.removesuffix('.py'), '--out', str(out)]) == 0
+    assert main(['wrap', original.removesuffix('.py'), '--out', str(out)]) == 0
     said = capsys.readouterr().out
     _, _, text = out.read_text().partition('\n')
     assert text.partition('\n\n')[2].partition('default_hooks')[0] == model
     for sentence in (f'wrote {out}', 'left alone:', 'parameters: '):
         assert sentence in said
-    if host == RETINANET:
+    if original == RETINANET:
         assert text == re.search(r'```python\n(.*?)```', PAGE, re.DOTALL)[1]
         assert (
             'parameters: 37.97 M -> 37.97 M; multiply-adds of backbone and '
             'neck at 640x640: 40.27 G -> 40.29 G'
         ) in said
-    plain, written = load(host), Config.fromfile(out)
+    plain, written = load(original), Config.fromfile(out)
     model = build(written)
     ours = model.load_state_dict(build(plain).state_dict(), strict=False)
     assert not ours.unexpected_keys
@@ -92,8 +92,8 @@ def test_the_pages_show_what_is_written(
 
 
 def test_from_the_command_line(tmp_path):
-    write_host(tmp_path, 'ResNet')
-    command = ['-m', 'mmaib', 'wrap', 'host.py', '--out', 'out.py']
+    write_original(tmp_path, 'ResNet')
+    command = ['-m', 'mmaib', 'wrap', 'original.py', '--out', 'out.py']
     run = subprocess.run(
         [sys.executable, '-W', 'ignore', *command],
         capture_output=True,
@@ -112,14 +112,14 @@ def test_from_the_command_line(tmp_path):
 @pytest.mark.parametrize(
     'name', ['YOLOv3', 'Libra R-CNN', 'UPerNet Swin', 'OCRNet', 'ConvNeXt']
 )
-def test_the_papers_map_starts_as_the_host_and_learns(
+def test_the_papers_map_starts_as_the_base_model_and_learns(
     name, attention, tmp_path
 ):
-    cfg = write_host(tmp_path, name)
-    plain = matrix.trained(hosts.build(cfg))
+    cfg = write_original(tmp_path, name)
+    plain = matrix.trained(base_models.build(cfg))
     model = matrix.wrapped(tmp_path, attention)
     model.load_state_dict(copy.deepcopy(plain.state_dict()), strict=False)
-    data = hosts.inputs(cfg)
+    data = base_models.inputs(cfg)
     assert matrix.same(
         matrix.answers(model, data), matrix.answers(plain, data)
     )
@@ -135,13 +135,15 @@ def test_the_papers_map_starts_as_the_host_and_learns(
 @pytest.mark.parametrize('where', ['before', 'after'])
 @pytest.mark.parametrize('name', ['FCOS', 'DINO', 'YOLOv3', 'UPerNet BEiT'])
 def test_both_sides_of_a_neck(name, where, tmp_path):
-    cfg = write_host(tmp_path, name)
+    cfg = write_original(tmp_path, name)
     model = matrix.wrapped(tmp_path, 'gate', where=where)
     assert model.neck.where == where
-    value, log = model.parse_losses(matrix.losses(model, hosts.inputs(cfg)))
+    value, log = model.parse_losses(
+        matrix.losses(model, base_models.inputs(cfg))
+    )
     assert log['loss_info'] > 0
     value.backward()
-    assert matrix.answers(model, hosts.inputs(cfg))
+    assert matrix.answers(model, base_models.inputs(cfg))
 
 
 NECK = '''
@@ -172,7 +174,7 @@ def users_config(tmp_path, monkeypatch):
     (folder / 'base').mkdir(parents=True)
     (folder / 'my_necks.py').write_text(NECK)
     monkeypatch.syspath_prepend(folder)
-    cfg = hosts.config('YOLOX')
+    cfg = base_models.config('YOLOX')
     cfg.model.neck = dict(type='MyNeck', widths=[[12, 12], [24, 12], [48, 12]])
     (folder / 'base' / 'model.py').write_text(cfg.pretty_text)
     mine = folder / 'mine.py'
@@ -210,12 +212,12 @@ def test_a_config_of_the_users_with_a_neck_of_their_own(
     assert 'in_channels=[12, 12, 12]' in text
     written = Config.fromfile(out)
     assert written.randomness == dict(seed=3, diff_rank_seed=True)
-    model = hosts.build(written)
-    data = hosts.inputs(cfg)
+    model = base_models.build(written)
+    data = base_models.inputs(cfg)
     value, log = model.parse_losses(matrix.losses(model, data))
     assert log['loss_info'] > 0
     value.backward()
-    plain = hosts.build(load(mine))
+    plain = base_models.build(load(mine))
     ours = model.load_state_dict(plain.state_dict(), strict=False)
     assert not ours.unexpected_keys
 
@@ -240,10 +242,10 @@ def test_a_config_that_is_ours_already(tmp_path, capsys):
     ours /= 'gate_upernet_lite0_1xb8-500_digits-128x128.py'
     assert main(['wrap', str(ours), '--out', str(tmp_path / 'out.py')]) == 2
     said = capsys.readouterr().err
-    assert 'ours already: it has model (AIBEncoderDecoder)' in said
-    write_host(tmp_path, 'RetinaNet')
-    wrap(str(tmp_path / 'host.py'), tmp_path / 'once.py', size=SMALL)
-    with pytest.raises(WrapError, match='is ours already'):
+    assert 'already contains mmaib (model (AIBEncoderDecoder))' in said
+    write_original(tmp_path, 'RetinaNet')
+    wrap(str(tmp_path / 'original.py'), tmp_path / 'once.py', size=SMALL)
+    with pytest.raises(WrapError, match='already contains mmaib'):
         wrap(str(tmp_path / 'once.py'), tmp_path / 'twice.py')
 
 
@@ -256,7 +258,7 @@ def test_a_file_that_is_there_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('host', 'message'),
+    ('original', 'message'),
     [
         ('nowhere.py', 'nowhere.py: no such file'),
         ('mmdet::retinanet', 'mmdet::retinanet.*relative config path'),
@@ -268,50 +270,51 @@ def test_a_file_that_is_there_is_left_alone(tmp_path):
          'semi-0.1-coco.py', "SoftTeacher has no backbone.*'detector'"),
     ],
 )  # fmt: skip
-def test_what_is_no_model_with_features_is_told(host, message, tmp_path):
+def test_what_is_no_model_with_features_is_told(original, message, tmp_path):
     with pytest.raises(WrapError, match=message):
-        wrap(host, tmp_path / 'out.py')
+        wrap(original, tmp_path / 'out.py')
     assert not (tmp_path / 'out.py').exists()
 
 
 def test_a_block_of_the_backbone_by_name(tmp_path):
-    cfg = write_host(tmp_path, 'RetinaNet')
-    host = str(tmp_path / 'host.py')
-    wrap(host, tmp_path / 'out.py', at='layer3.5', size=SMALL)
-    model = hosts.build(Config.fromfile(tmp_path / 'out.py'))
+    cfg = write_original(tmp_path, 'RetinaNet')
+    original = str(tmp_path / 'original.py')
+    wrap(original, tmp_path / 'out.py', at='layer3.5', size=SMALL)
+    model = base_models.build(Config.fromfile(tmp_path / 'out.py'))
     assert model.backbone.at == ['layer3.5']
-    assert 'loss_info' in matrix.losses(model, hosts.inputs(cfg))
+    assert 'loss_info' in matrix.losses(model, base_models.inputs(cfg))
     with pytest.raises(WrapError, match="--at conv1: no block.*'layer1.0'"):
-        wrap(host, tmp_path / 'other.py', at='conv1', size=SMALL)
+        wrap(original, tmp_path / 'other.py', at='conv1', size=SMALL)
 
 
 def test_a_latent_where_there_is_none(tmp_path):
-    write_host(tmp_path, 'YOLOX')
+    write_original(tmp_path, 'YOLOX')
     with pytest.raises(
         WrapError, match="YOLOXHead has no latent.*'RetinaHead'"
     ):
-        wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py', latent=True)
+        wrap(str(tmp_path / 'original.py'), tmp_path / 'out.py', latent=True)
 
 
 # A checkpoint
 
 
-def test_a_checkpoint_of_the_host(tmp_path, capsys):
-    cfg = write_host(tmp_path, 'Faster R-CNN')
-    state = hosts.build(cfg).state_dict()
-    path = tmp_path / 'host.pth'
+def test_a_checkpoint_of_the_base_model(tmp_path, capsys):
+    cfg = write_original(tmp_path, 'Faster R-CNN')
+    state = base_models.build(cfg).state_dict()
+    path = tmp_path / 'base.pth'
 
     def check(name, **changes):
         torch.save(dict(state_dict={**state, **changes}), path)
         code = main(
-            ['wrap', str(tmp_path / 'host.py'), '--out', str(tmp_path / name),
-             '--latent', '--check', str(path), '--size', '64', '64']
+            ['wrap', str(tmp_path / 'original.py'),
+             '--out', str(tmp_path / name), '--latent',
+             '--check', str(path), '--size', '64', '64']
         )  # fmt: skip
         return code, capsys.readouterr().out
 
     code, said = check('good.py')
     assert code == 0
-    assert f'{len(state) + 2} tensors of the host loaded' in said
+    assert f'{len(state) + 2} tensors of the base model loaded' in said
     state.pop('neck.lateral_convs.0.conv.weight')
     code, said = check(
         'bad.py',
@@ -322,7 +325,8 @@ def test_a_checkpoint_of_the_host(tmp_path, capsys):
     )
     assert code == 1
     assert (
-        "missing of the host's: neck.neck.lateral_convs.0.conv.weight" in said
+        'missing of the base model: neck.neck.lateral_convs.0.conv.weight'
+        in said
     )
     assert 'neck.fpn_convs.0.conv.bias: (7,), the model has (32,)' in said
     assert 'unknown to the model: roi_head.other' in said
@@ -367,13 +371,13 @@ def test_the_rate_of_a_readout(package, rate):
 
 def test_a_runner_takes_the_hooks(tmp_path, new_runner):
     train = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=4)
-    cfg = write_host(tmp_path, 'ResNet', train_cfg=train)
-    wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py')
+    cfg = write_original(tmp_path, 'ResNet', train_cfg=train)
+    wrap(str(tmp_path / 'original.py'), tmp_path / 'out.py')
     written = Config.fromfile(tmp_path / 'out.py')
-    model = hosts.build(written)
+    model = base_models.build(written)
     runner = new_runner(
         model,
-        hosts.inputs(cfg),
+        base_models.inputs(cfg),
         steps=4,
         default_hooks=written.default_hooks,
     )
@@ -387,30 +391,30 @@ def test_a_runner_takes_the_hooks(tmp_path, new_runner):
 
 @pytest.mark.parametrize('name', ['RetinaNet', 'SegFormer', 'ResNet', 'ViT'])
 def test_a_readout_trains_the_map_alone(name, tmp_path, new_runner):
-    """By its own schedule, whatever the host's; what it logs of the host is
-    the host's own metric to the bit."""
+    """By its own schedule, whatever the base model's; what it logs of the base
+    model is the base library's own metric to the bit."""
     average = dict(type='EMAHook', momentum=1e-4)
     other = dict(type='mmaib.FiniteCheckHook')
-    cfg = write_host(
+    cfg = write_original(
         tmp_path,
         name,
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=300),
         custom_hooks=[average, other],
     )
-    plain = matrix.trained(hosts.build(cfg))
-    host, out = str(tmp_path / 'host.py'), tmp_path / 'out.py'
-    lines, _ = wrap(host, out, 'readout', size=SMALL, iterations=4)
+    plain = matrix.trained(base_models.build(cfg))
+    original, out = str(tmp_path / 'original.py'), tmp_path / 'out.py'
+    lines, _ = wrap(original, out, 'readout', size=SMALL, iterations=4)
     assert any('load_from must name a checkpoint' in line for line in lines)
     assert any(line.endswith(': 4 iterations') for line in lines)
     assert not any('optimizer, checkpoint keys' in line for line in lines)
     written = Config.fromfile(out)
     (kept,) = written.custom_hooks
     assert kept.type == other['type']
-    model = hosts.build(written)
+    model = base_models.build(written)
     state = {k: v.clone() for k, v in plain.state_dict().items()}
     assert not model.load_state_dict(state, strict=False).unexpected_keys
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    data = hosts.inputs(cfg)
+    data = base_models.inputs(cfg)
     runner = new_runner(
         model,
         data,
@@ -431,20 +435,20 @@ def test_a_readout_trains_the_map_alone(name, tmp_path, new_runner):
     )
     found = {k: v for line in log for k, v in json.loads(line).items()}
     assert found['info_bits_per_image'] > 0
-    expected = new_runner(plain, data).val()['host/answer']
-    assert found['causal/open/host/answer'] == expected
-    assert found['host/answer'] != expected
-    assert 'causal/shuffle/host/answer' in found
+    expected = new_runner(plain, data).val()['base/answer']
+    assert found['causal/open/base/answer'] == expected
+    assert found['base/answer'] != expected
+    assert 'causal/shuffle/base/answer' in found
     assert (tmp_path / 'iter_4.pth').exists()
 
 
 def test_a_readout_has_no_latent(tmp_path):
-    write_host(tmp_path, 'RetinaNet')
-    host, out = str(tmp_path / 'host.py'), tmp_path / 'out.py'
-    with pytest.raises(WrapError, match='--latent: a readout leaves'):
-        wrap(host, out, 'readout', latent=True, size=SMALL)
+    write_original(tmp_path, 'RetinaNet')
+    original, out = str(tmp_path / 'original.py'), tmp_path / 'out.py'
+    with pytest.raises(WrapError, match='--latent: a readout freezes'):
+        wrap(original, out, 'readout', latent=True, size=SMALL)
     with pytest.raises(WrapError, match='--iterations must be >= 1, got 0'):
-        wrap(host, out, 'readout', size=SMALL, iterations=0)
+        wrap(original, out, 'readout', size=SMALL, iterations=0)
 
 
 def test_lines_are_short_and_mean_what_they_say():
@@ -464,17 +468,18 @@ def test_what_the_base_config_says_of_its_own_run_is_left_alone(
     without a list."""
     monkeypatch.chdir(tmp_path)
     mine = dict(type='ParamSchedulerHook')
-    write_host(
-        tmp_path, 'RetinaNet', work_dir='runs/host', resume=True,
+    write_original(
+        tmp_path, 'RetinaNet', work_dir='runs/original', resume=True,
         custom_imports=dict(imports='json'),
         default_hooks=dict(gate=mine, attention=mine),
     )  # fmt: skip
-    lines, _ = wrap('host.py', 'mine.py', size=SMALL)
+    lines, _ = wrap('original.py', 'mine.py', size=SMALL)
     cfg = Config.fromfile('mine.py')
     assert cfg.work_dir == './work_dirs/mine'
     assert cfg.resume is False
-    assert "work_dir: ./work_dirs/mine, not the base config's runs/host" in (
-        lines
+    assert (
+        "work_dir: ./work_dirs/mine, not the base config's runs/original"
+        in (lines)
     )
     assert cfg.custom_imports.imports == ['json', 'mmaib']
     assert cfg.default_hooks.gate == cfg.default_hooks.attention == mine
@@ -482,8 +487,8 @@ def test_what_the_base_config_says_of_its_own_run_is_left_alone(
     watching = cfg.default_hooks.mmaib_attention.type
     assert watching == 'mmaib.AttentionEvalHook'
     # one that says nothing of them keeps saying nothing
-    write_host(tmp_path, 'RetinaNet')
-    wrap('host.py', 'plain.py', size=SMALL)
+    write_original(tmp_path, 'RetinaNet')
+    wrap('original.py', 'plain.py', size=SMALL)
     assert 'work_dir' not in Path('plain.py').read_text()
     assert 'resume' not in Path('plain.py').read_text()
 
@@ -493,23 +498,25 @@ def trained_in(path):
     return Config.fromfile(path).get('work_dir') or f'work_dirs/{path.stem}'
 
 
-@pytest.mark.parametrize('explicit', [None, './work_dirs/host', 'w/v2.gate'])
+@pytest.mark.parametrize(
+    'explicit', [None, './work_dirs/original', 'w/v2.gate']
+)
 def test_no_two_files_train_in_one_folder(explicit, tmp_path, monkeypatch):
     """Nor where the base config's does, or where somebody trained before."""
     tmp_path /= 'project'
     tmp_path.mkdir()
     monkeypatch.chdir(tmp_path)
     fields = dict(work_dir=explicit) if explicit else {}
-    write_host(tmp_path, 'RetinaNet', **fields)
+    write_original(tmp_path, 'RetinaNet', **fields)
     other = Path('work_dirs/v3')
     other.mkdir(parents=True)
     (other / 'epoch_1.pth').write_text('of somebody')
-    names = ['host.gate', 'v2.gate', 'v2.aib', 'a/host', 'b/host', 'a/v2.gate',
-             'v2', 'v3', '../host', '../v2']  # fmt: skip
+    names = ['original.gate', 'v2.gate', 'v2.aib', 'a/original', 'b/original',
+             'a/v2.gate', 'v2', 'v3', '../original', '../v2']  # fmt: skip
     paths = [tmp_path / f'{name}.py' for name in names]
     for path in paths:
-        wrap('host.py', path, size=SMALL)
-    folders = [trained_in(path) for path in [tmp_path / 'host.py', *paths]]
+        wrap('original.py', path, size=SMALL)
+    folders = [trained_in(path) for path in [tmp_path / 'original.py', *paths]]
     assert len({os.path.abspath(f) for f in folders}) == len(folders)
     # a CheckpointHook with an out_dir goes by the last name
     assert len({Path(f).name for f in folders}) == len(folders)
@@ -518,19 +525,19 @@ def test_no_two_files_train_in_one_folder(explicit, tmp_path, monkeypatch):
 
 def test_results_of_the_base_model_are_not_written_over(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    coco = dict(type='CocoMetric', outfile_prefix='/r/host', metric='bbox')
-    dump = dict(type='DumpResults', out_file_path='results/host.pkl')
-    write_host(
+    coco = dict(type='CocoMetric', outfile_prefix='/r/original', metric='bbox')
+    dump = dict(type='DumpResults', out_file_path='results/original.pkl')
+    write_original(
         tmp_path, 'RetinaNet', val_evaluator=coco,
         test_evaluator=[dict(type='VOCMetric'), dump],
     )  # fmt: skip
-    lines, _ = wrap('host.py', 'mine/gate.py', size=SMALL)
+    lines, _ = wrap('original.py', 'mine/gate.py', size=SMALL)
     cfg = Config.fromfile('mine/gate.py')
     own = './work_dirs/mine__gate'
     assert cfg.work_dir == own
-    assert cfg.val_evaluator == dict(coco, outfile_prefix=f'{own}/host')
+    assert cfg.val_evaluator == dict(coco, outfile_prefix=f'{own}/original')
     assert cfg.test_evaluator == [
-        dict(type='VOCMetric'), dict(dump, out_file_path=f'{own}/host.pkl')
+        dict(type='VOCMetric'), dict(dump, out_file_path=f'{own}/original.pkl')
     ]  # fmt: skip
     assert 'val_evaluator: files in the work dir of this config' in lines
 
@@ -551,7 +558,7 @@ def test_a_readout_starts_from_no_checkpoint_of_the_base_configs(
     base config's training did."""
     monkeypatch.chdir(tmp_path)
     elsewhere = dict(type='LocalVisBackend', save_dir='drawn')
-    write_host(
+    write_original(
         tmp_path,
         'RetinaNet',
         load_from='coco.pth',
@@ -564,7 +571,7 @@ def test_a_readout_starts_from_no_checkpoint_of_the_base_configs(
         ),
     )
     for attention, expected in (('readout', None), ('gate', 'coco.pth')):
-        wrap('host.py', f'{attention}.py', attention, size=SMALL)
+        wrap('original.py', f'{attention}.py', attention, size=SMALL)
         assert Config.fromfile(f'{attention}.py').load_from == expected
     cfg = Config.fromfile('readout.py')
     assert cfg.default_hooks.logger.out_dir is None
@@ -578,7 +585,7 @@ def test_a_readout_starts_from_no_checkpoint_of_the_base_configs(
 def test_files_are_checked_in_every_training_pipeline(tmp_path):
     """Inside wrappers and lists too; what reads no single image file, or is
     checked already, stays."""
-    cfg = hosts.config('RetinaNet')
+    cfg = base_models.config('RetinaNet')
     load = dict(type='LoadImageFromFile', backend_args=dict(backend='local'))
     pack = dict(type='PackDetInputs')
     plain = dict(type='CocoDataset', ann_file='a.json', pipeline=[load, pack])
@@ -595,9 +602,9 @@ def test_files_are_checked_in_every_training_pipeline(tmp_path):
     cfg.train_dataloader = dict(
         batch_size=2, dataset=dict(type='MultiImageMixDataset', dataset=both)
     )
-    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    (tmp_path / 'original.py').write_text(cfg.pretty_text)
     out = tmp_path / 'ours.py'
-    lines, _ = wrap(str(tmp_path / 'host.py'), out, size=SMALL)
+    lines, _ = wrap(str(tmp_path / 'original.py'), out, size=SMALL)
     assert 'train_dataloader: mmaib.CheckFiles, first' in lines
     loader = Config.fromfile(out).train_dataloader
     assert loader.batch_size == 2
@@ -609,13 +616,13 @@ def test_files_are_checked_in_every_training_pipeline(tmp_path):
     ]  # fmt: skip
     for other in (bands, checked):
         cfg.train_dataloader = dict(dataset=other)
-        (tmp_path / 'host.py').write_text(cfg.pretty_text)
+        (tmp_path / 'original.py').write_text(cfg.pretty_text)
         out.unlink()
-        wrap(str(tmp_path / 'host.py'), out, size=SMALL)
+        wrap(str(tmp_path / 'original.py'), out, size=SMALL)
         assert 'train_dataloader' not in out.read_text()
 
 
-def test_a_users_class_that_is_named_as_a_hosts(tmp_path):
+def test_a_users_class_that_is_named_as_a_base_models(tmp_path):
     """It stays, with all that it does."""
     from mmdet.models import FasterRCNN, Shared2FCBBoxHead
     from mmengine.registry import MODELS
@@ -629,12 +636,12 @@ def test_a_users_class_that_is_named_as_a_hosts(tmp_path):
                     kind.__name__, (kind,), {'__module__': 'mylab.models'}
                 )
             )
-        cfg = hosts.config('Faster R-CNN')
+        cfg = base_models.config('Faster R-CNN')
         cfg.model.type = 'mylab.FasterRCNN'
         cfg.model.roi_head.bbox_head.type = 'mylab.Shared2FCBBoxHead'
-        (tmp_path / 'host.py').write_text(cfg.pretty_text)
+        (tmp_path / 'original.py').write_text(cfg.pretty_text)
         out = tmp_path / 'out.py'
-        wrap(str(tmp_path / 'host.py'), out, latent=True, size=SMALL)
+        wrap(str(tmp_path / 'original.py'), out, latent=True, size=SMALL)
         model = Config.fromfile(out).model
         assert model.type == 'mmaib.WithAuxLosses'
         assert model.base == 'mylab.FasterRCNN'
@@ -645,40 +652,40 @@ def test_a_users_class_that_is_named_as_a_hosts(tmp_path):
         MODELS.children.pop('mylab')
 
 
-def test_the_model_tells_its_host_not_the_scope(tmp_path):
-    cfg = hosts.config('ResNet')
+def test_the_model_gives_its_library_not_the_scope(tmp_path):
+    cfg = base_models.config('ResNet')
     cfg.default_scope = 'mmengine'
     cfg.model.type = 'mmpretrain.ImageClassifier'
     for part in ('backbone', 'neck', 'head'):
         cfg.model[part].type = f'mmpretrain.{cfg.model[part].type}'
     cfg.model.head.loss.type = f'mmpretrain.{cfg.model.head.loss.type}'
     cfg.model.data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
-    (tmp_path / 'host.py').write_text(cfg.pretty_text)
-    wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py', size=SMALL)
+    (tmp_path / 'original.py').write_text(cfg.pretty_text)
+    wrap(str(tmp_path / 'original.py'), tmp_path / 'out.py', size=SMALL)
     model = Config.fromfile(tmp_path / 'out.py').model
     assert model.type == 'mmaib.AIBImageClassifier'
     assert model.neck.bottleneck.modulation.rescale is True
 
 
 def test_images_of_one_channel(tmp_path):
-    cfg = hosts.config('ResNet')
+    cfg = base_models.config('ResNet')
     cfg.model.backbone.in_channels = 1
-    (tmp_path / 'host.py').write_text(cfg.pretty_text)
-    wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py', size=SMALL)
+    (tmp_path / 'original.py').write_text(cfg.pretty_text)
+    wrap(str(tmp_path / 'original.py'), tmp_path / 'out.py', size=SMALL)
     load(str(tmp_path / 'out.py'))
 
 
 @pytest.mark.parametrize('mean', [None, [1.0]])
 def test_images_of_any_number_of_bands(mean, tmp_path):
     """Normalised by the model or in the pipeline."""
-    cfg = hosts.config('OCRNet')
+    cfg = base_models.config('OCRNet')
     cfg.model.backbone.in_channels = 5
     cfg.model.data_preprocessor.mean = mean
     cfg.model.data_preprocessor.std = mean
     cfg.model.data_preprocessor.bgr_to_rgb = False
-    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    (tmp_path / 'original.py').write_text(cfg.pretty_text)
     out = tmp_path / 'out.py'
-    lines, _ = wrap(str(tmp_path / 'host.py'), out, size=SMALL)
+    lines, _ = wrap(str(tmp_path / 'original.py'), out, size=SMALL)
     assert 'multiply-adds of backbone and neck at 64x64' in lines[-1]
     model = build(load(str(out)))
     assert blank_image(model, SMALL).shape == (1, 5, *SMALL)
@@ -763,17 +770,17 @@ custom_hooks = [dict(type=EMAHook), dict(type=FiniteCheckHook)]
 
 @pytest.mark.parametrize('attention', ['gate', 'readout'])
 def test_types_that_are_classes(tmp_path, attention):
-    write_host(tmp_path, 'RetinaNet')
-    (tmp_path / 'host.py').rename(tmp_path / 'base.py')
-    (tmp_path / 'host.py').write_text(TYPED)
+    write_original(tmp_path, 'RetinaNet')
+    (tmp_path / 'original.py').rename(tmp_path / 'base.py')
+    (tmp_path / 'original.py').write_text(TYPED)
     latent = attention == 'gate'
     lines, _ = wrap(
-        str(tmp_path / 'host.py'), tmp_path / 'out.py', attention,
+        str(tmp_path / 'original.py'), tmp_path / 'out.py', attention,
         latent=latent, size=SMALL,
     )  # fmt: skip
     assert not any('<class' in line for line in lines)
     written = Config.fromfile(tmp_path / 'out.py')
-    model = hosts.build(written)
+    model = base_models.build(written)
     assert type(model).__name__ == 'WithAuxLossesRetinaNet'
     assert hasattr(model.bbox_head, 'latents') is latent
     if attention == 'readout':
@@ -785,18 +792,18 @@ def test_a_new_style_config_is_wrapped_as_the_refusal_says(
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    write_host(tmp_path, 'RetinaNet')
-    text = (tmp_path / 'host.py').read_text()
-    (tmp_path / 'host.py').write_text(
+    write_original(tmp_path, 'RetinaNet')
+    text = (tmp_path / 'original.py').read_text()
+    (tmp_path / 'original.py').write_text(
         'from mmdet.models import RetinaNet\n'
         + text.replace("type='RetinaNet'", 'type=RetinaNet')
     )
     with pytest.raises(WrapError) as raised:
-        wrap('host.py', 'out.py', size=SMALL)
+        wrap('original.py', 'out.py', size=SMALL)
     command = str(raised.value).partition('python -c ')[2].strip('"')
     exec(command)  # what a user would run
     wrap('old_style.py', 'out.py', size=SMALL)
-    model = hosts.build(Config.fromfile('out.py'))
+    model = base_models.build(Config.fromfile('out.py'))
     assert type(model).__name__ == 'WithAuxLossesRetinaNet'
 
 
@@ -807,14 +814,14 @@ TIMM = dict(
 
 
 def test_a_block_of_a_backbone_inside_another(tmp_path):
-    cfg = hosts.config('RetinaNet')
+    cfg = base_models.config('RetinaNet')
     channels = dict(in_channels=[64, 128, 256, 512])
     cfg.merge_from_dict(dict(model=dict(backbone=TIMM, neck=channels)))
-    (tmp_path / 'host.py').write_text(cfg.pretty_text)
-    host = str(tmp_path / 'host.py')
-    wrap(host, tmp_path / 'out.py', at='timm_model.layer3.1', size=SMALL)
-    model = hosts.build(Config.fromfile(tmp_path / 'out.py'))
-    assert 'loss_info' in matrix.losses(model, hosts.inputs(cfg))
+    (tmp_path / 'original.py').write_text(cfg.pretty_text)
+    original = str(tmp_path / 'original.py')
+    wrap(original, tmp_path / 'out.py', at='timm_model.layer3.1', size=SMALL)
+    model = base_models.build(Config.fromfile(tmp_path / 'out.py'))
+    assert 'loss_info' in matrix.losses(model, base_models.inputs(cfg))
 
 
 class Stem(nn.Module):
@@ -851,17 +858,20 @@ def test_what_stands_deeper_is_no_place_by_itself():
 def test_a_link_to_the_folder_that_is_written_to(tmp_path, monkeypatch):
     (tmp_path / 'scratch' / 'deep').mkdir(parents=True)
     (tmp_path / 'work').symlink_to(tmp_path / 'scratch' / 'deep')
-    write_host(tmp_path, 'RetinaNet')
+    write_original(tmp_path, 'RetinaNet')
     monkeypatch.chdir(tmp_path)
-    wrap('host.py', 'work/mine/out.py', size=SMALL)
+    wrap('original.py', 'work/mine/out.py', size=SMALL)
     written = (tmp_path / 'work' / 'mine' / 'out.py').read_text()
-    assert f"_base_ = '{tmp_path / 'host.py'}'" in written
+    assert f"_base_ = '{tmp_path / 'original.py'}'" in written
 
 
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ("_base_ = './nowhere.py'\n", r'host\.py cannot be read: .*nowhere'),
+        (
+            "_base_ = './nowhere.py'\n",
+            r'original\.py cannot be read: .*nowhere',
+        ),
         ('model = None\n', 'model.type is None'),
         (
             'from mmengine.config import read_base\n'
@@ -877,14 +887,14 @@ def test_a_link_to_the_folder_that_is_written_to(tmp_path, monkeypatch):
 )
 def test_a_config_that_cannot_be_a_base(tmp_path, text, message):
     (tmp_path / 'base.py').write_text("model = dict(type='RetinaNet')\n")
-    (tmp_path / 'host.py').write_text(text)
+    (tmp_path / 'original.py').write_text(text)
     with pytest.raises(WrapError, match=message):
-        wrap(str(tmp_path / 'host.py'), tmp_path / 'out.py')
+        wrap(str(tmp_path / 'original.py'), tmp_path / 'out.py')
     assert not (tmp_path / 'out.py').exists()
 
 
 def test_blocks_in_lists_of_lists_are_seen():
-    backbone = hosts.build(hosts.config('SegFormer')).backbone
+    backbone = base_models.build(base_models.config('SegFormer')).backbone
     names = [name for name, _ in _blocks(backbone)]
     assert 'layers.3.1.0' in names
     for name in names:
@@ -897,24 +907,24 @@ def test_of_levels_of_one_stride_the_last():
 
 
 def test_a_config_in_python(tmp_path):
-    cfg = write_host(tmp_path, 'RetinaNet')
+    cfg = write_original(tmp_path, 'RetinaNet')
     made = mmaib.wrap_config(cfg, 'aib', size=SMALL)
     assert made.model.type == 'mmaib.WithAuxLosses'
     assert made.model.neck.bottleneck.attention.logit_norm is True
-    by_path = mmaib.wrap_config(tmp_path / 'host.py', 'aib', size=SMALL)
+    by_path = mmaib.wrap_config(tmp_path / 'original.py', 'aib', size=SMALL)
     assert by_path.model == made.model
-    assert [p.name for p in tmp_path.iterdir()] == ['host.py']
-    with pytest.raises(WrapError, match='mmaib already|ours already'):
+    assert [p.name for p in tmp_path.iterdir()] == ['original.py']
+    with pytest.raises(WrapError, match='already contains mmaib'):
         mmaib.wrap_config(made)
 
 
 def test_a_tensor_of_another_shape_with_as_many_numbers(tmp_path):
-    cfg = write_host(tmp_path, 'RetinaNet')
-    model = hosts.build(cfg)
+    cfg = write_original(tmp_path, 'RetinaNet')
+    model = base_models.build(cfg)
     state = model.state_dict()
     key = 'backbone.conv1.weight'
     state[key] = state[key].flatten(1)
-    torch.save(dict(state_dict=state), tmp_path / 'host.pth')
-    lines, good = compare(model, str(tmp_path / 'host.pth'))
+    torch.save(dict(state_dict=state), tmp_path / 'base.pth')
+    lines, good = compare(model, str(tmp_path / 'base.pth'))
     assert not good
     assert any(line.startswith(f'of another shape: {key}: ') for line in lines)

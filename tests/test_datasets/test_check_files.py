@@ -70,7 +70,7 @@ def test_a_mask_of_another_size(sample):
 
 
 def test_images_that_lie_on_their_side(sample):
-    """The hosts turn the image by its EXIF, and not the mask."""
+    """The base libraries turn the image by its EXIF, and not the mask."""
     exif = Image.Exif()
     exif[0x112] = 6
     buffer = io.BytesIO()
@@ -84,7 +84,7 @@ def test_images_that_lie_on_their_side(sample):
         CheckFiles()(sample(buffer.getvalue(), encoded('png', PIXELS[..., 0])))
 
 
-def test_what_the_host_loads_passes(sample, monkeypatch):
+def test_what_the_base_model_loads_passes(sample, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     mask = encoded('png', PIXELS[..., 0])
     results = sample(encoded('png'), mask)

@@ -1,4 +1,5 @@
-"""Agreement of two answers, against brute force and the hosts' libraries."""
+"""Agreement of two answers, against brute force and the base libraries'
+libraries."""
 
 from itertools import permutations
 
@@ -111,16 +112,16 @@ def test_against_the_truth():
         bboxes=torch.tensor([[0.0, 0, 9, 8], [20, 20, 30, 30]]),
         labels=torch.tensor([0, 1]),
     )
-    assert to_truth(found) == {'host/F1': pytest.approx(2 / 3)}
+    assert to_truth(found) == {'base/F1': pytest.approx(2 / 3)}
     found['gt_instances']['bboxes'][0, 3] = 5.0  # an IoU of 5 / 9
-    assert to_truth(found) == {'host/F1': pytest.approx(2 / 3)}
+    assert to_truth(found) == {'base/F1': pytest.approx(2 / 3)}
     mask = dict(
         pred_sem_seg=dict(data=torch.tensor([[[0, 0]]])),
         gt_sem_seg=dict(data=torch.tensor([[[0, 1]]])),
     )
-    assert to_truth(mask) == {'host/IoU': 0.25}
+    assert to_truth(mask) == {'base/IoU': 0.25}
     label = dict(
         pred_score=torch.tensor([0.25, 0.75]), gt_label=torch.tensor([1])
     )
-    assert to_truth(label) == {'host/p_true': 0.75}
+    assert to_truth(label) == {'base/p_true': 0.75}
     assert to_truth(dict(pred_score=torch.tensor([1.0]))) == {}

@@ -196,7 +196,7 @@ def test_a_detectors_maps_against_boxes(new_runner, draws, batch_size):
     assert found['attention/contrast'] > 0.02
     assert abs(rows[0]['auc'] - rows[1]['auc']) > 0.01
     assert 200 < void.sum() < 700
-    assert 'host/answer' in found
+    assert 'base/answer' in found
 
 
 def test_an_image_without_boxes_counts_for_its_maps_alone(new_runner):
@@ -337,7 +337,7 @@ def test_a_classifiers_maps(new_runner):
     whole = (1, 1), (1, 1)
     assert_means(found, [of_maps(maps, i, *whole) for i in range(4)])
     assert {*found} == {
-        'host/answer', 'attention/contrast', 'attention/saturated'
+        'base/answer', 'attention/contrast', 'attention/saturated'
     }  # fmt: skip
 
 

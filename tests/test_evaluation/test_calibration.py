@@ -495,21 +495,21 @@ def test_bad_fields(kind, field):
         kind(**{field: 0})
 
 
-@pytest.mark.parametrize('host', [cls, seg, det])
-def test_in_a_test_of_each_host(host, new_runner):
-    """Predictions as the hosts' own loops hand them over."""
-    kind = 'Detection' if host is det else ''
-    fields = dict(score_thr=0.0) if host is det else {}
+@pytest.mark.parametrize('library', [cls, seg, det])
+def test_in_a_test_of_each_library(library, new_runner):
+    """Predictions as the base libraries' own loops hand them over."""
+    kind = 'Detection' if library is det else ''
+    fields = dict(score_thr=0.0) if library is det else {}
     metric = dict(type=f'mmaib.{kind}CalibrationMetric', **fields)
-    model = det.detector() if host is det else host.make()
-    data = host.inputs()
-    if host is det:
+    model = det.detector() if library is det else library.make()
+    data = library.inputs()
+    if library is det:
         for sample in data['data_samples']:
             size = sample.img_shape
             sample.set_metainfo(dict(ori_shape=size, scale_factor=(1.0, 1.0)))
     runner = new_runner(model, data, test_evaluator=metric)
     found = runner.test()
-    error = 'd_ece' if host is det else 'ece'
+    error = 'd_ece' if library is det else 'ece'
     assert 0 <= found[f'calibration/{error}'] <= 1
     assert math.isfinite(found['calibration/nll'])
 

@@ -1,4 +1,4 @@
-"""The host's metrics under maps in the wrong place."""
+"""The base model's metrics under maps in the wrong place."""
 
 import copy
 
@@ -77,9 +77,9 @@ def test_it_is_the_metric_of_a_model_changed_by_hand(
     found = causal_drops(model, *data_and_evaluator(runner), [change])
     moved = changed_by_hand(model, change)
     expected = new_runner(moved, data, batch_size=2).val()
-    assert found == {f'{change}/host/answer': expected['host/answer']}
+    assert found == {f'{change}/base/answer': expected['base/answer']}
     whole = new_runner(model, data, batch_size=2).val()
-    assert abs(found[f'{change}/host/answer'] - whole['host/answer']) > 1e-3
+    assert abs(found[f'{change}/base/answer'] - whole['base/answer']) > 1e-3
     # and the maps are back where they were
     assert runner.val() == whole
 
@@ -94,7 +94,7 @@ def test_a_constant_map_loses_nothing_to_the_bit(new_runner):
     found = causal_drops(model, *data_and_evaluator(runner))
     (answer,) = runner.val().values()
     assert [answer - value for value in found.values()] == [0.0] * 3
-    assert [*found] == [f'{change}/host/answer' for change in MAP_CHANGES]
+    assert [*found] == [f'{change}/base/answer' for change in MAP_CHANGES]
 
 
 def test_metrics_of_maps_are_left_alone_and_the_mode_too(new_runner):
@@ -106,7 +106,7 @@ def test_metrics_of_maps_are_left_alone_and_the_mode_too(new_runner):
     for mode in (True, False):
         model.train(mode)
         found = causal_drops(model, loader, evaluator, ['flatten'])
-        assert [*found] == ['flatten/host/answer']
+        assert [*found] == ['flatten/base/answer']
         assert model.training is mode
     assert len(evaluator.metrics) == 2
     assert isinstance(evaluator, Evaluator)

@@ -58,8 +58,8 @@ def test_one_channel_in_lower_precision_is_as_exact_as_conv2d(dtype, autocast):
     amp = torch.autocast('cpu', dtype, autocast and dtype != torch.float32)
     with amp:
         found = with_gradients(conv_to_one, x, weight, bias)
-        host = with_gradients(conv2d, x, weight, bias)
-    for ours, theirs, value in zip(found, host, exact):
+        base = with_gradients(conv2d, x, weight, bias)
+    for ours, theirs, value in zip(found, base, exact):
         assert ours.dtype == theirs.dtype
         errors = [(t.double() - value).square().mean() for t in (ours, theirs)]
         assert errors[0] <= 2 * errors[1] + (1e-5 * value.abs().max()) ** 2

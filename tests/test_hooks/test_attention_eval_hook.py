@@ -13,7 +13,7 @@ from mmaib.hooks import AttentionEvalHook
 from mmaib.layers.capture import MAP_CHANGES
 from mmaib.testing import classification as cls
 
-NAMES = {f'causal/{change}/host/answer' for change in MAP_CHANGES}
+NAMES = {f'causal/{change}/base/answer' for change in MAP_CHANGES}
 
 
 def classifier(**fields):
@@ -68,7 +68,7 @@ def test_after_a_test_the_drops_are_logged(new_runner, tmp_path):
     }
     assert set(entry) >= NAMES
     moved = {round(entry[name], 9) for name in NAMES}
-    assert len({*moved, round(found['host/answer'], 9)}) == 4
+    assert len({*moved, round(found['base/answer'], 9)}) == 4
     assert torch_hooks(model) == 0
 
 
@@ -85,8 +85,8 @@ def test_after_a_training_the_drops_of_its_last_weights_are_logged(
     )
     assert entry.pop('step') == 2
     assert entry == {
-        'causal/mirror/host/answer': pytest.approx(
-            expected['mirror/host/answer']
+        'causal/mirror/base/answer': pytest.approx(
+            expected['mirror/base/answer']
         )
     }
     # a second metric is not added at a second validation
@@ -111,12 +111,12 @@ def test_of_an_average_of_weights_the_average_is_measured(
         name: causal_drops(m, loop.dataloader, loop.evaluator, ['flatten'])
         for name, m in (('average', copy.deepcopy(kept)), ('raw', model))
     }
-    found = entry['causal/flatten/host/answer']
+    found = entry['causal/flatten/base/answer']
     # the buffers of an average are the model's
     assert found == pytest.approx(
-        of['average']['flatten/host/answer'], abs=1e-4
+        of['average']['flatten/base/answer'], abs=1e-4
     )
-    assert found != pytest.approx(of['raw']['flatten/host/answer'], abs=1e-3)
+    assert found != pytest.approx(of['raw']['flatten/base/answer'], abs=1e-3)
     for name, value in runner.model.state_dict().items():
         assert torch.equal(value, raw[name]), name
 
@@ -136,13 +136,13 @@ def test_a_model_without_maps_is_evaluated_as_ever(new_runner, tmp_path, loop):
 
     (plain, weights), (ours, ours_weights) = run([]), run([hook()])
     assert plain == ours
-    assert [*ours] == ['host/answer']
+    assert [*ours] == ['base/answer']
     torch.testing.assert_close(weights, ours_weights, rtol=0, atol=0)
     assert logged(tmp_path) == []
 
 
 class Count(BaseMetric):
-    default_prefix = 'host'
+    default_prefix = 'base'
 
     def process(self, data_batch, data_samples):
         self.results += [1.0] * len(data_samples)
@@ -165,14 +165,14 @@ def test_maps_of_several_data_sets_are_measured_together(new_runner, tmp_path):
     )
     for _ in range(2):  # nothing is kept from one to the next
         found = runner.test()
-        hosts = {k: v for k, v in found.items() if 'host' in k}
-        assert hosts == {'a/host/images': 1, 'b/host/images': 2}
+        bases = {k: v for k, v in found.items() if 'base' in k}
+        assert bases == {'a/base/images': 1, 'b/base/images': 2}
         own = [name for name in alone if name.startswith('attention/')]
         assert len(own) > 1
         for name in own:
             assert found[name] == pytest.approx(alone[name])
     assert 'evaluate' not in vars(runner.test_loop.evaluator)
-    assert 'causal/mirror/b/host/images' in logged(tmp_path)[-1]
+    assert 'causal/mirror/b/base/images' in logged(tmp_path)[-1]
 
 
 class TTA(BaseTTAModel):
@@ -186,7 +186,7 @@ class TTA(BaseTTAModel):
 def test_maps_of_augmented_images_are_left_alone(new_runner, tmp_path):
     model = TTA(module=classifier())
     runner = new_runner(model, inputs(), [hook()], 2)
-    assert [*runner.test()] == ['host/answer']
+    assert [*runner.test()] == ['base/answer']
     assert logged(tmp_path) == []
 
 
@@ -204,7 +204,7 @@ class Falling(Hook):
         metric.compute_metrics = lambda results, v=self.left: dict(answer=v)
 
 
-def test_the_best_checkpoint_is_the_hosts(new_runner, tmp_path):
+def test_the_best_checkpoint_is_the_base_models(new_runner, tmp_path):
     model, data = classifier(), inputs()
     runner = new_runner(
         model, data, [hook(), Falling()], 2, steps=4,
@@ -218,7 +218,7 @@ def test_the_best_checkpoint_is_the_hosts(new_runner, tmp_path):
     )  # fmt: skip
     runner.train()
     (best,) = tmp_path.glob('best_*')
-    assert best.name == 'best_host_answer_iter_2.pth'
+    assert best.name == 'best_base_answer_iter_2.pth'
     assert logged(tmp_path)
 
 
@@ -232,7 +232,7 @@ class Silent(BaseMetric):
         return {}
 
 
-def test_where_the_host_has_no_metric_no_checkpoint_is_the_best(
+def test_where_the_base_model_has_no_metric_no_checkpoint_is_the_best(
     new_runner, tmp_path
 ):
     checkpoint = dict(

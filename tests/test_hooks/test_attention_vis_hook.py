@@ -142,7 +142,7 @@ def test_a_model_without_maps_shows_its_uncertainty(tmp_path, monkeypatch):
 
 
 def test_a_detection_s_score_stands_with_its_std(monkeypatch, tmp_path):
-    """In the host's own drawing, and only while it is asked for."""
+    """In the base library's own drawing, and only while it is asked for."""
     texts = []
     monkeypatch.setattr(
         DetLocalVisualizer,

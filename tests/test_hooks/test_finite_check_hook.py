@@ -25,7 +25,8 @@ def test_images_are_named_before_the_step():
         FloatingPointError, match=r'12 of 48 .*: 1\.jpg \(iteration 7, rank 0'
     ):
         hook.before_train_iter(RUNNER, 0, batch(whole, broken))
-    # a batch that was stacked already, and hosts with batches of their own
+    # a batch that was stacked already, and base libraries with batches of
+    # their own
     with pytest.raises(FloatingPointError, match=r'0\.jpg'):
         hook.before_train_iter(RUNNER, 0, batch(*torch.stack([broken, whole])))
     with pytest.raises(FloatingPointError, match=r'pipeline: \[\]'):

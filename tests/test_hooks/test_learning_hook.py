@@ -12,9 +12,9 @@ from mmaib.hooks import learning_hook
 from mmaib.hooks.learning_hook import LearningHook
 from mmaib.losses import Reporter
 from mmaib.models import IBAttention, with_aux_losses
+from mmaib.testing import base_models
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
-from mmaib.testing import hosts
 from mmaib.testing import segmentation as seg
 
 PLUGIN = dict(
@@ -27,7 +27,7 @@ SGD = dict(optimizer=dict(type='SGD', lr=0.1))
 
 def frozen_stage(name, **fields):
     """A base model with plug-ins in the first two stages, the first frozen."""
-    cfg = hosts.config(name)
+    cfg = base_models.config(name)
     cfg.model.backbone.update(
         frozen_stages=1, plugins=[PLUGIN], zero_init_residual=False
     )
@@ -47,8 +47,8 @@ def plugins(model):
 @pytest.mark.parametrize('name', ['RetinaNet', 'DeepLabV3+'])
 def test_a_plugin_in_a_frozen_stage_learns_and_the_stage_does_not(name):
     cfg = frozen_stage(name)
-    model = hosts.build(cfg)
-    data = hosts.inputs(cfg)
+    model = base_models.build(cfg)
+    data = base_models.inputs(cfg)
     wrapper = build_optim_wrapper(model, SGD)
     before = copy.deepcopy(model.state_dict())
     for _ in range(2):
@@ -76,7 +76,7 @@ def test_a_plugin_in_a_frozen_stage_learns_and_the_stage_does_not(name):
 
 
 def test_with_the_base_model_frozen_a_plugin_in_its_stage_learns():
-    model = hosts.build(frozen_stage('RetinaNet', freeze='base'))
+    model = base_models.build(frozen_stage('RetinaNet', freeze='base'))
     model.train()
     for name, layer in plugins(model).items():
         assert layer.training, name
@@ -86,7 +86,7 @@ def test_with_the_base_model_frozen_a_plugin_in_its_stage_learns():
 
 
 def test_what_a_user_froze_stays_frozen():
-    model = hosts.build(frozen_stage('RetinaNet'))
+    model = base_models.build(frozen_stage('RetinaNet'))
     layer = next(iter(plugins(model).values()))
     layer.quantizer.anchors.requires_grad_(False)
     model.train()

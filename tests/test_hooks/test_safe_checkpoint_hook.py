@@ -206,7 +206,7 @@ def test_what_is_old_goes_after_what_is_new_is_there(
         (dict(backend_args=dict(backend='petrel')), 'petrel'),
     ],
 )
-def test_other_places_are_written_as_the_host_writes_them(
+def test_other_places_are_written_as_the_base_model_writes_them(
     monkeypatch, options, backend
 ):
     monkeypatch.setattr(CheckpointHook, 'before_train', lambda *args: None)

@@ -51,7 +51,7 @@ def test_forward_follows_the_data_flow():
 
 
 @pytest.mark.parametrize('where', ['after', 'before'])
-def test_off_is_the_host_to_the_bit(where):
+def test_off_is_the_base_model_to_the_bit(where):
     kwargs = dict(where=where)
     if where == 'before':  # one bottleneck needs equal channels
         kwargs['neck'] = {**FPN_CONFIG, 'in_channels': [4, 4]}
@@ -96,7 +96,7 @@ def test_evaluation_is_deterministic_and_training_is_not():
         assert not all(map(torch.equal, neck(x), neck(x)))
 
 
-def test_without_a_host_neck():
+def test_without_a_base_model_neck():
     neck = make_neck(neck=None, in_channels=4).eval()
     x = [torch.randn(1, 4, 5, 5)]
     assert neck(x)[0].shape == x[0].shape
@@ -138,11 +138,11 @@ def test_extreme_statistics_stay_finite(raw):
 
 
 @pytest.mark.parametrize('loader', ['torch', 'mmengine'])
-def test_a_host_checkpoint_loads_onto_the_wrapped_neck(loader):
-    host = FPN(in_channels=[4, 8], out_channels=6, num_outs=3)
+def test_a_base_model_checkpoint_loads_onto_the_wrapped_neck(loader):
+    base = FPN(in_channels=[4, 8], out_channels=6, num_outs=3)
     holder = torch.nn.Module()
     holder.neck = make_neck()
-    state = {f'neck.{k}': v for k, v in host.state_dict().items()}
+    state = {f'neck.{k}': v for k, v in base.state_dict().items()}
     keys = set(state)
     if loader == 'torch':
         result = holder.load_state_dict(state, strict=False)
@@ -151,7 +151,7 @@ def test_a_host_checkpoint_loads_onto_the_wrapped_neck(loader):
     else:
         load_state_dict(holder, state, strict=False)
     assert loader == 'mmengine' or set(state) == keys
-    for name, value in host.state_dict().items():
+    for name, value in base.state_dict().items():
         assert torch.equal(holder.neck.neck.state_dict()[name], value)
 
 

@@ -38,21 +38,21 @@ def segmentor(equivariance, bottleneck):
     return seg.build(cfg), seg.inputs()
 
 
-HOSTS = dict(
+LIBRARIES = dict(
     classification=(cls, classifier),
     detection=(det, detector),
     segmentation=(seg, segmentor),
 )
-ANY_HOST = pytest.mark.parametrize('host', HOSTS)
+ANY_LIBRARY = pytest.mark.parametrize('library', LIBRARIES)
 GATE = dict(type='mmaib.InformationGate')
 
 
-@ANY_HOST
+@ANY_LIBRARY
 @pytest.mark.parametrize('modulation', [None, GATE], ids=['scale', 'gate'])
 def test_a_second_view_adds_its_loss_and_changes_nothing_else(
-    host, modulation
+    library, modulation
 ):
-    tools, build = HOSTS[host]
+    tools, build = LIBRARIES[library]
     bottleneck = dict(attention=RECTANGLE, modulation=modulation)
     found = []
     for equivariance in (None, dict()):
@@ -91,9 +91,9 @@ def test_a_gate_inside_the_backbone_does_not_take_the_second_view_in():
     assert not gate.statistics[0].paused
 
 
-@ANY_HOST
-def test_the_second_view_is_the_warped_image(host):
-    tools, build = HOSTS[host]
+@ANY_LIBRARY
+def test_the_second_view_is_the_warped_image(library):
+    tools, build = LIBRARIES[library]
     model, data = build(dict(), dict(attention=RECTANGLE))
     nn.init.normal_(model.neck.bottleneck.attention.mean.weight)
     views = []

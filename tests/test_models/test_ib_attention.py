@@ -14,7 +14,7 @@ from mmaib.losses import collect
 from mmaib.models import IBAttention
 from mmaib.models.attended_backbone import token_grid
 from mmaib.sampling.draws import Draws
-from mmaib.testing import hosts, loss, matrix
+from mmaib.testing import base_models, loss, matrix
 
 IDENTITY = dict(modulation=dict(init='identity'))
 GATE = dict(modulation=dict(type='mmaib.InformationGate', beta=0.02))
@@ -69,7 +69,7 @@ def test_a_plugin_starts_as_the_backbone_and_learns(scope):
 
 def plugged(with_cp=False, **fields):
     """A small RetinaNet's config with the gate in its last two stages."""
-    cfg = hosts.config('RetinaNet')
+    cfg = base_models.config('RetinaNet')
     cfg.model.backbone.update(
         with_cp=with_cp,
         zero_init_residual=False,  # as trained: else a block's branch is 0
@@ -81,8 +81,8 @@ def plugged(with_cp=False, **fields):
 
 def test_a_detector_with_plugins_trains():
     cfg = plugged()
-    model = hosts.build(cfg)
-    data = hosts.inputs(cfg)
+    model = base_models.build(cfg)
+    data = base_models.inputs(cfg)
     value, log = model.parse_losses(loss(model, data))
     assert {'loss_info', 'info_bits_per_image'} < log.keys()
     value.backward()
@@ -96,7 +96,7 @@ def test_a_detector_with_plugins_trains():
 def test_reentrant_checkpointing_of_its_block_is_refused():
     cfg = plugged(with_cp=True)
     with pytest.raises(RuntimeError, match='leave with_cp out.*Attended'):
-        loss(hosts.build(cfg), hosts.inputs(cfg))
+        loss(base_models.build(cfg), base_models.inputs(cfg))
 
 
 def test_outside_of_a_model_that_collects_it_is_refused():
@@ -107,7 +107,7 @@ def test_outside_of_a_model_that_collects_it_is_refused():
 @pytest.mark.parametrize('field', ['train_draws', 'test_draws'])
 def test_several_maps_inside_a_backbone_are_refused(field):
     with pytest.raises(ValueError, match=f'{field}.attention=2.*draws one'):
-        hosts.build(plugged(**{field: dict(attention=2)}))
+        base_models.build(plugged(**{field: dict(attention=2)}))
 
 
 def test_channels_that_would_change_are_refused():
@@ -197,7 +197,7 @@ def test_behind_checkpointed_blocks_losses_keep_their_gradient():
     """As without checkpointing, gradients included."""
     found = []
     for with_cp in (False, True):
-        cfg = hosts.config('RetinaNet')
+        cfg = base_models.config('RetinaNet')
         cfg.model.backbone = dict(
             type='mmaib.AttendedBackbone',
             backbone=dict(cfg.model.backbone, with_cp=with_cp),
@@ -206,8 +206,8 @@ def test_behind_checkpointed_blocks_losses_keep_their_gradient():
             bottleneck=GATE,
         )
         cfg.model.update(type='mmaib.WithAuxLosses', base='RetinaNet')
-        model = hosts.build(cfg)
-        losses = matrix.losses(model, hosts.inputs(cfg))
+        model = base_models.build(cfg)
+        losses = matrix.losses(model, base_models.inputs(cfg))
         model.parse_losses(losses)[0].backward()
         found.append(
             [
@@ -235,7 +235,7 @@ def initialised(attention):
     """A map in a backbone that initialises every layer that it finds."""
     model = attended(
         'mmseg',
-        hosts.config('SegNeXt').model.backbone.to_dict(),
+        base_models.config('SegNeXt').model.backbone.to_dict(),
         at=3,
         in_channels=32,
         bottleneck=dict(attention=attention),
@@ -253,7 +253,7 @@ def test_the_start_survives_a_backbone_that_initialises_every_layer():
 
 
 def test_what_a_checkpoint_says_of_its_map_stays(tmp_path):
-    backbone = hosts.config('Faster R-CNN').model.backbone.to_dict()
+    backbone = base_models.config('Faster R-CNN').model.backbone.to_dict()
     fields = dict(at=3, in_channels=64, bottleneck=dict())
     backbone.pop('init_cfg', None)
     trained = attended('mmdet', backbone, **fields)
@@ -364,7 +364,7 @@ def test_the_weights_that_mmseg_hands_over_reach_the_backbone():
     ('backbone', 'at', 'message'),
     [
         (dict(VIT, out_type='raw'), 'patch_embed', 'gives a tuple, not a map'),
-        (VIT, 'layers.0.ffn.layers.0.0', '17 tokens.*behind 5 extra'),
+        (VIT, 'layers.0.ffn.layers.0.0', '17 tokens.*after 5 extra'),
     ],
 )
 def test_a_module_without_a_map_is_told(backbone, at, message):
@@ -377,7 +377,7 @@ def test_a_module_without_a_map_is_told(backbone, at, message):
 def test_grids_of_tokens():
     assert token_grid(14 * 14 + 2, (224, 224)) == (2, (14, 14))
     assert token_grid(24 * 12, (384, 192), 0) == (0, (24, 12))
-    with pytest.raises(ValueError, match='198 tokens.*behind 1 extra'):
+    with pytest.raises(ValueError, match='198 tokens.*after 1 extra'):
         token_grid(198, (224, 224), 1)
 
 

@@ -24,7 +24,7 @@ from mmaib.losses import (
 from mmaib.models import AIBNeck, AuxLossMixin, with_aux_losses
 
 
-class Host(nn.Module):
+class Base(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
@@ -36,8 +36,8 @@ class Host(nn.Module):
         return {'loss_cls': self.weight * 2}
 
 
-def test_reports_reach_the_hosts_loss_dict_as_means():
-    losses = with_aux_losses(Host)().loss(torch.tensor(5.0))
+def test_reports_reach_the_base_models_loss_dict_as_means():
+    losses = with_aux_losses(Base)().loss(torch.tensor(5.0))
     assert {k: float(v) for k, v in losses.items()} == {
         'loss_cls': 2,
         'loss_kl': 10,
@@ -60,7 +60,7 @@ def test_reports_are_weighed():
 
 def test_outside_a_collector_a_report_is_lost_and_nothing_is_kept():
     assert not collecting(training=True)
-    assert set(Host().loss(torch.tensor(1.0))) == {'loss_cls'}
+    assert set(Base().loss(torch.tensor(1.0))) == {'loss_cls'}
     with collect() as aux:
         pass
     assert aux.mean() == {}
@@ -116,7 +116,7 @@ def test_a_training_model_is_counted_and_traced():
 
 
 def test_consecutive_steps_do_not_share_reports():
-    model = with_aux_losses(Host)()
+    model = with_aux_losses(Base)()
     first = model.loss(torch.tensor(1.0))
     sum(v for k, v in first.items() if 'loss' in k).backward()
     second = copy.deepcopy(model).loss(torch.tensor(2.0))
@@ -125,7 +125,7 @@ def test_consecutive_steps_do_not_share_reports():
 
 
 def test_a_crash_inside_leaves_no_collector_open():
-    class Crashes(Host):
+    class Crashes(Base):
         def loss(self, x):
             super().loss(x)
             raise ZeroDivisionError
@@ -149,8 +149,8 @@ def test_names_that_mmengine_would_treat_wrongly():
         report_scalar('loss_kl', torch.zeros(()))
 
 
-def test_a_name_the_host_uses_already():
-    class Clash(Host):
+def test_a_name_the_base_model_uses_already():
+    class Clash(Base):
         def loss(self, x):
             return {**super().loss(x), 'loss_kl': x}
 
@@ -159,15 +159,15 @@ def test_a_name_the_host_uses_already():
 
 
 def test_with_aux_losses_is_the_same_class_each_time_and_wraps_once():
-    wrapped = with_aux_losses(Host)
-    assert with_aux_losses(Host) is wrapped
+    wrapped = with_aux_losses(Base)
+    assert with_aux_losses(Base) is wrapped
     assert with_aux_losses(wrapped) is wrapped
     assert issubclass(wrapped, AuxLossMixin)
-    assert wrapped.__name__ == 'WithAuxLossesHost'
+    assert wrapped.__name__ == 'WithAuxLossesBase'
 
 
 def test_a_wrapped_model_is_copied_and_pickled():
-    model = with_aux_losses(Host)()
+    model = with_aux_losses(Base)()
     model.weight.data.fill_(3.0)
     model.test_draws = 'mean'
     for again in (
@@ -181,7 +181,7 @@ def test_a_wrapped_model_is_copied_and_pickled():
         assert float(again.loss(torch.tensor(5.0))['loss_kl']) == 30
 
 
-class Refined(with_aux_losses(Host)):
+class Refined(with_aux_losses(Base)):
     pass
 
 
@@ -192,7 +192,7 @@ def test_a_subclass_of_a_wrapped_model_is_pickled_as_itself():
 def test_a_wrapped_model_is_read_in_another_process(tmp_path):
     """Which has not wrapped the class."""
     path = tmp_path / 'model.pkl'
-    path.write_bytes(pickle.dumps(with_aux_losses(Host)()))
+    path.write_bytes(pickle.dumps(with_aux_losses(Base)()))
     program = (
         'import pathlib, pickle, sys;'
         'model = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes());'
@@ -204,15 +204,15 @@ def test_a_wrapped_model_is_read_in_another_process(tmp_path):
         env={**os.environ, 'PYTHONPATH': f'{here.parent}:{here}'},
         stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
-    assert out.stdout.split() == ['WithAuxLossesHost', '1.0']
+    assert out.stdout.split() == ['WithAuxLossesBase', '1.0']
 
 
 def test_draws_that_a_model_cannot_average_are_told():
-    match = 'WithAuxLossesHost cannot average draws.*AIBFasterRCNN'
+    match = 'WithAuxLossesBase cannot average draws.*AIBFasterRCNN'
     with pytest.raises(ValueError, match=match):
-        with_aux_losses(Host)(test_draws=dict(attention=4))
+        with_aux_losses(Base)(test_draws=dict(attention=4))
     with pytest.raises(ValueError, match=r"test_draws must be 'mean'.*got 4"):
-        with_aux_losses(Host)(test_draws=4)
+        with_aux_losses(Base)(test_draws=4)
 
 
 def test_with_aux_losses_refuses_what_has_no_loss():
@@ -255,7 +255,7 @@ def test_a_teacher_within_a_students_step_reports_nothing():
     ],
 )
 def test_a_flat_map_is_named_once(contrasts, warnings, monkeypatch):
-    class Attends(Host):
+    class Attends(Base):
         def __init__(self):
             super().__init__()
             self.bottleneck = AttentiveBottleneck(4)

@@ -1,4 +1,5 @@
-"""`mmaib.WithLatent`; the matrix trains it in every host that takes it."""
+"""`mmaib.WithLatent`; the matrix trains it in every base model that takes
+it."""
 
 import copy
 import pickle
@@ -11,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from mmaib.losses import collect
 from mmaib.models.with_latent import with_latent
 from mmaib.sampling.draws import Draws
-from mmaib.testing import hosts, matrix
+from mmaib.testing import base_models, matrix
 
 FCN = dict(
     in_channels=8,
@@ -36,7 +37,7 @@ def fcn(**latent):
     )
 
 
-def test_at_the_mean_it_is_the_host_and_its_weights_load():
+def test_at_the_mean_it_is_the_base_model_and_its_weights_load():
     plain = build('mmseg', type='FCNHead', **FCN).eval()
     head = fcn().eval()
     loaded = head.load_state_dict(plain.state_dict(), strict=False)
@@ -72,14 +73,14 @@ def test_its_latent_and_kl_are_of_the_feature_in_front_of_the_predictor():
     'name', ['RetinaNet', 'ATSS', 'FCOS', 'GFL', 'ResNet', 'SegFormer']
 )
 def test_the_std_starts_at_zero_whatever_the_head_initialises(name):
-    cfg = hosts.config(name)
+    cfg = base_models.config(name)
     head = 'decode_head' if 'decode_head' in cfg.model else (
         'bbox_head' if 'bbox_head' in cfg.model else 'head'
     )  # fmt: skip
     fields = cfg.model[head]
     fields.update(type='mmaib.WithLatent', base=fields.type)
     fields.latent = dict(beta=0.1)
-    model = hosts.build(cfg)
+    model = base_models.build(cfg)
     model.init_weights()
     encoders = model.get_submodule(head).latents.values()
     assert encoders
@@ -89,13 +90,13 @@ def test_the_std_starts_at_zero_whatever_the_head_initialises(name):
 
 
 def test_the_two_branches_of_a_dense_detector_have_a_kl_each():
-    cfg = hosts.config('RetinaNet')
+    cfg = base_models.config('RetinaNet')
     cfg.model.update(type='mmaib.WithAuxLosses', base='RetinaNet')
     cfg.model.bbox_head.update(
         type='mmaib.WithLatent', base='RetinaHead', latent=dict(beta=1.0)
     )
-    model = hosts.build(cfg)
-    losses = matrix.losses(model, hosts.inputs(cfg))
+    model = base_models.build(cfg)
+    losses = matrix.losses(model, base_models.inputs(cfg))
     assert losses['loss_kl_cls'] > 0 < losses['loss_kl_reg']
     model.parse_losses(losses)[0].backward()
     for encoder in model.bbox_head.latents.values():
@@ -105,13 +106,13 @@ def test_the_two_branches_of_a_dense_detector_have_a_kl_each():
             type(model.bbox_head).__mro__[2]
         )
         assert matrix.same(
-            matrix.answers(copied, hosts.inputs(cfg)),
-            matrix.answers(model, hosts.inputs(cfg)),
+            matrix.answers(copied, base_models.inputs(cfg)),
+            matrix.answers(model, base_models.inputs(cfg)),
         )
     for field in ('train_draws', 'test_draws'):
         cfg.model[field] = dict(latent=2)
         with pytest.raises(ValueError, match=f'{field}.latent=2: bbox_head'):
-            hosts.build(cfg)
+            base_models.build(cfg)
         cfg.model.pop(field)
 
 

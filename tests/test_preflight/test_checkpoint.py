@@ -49,7 +49,7 @@ def chain(owner, *names):
 
 def through_builtins(code):
     """`exec` fetched from a method's globals: what the true `getattr` in the
-    host's own list allows."""
+    base model's own list allows."""
     get = chain(HistoryBuffer, '__init__', '__builtins__', 'get')
     run = Calls(rebuild, get, chain(get, '__class__'), ('exec',), None)
     return Calls(rebuild, run, chain(None, '__class__'), (code,), None)
@@ -94,7 +94,7 @@ def test_a_checkpoint_that_would_run_code(save, evil, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"checkpoint\.pth' (holds|is not)"):
         read_checkpoint(path)
     assert not (tmp_path / 'made_by_a_checkpoint').exists()
-    # nor does the host's own reader run it in a process of our tools
+    # nor does the base library's own reader run it in a process of our tools
     from mmengine.runner.checkpoint import load_from_local
 
     load_safely()

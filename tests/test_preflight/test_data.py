@@ -160,7 +160,7 @@ COCO_FILE = dict(
 )
 
 
-def test_annotations_as_the_host_takes_them(tmp_path):
+def test_annotations_as_the_base_model_takes_them(tmp_path):
     import mmdet.datasets
 
     classes = tmp_path / 'classes.txt'

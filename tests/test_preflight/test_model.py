@@ -8,7 +8,7 @@ from mmaib.models import with_aux_losses
 from mmaib.testing import segmentation as seg
 
 
-class Host(torch.nn.Module):
+class Base(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.bottleneck = AttentiveBottleneck(4)
@@ -18,12 +18,12 @@ class Host(torch.nn.Module):
 
 
 def test_a_model_that_does_not_collect():
-    with pytest.raises(TypeError, match="bottleneck.*base='Host'"):
-        preflight.check_collects(Host())
+    with pytest.raises(TypeError, match="bottleneck.*base='Base'"):
+        preflight.check_collects(Base())
     outer = torch.nn.Module()
-    outer.student = with_aux_losses(Host)()
+    outer.student = with_aux_losses(Base)()
     preflight.check_collects(outer)
-    outer.teacher = Host()
+    outer.teacher = Base()
     with pytest.raises(TypeError, match=r'teacher\.bottleneck'):
         preflight.check_collects(outer)
     preflight.check_collects(torch.nn.Linear(1, 1))
@@ -40,12 +40,12 @@ def test_a_layer_of_ones_own_that_would_not_be_heard():
         preflight.check_collects(head)
 
 
-def test_a_host_that_is_not_installed(monkeypatch):
-    preflight.check_host('mmdet')
-    preflight.check_host(None)
+def test_a_library_that_is_not_installed(monkeypatch):
+    preflight.check_library('mmdet')
+    preflight.check_library(None)
     monkeypatch.setattr('mmaib.compat.find_spec', lambda name: None)
     with pytest.raises(ModuleNotFoundError, match='mmdet.*pip install'):
-        preflight.check_host('mmdet')
+        preflight.check_library('mmdet')
 
 
 @MODEL_WRAPPERS.register_module(name='WrapperOfTestModel')

@@ -155,7 +155,7 @@ def test_resuming_what_is_not_whole(tmp_path):
         ValueError, match='no checkpoint of a training.*iter_1'
     ):
         preflight.check_resume(cfg, Saved())
-    # a host's hook that was killed while it wrote the name
+    # a base library's hook that was killed while it wrote the name
     (tmp_path / 'last_checkpoint').write_text('')
     with pytest.raises(FileNotFoundError, match=r"'' is not there.*iter_1"):
         preflight.check_resume(cfg, Saved())

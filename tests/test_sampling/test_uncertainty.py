@@ -120,7 +120,7 @@ def test_what_is_not_asked_for_is_not_made():
     assert torch.allclose(logits.exp(), drawn.softmax(2).mean(0))
 
 
-# Hosts
+# Base libraries
 LATENTS = dict(latent=6, seed=3)
 
 
@@ -427,21 +427,21 @@ model = dict(
     assert stds[0].max() > 0.05
 
 
-@pytest.mark.parametrize('host', [cls, seg, det])
-def test_dumps_carry_it(host, new_runner, tmp_path):
-    model = {cls: classifier, seg: segmentor, det: detector}[host]()
+@pytest.mark.parametrize('library', [cls, seg, det])
+def test_dumps_carry_it(library, new_runner, tmp_path):
+    model = {cls: classifier, seg: segmentor, det: detector}[library]()
     asked(model, LATENTS, uncertainty=True)
-    data = scaled_inputs() if host is det else host.inputs()
-    kind = 'mmdet.DumpDetResults' if host is det else 'DumpResults'
+    data = scaled_inputs() if library is det else library.inputs()
+    kind = 'mmdet.DumpDetResults' if library is det else 'DumpResults'
     dump = dict(type=kind, out_file_path=str(tmp_path / 'dump.pkl'))
     new_runner(model, data, test_evaluator=dump).test()
     with open(tmp_path / 'dump.pkl', 'rb') as file:
         samples = pickle.load(file)
     assert len(samples) == len(data['data_samples'])
     for sample in samples:
-        where = sample['pred_instances'] if host is det else sample
+        where = sample['pred_instances'] if library is det else sample
         names = ['mutual_information', 'entropy']
-        if host is det:
+        if library is det:
             names = ['score_std', 'bbox_std', 'entropy']
         assert {*names} <= {*where}
 

@@ -537,14 +537,22 @@ def few_streets(folder):
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
-    ('few', 'field', 'ece', 'host', 'told'),
+    ('few', 'field', 'ece', 'metric', 'told'),
     [
         (few_cells, 'roi_head.bbox_head', 'd_ece', 'bbox_mAP', 'score_std'),
         (few_streets, 'decode_head', 'ece', 'mIoU', 'mutual_information'),
     ],
 )
 def test_a_detector_and_a_segmentor(
-    few, field, ece, host, told, command, trainings, tmp_path, monkeypatch
+    few,
+    field,
+    ece,
+    metric,
+    told,
+    command,
+    trainings,
+    tmp_path,
+    monkeypatch,
 ):
     monkeypatch.setenv('MMAIB_DATA', str(tmp_path / 'data'))
     out = tmp_path / 'out'
@@ -570,6 +578,6 @@ def test_a_detector_and_a_segmentor(
     assert found['stage2-no-noise'] == pytest.approx(plain)
     assert scaled['temperature'] != 1
     for where in ('clean', 'contrast-5', 'shift'):
-        assert scaled[f'{where}/{host}'] == plain[f'{where}/{host}']
-    assert {f'clean/{host}', 'ood/auroc'} <= plain.keys()
+        assert scaled[f'{where}/{metric}'] == plain[f'{where}/{metric}']
+    assert {f'clean/{metric}', 'ood/auroc'} <= plain.keys()
     assert 0 <= found['stage2-kl-1'][f'ood/auroc_{told}'] <= 1

@@ -26,7 +26,7 @@ def test_a_detector_that_finds_nothing_has_a_summary(demo):
         {'attention/auc': 0.5}, {'step': 1.0},
     )  # fmt: skip
     assert f'| {name} | 0.000 |' in text
-    assert f'| {name} of the host, without the gate | 0.000 |' in text
+    assert f'| {name} of the base model, without the gate | 0.000 |' in text
 
 
 @pytest.mark.parametrize('variant', ['readout', 'aib-qt', 'baseline'])
@@ -72,7 +72,7 @@ def test_the_demo_ends_with_a_report(
     )
     page = (out / 'report.html').read_text()
     assert f'<title>Demo: {variant}</title>' in page
-    # the readout's host too
+    # the readout's base model too
     assert page.count('data-group=') == (2 if variant == 'readout' else 1)
     assert page.count('<figure ') == (0 if variant == 'baseline' else 3)
     assert 'mmaib report' in (out / 'summary.md').read_text()

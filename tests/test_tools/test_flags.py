@@ -1,4 +1,4 @@
-"""Flags of the hosts' own `train.py` and `test.py`, in ours."""
+"""Flags of the base libraries' own `train.py` and `test.py`, in ours."""
 
 import ast
 import json
@@ -27,7 +27,7 @@ TEST = [
     *(option.replace('val_', 'test_') for option in NO_WORKERS[2:]),
     'test_dataloader.dataset.indices=3',
 ]
-# the hosts' mirror image, without the mirror
+# the base libraries' mirror image, without the mirror
 SAME = """
 from copy import deepcopy
 tta_pipeline = deepcopy(_base_.test_pipeline)
@@ -37,10 +37,10 @@ tta_pipeline[-1] = dict(
 """
 
 
-@pytest.mark.parametrize('host', ['mmdet', 'mmseg', 'mmpretrain'])
+@pytest.mark.parametrize('library', ['mmdet', 'mmseg', 'mmpretrain'])
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_no_flag_of_a_host_is_missing(run, host, tool):
-    source = Path(import_module(host).__file__).parent / '.mim/tools' / tool
+def test_no_flag_of_a_library_is_missing(run, library, tool):
+    source = Path(import_module(library).__file__).parent / '.mim/tools' / tool
     theirs = {
         argument.value
         for call in ast.walk(ast.parse(source.read_text()))
@@ -199,8 +199,10 @@ def test_a_metric_that_is_a_class(apply, tmp_path):
             f'test_evaluator = [dict(type={kind!r}), '
             'dict(type=AttentionMetric)]\n'
         )
-        host, ours = apply(path, '--out', tmp_path / 'labels').test_evaluator
-        assert host.output_dir == str(tmp_path / 'labels')
+        library, ours = apply(
+            path, '--out', tmp_path / 'labels'
+        ).test_evaluator
+        assert library.output_dir == str(tmp_path / 'labels')
         assert 'output_dir' not in ours
     path.write_text(
         f'_base_ = {str(DIGITS)!r}\n'

@@ -32,7 +32,7 @@ SINGLE = [
     'model.decode_head.norm_cfg.type=GN',
     'model.decode_head.norm_cfg.num_groups=32',
 ]
-HOST = {'decode.loss_ce', 'aux.loss_ce'}
+BASE = {'decode.loss_ce', 'aux.loss_ce'}
 KL = {'loss_kl'}
 ANCHORS = {'loss_vq', 'loss_commit'}
 
@@ -63,10 +63,10 @@ def ade20k(tmp_path_factory):
 @pytest.mark.parametrize(
     ('name', 'tools', 'options', 'losses'),
     [
-        ('aib-qt_', 'ours', [], HOST | KL | ANCHORS),
-        ('aib-qt_', 'mmseg', SINGLE, HOST | KL | ANCHORS),
-        ('aib_', 'ours', SINGLE, HOST | KL),
-        ('', 'ours', SINGLE, HOST),
+        ('aib-qt_', 'ours', [], BASE | KL | ANCHORS),
+        ('aib-qt_', 'mmseg', SINGLE, BASE | KL | ANCHORS),
+        ('aib_', 'ours', SINGLE, BASE | KL),
+        ('', 'ours', SINGLE, BASE),
     ],
 )
 def test_ade20k_config_trains_and_evaluates(

@@ -115,7 +115,7 @@ def test_the_test_set_beside_its_truth(run, tmp_path, folders):
     for name, found in scores.items():
         # the config names the digits as what a map should find
         assert 0 <= found['auc'] <= 1
-        assert 0 <= found['host/IoU'] <= 1
+        assert 0 <= found['base/IoU'] <= 1
         assert found['bits_per_image'] > 0
         assert (out / f'{name}.overlay.jpg').exists()
 

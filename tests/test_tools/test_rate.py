@@ -9,7 +9,7 @@ from mmaib.testing import CONFIGS, REPOSITORY
 
 RATE = REPOSITORY / 'tools' / 'experiments' / 'rate.py'
 SAMPLE = CONFIGS / 'sample'
-HOST = SAMPLE / 'faster-rcnn_lite0_fpn_12e_bccd-256.py'
+BASE = SAMPLE / 'faster-rcnn_lite0_fpn_12e_bccd-256.py'
 READOUT = SAMPLE / 'readout_faster-rcnn_lite0_fpn_4e_bccd-256.py'
 AP = 'coco/bbox_mAP'
 FIELD = 'model.neck.bottleneck.modulation.beta'
@@ -78,7 +78,7 @@ def test_table_and_picture_are_made_of_logs_and_records(
     write_log(out / name / 'seed_1', metrics(0.55, 9000, 0.7, 0.50))
     for seed, ap in ((1, 0.56), (2, 0.58)):
         found = {'coco/bbox_mAP': ap}
-        write_record(records, f'{HOST.stem}.seed_{seed}', found)
+        write_record(records, f'{BASE.stem}.seed_{seed}', found)
     figures = []
     drawn = rate.draw
     monkeypatch.setattr(
@@ -86,7 +86,7 @@ def test_table_and_picture_are_made_of_logs_and_records(
     )
     command(
         READOUT, '--out', out, '--records', records, '--seeds', 1, 2,
-        '--weights', 0.1, 0.01, 1, '--baseline', HOST, '--report-only',
+        '--weights', 0.1, 0.01, 1, '--baseline', BASE, '--report-only',
     )  # fmt: skip
     head, _, *body = rows(out)
     assert head == [
@@ -94,7 +94,7 @@ def test_table_and_picture_are_made_of_logs_and_records(
         'bits an image', 'AUC', 'AUC of the centre', 'lost by mirror',
     ]  # fmt: skip
     assert body == [
-        ['host', '1, 2', '0.5700 ± 0.0141', *'-----'],
+        ['base model', '1, 2', '0.5700 ± 0.0141', *'-----'],
         ['0.01', '1', '0.5500', '-0.0100', '9000', '0.700', '0.625',
          '0.0500'],
         ['0.1', '1, 2', '0.5200 ± 0.0283', '-0.0500 ± 0.0141',
@@ -104,10 +104,10 @@ def test_table_and_picture_are_made_of_logs_and_records(
     assert '`python rate.py' in (out / 'rate.md').read_text()
     assert (out / 'rate.png').stat().st_size > 5000
     ap, auc = figures[0].axes
-    curve, host = [line for line in ap.lines if len(line.get_xdata()) == 2]
+    curve, base = [line for line in ap.lines if len(line.get_xdata()) == 2]
     assert list(curve.get_xdata()) == [9000, 1000]
     assert list(curve.get_ydata()) == pytest.approx([0.55, 0.52])
-    assert list(host.get_ydata()) == pytest.approx([0.57, 0.57])
+    assert list(base.get_ydata()) == pytest.approx([0.57, 0.57])
     assert ap.get_xscale() == auc.get_xscale() == 'log'
     assert [text.get_text() for text in auc.texts] == ['0.01', '0.1']
 
@@ -131,7 +131,7 @@ def test_options_reach_the_training(rate, command, tmp_path, monkeypatch):
     args = [
         READOUT, '--out', 'out', '--records', 'records', '--seeds', 1, 2,
         '--weights', 0.1, 1e-5, '--jobs', 1,
-        '--load-from', 'hosts/seed_{seed}/last.pth',
+        '--load-from', 'bases/seed_{seed}/last.pth',
         '--cfg-options', 'train_cfg.max_epochs=1',
     ]  # fmt: skip
     command(*args)
@@ -141,7 +141,7 @@ def test_options_reach_the_training(rate, command, tmp_path, monkeypatch):
             f'randomness.seed={seed}',
             'train_cfg.max_epochs=1',
             f'{FIELD}={weight}',
-            f'load_from=hosts/seed_{seed}/last.pth',
+            f'load_from=bases/seed_{seed}/last.pth',
         ]
         for seed in (1, 2)
         for weight in ('1e-05', '0.1')

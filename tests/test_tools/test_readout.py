@@ -1,5 +1,5 @@
-"""A trained model explained by one command, of hosts that nothing was trained
-of."""
+"""A trained model explained by one command, of base libraries that nothing was
+trained of."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.layers.image_cells import image_cells
 from mmaib.models.base_checkpoint import BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
-from mmaib.testing import CONFIGS, hosts, matrix
+from mmaib.testing import CONFIGS, base_models, matrix
 
 FEW = 'val_dataloader.dataset.indices=3'
 INSTALLED = grad_cam.find_spec('pytorch_grad_cam') is not None
@@ -61,7 +61,7 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     run, data, tmp_path
 ):
     # a name that MMEngine makes a list of, and files of the base model's
-    folder = work_dir(tmp_path / 'a, host', PLAIN)
+    folder = work_dir(tmp_path / 'a, base model', PLAIN)
     checkpoint = folder / 'iter_1.pth'
     results = tmp_path / 'results'
     results.mkdir()
@@ -87,9 +87,12 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     for line in log.read_text().splitlines():
         found.update(json.loads(line))
     table = rows(text)
-    host, readout = table['none: the host, gate open'], table['the readout']
-    assert host['mIoU'] == f'{found["causal/open/mIoU"]:.4f}'
-    assert host['share open'] == '1.000'
+    base_model, readout = (
+        table['none: the base model, gate open'],
+        table['the readout'],
+    )
+    assert base_model['mIoU'] == f'{found["causal/open/mIoU"]:.4f}'
+    assert base_model['share open'] == '1.000'
     assert readout['mIoU'] == f'{found["mIoU"]:.4f}'
     lost = found['mIoU'] - found['causal/mirror/mIoU']
     assert readout['lost by mirror'] == f'{lost:.4f}'
@@ -130,7 +133,7 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
             CONFIGS / 'sample' / f'gate_{PLAIN.name}',
             'whole.pth',
             [],
-            'ours already: it has model',
+            'already contains mmaib',
         ),
         (
             PLAIN,
@@ -216,8 +219,8 @@ def test_scores_go_where_another_map_is_highest():
 
 
 def readout(tmp_path, name):
-    cfg = hosts.config(name)
-    (tmp_path / 'host.py').write_text(cfg.pretty_text)
+    cfg = base_models.config(name)
+    (tmp_path / 'original.py').write_text(cfg.pretty_text)
     model = matrix.wrapped(tmp_path, 'readout').eval()
     for bottleneck in model.modules():
         if isinstance(bottleneck, AttentiveBottleneck):
@@ -255,7 +258,7 @@ def by_hand(model, data, modulated, level):
 @pytest.mark.parametrize('name', ['Faster R-CNN', 'UPerNet BEiT', 'ResNet'])
 def test_grad_cam_is_that_of_autograd_and_opens_the_gate(name, tmp_path):
     cfg, model, bottleneck = readout(tmp_path, name)
-    data = hosts.inputs(cfg)
+    data = base_models.inputs(cfg)
     gate = bottleneck.modulation
     with capture_attention(model) as own:
         model.test_step(data)
@@ -282,8 +285,8 @@ def test_grad_cam_is_that_of_autograd_and_opens_the_gate(name, tmp_path):
 
 
 @pytest.mark.skipif(not INSTALLED, reason='pip install grad-cam')
-def test_a_host_that_cuts_the_gradient_off_is_named(tmp_path):
+def test_a_base_model_that_cuts_the_gradient_off_is_named(tmp_path):
     cfg, model, _ = readout(tmp_path, 'RetinaNet')
     applied = grad_cam.GradCAMInGate(model, 1)
     with pytest.raises(grad_cam.NoGradientError, match='cuts its predictions'):
-        applied.test_step(hosts.inputs(cfg))
+        applied.test_step(base_models.inputs(cfg))

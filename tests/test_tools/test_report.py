@@ -68,9 +68,9 @@ def write_pictures(work_dir, scores):
 
 
 SCORES = {
-    'middle': {'host/F1': 0.5, 'auc': 0.1, 'contrast': 0.3},
-    'good': {'host/F1': 1.0, 'auc': 0.9, 'contrast': 0.1},
-    'bad': {'host/F1': 0.0, 'auc': 0.5, 'contrast': 0.2},
+    'middle': {'base/F1': 0.5, 'auc': 0.1, 'contrast': 0.3},
+    'good': {'base/F1': 1.0, 'auc': 0.9, 'contrast': 0.1},
+    'bad': {'base/F1': 0.0, 'auc': 0.5, 'contrast': 0.2},
 }
 
 
@@ -235,9 +235,9 @@ def test_calibration_has_a_table_and_its_pictures(tmp_path):
 
 
 def test_a_training_inside_a_run_s_folder_is_a_run(tmp_path):
-    """As the demo keeps the host of its readout."""
+    """As the demo keeps the base model of its readout."""
     write_run(tmp_path / 'demo', 1, 0.5)
-    write_run(tmp_path / 'demo' / 'host', 1, 0.6, 'plain', maps=False)
+    write_run(tmp_path / 'demo' / 'base', 1, 0.6, 'plain', maps=False)
     groups = runs.grouped(runs.find_runs([tmp_path / 'demo']))
     assert [(g.label, g.values(AP)) for g in groups] == [
         ('plain', [0.6]),
@@ -275,7 +275,7 @@ def test_the_worst_images_come_first_and_are_what_fits(study):
     cards, _ = gallery.pictures(groups, 48)
     failures = gallery.failures(cards, worst_of=2)
     assert {k: [c.name for c in v] for k, v in failures.items()} == {
-        'host/F1': ['bad', 'middle'],
+        'base/F1': ['bad', 'middle'],
         'auc': ['middle', 'bad'],
     }
 

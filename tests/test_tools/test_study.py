@@ -303,7 +303,7 @@ def test_a_log_cut_by_a_kill_is_read(tmp_path):
 
 
 def test_a_failed_run_is_not_marked_as_finished(tmp_path):
-    config = tmp_path / 'no_host.py'
+    config = tmp_path / 'no_library.py'
     config.write_text('lr = 1\n')
     assert not runs.train(config, 1, tmp_path / 'run', [])
     assert not (tmp_path / 'run' / 'finished').exists()
@@ -403,7 +403,7 @@ def cells(text):
 STUDY = ('plain.py', 'gate.py', '--readout', 'readout.py')
 
 
-def test_a_readout_starts_from_the_first_configs_host_of_its_seed(
+def test_a_readout_starts_from_the_first_configs_base_model_of_its_seed(
     command, tmp_path
 ):
     trainings, count = command(
@@ -421,7 +421,7 @@ def test_a_readout_starts_from_the_first_configs_host_of_its_seed(
         ]
         for seed in (1, 2)
     ]
-    # behind all hosts, and none again
+    # behind all base models, and none again
     assert [Path(c[4]).stem for c in trainings.commands[4:]] == ['readout'] * 2
     assert command(*STUDY, '--seeds', 1, 2, '--cfg-options', 'a=1')[1] == 0
 
@@ -538,7 +538,7 @@ def test_the_seconds_of_a_run_are_those_of_all_its_trainings(
 def test_data_that_are_missing_are_told_before_the_first_run(
     run, tmp_path, config, page
 ):
-    """Of configs over the hosts' own, too."""
+    """Of configs over the base libraries' own, too."""
     out = run(
         REPOSITORY / 'tools' / 'experiments' / 'study.py', CONFIGS / config,
         '--out',
@@ -552,7 +552,7 @@ def test_data_that_are_missing_are_told_before_the_first_run(
     assert not (tmp_path / 'out').exists()
 
 
-def test_a_failed_host_has_no_readout(command, tmp_path, monkeypatch):
+def test_a_failed_base_model_has_no_readout(command, tmp_path, monkeypatch):
     monkeypatch.setattr(
         runs, 'train', lambda config, *_: config.stem != 'gate'
     )

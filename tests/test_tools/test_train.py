@@ -109,7 +109,7 @@ def test_resume_goes_on_from_the_last_checkpoint(run, tmp_path):
     assert (work_dir / 'epoch_2.pth').exists()
 
 
-@pytest.mark.parametrize('loaded', [None, 'host.pth'])
+@pytest.mark.parametrize('loaded', [None, 'base.pth'])
 @pytest.mark.parametrize(
     ('resume', 'there', 'expected'),
     [
@@ -135,26 +135,26 @@ def test_resume_forgets_load_from_only_if_there_is_a_checkpoint(
     assert cfg.load_from == (loaded if source == 'as it was' else source)
 
 
-def test_a_readout_that_may_resume_begins_with_the_host_it_was_given(
+def test_a_readout_that_may_resume_begins_with_the_base_model_it_was_given(
     run, scalars, tmp_path
 ):
-    """Through the commands: a host of no steps, then its readout."""
+    """Through the commands: a base model of no steps, then its readout."""
     init_default_scope('mmdet')
     torch.manual_seed(7)
-    host = MODELS.build(Config.fromfile(PLAIN).model)
-    host.init_weights()
-    for parameter in host.parameters():
+    base = MODELS.build(Config.fromfile(PLAIN).model)
+    base.init_weights()
+    for parameter in base.parameters():
         parameter.data += 0.01
-    torch.save(dict(state_dict=host.state_dict()), tmp_path / 'host.pth')
+    torch.save(dict(state_dict=base.state_dict()), tmp_path / 'base.pth')
     work_dir = tmp_path / 'work'
     run(
         OUR_TOOLS / 'train.py', READOUT, '--work-dir', work_dir, '--resume',
-        '--cfg-options', f'load_from={tmp_path / "host.pth"}', *SHORT[:-1],
+        '--cfg-options', f'load_from={tmp_path / "base.pth"}', *SHORT[:-1],
         'default_hooks.attention.causal=[]',
     )  # fmt: skip
     trained = read_checkpoint(str(work_dir / 'epoch_1.pth'))['state_dict']
     join(trained)
-    for key, value in host.state_dict().items():
+    for key, value in base.state_dict().items():
         assert torch.equal(trained[key], value), key
     steps = [entry for entry in scalars(work_dir) if 'loss' in entry]
     assert steps[-1]['loss_info'] > 0

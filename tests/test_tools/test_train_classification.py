@@ -49,7 +49,7 @@ def images(tmp_path_factory):
     return root
 
 
-def map_in_the_host(checkpoint, images):
+def map_in_the_base_model(checkpoint, images):
     """The map of the first bird in a Runner's own test."""
     cfg = Config.fromfile(CONFIG)
     folder = images / 'cifar10_subset'
@@ -107,7 +107,9 @@ def test_from_training_to_pictures(run, scalars, images, tmp_path, tools):
     mean = np.load(tmp_path / 'maps' / 'bird0.level0.npy')
     quantized = np.load(tmp_path / 'maps' / 'bird0.level0.quantized.npy')
     assert mean.shape == quantized.shape == (16, 16)
-    assert np.abs(mean - map_in_the_host(checkpoint, images)).max() < 1e-5
+    assert (
+        np.abs(mean - map_in_the_base_model(checkpoint, images)).max() < 1e-5
+    )
     assert len(np.unique(quantized)) <= 20
     assert (tmp_path / 'maps' / 'bird0.png').stat().st_size > 10_000
 

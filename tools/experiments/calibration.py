@@ -13,11 +13,11 @@ the whole. --others names more configs, trained from the start.
 
 All are measured on the test images and under shift: every --corruptions of
 the package imagecorruptions in every --severities, the same images for all
-arms and seeds, kept in DIR/images. With --ood the AUROC tells apart images
-of a folder by the lack of confidence and by what the draws tell.
+arms and seeds, kept in DIR/images. With --ood the AUROC separates images
+of a folder by the lack of confidence and by the uncertainty of the samples.
 
-Classifiers (mmpretrain), detectors and segmentors, through their host's loader
-and metrics:
+Classifiers (mmpretrain), detectors and segmentors, through their base
+library's loader and metrics:
 
     python tools/experiments/calibration.py \\
         configs/sample/faster-rcnn_lite0_fpn_12e_bccd-256.py \\
@@ -268,7 +268,7 @@ def check_stage2(
         )
     if cfg.default_scope == 'mmdet' and args.max_images:
         parser.error(
-            "--max-images: a detector's host counts every image of its "
+            '--max-images: mmdet counts every image of its '
             'annotations; give it fewer by --cfg-options'
         )
 

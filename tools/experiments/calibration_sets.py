@@ -1,5 +1,5 @@
-"""A model of any host on test images, clean, corrupted and foreign, through
-its host's loader and metrics."""
+"""A model of any base library on test images, clean, corrupted and foreign,
+through its base library's loader and metrics."""
 
 import argparse
 import inspect
@@ -60,7 +60,7 @@ class ImageSets:
         self.args, self.cfg = args, cfg
         self.ours = OURS[cfg.default_scope]
         own = cfg.test_evaluator
-        self.hosts = [
+        self.bases = [
             metric
             for metric in (own if isinstance(own, list) else [own])
             if not type_name(metric['type']).startswith('mmaib.')
@@ -106,7 +106,7 @@ class ImageSets:
         more: Sequence[BaseMetric] = (),
         shift: 'Corrupted | None' = None,
     ) -> list[Figures]:
-        """The host's figures and ours, at every temperature."""
+        """The base library's metrics and mmaib's, at every temperature."""
         dataset = deepcopy(self.cfg.test_dataloader.dataset)
         if shift:
             dataset.pipeline = shift.behind_loading(dataset.pipeline)
@@ -115,18 +115,18 @@ class ImageSets:
             dict(type=self.ours, temperature=t, prefix=f'{i}')
             for i, t in enumerate(temperatures)
         ]
-        evaluator = Evaluator([*self.hosts, *ours, *more])
+        evaluator = Evaluator([*self.bases, *ours, *more])
         evaluator.dataset_meta = loader.dataset.metainfo
         found = evaluate(model, loader, evaluator)
-        # no host's figure depends on the temperature
-        of_host = {
+        # no base metric depends on the temperature
+        of_base = {
             name.rpartition('/')[2]: float(value)
             for name, value in found.items()
             if not name.partition('/')[0].isdigit()
         }
         return [
             {
-                **of_host,
+                **of_base,
                 **{
                     name.partition('/')[2]: float(value)
                     for name, value in found.items()

@@ -1,12 +1,12 @@
 """Table 3 of [AIB]: multiply-adds and time of its classifiers, the paper's
-beside ours.
+beside mmaib's.
 
     python tools/experiments/complexity.py --out work_dirs/complexity.md
 
 The paper's "FLOPs" are multiply-adds. Ours are those of convolutions and
 matrix products of one image at the mean, and with L_a = L_z = 4. Where they
 are not the paper's, a row `as counted` has a model whose count they are, and
-the layers it differs in: what we infer, the paper does not say. Times are of
+the layers it differs in: inferred, the paper does not say. Times are of
 one image on this machine, all variants interleaved; the paper's are of a
 Titan Xp.
 

@@ -1,5 +1,5 @@
 """The interpretability scores of Section 4.3 of [AIB], Table 8, and what they
-do not tell.
+do not explain.
 
     python tools/experiments/interpretability.py WORK_DIR... --out DIR \\
         --patches IMAGES_OF_ANOTHER_DATA_SET
@@ -14,8 +14,8 @@ image is modified, among those whose answer stays: the class; of a segmentor a
 mean IoU of 0.5; of a detector the set of classes, and half of the boxes,
 matched at IoU 0.5. A uniform map has 100 %. So the table has such a map as
 its last row, and beside the score the cosine of the maps less their means,
-the deviation within an image, and what the host's metric loses with every map
-mirrored, flattened, shuffled.
+the deviation within an image, and what the base model's metric loses with
+every map mirrored, flattened, shuffled.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class Result(NamedTuple):
     Attributes:
         comparisons: of each image, by modification.
         deviation: of the maps within their images; empty without a map.
-        metric: of the host, its name and value.
+        metric: of the base library, its name and value.
         lost: of it, by change of the maps.
     """
 
@@ -93,7 +93,7 @@ def model_argument(text: str) -> tuple[Path, Path]:
 
 def read_patches(source: Path | None) -> list[Tensor]:
     """The first hundred images, small, in the order of channels that the
-    hosts load files in, BGR."""
+    base libraries load files in, BGR."""
     if source is None:
         return []
     paths = images(source)[:100]
@@ -131,7 +131,7 @@ def measure(
 def lost_metric(
     cfg: Config, model: Any
 ) -> tuple[tuple[str, float] | None, dict[str, float]]:
-    """The host's metric on all test images, and what it loses; nothing
+    """The base model's metric on all test images, and what it loses; nothing
     without a map."""
     if not any(isinstance(m, AttentiveBottleneck) for m in model.modules()):
         return None, {}
@@ -207,7 +207,7 @@ def table8(summaries: Mapping[str, Summaries]) -> list[list[str]]:
 def beside(
     results: Mapping[str, Result], summaries: Mapping[str, Summaries]
 ) -> list[list[str]]:
-    """What the score does not tell, over all modifications together."""
+    """What the score does not explain, over all modifications together."""
     metrics = {r.metric[0] for r in results.values() if r.metric}
     of = f' of {min(metrics)}' if len(metrics) == 1 else ''
     head = ['Model', 'images', 'same answer']
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument('--score-thr', type=float, default=0.3)
     parser.add_argument(
         '--causal', action=argparse.BooleanOptionalAction, default=True,
-        help="four evaluations of the test images, for the host's metric\n"
+        help="four evaluations of the test images, for the base metric\n"
         'with changed maps',
     )  # fmt: skip
     parser.add_argument('--device', type=device_argument, default=get_device())

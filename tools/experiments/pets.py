@@ -1,5 +1,5 @@
 """Train the models of Table 1 of [RECT] on Oxford-IIIT Pet and write it, the
-paper's accuracies beside ours.
+paper's accuracies beside mmaib's.
 
     python tools/experiments/pets.py --out work_dirs/pets
 

@@ -6,13 +6,13 @@ what a gate lets through.
 
 trains CONFIG, which has an mmaib.InformationGate, with each weight and seed,
 as `study.py` does: running it again skips what is finished and resumes
-what was interrupted. DIR gets rate.md and rate.png: the host's metric and the
-map's AUC against bits an image. A readout starts from a checkpoint of its
-host, each seed from its own:
+what was interrupted. DIR gets rate.md and rate.png: the base model's metric
+and the map's AUC against bits an image. A readout starts from a
+checkpoint of its base model, each seed from its own:
 
-    --load-from 'DIR/HOST/seed_{seed}/epoch_12.pth'
+    --load-from 'DIR/BASE/seed_{seed}/epoch_12.pth'
 
-`--baseline` names the host's config, whose runs study.py left in DIR or whose
+`--baseline` names the base config, whose runs study.py left in DIR or whose
 records in `--records`; its metric is drawn as a dashed line.
 """
 
@@ -66,7 +66,7 @@ def parse_args() -> argparse.Namespace:
         metavar='PATTERN',
         help='checkpoint to start from, with {seed} in place of the seed',
     )
-    parser.add_argument('--baseline', type=Path, help="the host's config")
+    parser.add_argument('--baseline', type=Path, help='the base config')
     add_arguments_of_runs(parser)
     args = parser.parse_args()
     check_runs(parser, args)
@@ -125,11 +125,12 @@ def finished(args: argparse.Namespace, name: Path) -> Runs:
 
 
 def table(rows: Mapping[str, Runs], metric: str) -> str:
-    """In Markdown, a row a weight, and what each seed loses to its host."""
+    """In Markdown, a row a weight, and what each seed loses to its base
+    model."""
     head = ['weight', 'seeds', metric, 'paired difference', 'bits an image']
     head += ['AUC', 'AUC of the centre', 'lost by mirror']
     lines = [head, ['---'] * len(head)]
-    base = rows.get('host', {})
+    base = rows.get('base model', {})
     for label, these in rows.items():
         columns = [
             (values(these, metric), 4),
@@ -155,7 +156,7 @@ def table(rows: Mapping[str, Runs], metric: str) -> str:
 
 
 def draw(
-    curve: Mapping[str, Runs], host: Sequence[float], metric: str
+    curve: Mapping[str, Runs], base_model: Sequence[float], metric: str
 ) -> Figure:
     """The metric and, where it was measured, the AUC against bits."""
     panels = {metric: metric, AUC: 'AUC of the map'}
@@ -181,8 +182,10 @@ def draw(
                 fontsize=8, rotation=60,
             )  # fmt: skip
         axis.plot(*zip(*centres), color='C0', alpha=0.5)
-        if name == metric and host:
-            axis.axhline(mean(host), ls='--', color='grey', label='host')
+        if name == metric and base_model:
+            axis.axhline(
+                mean(base_model), ls='--', color='grey', label='base model'
+            )
             axis.legend()
     return figure
 
@@ -193,19 +196,22 @@ def main() -> None:
         runs(args), args.jobs, args.records, args.commit
     )
     curve = {f'{w:g}': finished(args, named(args, w)) for w in args.weights}
-    host = finished(args, args.baseline) if args.baseline else {}
+    base_model = finished(args, args.baseline) if args.baseline else {}
     # by the runs of all weights, what each would have
-    found = with_nothing_found({'host': host, **curve})
-    host, curve = found['host'], {label: found[label] for label in curve}
-    there = metrics_to_tabulate([], [host, *curve.values()])
+    found = with_nothing_found({'base model': base_model, **curve})
+    base_model, curve = (
+        found['base model'],
+        {label: found[label] for label in curve},
+    )
+    there = metrics_to_tabulate([], [base_model, *curve.values()])
     metric = there[0] if there else 'metric'
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = {'host': host, **curve} if args.baseline else curve
+    rows = {'base model': base_model, **curve} if args.baseline else curve
     text = table(rows, metric)
     (args.out / 'rate.md').write_text(text)
     print(text)
     if any(values(these, BITS) for these in curve.values()):
-        figure = draw(curve, values(host, metric), metric)
+        figure = draw(curve, values(base_model, metric), metric)
         figure.savefig(args.out / 'rate.png')
     elif there:
         sys.exit(

@@ -79,7 +79,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--interval',
         action='store_true',
-        help="behind each mean half of its 95 %% interval, by Student's t\n"
+        help="after each mean half of its 95 %% interval, by Student's t\n"
         'over seeds, not the standard deviation (needs scipy)',
     )
     add_arguments_of_runs(parser)
@@ -213,17 +213,17 @@ def table(args: argparse.Namespace) -> str:
 def main() -> None:
     args = parse_args()
     # Seed by seed, so that an unfinished study is still paired.
-    hosts = [c for c in args.configs if c not in args.readout]
+    base_models = [c for c in args.configs if c not in args.readout]
     runs = [
         (config, seed, run_dir(args.out, config, seed), args.cfg_options)
         for seed in args.seeds
-        for config in hosts
+        for config in base_models
     ]
     finished = args.report_only or train_all(
         runs, args.jobs, args.records, args.commit
     )
     if finished and not args.report_only:
-        first = {s: run_dir(args.out, hosts[0], s) for s in args.seeds}
+        first = {s: run_dir(args.out, base_models[0], s) for s in args.seeds}
         runs = [
             (
                 config,

@@ -1,4 +1,5 @@
-"""Train rows of Table 2 of [AIB] and write it, the paper's errors beside ours.
+"""Train rows of Table 2 of [AIB] and write it, the paper's errors beside
+mmaib's.
 
     python tools/experiments/table2.py --rows 3 --out work_dirs/table2
 
@@ -37,7 +38,7 @@ class Row(NamedTuple):
     Attributes:
         line: of the table, or the name of a row of Table 5.
         label: of the model.
-        config: our name of it.
+        config: mmaib's name of it.
         paper: errors on CIFAR-10 and CIFAR-100, in %.
     """
 

@@ -4,9 +4,10 @@
         beit_base_patch16_224_pt22k_ft22k.pth \
         pretrain/beit_base_patch16_224_pt22k_ft22k.pth
 
-The weights are linked from https://github.com/microsoft/unilm/tree/master/beit.
-Nothing but tensors is read from the file. The relative-position tables keep
-their grid; `mmaib.AIBBEiT` resizes them to its own when it loads them.
+The weights are linked from
+https://github.com/microsoft/unilm/tree/master/beit. Nothing but tensors is
+read from the file. The relative-position tables keep their grid;
+`mmaib.AIBBEiT` resizes them to its own when it loads them.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """``mmaib wrap CONFIG --out my_config.py``: attention in any
-host's config, as a short config over it.
+base config, as a short config over it.
 
-The host's model is built and shown an image, to see what its backbone and its
+The base model is built and shown an image, to see what its backbone and its
 neck give; from that follows where attention can stand. What was written is
 loaded and built before it is called done.
 """
@@ -26,10 +26,10 @@ from .cost import compare, cost, is_ours
 from .look import (
     WrapError,
     build,
-    check_host,
+    check_base,
     check_style,
-    host_of,
     image_size,
+    library_of,
     load,
     look,
 )
@@ -40,7 +40,7 @@ __all__ = ['WrapError', 'is_ours', 'prepare', 'wrap', 'wrap_config']
 
 
 def wrap(
-    host: str,
+    original: str,
     out: str | Path,
     attention: str = 'gate',
     where: str | None = None,
@@ -51,28 +51,29 @@ def wrap(
     command: str = 'mmaib wrap',
     iterations: int = 200,
 ) -> tuple[list[str], bool]:
-    """Write a config with attention over a host's.
+    """Write a config with attention over a base config.
 
     Args:
-        host: path of a config, or the name of a host's own,
+        original: path of a config, or the name of a base library's own,
             ``'mmdet::...'``.
         out: file to write; it must not be there yet.
         attention, where, latent, at: see :func:`plan`.
-        check: path of a checkpoint of the host's to try.
+        check: path of a checkpoint of the base model to try.
         size: height and width of the image that the model is shown; None
             for what the config says, or as large as is common.
         command: that the file's first line names.
         iterations: how long a readout trains.
 
     Returns:
-        what to print, and whether the checkpoint, if any, is the host's.
+        what to print, and whether the checkpoint, if any, is of the base
+        model.
 
     Raises:
-        WrapError: with the reason; nothing is left behind.
+        WrapError: with the reason; nothing is left on the disk.
     """
     out = Path(out)
-    if '::' in host and not host.endswith('.py'):
-        host += '.py'
+    if '::' in original and not original.endswith('.py'):
+        original += '.py'
     if check and not Path(check).is_file():
         raise WrapError(f'--check {check}: no such file')
     if check:
@@ -82,10 +83,10 @@ def wrap(
             raise WrapError(str(error)) from error
     if out.exists():
         raise WrapError(f'{out} is there already: name another file')
-    cfg = load(host)
+    cfg = load(original)
     check_style(cfg)
-    plain = _built(f'{host} as it is', cfg)
-    check_host(cfg, plain)
+    plain = _built(f'{original} as it is', cfg)
+    check_base(cfg, plain)
     size = size or image_size(cfg, plain)
     planned = plan(cfg, look(plain, size), attention, where, latent, at)
     if iterations < 1:
@@ -93,21 +94,21 @@ def wrap(
     default_hooks, said = hooks(cfg, attention, iterations)
     trained: dict[str, Any] = {}
     if attention == READOUT:
-        trained = schedule(cfg, iterations, host_of(plain))
-    apart = own_run(cfg, host, out, attention)
+        trained = schedule(cfg, iterations, library_of(plain))
+    apart = own_run(cfg, original, out, attention)
     checks = checked_files(cfg)
     fields = {**trained, **apart, **checks}
     out.parent.mkdir(parents=True, exist_ok=True)
-    base = config_name(host)
-    if '::' not in host:
-        base = os.path.relpath(host, out.parent)
+    base = config_name(original)
+    if '::' not in original:
+        base = os.path.relpath(original, out.parent)
         if not (out.parent / base).exists():  # '..' of a link leads elsewhere
-            base = os.path.abspath(host)
+            base = os.path.abspath(original)
     out.write_text(
         written(cfg, base, command, planned.model, default_hooks, fields)
     )
     try:
-        model = _built(f'{host} with attention', load(str(out)))
+        model = _built(f'{original} with attention', load(str(out)))
         costs = [cost(m, size) for m in (plain, model)]
         lines = [f'wrote {out}', *planned.did]
         if default_hooks:
@@ -130,7 +131,7 @@ def wrap(
             lines.append('train_dataloader: mmaib.CheckFiles, first')
         rest = '' if trained else 'schedule, optimizer, '
         lines.append(
-            f"left alone: the host's {', '.join(left)}, data, {rest}"
+            f"left alone: the base model's {', '.join(left)}, data, {rest}"
             'checkpoint keys'
         )
         (before, macs), (after, more) = costs

@@ -23,8 +23,8 @@ def cost(model: Any, size: tuple[int, int]) -> tuple[float, float]:
 
 
 def compare(model: nn.Module, path: str) -> tuple[list[str], bool]:
-    """What a checkpoint of the host has for the model, and whether nothing
-    of the host's is missing, unknown or of another shape."""
+    """What a checkpoint of the base model has for the model, and whether
+    nothing of it is missing, unknown or of another shape."""
     read = read_checkpoint(path)
     state = {
         k.removeprefix('module.'): v
@@ -54,10 +54,11 @@ def compare(model: nn.Module, path: str) -> tuple[list[str], bool]:
     unknown = list(result.unexpected_keys)
     loaded = len(wanted) - len(result.missing_keys)
     lines = [
-        f'{loaded} tensors of the host loaded, {len(ours)} of ours start anew'
+        f'{loaded} tensors of the base model loaded, {len(ours)} of mmaib '
+        'start anew'
     ]
     for title, keys in (
-        ("missing of the host's", theirs_missing),
+        ('missing of the base model', theirs_missing),
         ('unknown to the model', unknown),
         ('of another shape', other),
     ):
@@ -68,7 +69,7 @@ def compare(model: nn.Module, path: str) -> tuple[list[str], bool]:
 
 
 def is_ours(model: nn.Module, key: str) -> bool:
-    """Whether a key is of a layer of ours inside the model."""
+    """Whether a key is of one of mmaib's layers inside the model."""
     name = key
     while '.' in name:
         name = name.rpartition('.')[0]

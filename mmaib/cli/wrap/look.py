@@ -1,4 +1,4 @@
-"""A host's config: its model, and what that gives for an image."""
+"""A base config: its model, and what that gives for an image."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ class WrapError(ValueError):
     """Why a config gets no attention, and what one can do."""
 
 
-def host_of(model: nn.Module) -> str | None:
-    """Which host a model is of, or its parent classes are: the config's
-    ``default_scope`` may name another."""
-    return next(filter(None, map(_host, type(model).__mro__)), None)
+def library_of(model: nn.Module) -> str | None:
+    """Which base library a model is of, or its parent classes are: the
+    config's ``default_scope`` may name another."""
+    return next(filter(None, map(_library, type(model).__mro__)), None)
 
 
-def host_class(part: Any) -> str:
-    """Name of a part's class if it is a host's own, not a user's of that
-    name; else an empty one."""
+def library_class(part: Any) -> str:
+    """Name of a part's class if it is a base library's own, not a user's of
+    that name; else an empty one."""
     kind = type(part)
-    return kind.__name__ if _host(kind) else ''
+    return kind.__name__ if _library(kind) else ''
 
 
-def _host(kind: type) -> str | None:
+def _library(kind: type) -> str | None:
     package = kind.__module__.partition('.')[0]
     return package if package in SIZES else None
 
 
 @dataclass
 class Seen:
-    """What a host's model gives for an image.
+    """What a base model gives for an image.
 
     Attributes:
         model: itself.
@@ -84,7 +84,7 @@ def load(name: str) -> Any:
     if not Path(name).is_file():
         raise WrapError(
             f'{name}: no such file. Give the path of a config, or the name '
-            "of one of a host's own, such as "
+            'of one of a base library, such as '
             'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
         )
     try:
@@ -125,8 +125,8 @@ def check_style(cfg: Any) -> None:
         )
 
 
-def check_host(cfg: Any, model: nn.Module) -> None:
-    """Refuse what is no host's model, or has parts of ours.
+def check_base(cfg: Any, model: nn.Module) -> None:
+    """Refuse what is no base library's model, or contains mmaib already.
 
     Raises:
         WrapError: saying which.
@@ -138,8 +138,8 @@ def check_host(cfg: Any, model: nn.Module) -> None:
     ]
     if ours:
         raise WrapError(
-            f'this config is ours already: it has {ours[0]}. Change its '
-            'fields (docs/fields.md), or wrap the host config that it is over'
+            f'this config already contains mmaib ({ours[0]}). Edit its '
+            'fields (docs/fields.md), or wrap the original config'
         )
     missing = [
         part
@@ -150,7 +150,7 @@ def check_host(cfg: Any, model: nn.Module) -> None:
         inner = [k for k, v in cfg.model.items() if isinstance(v, dict)]
         raise WrapError(
             f'{type(model).__name__} has no {" and no ".join(missing)}, so '
-            'where its features pass cannot be told. Wrap the config of the '
+            'where its features pass is unknown. Wrap the config of the '
             f'model inside it (its parts: {inner}) and train that: what '
             'stands around it may run the parts where no loss is collected'
         )
@@ -162,7 +162,7 @@ def image_size(cfg: Any, model: nn.Module) -> tuple[int, int]:
     processor = cfg.model.get('data_preprocessor') or {}
     size = size or processor.get('size') or cfg.get('crop_size')
     if size is None:
-        return SIZES[host_of(model) or 'mmseg']
+        return SIZES[library_of(model) or 'mmseg']
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
@@ -260,7 +260,7 @@ def deeper(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def are_maps(features: Any) -> bool:
-    """Whether they are maps that a neck of ours can attend."""
+    """Whether they are maps that an AIBNeck can attend."""
     levels = [features] if isinstance(features, Tensor) else features
     return (
         isinstance(levels, (list, tuple))

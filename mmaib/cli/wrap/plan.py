@@ -1,4 +1,4 @@
-"""Where attention stands in a host's model, as fields over its config."""
+"""Where attention stands in a base model, as fields over its config."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .look import (
     are_maps,
     deeper,
     described,
-    host_class,
-    host_of,
+    library_class,
+    library_of,
 )
 
-READOUT = 'readout'  # a gate, and the host frozen
+READOUT = 'readout'  # a gate, and the base model frozen
 GATES = ('gate', READOUT)
 
 
@@ -37,7 +37,7 @@ class Expression(str):
 
 @dataclass
 class Plan:
-    """What is written over a host's config.
+    """What is written over a base config.
 
     Attributes:
         model: fields of the model.
@@ -54,9 +54,9 @@ def bottleneck(
     package: str | None = None,
     pooled: bool = False,
 ) -> dict[str, Any]:
-    """The bottleneck of a kind of attention, as our sample configs have it
-    or, without a gate, starting as the host; ``pooled`` if all positions are
-    behind it."""
+    """The bottleneck of a kind of attention, as mmaib's sample configs have it
+    or, without a gate, starting as the base model; ``pooled`` if all positions
+    are after it."""
     if attention in GATES:
         readout = attention == READOUT
         beta = 0.3 if readout and package == 'mmseg' else 0.02
@@ -88,45 +88,45 @@ def plan(
     """Fields that put attention into the model of a config.
 
     Args:
-        cfg: the host's config.
+        cfg: the base config.
         seen: of :func:`look`.
-        attention: ``'gate'``, ``'readout'`` (a gate over the frozen host),
-            ``'aib'`` or ``'aib-qt'``.
-        where: ``'before'`` or ``'after'`` the host's neck; None for after a
-            detector's and before any other.
+        attention: ``'gate'``, ``'readout'`` (a gate over the frozen base
+            model), ``'aib'`` or ``'aib-qt'``.
+        where: ``'before'`` or ``'after'`` the base model's neck; None for
+            after a detector's and before any other.
         latent: whether the head's last feature becomes stochastic.
-        at: name of a module of the backbone to attend behind, in place of a
+        at: name of a module of the backbone to attend after, in place of a
             neck.
 
     Raises:
-        WrapError: if no place, or no latent, can be told.
+        WrapError: if no place, or no latent, is found.
     """
     if latent and attention == READOUT:
         raise WrapError(
-            '--latent: a readout leaves the host as it is, heads included, '
+            '--latent: a readout freezes the base model, heads included, '
             'so no latent could learn. Leave it out, or take --attention gate'
         )
-    host = cfg.model
+    base_model = cfg.model
     made: dict[str, Any] = {}
-    ours = known.MODELS.get(host_class(seen.model))
+    ours = known.MODELS.get(library_class(seen.model))
     made['type'] = ours or 'mmaib.WithAuxLosses'
     if not ours:
-        made['base'] = type_path(host.type)
+        made['base'] = type_path(base_model.type)
     did = [
-        f'model.type: {type_name(host.type)} collects the losses of its layers'
+        f'model.type: {type_name(base_model.type)} collects auxiliary losses'
     ]
     if attention == READOUT:
         made['freeze'] = 'base'
         did.append(
             'model.freeze: the map alone learns; load_from must name a '
-            "checkpoint of the host's"
+            'checkpoint of the base model'
         )
     place = None if at else _place(cfg, seen, where)
-    package = host_of(seen.model)
+    package = library_of(seen.model)
     pooled = package == 'mmpretrain' and place == 'before'
     fields = bottleneck(attention, latent, package, pooled)
     if place:
-        made['neck'] = _neck(host, seen, place, fields)
+        made['neck'] = _neck(base_model, seen, place, fields)
         shape = seen.backbone if place == 'before' else seen.neck
         maps = (
             'one map for all levels'
@@ -134,9 +134,9 @@ def plan(
             else 'a map a level'
         )
         stands = (
-            f'{place} {_name(host.neck)}'
-            if host.get('neck')
-            else 'behind the backbone'
+            f'{place} {_name(base_model.neck)}'
+            if base_model.get('neck')
+            else 'after the backbone'
         )
         did.append(
             f'model.neck: {attention} {stands}, {maps}, of features '
@@ -153,11 +153,11 @@ def plan(
             bottleneck=fields,
         )
         did.append(
-            f'model.backbone: {attention} behind its {place_inside}, of '
+            f'model.backbone: {attention} after its {place_inside}, of '
             f'features {described(seen.inside[place_inside])}'
         )
     roi_head = known.ROI_HEADS.get(
-        host_class(getattr(seen.model, 'roi_head', None))
+        library_class(getattr(seen.model, 'roi_head', None))
     )
     if ours and 'neck' in made and roi_head:
         made['roi_head'] = dict(type=roi_head)
@@ -165,7 +165,7 @@ def plan(
             'model.roi_head: averages the maps that test_draws asks for'
         )
     if latent:
-        did.append(_add_latent(host, seen.model, made))
+        did.append(_add_latent(base_model, seen.model, made))
     return Plan(made, did)
 
 
@@ -188,10 +188,10 @@ def _place(cfg: Any, seen: Seen, where: str | None) -> str | None:
             raise WrapError(
                 f'the neck {_name(cfg.model.neck)} gives '
                 f'{described(seen.neck)}: no tuple of maps (N, C, H, W), so '
-                'what stands after it cannot be told. Take --where before'
+                'what stands after it is unknown. Take --where before'
             )
         return where if found[where] else None
-    first = 'after' if host_of(seen.model) == 'mmdet' else 'before'
+    first = 'after' if library_of(seen.model) == 'mmdet' else 'before'
     second = 'before' if first == 'after' else 'after'
     for place in (first, second):
         if found[place]:
@@ -199,23 +199,27 @@ def _place(cfg: Any, seen: Seen, where: str | None) -> str | None:
     return None
 
 
-def _neck(host: Any, seen: Seen, place: str, fields: dict) -> dict[str, Any]:
-    features = seen.neck if place == 'after' and host.get('neck') else None
+def _neck(
+    base_model: Any, seen: Seen, place: str, fields: dict
+) -> dict[str, Any]:
+    features = (
+        seen.neck if place == 'after' and base_model.get('neck') else None
+    )
     features = seen.backbone if features is None else features
     levels = [features] if isinstance(features, Tensor) else list(features)
     channels = [x.size(1) for x in levels]
     made: dict[str, Any] = {}
-    if 'neck' in host:
+    if 'neck' in base_model:
         made['_delete_'] = True
     made['type'] = 'mmaib.AIBNeck'
-    if host.get('neck'):
+    if base_model.get('neck'):
         made['neck'] = Expression('{{_base_.model.neck}}')
         made['where'] = place
     shared = len(levels) > 1 and (place == 'before' or len({*channels}) > 1)
     if shared:
         made['map'] = 'shared'
         made['map_level'] = _level_at(levels, seen.size, stride=16)
-    if shared or _told_levels(host, place) != channels:
+    if shared or _declared_levels(base_model, place) != channels:
         made['in_channels'] = channels
     made['bottleneck'] = fields
     return made
@@ -230,18 +234,20 @@ def _level_at(levels: list[Tensor], size: tuple[int, int], stride: int) -> int:
     return max(i for i, value in enumerate(away) if value == min(away))
 
 
-def _told_levels(host: Any, place: str) -> list[int] | None:
-    """Channels that an AIBNeck reads from the host's neck by itself."""
-    if not host.get('neck'):
+def _declared_levels(base_model: Any, place: str) -> list[int] | None:
+    """Channels that an AIBNeck reads from the base neck by itself."""
+    if not base_model.get('neck'):
         return None
     try:
-        return AIBNeck({}, copy.deepcopy(host.neck), place).level_channels
+        return AIBNeck(
+            {}, copy.deepcopy(base_model.neck), place
+        ).level_channels
     except ValueError:
         return None
 
 
 def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
-    """A block of the backbone to attend behind, and its channels."""
+    """A block of the backbone to attend after, and its channels."""
     found: dict[str, int] = {}
     for name, out in seen.inside.items():
         if not isinstance(out, Tensor):
@@ -266,7 +272,7 @@ def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
             f'neither the backbone, which gives {described(seen.backbone)}, '
             f'nor the neck, which gives {described(seen.neck)}, nor a block '
             'inside gives maps (N, C, H, W), so where attention could stand '
-            'cannot be told. Have the backbone give its feature maps '
+            'is unknown. Have the backbone give its feature maps '
             '(out_indices, out_type), or write an mmaib.AttendedBackbone'
         )
     # what is deeper may be a stem's
@@ -274,24 +280,24 @@ def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
     names = [name for name in found if name not in inner] or [*found]
     last = names[-1]
     if seen.inside[last].dim() == 3 and len(names) > 1:
-        # behind the last block a class token no longer sees the patches
+        # after the last block a class token no longer sees the patches
         last = names[-2]
     return last, found[last]
 
 
-def _add_latent(host: Any, model: Any, made: dict[str, Any]) -> str:
-    """Put the latent of the head into ``made``; what to say of it."""
-    if 'roi_head' in host:
-        field, owner, part = 'bbox_head', host.roi_head, model.roi_head
+def _add_latent(base_model: Any, model: Any, made: dict[str, Any]) -> str:
+    """Put the latent of the head into ``made``; what to print of it."""
+    if 'roi_head' in base_model:
+        field, owner, part = 'bbox_head', base_model.roi_head, model.roi_head
         target = made.setdefault('roi_head', {})
     else:
-        owner, part, target = host, model, made
+        owner, part, target = base_model, model, made
         fields = ('decode_head', 'bbox_head', 'head')
         field = next((f for f in fields if owner.get(f)), '')
     head = owner.get(field)
     if not head or not hasattr(part, field):
         raise WrapError(
-            f'--latent: {type_name(host.type)} has none of the heads that '
+            f'--latent: {type_name(base_model.type)} has none of the heads '
             'are known here, bbox_head, decode_head and head'
         )
     built = getattr(part, field)
@@ -310,7 +316,7 @@ def _add_latent(host: Any, model: Any, made: dict[str, Any]) -> str:
 
 def _latent(head: Any, built: nn.Module) -> dict[str, Any]:
     """Fields that make the last feature of a head stochastic."""
-    name = host_class(built)
+    name = library_class(built)
     if name in known.LATENT_HEADS:
         return dict(known.LATENT_HEADS[name])
     try:

@@ -1,4 +1,4 @@
-"""The text of a config with attention over a host's."""
+"""The text of a config with attention over a base config."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FILES = {
 def hooks(
     cfg: Any, attention: str, iterations: int = 0
 ) -> tuple[dict[str, Any], str | None]:
-    """Entries of ``default_hooks``, and what to say of them. Not of
-    ``custom_hooks``, a list that would replace the host's own.
+    """Entries of ``default_hooks``, and what to print of them. Not of
+    ``custom_hooks``, a list that would replace the base config's own.
 
     Args:
-        cfg: the host's config.
+        cfg: the base config.
         attention: see :func:`plan`.
         iterations: of a readout.
     """
@@ -148,7 +148,7 @@ def _taken(work_dir: str, theirs: str) -> bool:
 
 
 def checked_files(cfg: Any) -> dict[str, Any]:
-    """Fields that put CheckFiles in front of a training's pipelines."""
+    """Fields that put CheckFiles before a training's pipelines."""
     loader = cfg.get('train_dataloader') or {}
     dataset = _checked(
         loader.get('dataset'), '_base_.train_dataloader.dataset'
@@ -207,9 +207,9 @@ def _name(step: Any) -> str:
 
 
 def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:
-    """Fields by which a readout trains, whatever the host, of that package,
-    trained by: AdamW, a short warm-up, a cosine to zero, one evaluation at
-    the end."""
+    """Fields by which a readout trains, whatever the base model, of that
+    package, trained by: AdamW, a short warm-up, a cosine to zero, one
+    evaluation at the end."""
     warmup = max(1, iterations // 4)
     rate = 0.01 if package == 'mmdet' else 0.001
     fields: dict[str, Any] = dict(
@@ -262,8 +262,8 @@ def without_places(visualizer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _instead(cfg: Any, field: str) -> dict[str, Any]:
-    """Replaces what the host has there. MMEngine leaves it in where the host
-    has nothing, and the class would be given it."""
+    """Replaces what the base config has there. MMEngine leaves it in where
+    that has nothing, and the class would be given it."""
     return dict(_delete_=True) if cfg.get(field) else {}
 
 
@@ -278,7 +278,7 @@ def written(
     """The text of the config.
 
     Args:
-        cfg: the host's.
+        cfg: the base config.
         base: what it is over.
         command: that the first line names.
         model, default_hooks: fields of them.

@@ -55,7 +55,7 @@ class CUBWithBoxes(CUB):
         super().__init__(data_root=data_root, split=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """The host's samples, each with its box."""
+        """The base data set's samples, each with its box."""
         box_file = self.backend.join_path(self.data_root, 'bounding_boxes.txt')
         names = self._read(self.ann_file, 1)
         boxes = self._of_each(names, box_file, 4)
@@ -97,7 +97,7 @@ class CUBWithBoxes(CUB):
         return entries
 
     def _read(self, path: str, columns: int) -> dict[str, list[str]]:
-        """What stands behind the image id in each line of a file."""
+        """What stands after the image id in each line of a file."""
         if not self.backend.isfile(path):
             raise self.SOURCE.missing(self.data_root, path)
         entries = {}

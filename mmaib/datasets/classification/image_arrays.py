@@ -56,7 +56,7 @@ class ImageArrays(BaseDataset):
         raise NotImplementedError
 
     def load_data_list(self) -> list[dict]:
-        """Read the splits; a sample's image is told by split and number."""
+        """Read the splits; a sample's image is named by split and number."""
         self.images.clear()
         data_list = []
         for part, split in enumerate(self.splits):

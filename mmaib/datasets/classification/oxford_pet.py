@@ -25,7 +25,7 @@ class OxfordPetSplits(BaseDataset):
         data/Oxford-IIIT_Pets/images/Abyssinian_1.jpg  ...
                               annotations/list.txt
 
-    A line of ``list.txt`` is ``<image> <class> <species> <breed>``, behind
+    A line of ``list.txt`` is ``<image> <class> <species> <breed>``, after
     lines that begin with ``#``.
 
     Args:

@@ -57,7 +57,7 @@ class AIBImageClassifier(AuxLossMixin, ImageClassifier):
         self._check_noise()
 
     def _check_noise(self) -> None:
-        """Refuse a second source of noise behind that on the features."""
+        """Refuse a second source of noise after that on the features."""
         bottleneck = getattr(self.neck, 'bottleneck', None)
         if getattr(bottleneck, 'noise', None) is None:
             return

@@ -1,8 +1,8 @@
 """The blocks that [AIB] builds its classifiers of, Tables 1 and 4.
 
-Its networks are cut in two, features in front of the attention and encoder
-behind it, and its maps may have a block of their own. Each class here is any
-run of blocks: a backbone, the neck behind an attention, or its `mean_trunk`.
+Its networks are cut in two, features before the attention and encoder
+after it, and its maps may have a block of their own. Each class here is any
+run of blocks: a backbone, the neck after an attention, or its `mean_trunk`.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def check_one_entry_per_block(**fields: Any) -> None:
 @MODELS.register_module()
 class VGGBlocks(BaseModule):
     """Blocks of VGG with batch norm: 3x3 convolutions and, where asked for,
-    a 2x2 max-pooling behind them.
+    a 2x2 max-pooling after them.
 
     Args:
         channels: of each block.
         depths: convolutions of each block.
         pools: whether a pooling ends each block.
         in_channels: of the first block.
-        last_conv: channels of a 1x1 convolution with ReLU behind the
+        last_conv: channels of a 1x1 convolution with ReLU after the
             blocks, if there is one.
         init_cfg: see MMEngine.
 
@@ -109,8 +109,8 @@ KAIMING = [
 
 
 class PreActivationBlock(nn.Module):
-    """Residual block of Wide ResNet: norm and ReLU in front of each
-    convolution, and in front of a shortcut that must change the shape."""
+    """Residual block of Wide ResNet: norm and ReLU before each
+    convolution, and before a shortcut that must change the shape."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()

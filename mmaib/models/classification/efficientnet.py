@@ -1,4 +1,4 @@
-"""EfficientNet cut in front of its head convolution, where [RECT] puts its
+"""EfficientNet cut before its head convolution, where [RECT] puts its
 attention."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mmaib.registry import MODELS
 @MODELS.register_module()
 class EfficientNetFeatures(EfficientNet):
     """MMPretrain's EfficientNet up to the last MBConv block, without the
-    1x1 convolution behind it. Its checkpoints load as they are.
+    1x1 convolution after it. Its checkpoints load as they are.
 
     Args:
         kwargs: of mmpretrain's ``EfficientNet``, without ``out_indices``.
@@ -37,7 +37,7 @@ class EfficientNetFeatures(EfficientNet):
 
 @MODELS.register_module()
 class EfficientNetHead(BaseModule):
-    """The 1x1 convolution behind EfficientNet's blocks, and the average over
+    """The 1x1 convolution after EfficientNet's blocks, and the average over
     positions: a neck.
 
     ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix=

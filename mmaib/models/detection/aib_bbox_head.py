@@ -24,7 +24,7 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
 
     mmdet's layers keep their names and their meaning; with the stds at zero
     this is mmdet's head. The twin starts as a copy of fc2, also when a
-    checkpoint of the host is loaded.
+    checkpoint of the base model is loaded.
 
     Reports ``loss_kl_cls``, ``loss_kl_reg`` and the monitors ``kl_nats`` and
     ``kl_nats_sum``. In a cascade they are means over its S stages, which
@@ -127,8 +127,8 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
     ) -> None:
         """Start the twin of fc2 from fc2 where a checkpoint has no twin."""
         for name in ('weight', 'bias'):
-            host = f'{prefix}shared_fcs.1.{name}'
+            base = f'{prefix}shared_fcs.1.{name}'
             twin = f'{prefix}reg_encoder.mean.{name}'
-            if host in state_dict:
-                state_dict.setdefault(twin, state_dict[host])
+            if base in state_dict:
+                state_dict.setdefault(twin, state_dict[base])
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -18,7 +18,7 @@ from mmaib.sampling.uncertainty import combine, std_over_draws
 class FeatureDraws(tuple):
     """The mean of L_a drawn features, one a level, with the draws beside it.
 
-    Whatever in the host knows nothing of draws (RPN, mask head) sees an
+    Whatever in the base model is not sampled (RPN, mask head) sees an
     ordinary tuple of N features a level.
 
     Attributes:

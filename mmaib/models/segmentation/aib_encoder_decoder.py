@@ -107,7 +107,7 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
             measures = self._whole(self._measured, *inputs.shape[2:])
         finally:
             self._measured = None
-        # the host's own way from the padded batch to the image
+        # mmseg's own way from the padded batch to the image
         empty = data_samples and [
             SegDataSample(metainfo=sample.metainfo) for sample in data_samples
         ]
@@ -152,7 +152,7 @@ class AIBEncoderDecoder(AuxLossMixin, EncoderDecoder):
 
 
 def _sigmoids(head: Any) -> set[bool]:
-    """Whether a head's losses are of a sigmoid, those that tell."""
+    """Whether a head's losses use a sigmoid, where they have that field."""
     losses: Any = getattr(head, 'loss_decode', None)
     losses = losses if isinstance(losses, nn.ModuleList) else [losses]
     return {x.use_sigmoid for x in losses if hasattr(x, 'use_sigmoid')}

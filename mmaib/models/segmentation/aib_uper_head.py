@@ -91,7 +91,7 @@ class AIBUPerHead(UPerHead):
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         if self.training:
             require_collector('AIBUPerHead')
-        # The host's way from levels to the pyramid, fpn_bottleneck postponed.
+        # UPerHead's way from levels to the pyramid, fpn_bottleneck postponed.
         pyramid = self._forward_feature(inputs)
         layer = self.fpn_bottleneck.apply_now
         return self.cls_seg(self.encoder(pyramid, layer))

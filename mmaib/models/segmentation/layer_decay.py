@@ -45,8 +45,8 @@ class AIBLayerDecayOptimizerConstructor(LearningRateDecayOptimizerConstructor):
     def add_params(
         self, params: list[dict], module: nn.Module, **kwargs: Any
     ) -> None:
-        of_host: list[dict] = []
-        super().add_params(of_host, module, **kwargs)
+        of_base: list[dict] = []
+        super().add_params(of_base, module, **kwargs)
         attention = {
             id(parameter)
             for layer in module.modules()
@@ -60,7 +60,7 @@ class AIBLayerDecayOptimizerConstructor(LearningRateDecayOptimizerConstructor):
             weight_decay=0.0,
         )
         groups: dict[tuple, dict] = {}
-        for group in of_host:
+        for group in of_base:
             members = zip(group.pop('params'), group.pop('param_names'))
             for parameter, name in members:
                 base = full if id(parameter) in attention else group
@@ -99,4 +99,6 @@ class AIBLayerDecayOptimizerConstructor(LearningRateDecayOptimizerConstructor):
 
 def _refuse(field: str, given: dict, known: set[str]) -> None:
     if unknown := sorted(given.keys() - known):
-        raise ValueError(f'{field} knows {sorted(known)}, got {unknown}')
+        raise ValueError(
+            f'{field} must be some of {sorted(known)}, got {unknown}'
+        )

@@ -32,7 +32,7 @@ class SegTTAModel(MMSegTTAModel):
             found = data.softmax(1).mean(0)
             labels = found.argmax(0, keepdim=True)
             found = found.clamp(min=torch.finfo(found.dtype).tiny).log()
-        merged = views[0]  # it tells the ground truth
+        merged = views[0]  # it has the ground truth
         for name in ('entropy', 'mutual_information'):
             merged.pop(name, None)
         merged.set_data(

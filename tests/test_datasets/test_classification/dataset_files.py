@@ -75,7 +75,7 @@ FILES = (
 
 
 def decoded(root, number):
-    """BGR, as the host loads it."""
+    """BGR, as the base model loads it."""
     return np.asarray(Image.open(root / 'images' / BIRDS[number][0]))[
         ..., ::-1
     ]

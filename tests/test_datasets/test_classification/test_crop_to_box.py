@@ -31,7 +31,7 @@ def test_birds_with_context(cub):
     assert 'context=0.25' in repr(CropToBox(0.25))
 
 
-def test_crops_through_the_hosts_transforms(cub):
+def test_crops_through_the_base_models_transforms(cub):
     pipeline = [LOAD, dict(type='mmaib.CropToBox')]
     flip = dict(type='RandomFlip', prob=1.0)
     packed = build(

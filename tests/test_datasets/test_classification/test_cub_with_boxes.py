@@ -6,14 +6,14 @@ from mmpretrain.datasets import CUB
 from mmaib.datasets.classification import CUBWithBoxes
 
 
-def test_cub_is_the_hosts_with_boxes(cub):
+def test_cub_is_the_base_models_with_boxes(cub):
     for split in ('train', 'test'):
-        host = CUB(data_root=str(cub), split=split)
+        base = CUB(data_root=str(cub), split=split)
         birds = build('CUBWithBoxes', cub, split=split)
         assert isinstance(birds, CUBWithBoxes)
-        assert birds.metainfo == host.metainfo
-        assert len(birds) == len(host) == dict(train=2, test=1)[split]
-        for sample, theirs in zip(birds, host, strict=True):
+        assert birds.metainfo == base.metainfo
+        assert len(birds) == len(base) == dict(train=2, test=1)[split]
+        for sample, theirs in zip(birds, base, strict=True):
             boxes = sample.pop('gt_bboxes')
             assert boxes.dtype == np.float32
             assert boxes.shape == (1, 4)

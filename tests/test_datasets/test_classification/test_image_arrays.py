@@ -27,7 +27,7 @@ print(TRANSFORMS.get('mmaib.CropToBox').__name__)
         cwd=REPOSITORY,
     )
     names = ['SVHN', 'STL10', 'CUBWithBoxes', 'CropToBox']
-    # the host says things of its own
+    # the base model says things of its own
     assert out.stdout.split()[-4:] == names, out.stderr
 
 
@@ -44,8 +44,8 @@ def test_no_such_split(tmp_path, split):
 
 
 @pytest.mark.parametrize('name', ['SVHN', 'STL10'])
-def test_arrays_through_the_hosts_transforms(name, svhn, stl10):
-    """The host's own data set of arrays gives the same."""
+def test_arrays_through_the_base_models_transforms(name, svhn, stl10):
+    """The base library's own data set of arrays gives the same."""
     (root, _), pixels = svhn, dict(SVHN=svhn, STL10=stl10)[name][1]
     fields = dict(split='train' if name == 'SVHN' else 'test')
     packed = build(name, root, pipeline=RESIZED, **fields)[1]

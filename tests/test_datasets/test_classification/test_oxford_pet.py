@@ -41,7 +41,7 @@ def test_a_seed_is_a_division(pets):
     assert parts(pets, seed=1) != parts(pets, seed=2)
 
 
-def test_classes_are_the_hosts_and_an_image_passes_the_pipeline(pets):
+def test_classes_are_the_base_models_and_an_image_passes_the_pipeline(pets):
     steps = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(300, 300)),

@@ -105,7 +105,7 @@ def test_the_log_tells_the_sum_as_loss():
     assert parts > losses['loss_cls'].item()
 
 
-def test_a_models_init_cfg_leaves_the_first_forward_the_hosts():
+def test_a_models_init_cfg_leaves_the_first_forward_the_base_models():
     """As of mmpretrain's Swin and ConvNeXt: it takes every layer in the
     model, ours too."""
     init_cfg = [

@@ -66,7 +66,7 @@ def switched_off_pair():
 def test_off_means_off_to_the_bit():
     plain, ours = switched_off_pair()
     data = inputs()
-    torch.manual_seed(1)  # the host's samplers draw at random
+    torch.manual_seed(1)  # the base library's samplers draw at random
     expected = loss(plain, copy.deepcopy(data))
     torch.manual_seed(1)
     got = loss(ours, copy.deepcopy(data))

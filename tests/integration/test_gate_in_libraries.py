@@ -1,4 +1,5 @@
-"""An information gate in the three hosts, and as a readout of a frozen one."""
+"""An information gate in the three base libraries, and as a readout of a
+frozen one."""
 
 import copy
 
@@ -13,7 +14,7 @@ from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
 
-HOSTS = {
+LIBRARIES = {
     'detector': det,
     'any detector': det,
     'segmentor': seg,
@@ -21,11 +22,12 @@ HOSTS = {
 }
 OURS = 'neck.bottleneck.'
 GATE = dict(type='mmaib.InformationGate', beta=0.1)
-every_host = pytest.mark.parametrize('kind', HOSTS)
+every_library = pytest.mark.parametrize('kind', LIBRARIES)
 
 
-def host_config(kind):
-    """A host with batch norm that learns, dropout, and no part of ours."""
+def base_config(kind):
+    """A base model with batch norm that learns, dropout, and no part of
+    ours."""
     if kind == 'classifier':
         return cls.Config(dict(model=copy.deepcopy(cls.RESNET)))
     if kind == 'segmentor':
@@ -71,7 +73,7 @@ def host_config(kind):
 
 
 def gated_config(kind, anchors=None, **fields):
-    cfg = host_config(kind)
+    cfg = base_config(kind)
     model = cfg.model
     bottleneck = dict(modulation=GATE)
     if anchors:
@@ -105,11 +107,11 @@ def trained(model):
 
 
 def pair(kind, **fields):
-    """A host, and ours with its weights."""
+    """A base model, and ours with its weights."""
     torch.manual_seed(0)
-    host = trained(HOSTS[kind].build(host_config(kind)))
-    ours = HOSTS[kind].build(gated_config(kind, **fields))
-    result = ours.load_state_dict(host.state_dict(), strict=False)
+    base_model = trained(LIBRARIES[kind].build(base_config(kind)))
+    ours = LIBRARIES[kind].build(gated_config(kind, **fields))
+    result = ours.load_state_dict(base_model.state_dict(), strict=False)
     assert not result.unexpected_keys
     assert result.missing_keys
     assert all(key.startswith(OURS) for key in result.missing_keys)
@@ -117,12 +119,12 @@ def pair(kind, **fields):
     for own in gate.statistics:
         own.mean.normal_()
         own.var.uniform_(0.5, 2)
-    return host, ours, gate
+    return base_model, ours, gate
 
 
 def answers(kind, model, data):
     found = []
-    for sample in HOSTS[kind].predict(model, copy.deepcopy(data)):
+    for sample in LIBRARIES[kind].predict(model, copy.deepcopy(data)):
         if 'pred_instances' in sample:
             found += [sample.pred_instances.bboxes]
             found += [sample.pred_instances.scores]
@@ -137,32 +139,32 @@ def equal(first, second):
     return [torch.equal(a, b) for a, b in zip(first, second, strict=True)]
 
 
-@every_host
+@every_library
 @pytest.mark.parametrize('draws', ['mean', dict(attention=1, seed=0)])
-def test_at_the_start_it_is_the_host_to_the_bit(kind, draws):
+def test_at_the_start_it_is_the_base_model_to_the_bit(kind, draws):
     if kind == 'any detector' and draws != 'mean':
         pytest.skip('WithAuxLosses is evaluated at the mean')
-    host, ours, gate = pair(kind, test_draws=draws)
-    data = HOSTS[kind].inputs()
+    base_model, ours, gate = pair(kind, test_draws=draws)
+    data = LIBRARIES[kind].inputs()
     gate.strength.fill_(0.0)
-    expected = answers(kind, host, data)
+    expected = answers(kind, base_model, data)
     assert sum(len(x) for x in expected)
     assert all(equal(answers(kind, ours, data), expected))
     gate.strength.fill_(1.0)
     assert not all(equal(answers(kind, ours, data), expected))
 
 
-@every_host
-def test_its_first_step_has_the_hosts_losses_to_the_bit(kind):
-    """Without the map's draws, which would take numbers from the host's
+@every_library
+def test_its_first_step_has_the_base_models_losses_to_the_bit(kind):
+    """Without the map's draws, which would take numbers from the base model's
     samplers and dropouts; with them the features are the same."""
-    host, ours, gate = pair(kind, train_draws='mean')
+    base_model, ours, gate = pair(kind, train_draws='mean')
     gate.strength.fill_(0.0)
-    data = HOSTS[kind].inputs()
+    data = LIBRARIES[kind].inputs()
     losses = []
-    for model in (host, ours):
+    for model in (base_model, ours):
         torch.manual_seed(1)
-        losses.append(HOSTS[kind].loss(model, copy.deepcopy(data)))
+        losses.append(LIBRARIES[kind].loss(model, copy.deepcopy(data)))
     theirs, mine = losses
     if kind == 'classifier':  # mmpretrain's name is MMEngine's of the sum
         theirs['loss_cls'] = theirs.pop('loss')
@@ -178,7 +180,7 @@ def test_its_first_step_has_the_hosts_losses_to_the_bit(kind):
         assert torch.equal(gate(x, torch.rand(2, 1, 8, 8)), x)
 
 
-# The host frozen
+# The base model frozen
 
 
 ADAMW = dict(type='AdamW', lr=1e-2, weight_decay=0.5)
@@ -193,22 +195,22 @@ def trains(kind, model, optimizer=ADAMW, steps=3):
     )  # fmt: skip
     for _ in range(steps):
         model.train()
-        log = model.train_step(HOSTS[kind].inputs(), wrapper)
+        log = model.train_step(LIBRARIES[kind].inputs(), wrapper)
         model.eval()
-        HOSTS[kind].predict(model, HOSTS[kind].inputs())
+        LIBRARIES[kind].predict(model, LIBRARIES[kind].inputs())
     return wrapper.optimizer, log
 
 
-@every_host
+@every_library
 @pytest.mark.parametrize(
     ('optimizer', 'anchors'),
     [(ADAMW, None), (SGD, 5)],
     ids=['AdamW', 'SGD, anchors'],
 )
-def test_a_frozen_host_keeps_every_bit_while_the_map_learns(
+def test_a_frozen_base_model_keeps_every_bit_while_the_map_learns(
     kind, optimizer, anchors
 ):
-    host, ours, _ = pair(kind, freeze='base', anchors=anchors)
+    base_model, ours, _ = pair(kind, freeze='base', anchors=anchors)
     before = copy.deepcopy(ours.state_dict())
     used, log = trains(kind, ours, optimizer)
     assert float(log['loss_info']) > 0
@@ -217,9 +219,9 @@ def test_a_frozen_host_keeps_every_bit_while_the_map_learns(
         changed = not torch.equal(after[key], value)
         moves = key.startswith(OURS) and not key.endswith('strength')
         assert changed is moves, key
-    # the host's own tensors, by its names
-    theirs = host.state_dict()
-    kept = copy.deepcopy(host)
+    # the base library's own tensors, by its names
+    theirs = base_model.state_dict()
+    kept = copy.deepcopy(base_model)
     loaded = kept.load_state_dict(
         {key.replace('neck.neck.', 'neck.'): value
          for key, value in after.items() if not key.startswith(OURS)},
@@ -232,8 +234,8 @@ def test_a_frozen_host_keeps_every_bit_while_the_map_learns(
     assert {id(p) for p in ours.parameters() if p.grad is not None} <= learning
 
 
-@every_host
-def test_without_freezing_the_host_would_move(kind):
+@every_library
+def test_without_freezing_the_base_model_would_move(kind):
     """So the test above can fail: weights, and statistics if it has any."""
     _, ours, _ = pair(kind)
     before = copy.deepcopy(ours.state_dict())
@@ -247,7 +249,7 @@ def test_without_freezing_the_host_would_move(kind):
     assert not {*statistics}.intersection(same)
 
 
-@every_host
+@every_library
 def test_modes_survive_every_change_of_them(kind):
     _, ours, _ = pair(kind, freeze='base')
     inside = {*ours.neck.bottleneck.modules()}
@@ -259,17 +261,17 @@ def test_modes_survive_every_change_of_them(kind):
                 assert module.training is (mode and own), name
 
 
-def test_a_frozen_host_of_a_latent_learns_what_the_host_has_not():
-    """The latent's mean is the host's last layer, which stays."""
+def test_a_frozen_base_model_of_a_latent_learns_what_the_base_model_has_not():
+    """The latent's mean is the base model's last layer, which stays."""
     cfg = det.shrink(det.aib_config('aib-qt'))
     cfg.model['freeze'] = 'base'
     torch.manual_seed(0)
-    host = trained(det.build(det.shrink(det.plain_config())))
+    base_model = trained(det.build(det.shrink(det.plain_config())))
     ours = det.build(cfg)
-    ours.load_state_dict(host.state_dict(), strict=False)
+    ours.load_state_dict(base_model.state_dict(), strict=False)
     theirs = {
         key.replace('neck.', 'neck.neck.', 1): value
-        for key, value in host.state_dict().items()
+        for key, value in base_model.state_dict().items()
     }
     trains('detector', ours)
     after = ours.state_dict()
@@ -279,7 +281,8 @@ def test_a_frozen_host_of_a_latent_learns_what_the_host_has_not():
 
 
 def test_statistics_of_a_layer_of_ours_learn():
-    """A host's batch norms stay, those in front of the map are not its."""
+    """A base model's batch norms stay, those in front of the map are not
+    its."""
     cfg = cls.shrink(cls.config('wrn28-10-aib'))
     cfg.model['freeze'] = 'base'
     model = cls.build(cfg)

@@ -1,5 +1,5 @@
-"""Models of the hosts, out of their own configs, an eighth as wide and as deep
-as need be: the matrix of what attention was put into."""
+"""Models of the base libraries, out of their own configs, an eighth as wide
+and as deep as need be: the matrix of what attention was put into."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ ENOUGH = {
 
 
 @dataclass(frozen=True)
-class Host:
-    """A model of a host.
+class BaseModel:
+    """A model of a base library.
 
     Attributes:
         config: its config's name, as `mmengine.hub.get_config` takes it.
         changes: what shrinks it beside :func:`shrunk`'s rules, by dotted
-            names; applied behind them.
+            names; applied after them.
         divisor: of the widths.
         batch: images in a step.
     """
@@ -81,12 +81,12 @@ PLAIN_SLIDE = {'test_cfg': dict(mode='whole')}
 SSD_LIKE_WIDTHS = [32, 24, 16]
 
 
-def detectors() -> dict[str, Host]:
+def detectors() -> dict[str, BaseModel]:
     resnet = {'backbone.base_channels': 8}
 
-    def of(config: str, **changes: Any) -> Host:
+    def of(config: str, **changes: Any) -> BaseModel:
         extra = {k.replace('__', '.'): v for k, v in changes.items()}
-        return Host(f'mmdet::{config}.py', {**resnet, **extra})
+        return BaseModel(f'mmdet::{config}.py', {**resnet, **extra})
 
     return {
         'Faster R-CNN': of('faster_rcnn/faster-rcnn_r50_fpn_1x_coco'),
@@ -109,9 +109,9 @@ def detectors() -> dict[str, Host]:
             mask_head__num_grids=[8, 6, 4, 3, 2],
         ),
         'CenterNet': of('centernet/centernet_r18_8xb16-crop512-140e_coco'),
-        'RTMDet': Host('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'),
-        'YOLOX': Host('mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'),
-        'YOLOv3': Host(
+        'RTMDet': BaseModel('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'),
+        'YOLOX': BaseModel('mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'),
+        'YOLOv3': BaseModel(
             'mmdet::yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py',
             {
                 'neck.out_channels': SSD_LIKE_WIDTHS,
@@ -134,41 +134,41 @@ def detectors() -> dict[str, Host]:
     }
 
 
-def segmentors() -> dict[str, Host]:
+def segmentors() -> dict[str, BaseModel]:
     resnet = {'backbone.base_channels': 8}
     v1c = {**resnet, 'backbone.stem_channels': 8}
     ade = '8xb2-160k_ade20k-512x512'
     return {
-        'DeepLabV3+': Host(
+        'DeepLabV3+': BaseModel(
             'mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-80k_'
             'ade20k-512x512.py',
             v1c,
         ),
-        'PSPNet': Host(
+        'PSPNet': BaseModel(
             'mmseg::pspnet/pspnet_r50-d8_4xb4-80k_ade20k-512x512.py', v1c
         ),
-        'UPerNet Swin': Host(
+        'UPerNet Swin': BaseModel(
             'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_'
             f'{ade}.py',
             SHALLOW,
         ),
-        'SegFormer': Host(
+        'SegFormer': BaseModel(
             f'mmseg::segformer/segformer_mit-b0_{ade}.py',
             {'backbone.num_layers': [1, 1, 1, 1]},
         ),
-        'SETR PUP': Host(
+        'SETR PUP': BaseModel(
             f'mmseg::setr/setr_vit-l_pup_{ade}.py',
             {**TRANSFORMER, **PLAIN_SLIDE, 'backbone.img_size': (SIZE, SIZE)},
         ),
-        'SETR MLA': Host(
+        'SETR MLA': BaseModel(
             f'mmseg::setr/setr_vit-l_mla_{ade}.py',
             {**TRANSFORMER, **PLAIN_SLIDE, 'backbone.img_size': (SIZE, SIZE)},
         ),
-        'UPerNet BEiT': Host(
+        'UPerNet BEiT': BaseModel(
             'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py',
             {**TRANSFORMER, **PLAIN_SLIDE, 'backbone.img_size': (SIZE, SIZE)},
         ),
-        'OCRNet': Host(
+        'OCRNet': BaseModel(
             'mmseg::ocrnet/ocrnet_hr18s_4xb4-80k_ade20k-512x512.py',
             {
                 'decode_head.0.channels': 16,
@@ -177,9 +177,10 @@ def segmentors() -> dict[str, Host]:
             },
             divisor=1,
         ),
-        'Mask2Former': Host(f'mmseg::mask2former/mask2former_r50_{ade}.py',
-                            resnet),
-        'SegNeXt': Host(
+        'Mask2Former': BaseModel(
+            f'mmseg::mask2former/mask2former_r50_{ade}.py', resnet
+        ),
+        'SegNeXt': BaseModel(
             'mmseg::segnext/segnext_mscan-t_1xb16-adamw-160k_'
             'ade20k-512x512.py',
             SHALLOW,
@@ -187,14 +188,14 @@ def segmentors() -> dict[str, Host]:
     }  # fmt: skip
 
 
-def classifiers() -> dict[str, Host]:
+def classifiers() -> dict[str, BaseModel]:
     image = {'backbone.img_size': SIZE}
     return {
-        'ResNet': Host(
+        'ResNet': BaseModel(
             'mmpretrain::resnet/resnet18_8xb32_in1k.py',
             {'backbone.base_channels': 8, 'backbone.stem_channels': 8},
         ),
-        'Swin': Host(
+        'Swin': BaseModel(
             'mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py',
             {
                 **image,
@@ -204,7 +205,7 @@ def classifiers() -> dict[str, Host]:
                 ),
             },
         ),
-        'ConvNeXt': Host(
+        'ConvNeXt': BaseModel(
             'mmpretrain::convnext/convnext-tiny_32xb128_in1k.py',
             {
                 'backbone.arch': dict(
@@ -212,7 +213,7 @@ def classifiers() -> dict[str, Host]:
                 )
             },
         ),
-        'ViT': Host(
+        'ViT': BaseModel(
             'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py',
             {
                 **image,
@@ -224,15 +225,15 @@ def classifiers() -> dict[str, Host]:
                 ),
             },
         ),
-        'MobileNetV3': Host(
+        'MobileNetV3': BaseModel(
             'mmpretrain::mobilenet_v3/mobilenet-v3-small_8xb128_in1k.py',
             divisor=1,
         ),
-        'EfficientNet': Host(
+        'EfficientNet': BaseModel(
             'mmpretrain::efficientnet/efficientnet-b0_8xb32_in1k.py',
             divisor=1,
         ),
-        'RepVGG': Host(
+        'RepVGG': BaseModel(
             'mmpretrain::repvgg/repvgg-A0_8xb32_in1k.py',
             {
                 'backbone.arch': dict(
@@ -246,16 +247,20 @@ def classifiers() -> dict[str, Host]:
     }
 
 
-HOSTS: dict[str, Host] = {**detectors(), **segmentors(), **classifiers()}
+BASE_MODELS: dict[str, BaseModel] = {
+    **detectors(),
+    **segmentors(),
+    **classifiers(),
+}
 
 
 def config(name: str) -> Config:
-    """The host's own config of a name in ``HOSTS``, its model shrunk."""
-    host = HOSTS[name]
+    """The base own config of a name in ``BASE_MODELS``, its model shrunk."""
+    base = BASE_MODELS[name]
     register_config_sources()
-    whole = get_config(host.config)
-    model = shrunk(copy.deepcopy(whole.model), host)
-    kept = {'model': model, 'default_scope': host.scope}
+    whole = get_config(base.config)
+    model = shrunk(copy.deepcopy(whole.model), base)
+    kept = {'model': model, 'default_scope': base.scope}
     if 'data_preprocessor' in whole and 'data_preprocessor' not in model:
         kept['model'].data_preprocessor = {  # as the Runner does
             'type': 'ClsDataPreprocessor',
@@ -265,30 +270,32 @@ def config(name: str) -> Config:
 
 
 def has_unused_parameters(name: str) -> bool:
-    """Whether a host's own config tells DistributedDataParallel so."""
+    """Whether the base config sets ``find_unused_parameters``."""
     register_config_sources()
-    return get_config(HOSTS[name].config).get('find_unused_parameters', False)
+    return get_config(BASE_MODELS[name].config).get(
+        'find_unused_parameters', False
+    )
 
 
-def shrunk(model: ConfigDict, host: Host) -> ConfigDict:
+def shrunk(model: ConfigDict, base: BaseModel) -> ConfigDict:
     """A model's config, without pretrained weights and augmentations of a
-    batch, as ``host`` says."""
+    batch, as ``base`` says."""
     model.pop('pretrained', None)
-    _shrink(model, host.divisor)
+    _shrink(model, base.divisor)
     processor = model.get('data_preprocessor', {})
     processor.pop('batch_augments', None)
     if 'size' in processor:
         processor.size = (SIZE, SIZE)
         processor.pop('test_cfg', None)
-    if host.scope == 'mmpretrain':
+    if base.scope == 'mmpretrain':
         model.pop('train_cfg', None)  # mixup
-    stages = host.changes.get('roi_head.num_stages')
+    stages = base.changes.get('roi_head.num_stages')
     if stages:
         head = model.roi_head
         head.stage_loss_weights = head.stage_loss_weights[:stages]
         head.bbox_head = head.bbox_head[:stages]
         model.train_cfg.rcnn = model.train_cfg.rcnn[:stages]
-    for name, value in host.changes.items():
+    for name, value in base.changes.items():
         *path, last = name.split('.')
         part = model
         for key in path:
