@@ -59,7 +59,8 @@ def test_layers_never_import_a_base_library():
 
 
 @pytest.mark.parametrize(
-    'folder', sorted(f for f in LIBRARY_FOLDERS if (ROOT / 'models' / f).is_dir())
+    'folder',
+    sorted(f for f in LIBRARY_FOLDERS if (ROOT / 'models' / f).is_dir()),
 )
 def test_library_folders_do_not_import_each_other(folder):
     others = {f'mmaib.models.{other}' for other in LIBRARY_FOLDERS - {folder}}
