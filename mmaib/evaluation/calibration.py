@@ -13,7 +13,7 @@ SMALLEST = torch.finfo(torch.float32).tiny
 
 
 def bin_sums(confidence: Tensor, correct: Tensor, bins: int) -> Tensor:
-    """What a reliability diagram is made of; sums over batches are those of
+    """What a calibration plot is made of; sums over batches are those of
     all their predictions.
 
     Args:
