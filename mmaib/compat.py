@@ -15,7 +15,7 @@ import mmaib
 
 @dataclass(frozen=True)
 class Package:
-    """A package that we build on, under the names it is distributed by.
+    """A package that mmaib builds on, under the names it is distributed by.
 
     Attributes:
         module: import name.

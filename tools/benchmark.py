@@ -127,7 +127,7 @@ def rows(
 def detector_table(
     config: Path, size: tuple[int, int], rounds: int, device: torch.device
 ) -> list[str]:
-    """The base model, ours and the gate with its weights."""
+    """The base model, the method and the gate with its weights."""
     from mmdet.testing import demo_mm_inputs
 
     from mmaib.testing import detection

@@ -13,7 +13,7 @@ SMALLEST = torch.finfo(torch.float32).tiny
 
 
 def bin_sums(confidence: Tensor, correct: Tensor, bins: int) -> Tensor:
-    """What a reliability diagram is made of; sums over batches are those of
+    """What a calibration plot is made of; sums over batches are those of
     all their predictions.
 
     Args:
@@ -168,8 +168,8 @@ def at_temperature(log_probs: Tensor, temperature: float) -> Tensor:
 
 
 def fitted_temperature(log_probs: Tensor, labels: Tensor) -> float:
-    """The temperature that makes the NLL least, by golden section on 1 / T,
-    in which it is convex; from 0.05 to 100.
+    """The temperature of the least NLL, searched over 1 / T, in which it is
+    convex; from 0.05 to 100.
 
     Args:
         log_probs: ``(n, C)``, of predictions that no figure is made of.
@@ -186,20 +186,17 @@ def fitted_temperature(log_probs: Tensor, labels: Tensor) -> float:
     if not len(labels):
         raise ValueError('fitted_temperature: no predictions')
 
+    from scipy.optimize import minimize_scalar
+
     def nll(inverse: float) -> float:
         return float(
             scoring_rules(at_temperature(log_probs, 1 / inverse), labels)[0]
         )
 
-    low, high, ratio = 0.01, 20.0, (5**0.5 - 1) / 2
-    for _ in range(60):
-        left = high - ratio * (high - low)
-        right = low + ratio * (high - low)
-        if nll(left) < nll(right):
-            high = right
-        else:
-            low = left
-    return 2 / (low + high)
+    found = minimize_scalar(
+        nll, bounds=(0.01, 20.0), method='bounded', options={'xatol': 1e-10}
+    )
+    return 1 / float(found.x)
 
 
 def box_overlaps(

@@ -12,7 +12,7 @@ from .calibration import RiskCoverage, calibration_errors
 
 
 def draw_reliability(sums: Tensor, right: str) -> Figure:
-    """A reliability diagram: how often predictions of each confidence are
+    """A calibration plot: how often predictions of each confidence are
     right, and how many there are.
 
     Args:

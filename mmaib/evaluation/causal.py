@@ -1,4 +1,4 @@
-"""What a map carries: what is lost when it is put in the wrong place."""
+"""Ablation drops: what a metric loses when a map is in the wrong place."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def causal_drops(
     changes: Sequence[str] = tuple(MAP_CHANGES),
 ) -> dict[str, float]:
     """The base metrics when every map is changed: mirrored, flattened
-    to its mean, shuffled over positions. A map that passes all three with
-    the metric unchanged carries nothing, however well it looks.
+    to its mean, shuffled over positions. If none changes the metric, the model
+    does not depend on where the map looks.
 
     Args:
         model: with maps inside.

@@ -65,7 +65,7 @@ def make(model: dict = OURS, **fields: Any) -> Any:
 
 
 def config(name: str, data: str = 'cifar10') -> Config:
-    """Our config of a model, such as ``'wrn28-10-aib-qt'``, and a data
+    """mmaib's config of a model, such as ``'wrn28-10-aib-qt'``, and a data
     set."""
     (path,) = CLASSIFICATION.glob(f'*/{name}_*-200e_{data}.py')
     return Config.fromfile(path)

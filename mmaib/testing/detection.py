@@ -33,7 +33,7 @@ def plain_config() -> Config:
 
 
 def aib_config(name: str = 'aib-qt') -> Config:
-    """Our COCO config of that name, such as ``'aib'``."""
+    """mmaib's COCO config of that name, such as ``'aib'``."""
     return Config.fromfile(COCO / f'{name}_faster-rcnn_r50_fpn_1x_coco.py')
 
 
@@ -65,7 +65,7 @@ def build(cfg: Config) -> Any:
 
 
 def detector(name: str = 'aib-qt', **options: Any) -> Any:
-    """Our small detector, to the paper's letter, with fields of its model
+    """mmaib's small detector, to the paper's letter, with fields of its model
     overridden."""
     cfg = shrink(aib_config(f'{name}-literal'))
     if 'test_draws' in options:  # replaced, not merged

@@ -80,7 +80,7 @@ def parse_args() -> argparse.Namespace:
         '--interval',
         action='store_true',
         help="after each mean half of its 95 %% interval, by Student's t\n"
-        'over seeds, not the standard deviation (needs scipy)',
+        'over seeds, not the standard deviation',
     )
     add_arguments_of_runs(parser)
     args = parser.parse_args()
