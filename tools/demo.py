@@ -26,6 +26,7 @@ VARIANTS = {
     READOUT: '',
     'gate': 'gate_',
     'aib-qt': 'aib-qt_',
+    'aib-qt-literal': 'aib-qt-literal_',
     'aib': 'aib_',
     'baseline': '',
 }
@@ -36,7 +37,7 @@ class Demo(NamedTuple):
     """A sample data set and what is trained on it.
 
     Attributes:
-        config: the baseline's, in `configs/sample`.
+        config: the baseline's, in `configs/sample/DATASET`.
         readout: of where the baseline looks.
         dataset: module of `mmaib.datasets`, and folder in `data`.
         metrics: fields of the evaluation.
@@ -176,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     demo = DEMOS[args.task]
     # Relative to the checkout, as every command runs there.
-    configs = Path('configs/sample')
+    configs = Path('configs/sample') / demo.dataset
     config = configs / f'{VARIANTS[args.variant]}{demo.config}'
     out = args.out
     if (ROOT / out).exists():

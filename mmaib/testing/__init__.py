@@ -19,9 +19,16 @@ CLASSIFICATION = CONFIGS / 'classification'
 DEEPLAB = CONFIGS / 'segmentation' / 'deeplabv3plus'
 BEIT = 'beit-base_upernet_8xb2-160k_ade20k-512x512.py'
 
+SAMPLE = CONFIGS / 'sample'
 # the sample configs that trainings of tests start from
-TREES = CONFIGS / 'sample' / 'aib-qt_faster-rcnn_lite0_fpn_6e_trees-256.py'
-DIGITS = CONFIGS / 'sample' / 'aib-qt_upernet_lite0_1xb8-500_digits-128x128.py'
+TREES = (
+    SAMPLE / 'trees' / 'aib-qt-literal_faster-rcnn_lite0_fpn_6e_trees-256.py'
+)
+DIGITS = (
+    SAMPLE
+    / 'digits'
+    / 'aib-qt-literal_upernet_lite0_1xb8-500_digits-128x128.py'
+)
 # for --cfg-options: short trainings wait for workers to start
 NO_WORKERS = (
     'train_dataloader.num_workers=0',

@@ -14,7 +14,7 @@ from mmaib.layers import (
 from mmaib.layers.capture import capture_attention
 from mmaib.losses import collect
 from mmaib.models import AIBNeck
-from mmaib.testing import CONFIGS
+from mmaib.testing import DIGITS
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
@@ -23,7 +23,7 @@ from mmaib.testing import segmentation as seg
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning')
 
 BEIT = seg.UPERNET / f'aib-qt_{seg.BEIT}'
-LITE0 = CONFIGS / 'sample' / 'aib-qt_upernet_lite0_1xb8-500_digits-128x128.py'
+LITE0 = DIGITS
 DRAWS = {
     'randn_like': torch.randn_like,
     'bernoulli': torch.bernoulli,

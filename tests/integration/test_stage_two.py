@@ -17,12 +17,14 @@ from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
 
 SAMPLE = CONFIGS / 'sample'
-VGG = 'vgg16_x0.125_1xb128-16e_cifar10-subset.py'
+VGG = 'vgg16-x0.125_1xb128-16e_cifar10-subset.py'
 UPERNET = 'upernet_lite0_1xb4-500_camvid-320x240.py'
 STAGE2 = {
     'classifier': SAMPLE
-    / 'vgg16-latent-stage2_x0.125_1xb128-8e_cifar10-subset.py',
+    / 'cifar10-subset'
+    / 'latent-stage2_vgg16-x0.125_1xb128-8e_cifar10-subset.py',
     'segmentor': SAMPLE
+    / 'camvid'
     / 'latent-stage2_upernet_lite0_1xb4-200_camvid-320x240.py',
     'detector': det.COCO / 'latent-stage2_faster-rcnn_r50_fpn_coco.py',
 }
@@ -54,9 +56,9 @@ every_library = pytest.mark.parametrize('kind', LIBRARIES)
 
 def base_config(kind):
     if kind == 'classifier':
-        return Config.fromfile(SAMPLE / VGG)
+        return Config.fromfile(STAGE2['classifier'].with_name(VGG))
     if kind == 'segmentor':
-        return seg.shrink(seg.config(SAMPLE / UPERNET))
+        return seg.shrink(seg.config(STAGE2['segmentor'].with_name(UPERNET)))
     return det.shrink(det.plain_config())
 
 

@@ -238,7 +238,7 @@ def test_a_config_that_does_not_build_is_told(users_config, tmp_path):
 
 
 def test_a_config_that_is_ours_already(tmp_path, capsys):
-    ours = REPOSITORY / 'configs' / 'sample'
+    ours = REPOSITORY / 'configs' / 'sample' / 'digits'
     ours /= 'gate_upernet_lite0_1xb8-500_digits-128x128.py'
     assert main(['wrap', str(ours), '--out', str(tmp_path / 'out.py')]) == 2
     said = capsys.readouterr().err

@@ -420,7 +420,7 @@ def test_bad_fields_of_the_others():
 @pytest.mark.parametrize('name', ['pw', 'rect'])
 def test_draws_of_a_map_without_noise_are_refused(name):
     """They would be all alike, and their mutual information 0."""
-    path = next((CONFIGS / 'sample').glob(f'{name}-vgg_1xb50*.py'))
+    path = next(CONFIGS.glob(f'sample/cluttered-digits/{name}_vgg_*.py'))
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
     cfg.model.test_draws = dict(attention=4, uncertainty=True)

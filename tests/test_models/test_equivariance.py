@@ -7,13 +7,15 @@ from torch import nn
 
 from mmaib.functional import rectangle_window, warp_images, warp_rectangles
 from mmaib.models.equivariance import Equivariance
-from mmaib.testing import CONFIGS
+from mmaib.testing import DIGITS
 from mmaib.testing import classification as cls
 from mmaib.testing import detection as det
 from mmaib.testing import segmentation as seg
 
 RECTANGLE = dict(type='mmaib.RectangularAttention', channels=(8, 8))
-LITE0 = CONFIGS / 'sample' / 'aib_upernet_lite0_1xb8-500_digits-128x128.py'
+LITE0 = DIGITS.with_name(
+    'aib-literal_upernet_lite0_1xb8-500_digits-128x128.py'
+)
 
 
 def classifier(equivariance, bottleneck):

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmaib.testing import CONFIGS
+from mmaib.testing import CONFIGS, DIGITS
 from mmaib.testing import segmentation as seg
 
-GATE = CONFIGS / 'sample' / 'gate_upernet_lite0_1xb8-500_digits-128x128.py'
+GATE = DIGITS.with_name('gate_upernet_lite0_1xb8-500_digits-128x128.py')
 STAGE2 = (
     CONFIGS
     / 'sample'
+    / 'camvid'
     / 'latent-stage2_upernet_lite0_1xb4-200_camvid-320x240.py'
 )
 SLIDE = [

@@ -19,10 +19,10 @@ from mmaib.hooks import AttentionEvalHook
 from mmaib.testing import CONFIGS, REPOSITORY, shared_data
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'calibration.py'
-SAMPLE = CONFIGS / 'sample'
-FEW = '_x0.125_1xb128-16e_cifar10-subset.py'
-PLAIN = SAMPLE / f'vgg16{FEW}'
-STAGE2 = SAMPLE / 'vgg16-latent-stage2_x0.125_1xb128-8e_cifar10-subset.py'
+SAMPLE = CONFIGS / 'sample' / 'cifar10-subset'
+FEW = 'vgg16-x0.125_1xb128-16e_cifar10-subset.py'
+PLAIN = SAMPLE / FEW
+STAGE2 = SAMPLE / 'latent-stage2_vgg16-x0.125_1xb128-8e_cifar10-subset.py'
 
 
 @pytest.fixture
@@ -481,7 +481,7 @@ def test_bad_arguments(command, capsys, data, tmp_path, more, message):
 
 def test_a_second_config_that_is_no_second_stage(command, capsys, tmp_path):
     with pytest.raises(SystemExit):
-        command(PLAIN, SAMPLE / f'vgg16-aib{FEW}', '--out', tmp_path)
+        command(PLAIN, SAMPLE / f'aib-literal_{FEW}', '--out', tmp_path)
     assert "freeze must be 'features'" in capsys.readouterr().err
 
 

@@ -22,7 +22,12 @@ from mmaib.testing import classification as cls
 from mmaib.testing import segmentation as seg
 
 TOOLS = REPOSITORY / 'tools'
-CIFAR = CONFIGS / 'sample' / 'vgg16-aib-qt_x0.125_1xb128-16e_cifar10-subset.py'
+CIFAR = (
+    CONFIGS
+    / 'sample'
+    / 'cifar10-subset'
+    / 'aib-qt-literal_vgg16-x0.125_1xb128-16e_cifar10-subset.py'
+)
 TEST = [
     *(option.replace('val_', 'test_') for option in NO_WORKERS[2:]),
     'test_dataloader.dataset.indices=3',

@@ -5,7 +5,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from mmaib.testing import CONFIGS, NO_WORKERS, REPOSITORY, shared_data
+from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, shared_data
 from mmaib.testing import segmentation as seg
 
 STEPS = 200
@@ -84,7 +84,7 @@ def options(config):
 
 
 def test_half_precision_without_a_gpu_is_refused(run, tmp_path):
-    config = next((CONFIGS / 'sample').glob('aib-qt*digits*.py'))
+    config = DIGITS
     out = run(
         REPOSITORY / 'tools' / 'train.py', config, '--work-dir', tmp_path,
         '--amp', check=False,
@@ -102,7 +102,7 @@ def test_half_precision_without_a_gpu_is_refused(run, tmp_path):
             marks=[pytest.mark.shared_data]
             * any(name in path.stem for name in REAL),
         )
-        for path in sorted((CONFIGS / 'sample').glob('*.py'))
+        for path in sorted((CONFIGS / 'sample').rglob('*.py'))
     ],
 )
 def test_200_steps_in_bfloat16_stay_finite(

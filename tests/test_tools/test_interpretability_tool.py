@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.testing import DIGITS, REPOSITORY
 from mmaib.testing import segmentation as seg
 
 TOOLS = REPOSITORY / 'tools' / 'experiments'
-PLAIN = CONFIGS / 'sample' / 'upernet_lite0_1xb8-500_digits-128x128.py'
+PLAIN = DIGITS.with_name('upernet_lite0_1xb8-500_digits-128x128.py')
 GATE = PLAIN.with_name(f'gate_{PLAIN.name}')
 CLASSES = dict(classes=['clutter', 'digit'], palette=[[0] * 3, [255] * 3])
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
 from mmaib.preflight.checkpoint import read_checkpoint
-from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, TREES
+from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'
 COMMON = [
@@ -29,7 +29,7 @@ DETECTION = (
 )
 # the same behind an information gate, which fades in until the last step
 GATE = (
-    CONFIGS / 'sample' / 'gate_faster-rcnn_lite0_fpn_6e_trees-256.py',
+    TREES.with_name('gate_faster-rcnn_lite0_fpn_6e_trees-256.py'),
     [*DETECTION[1], f'custom_hooks.0.end={STEPS}'],
 )
 STRENGTH = 'neck.bottleneck.modulation.strength'

@@ -8,7 +8,7 @@ from mmaib.cli import runs
 from mmaib.testing import CONFIGS, REPOSITORY
 
 RATE = REPOSITORY / 'tools' / 'experiments' / 'rate.py'
-SAMPLE = CONFIGS / 'sample'
+SAMPLE = CONFIGS / 'sample' / 'bccd'
 BASE = SAMPLE / 'faster-rcnn_lite0_fpn_12e_bccd-256.py'
 READOUT = SAMPLE / 'readout_faster-rcnn_lite0_fpn_4e_bccd-256.py'
 AP = 'coco/bbox_mAP'

@@ -130,7 +130,7 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
         (PLAIN, 'nowhere.pth', [], 'checkpoint: no file nowhere.pth'),
         (PLAIN, 'text.pth', [], "checkpoint: 'text.pth' is not a whole"),
         (
-            CONFIGS / 'sample' / f'gate_{PLAIN.name}',
+            CONFIGS / 'sample' / 'digits' / f'gate_{PLAIN.name}',
             'whole.pth',
             [],
             'already contains mmaib',

@@ -15,7 +15,12 @@ from mmaib.testing import CONFIGS, REPOSITORY
 from mmaib.testing import classification as cls
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'rectangles.py'
-CONFIG = CONFIGS / 'sample' / 'rect-vgg_1xb50-12e_cluttered-digits-48x48.py'
+CONFIG = (
+    CONFIGS
+    / 'sample'
+    / 'cluttered-digits'
+    / 'rect_vgg_1xb50-12e_cluttered-digits-48x48.py'
+)
 
 
 @pytest.fixture
@@ -92,7 +97,7 @@ def test_the_table_and_the_sheet(run, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'options', 'message'),
     [
-        ('rect-vgg', ['--draws', 2], 'RectangularAttention gives no std'),
+        ('rect_vgg', ['--draws', 2], 'RectangularAttention gives no std'),
         ('vgg', [], 'the model has neither maps nor uncertainty'),
     ],
 )

@@ -22,7 +22,8 @@ MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
 CONFIG = (
     CONFIGS
     / 'sample'
-    / 'vgg16-aib-qt_x0.125_1xb128-16e_cifar10-subset.py'
+    / 'cifar10-subset'
+    / 'aib-qt-literal_vgg16-x0.125_1xb128-16e_cifar10-subset.py'
 )  # fmt: skip
 SHORT = [
     'train_cfg.max_epochs=1',

@@ -29,7 +29,7 @@ ALL = [
     path
     for path in sorted(CLASSIFICATION.rglob('*.py'))
     if path.parent.name != 'oxford_pet'
-] + sorted(CONFIGS.glob('sample/*cifar10*.py'))
+] + sorted(CONFIGS.glob('sample/cifar10-*/*.py'))
 NOISE_BEFORE = dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0)
 
 

@@ -18,7 +18,7 @@ DEEPLAB_QT = (
 ALL = sorted(
     [
         *(CONFIGS / 'segmentation').rglob('*.py'),
-        *(CONFIGS / 'sample').glob('*upernet*.py'),
+        *(CONFIGS / 'sample').rglob('*upernet*.py'),
     ]
 )
 BASE_LOSSES = {'decode.loss_ce', 'decode.acc_seg'}

@@ -1,7 +1,0 @@
-# As aib-norm, with a quantised map.
-_base_ = './aib-norm_faster-rcnn_lite0_fpn_6e_trees-256.py'
-
-model = dict(
-    neck=dict(
-        bottleneck=dict(
-            quantizer=dict(_delete_=True, num_anchors=20))))

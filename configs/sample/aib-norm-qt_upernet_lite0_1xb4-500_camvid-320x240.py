@@ -1,7 +1,0 @@
-# As aib-norm, with a quantised map.
-_base_ = './aib-norm_upernet_lite0_1xb4-500_camvid-320x240.py'
-
-model = dict(
-    neck=dict(
-        bottleneck=dict(
-            quantizer=dict(_delete_=True, num_anchors=20))))

@@ -1,4 +1,0 @@
-# As aib, with logits standardised over positions: the map cannot saturate.
-_base_ = './aib_upernet_lite0_1xb4-500_camvid-320x240.py'
-
-model = dict(neck=dict(bottleneck=dict(attention=dict(logit_norm=True))))

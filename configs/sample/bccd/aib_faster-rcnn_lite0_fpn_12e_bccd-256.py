@@ -1,0 +1,5 @@
+# As aib-literal, with logits standardised over positions, so that the map
+# cannot saturate.
+_base_ = './aib-literal_faster-rcnn_lite0_fpn_12e_bccd-256.py'
+
+model = dict(neck=dict(bottleneck=dict(attention=dict(logit_norm=True))))

@@ -1,4 +1,0 @@
-# A rectangle that is told where features lie, not only how strong they are.
-_base_ = './rect-vgg_1xb50-12e_cluttered-digits-48x48.py'
-
-model = dict(neck=dict(bottleneck=dict(attention=dict(pooling='moments'))))

@@ -1,0 +1,7 @@
+# As aib-literal, with a quantised map.
+_base_ = './aib-literal_faster-rcnn_lite0_fpn_6e_trees-256.py'
+
+model = dict(
+    neck=dict(
+        bottleneck=dict(
+            quantizer=dict(_delete_=True, num_anchors=20))))
