@@ -55,7 +55,7 @@ class RankProbe(Hook):
 
     def before_train(self, runner):
         def keep(module, args, output):
-            self.maps.append(output[0].detach().mean())
+            self.maps.append(output.mean.detach().mean())
 
         bottleneck = runner.model.module.neck.bottleneck
         bottleneck.attention.register_forward_hook(keep)
