@@ -126,7 +126,7 @@ def draw(
     """Write the overlay and the raw maps of one image; its scores, and the
     picture of all panels."""
     data = pseudo_collate([data])
-    with capture_attention(model, with_std=draws > 0) as captured_maps:
+    with capture_attention(model) as captured_maps:
         sample = model.test_step(data)[0].cpu()
     maps = whole_maps(model, captured_maps, sample.metainfo)
     if is_classified(sample):
@@ -189,11 +189,11 @@ def drawer(config: Path, checkpoint: Path, args: argparse.Namespace) -> Drawer:
             f'{config}: the model has neither maps nor uncertainty'
         )
     without = {
-        type(m).__name__ for m in maps if not getattr(m, 'gives_std', True)
+        type(m).__name__ for m in maps if not getattr(m, 'stochastic', True)
     }
     if args.draws and without:
         raise ValueError(
-            f'--draws: {", ".join(without)} gives no std: leave it out'
+            f'--draws: {", ".join(without)} has no noise: leave it out'
         )
     return Drawer(config.stem, cfg, model, visualizer, metric_of(cfg))
 

@@ -17,7 +17,7 @@ from mmaib.evaluation import AttentionMetric, causal_drops
 from mmaib.evaluation.causal import evaluate
 from mmaib.functional import resize
 from mmaib.functional.sliding import slides
-from mmaib.layers import AttentiveBottleneck
+from mmaib.layers import AttentiveBottleneck, MapDistribution
 from mmaib.layers.image_cells import changed_cells
 
 
@@ -84,8 +84,9 @@ class Confidence(nn.Module):
     def __init__(self, model: Any, bottleneck: AttentiveBottleneck) -> None:
         super().__init__()
         self.model = model
-        gate: Any = bottleneck.modulation
-        self.levels = nn.ModuleList(nn.Identity() for _ in gate.statistics)
+        self.levels = nn.ModuleList(
+            nn.Identity() for _ in range(bottleneck.num_levels)
+        )
         self._bottleneck = [bottleneck]  # no module of this one too
         self.data_samples: Any = None
 
@@ -185,8 +186,10 @@ class GradCAMInGate(nn.Module):
                 cams.append(torch.from_numpy(cam(images, targets)))
         return [cam[:, None].to(images) for cam in cams]
 
-    def _replace(self, _: nn.Module, __: tuple, out: tuple) -> tuple:
-        mean, std = out
+    def _replace(
+        self, _: nn.Module, __: tuple, maps: MapDistribution
+    ) -> MapDistribution:
+        mean = maps.mean
         key = self._batch, self._call
         self._call += 1
         if key not in self._maps:
@@ -204,7 +207,8 @@ class GradCAMInGate(nn.Module):
                 torch.cat([mean, cam], 1),
                 lambda x: with_scores_of(x[:, :1], x[:, 1:]).expand_as(x),
             )[:, :1]
-        return self._maps[key], std
+        cam = self._maps[key]
+        return maps.changed(lambda _: cam, lambda std: std)
 
 
 def measured(

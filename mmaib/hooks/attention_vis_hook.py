@@ -68,9 +68,7 @@ class AttentionVisHook(Hook):
         due = due and not isinstance(model, BaseTTAModel)
         if due and is_main_process():
             self._capture = ExitStack()
-            self._maps = self._capture.enter_context(
-                capture_attention(model, with_std=self.draws > 0)
-            )
+            self._maps = self._capture.enter_context(capture_attention(model))
 
     def _after_iter(
         self,

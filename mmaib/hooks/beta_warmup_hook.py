@@ -7,9 +7,10 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
+from torch import nn
 
 from mmaib.checks import at_least, one_of
-from mmaib.layers import InformationGate
+from mmaib.layers import Modulation
 from mmaib.losses import Reporter
 from mmaib.models.unwrapped import unwrapped
 from mmaib.registry import HOOKS
@@ -26,11 +27,11 @@ class BetaWarmupHook(Hook):
     """Raise the weight of the KL from 0 to what the config says.
 
     Every ``beta`` of the model (latents, maps and information gates) is
-    multiplied by a factor that grows over the first steps; so is the
-    ``strength`` of the gates, which starts them as the base model. It depends
-    on the step alone, so a resumed training goes on where it was; an
-    ``EMAHook`` with ``update_buffers`` has it too, not an average. The log
-    shows it as ``beta_factor``.
+    multiplied by a factor that grows over the first steps. It is also given
+    to every modulation with ``fade(factor)``: a gate starts as the base
+    model. The factor depends on the step alone, so a resumed training goes
+    on where it was; an ``EMAHook`` with ``update_buffers`` has it too, not
+    an average. The log shows it as ``beta_factor``.
 
     Args:
         end: the step, or epoch, from which on the factor is 1.
@@ -56,31 +57,26 @@ class BetaWarmupHook(Hook):
         self.by_epoch = by_epoch
         self.shape = SHAPES[one_of('schedule', schedule, SHAPES)]
         self._betas: list[tuple[Any, float]] = []
-        self._gates: list[InformationGate] = []
+        self._fading: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
         self._betas = [
             (layer, layer.beta)
             for layer in model.modules()
-            # a gate without a price fades in all the same
-            if isinstance(layer, InformationGate)
-            or (isinstance(layer, Reporter) and layer.beta > 0)
+            if isinstance(layer, Reporter) and layer.beta > 0
         ]
-        if not self._betas:
+        self._fading = fading(model)
+        # a gate without a price fades in all the same
+        if not (self._betas or self._fading):
             raise ValueError(
                 f'BetaWarmupHook: {type(model).__name__} has no layer with '
                 'beta > 0, such as decode_head.latent.beta'
             )
-        # an EMAHook would average the strength, a buffer
+        # an EMAHook would average what fades, a buffer
         averages = [vars(hook).get('ema_model') for hook in runner.hooks]
-        self._gates = [
-            layer
-            for each in (model, *averages)
-            if each is not None
-            for layer in each.modules()
-            if isinstance(layer, InformationGate)
-        ]
+        for average in filter(None, averages):
+            self._fading += fading(average)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
@@ -89,8 +85,8 @@ class BetaWarmupHook(Hook):
         factor = self.factor(step)
         for layer, beta in self._betas:
             layer.beta = factor * beta
-        for gate in self._gates:
-            gate.strength.fill_(factor)
+        for modulation in self._fading:
+            modulation.fade(factor)
         hub = MessageHub.get_current_instance()
         hub.update_scalar('train/beta_factor', factor)
 
@@ -105,3 +101,12 @@ class BetaWarmupHook(Hook):
         if step < self.begin:
             return 0.0
         return self.shape((step - self.begin) / (self.end - self.begin))
+
+
+def fading(model: nn.Module) -> list[Any]:
+    """The modulations of a model that are let in from 0 to 1."""
+    return [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, Modulation) and hasattr(layer, 'fade')
+    ]

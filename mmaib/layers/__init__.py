@@ -10,6 +10,8 @@ from .feature_noise import FeatureNoise
 from .gaussian_encoder import GaussianEncoder
 from .information_gate import InformationGate
 from .kl_critic import KLCritic
+from .map_distribution import MapDistribution
+from .modulation import Modulation
 from .noise_encoders import AdditiveNoiseEncoder, PropagatedNoiseEncoder
 from .position_wise_attention import PositionWiseAttention
 from .rectangular_attention import RectangularAttention
@@ -26,6 +28,8 @@ __all__ = [
     'InformationGate',
     'KLCritic',
     'LatentEncoder',
+    'MapDistribution',
+    'Modulation',
     'PositionWiseAttention',
     'PropagatedNoiseEncoder',
     'RectangularAttention',

@@ -7,13 +7,12 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmaib.checks import at_least, level_channels, part_fields
-from mmaib.functional import gaussian_kl
 from mmaib.losses import Reporter, collecting, report_loss, report_scalar
 from mmaib.registry import MODELS
-from mmaib.sampling import draws
 
 from .image_cells import own_cells, own_mean, own_position_mean
-from .information_gate import InformationGate
+from .map_distribution import MapDistribution
+from .modulation import Modulation
 
 # scores so close to 0 or 1 count as saturated
 SATURATED = 0.02
@@ -40,15 +39,13 @@ class AttentiveBottleneck(Reporter, BaseModule):
     Args:
         in_channels: channels C of the features that are modulated, one
             number, or one a level where it serves several.
-        attention: config of the map, any module with ``(x, with_std)`` ->
-            (mean, std), the std None if it is not asked for. One that draws
-            by itself, or has no noise, gives None where it is asked too, and
-            a map for each draw.
+        attention: config of the map, any module with ``(x)`` ->
+            :class:`MapDistribution`; one without noise has the attribute
+            ``stochastic = False``.
         quantizer: config of :class:`AnchorQuantizer`, with at least
             ``num_anchors``; None for a continuous map.
-        modulation: config of :class:`FeatureModulation`, or of an
-            :class:`InformationGate`, whose map is made of its normalised
-            features.
+        modulation: config of a :class:`Modulation`, by default a
+            :class:`FeatureModulation`; it says what the map is made of.
         noise: config of :class:`FeatureNoise` on the features that are
             modulated, if [AIB]'s noise encoders begin here.
         map_channels: channels of the features that the map is made from, if
@@ -88,6 +85,7 @@ class AttentiveBottleneck(Reporter, BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         channels = level_channels(in_channels)
+        self.num_levels = len(channels)
         self.map_channels = map_channels or channels[0]
         self.beta = at_least('beta', beta, 0.0)
         self.attention = MODELS.build(
@@ -97,10 +95,13 @@ class AttentiveBottleneck(Reporter, BaseModule):
                 **part_fields('attention', attention, ['in_channels']),
             }
         )
-        if beta > 0 and not getattr(self.attention, 'gives_std', True):
+        # one that reports its KL itself has a beta of its own
+        own = getattr(self.attention, 'beta', None) is not None
+        if beta > 0 and (own or not _stochastic(self.attention)):
             raise ValueError(
-                f'beta={beta} weighs the KL of scores, of which '
-                f'{type(self.attention).__name__} gives no std: leave it out'
+                f'beta={beta} weighs the KL of the map, and '
+                f'{type(self.attention).__name__} has none, or reports its '
+                'own: leave it out'
             )
         self.quantizer = None
         if quantizer is not None:
@@ -123,28 +124,29 @@ class AttentiveBottleneck(Reporter, BaseModule):
                     **part_fields('noise', noise, ['in_channels']),
                 }
             )
-            channels = [self.noise.out_channels]
-        self.modulation = MODELS.build(
+            channels = [self.noise.out_channels] * len(channels)
+        self.modulation: Any = MODELS.build(
             {
                 'type': 'mmaib.FeatureModulation',
                 'in_channels': channels,
                 **part_fields('modulation', modulation, ['in_channels']),
             }
         )
-        if noise is not None and isinstance(self.modulation, InformationGate):
-            raise ValueError(
-                'noise: an mmaib.InformationGate has a noise of its own'
+        kind = type(self.modulation).__name__
+        if not isinstance(self.modulation, Modulation):
+            raise TypeError(
+                f'modulation: {kind} must inherit from mmaib.layers.Modulation'
             )
+        if noise is not None and self.modulation.stochastic:
+            raise ValueError(f'noise: {kind} has a noise of its own')
         self.out_channels = self.modulation.out_channels
 
     @property
-    def has_noise(self) -> bool:
-        """Whether two draws of its map, or of what it passes, differ."""
-        attention: Any = self.attention
+    def stochastic(self) -> bool:
+        """Whether two samples of its map, or of what it passes, differ."""
         return (
-            getattr(attention, 'gives_std', True)
-            or getattr(attention, 'std', None) is not None
-            or isinstance(self.modulation, InformationGate)
+            _stochastic(self.attention)
+            or self.modulation.stochastic
             or self.noise is not None
         )
 
@@ -152,11 +154,9 @@ class AttentiveBottleneck(Reporter, BaseModule):
         return self.modulate(x, self.attend(self.map_input(x)))
 
     def map_input(self, x: Tensor, level: int = 0) -> Tensor:
-        """What the map is made of: x, behind a gate's own normalisation,
-        into whose statistics a training takes it."""
-        if isinstance(self.modulation, InformationGate):
-            return self.modulation.normalized(x, level)
-        return x
+        """What the map is made of, as the modulation says: x, or x after a
+        gate's own normalisation, whose statistics follow x in training."""
+        return self.modulation.map_input(x, level)
 
     def attend(self, x: Tensor) -> Tensor:
         """The map a (or a_q) of features x.
@@ -182,13 +182,15 @@ class AttentiveBottleneck(Reporter, BaseModule):
                 'channels'
             )
         reports = collecting(self.training)
-        drawn = draws.current().attention is not None
-        mean, std = self.attention(
-            x, with_std=self.training or reports or drawn
-        )
+        maps = self.attention(x)
+        if not isinstance(maps, MapDistribution):
+            raise TypeError(
+                f'{type(self.attention).__name__} must return a '
+                f'MapDistribution of mmaib.layers, got {type(maps).__name__}'
+            )
         if reports:
-            self._report(mean, std)
-        scores = draws.draw_maps(mean, std)
+            self._report(maps)
+        scores = maps.sample(keep_std=self.training or reports)
         return scores if self.quantizer is None else self.quantizer(scores)
 
     def modulate(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
@@ -197,21 +199,19 @@ class AttentiveBottleneck(Reporter, BaseModule):
         Args:
             x: ``(N, C, H, W)``.
             attention: ``(L_a * N, 1, H, W)``.
-            level: which of its levels, for a gate that tells them apart.
+            level: of the features, for a gate with statistics of each level.
 
         Returns:
             ``(L_a * N, out_channels, H, W)``, draw by draw; ``(L_z * L_a *
             N, ...)`` with a noise on the features.
         """
-        if isinstance(self.modulation, InformationGate):
-            return self.modulation(x, attention, level)
-        if self.noise is None:
-            return self.modulation(x, attention)
-        x = self.noise(x.repeat(len(attention) // len(x), 1, 1, 1))
-        attention = attention.repeat(len(x) // len(attention), 1, 1, 1)
-        return self.modulation(x, attention)
+        if self.noise is not None:
+            x = self.noise(x.repeat(len(attention) // len(x), 1, 1, 1))
+            attention = attention.repeat(len(x) // len(attention), 1, 1, 1)
+        return self.modulation(x, attention, level)
 
-    def _report(self, mean: Tensor, std: Tensor | None) -> None:
+    def _report(self, maps: MapDistribution) -> None:
+        mean, std = maps.mean, maps.std
         cells = own_cells(mean)
         report_scalar('attention_mean', own_mean(mean, cells))
         if std is not None:
@@ -224,7 +224,13 @@ class AttentiveBottleneck(Reporter, BaseModule):
         report_scalar('attention_contrast', contrast.mean())
         saturated = ((mean - 0.5).abs() > 0.5 - SATURATED).float()
         report_scalar('attention_saturated', own_mean(saturated, cells))
-        if std is not None and self.beta > 0:
-            kl = own_mean(gaussian_kl(mean, std), cells)
+        kl = maps.kl() if self.beta > 0 else None
+        if kl is not None:
+            kl = own_mean(kl, cells) if kl.dim() == 4 else kl.mean()
             report_loss('loss_kl_map', self.beta * kl)
             report_scalar('kl_map_nats', kl)
+
+
+def _stochastic(attention: Any) -> bool:
+    """Whether two samples of a map differ; a user's map may leave it out."""
+    return getattr(attention, 'stochastic', True)

@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +18,11 @@ from mmaib.checks import one_of
 from mmaib.contexts import in_this_thread
 from mmaib.functional import resize
 from mmaib.losses import collect
-from mmaib.sampling.draws import current, mean_over_draws
+from mmaib.sampling.draws import current
 
 from .attentive_bottleneck import AttentiveBottleneck
 from .image_cells import changed_cells
-from .information_gate import InformationGate
-from .rectangular_attention import RectangularAttention
+from .map_distribution import MapDistribution
 
 
 @dataclass
@@ -32,14 +33,14 @@ class CapturedMap:
     Attributes:
         name: of the bottleneck in the model.
         level: how often the bottleneck had run before, in this capture.
-        mean: mu_a, ``(N, 1, H, W)``; of a map that draws by itself, such as
-            a variational rectangle, the mean of its draws.
+        mean: mu_a, ``(N, 1, H, W)``; of a variational rectangle, the map of
+            its mean parameters.
         quantized: a_q of the mean; None without a quantiser.
         norms: the norm over channels of the features that it modulates,
             ``(N, 1, H, W)``; one a level that shares the map.
-        bits: what an :class:`InformationGate` lets through of each of them,
-            sum over channels; none without a gate.
-        std: sigma_a, like the mean; None if it was not asked for.
+        bits: what the modulation lets through of each of them, sum over
+            channels; none where it does not know its information.
+        std: sigma_a, like the mean; None of a map whose scores have none.
         anchors: of the quantiser, ``(Q,)``; None without one.
         rectangles: parameters ``(N, K, 5)`` of a map that is their union,
             see :mod:`mmaib.functional.rectangle`; None of any other.
@@ -64,15 +65,9 @@ def of_the_mean(seen: CapturedMap, grid: tuple[int, ...]) -> Tensor:
 
 
 @contextmanager
-def capture_attention(
-    model: nn.Module, with_std: bool = False
-) -> Iterator[list[CapturedMap]]:
-    """Record the maps of every :class:`AttentiveBottleneck` of a model.
-
-    Args:
-        model: that runs inside the ``with``.
-        with_std: whether to have sigma_a too, which costs a second pass of
-            the map's layers where the model does not need it itself.
+def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
+    """Record the maps of every :class:`AttentiveBottleneck` of a model that
+    runs inside the ``with``.
 
     Example:
         >>> bottleneck = AttentiveBottleneck(in_channels=256).eval()
@@ -87,23 +82,20 @@ def capture_attention(
         levels = count()
         waiting: list[CapturedMap] = []  # for the features they modulate
 
-        @torch.no_grad()
-        def on_attention(layer: nn.Module, args: tuple, out: tuple) -> None:
+        def on_attention(
+            _: nn.Module, __: tuple, maps: MapDistribution
+        ) -> None:
             if waiting and waiting[0].norms:
                 waiting.clear()
-            # a map that draws by itself gives its draws
-            mean = mean_over_draws(out[0].detach(), len(args[0]))
-            latest = CapturedMap(name, next(levels), mean)
-            if isinstance(layer, RectangularAttention):
-                latest.rectangles = layer.rectangles(args[0])
+            latest = CapturedMap(
+                name,
+                next(levels),
+                maps.mean.detach(),
+                std=_detached(maps.std),
+                rectangles=_detached(maps.geometry),
+            )
             waiting.append(latest)
             captured.append(latest)
-            if with_std:
-                # not through its hooks again
-                std = out[1]
-                if std is None and getattr(layer, 'gives_std', True):
-                    std = layer.forward(args[0], with_std=True)[1]
-                latest.std = None if std is None else std.detach()
 
         def on_quantizer(layer: nn.Module, _: tuple, out: Tensor) -> None:
             latest = waiting[-1]
@@ -112,20 +104,20 @@ def capture_attention(
                 # not through its hooks again, nor heard
                 with torch.no_grad(), collect():
                     latest.quantized = layer.forward(latest.mean)
-            anchors = getattr(layer, 'anchors', None)
-            latest.anchors = None if anchors is None else anchors.detach()
+            latest.anchors = _detached(getattr(layer, 'anchors', None))
 
-        def on_modulation(gate: nn.Module, args: tuple, _: Tensor) -> None:
+        def on_modulation(layer: Any, args: tuple, _: Tensor) -> None:
             # a map a level, or one for all of them
             seen = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-            x, attention = args[0].detach(), args[1].detach()
+            x, attention, level = args
+            x, attention = x.detach(), attention.detach()
             seen.norms.append(x.float().norm(dim=1, keepdim=True))
-            if isinstance(gate, InformationGate):
-                level = args[2] if len(args) > 2 else 0
-                if current().attention is not None:
-                    attention = of_the_mean(seen, x.shape[2:])
-                nats = gate.nats(x, attention, level).detach()
-                seen.bits.append(nats.sum(1, keepdim=True) / math.log(2))
+            if current().attention is not None:
+                attention = of_the_mean(seen, x.shape[2:])
+            nats = layer.information(x, attention, level)
+            if nats is not None:
+                bits = nats.detach().sum(1, keepdim=True) / math.log(2)
+                seen.bits.append(bits)
 
         hooks: list[tuple[nn.Module | None, Callable]] = [
             (bottleneck.attention, on_attention),
@@ -142,6 +134,10 @@ def capture_attention(
             if isinstance(module, AttentiveBottleneck):
                 watch(name, module)
         yield captured
+
+
+def _detached(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.detach()
 
 
 def mirrored(x: Tensor) -> Tensor:
@@ -181,8 +177,8 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
         model: with :class:`AttentiveBottleneck` inside.
         change: ``'mirror'``, ``'flatten'`` or ``'shuffle'``; mean and std
             change alike, in front of draws and quantiser. Or ``'open'``:
-            every score is 1 and its std 0, so that an
-            :class:`InformationGate` passes what the host gives, to the bit.
+            every score is 1 and its std 0, so that an information gate
+            passes what the host gives, to the bit.
 
     Example:
         >>> bottleneck = AttentiveBottleneck(in_channels=8).eval()
@@ -195,16 +191,12 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     """
     one_of('change', change, (*MAP_CHANGES, OPEN))
 
-    def on_attention(_: nn.Module, __: tuple, out: tuple) -> tuple:
+    def on_attention(
+        _: nn.Module, __: tuple, maps: MapDistribution
+    ) -> MapDistribution:
         if change == OPEN:
-            mean, std = out
-            std = None if std is None else torch.zeros_like(std)
-            return torch.ones_like(mean), std
-        mean, std = (
-            None if x is None else changed_cells(x, MAP_CHANGES[change])
-            for x in out
-        )
-        return mean, std
+            return maps.changed(torch.ones_like, torch.zeros_like)
+        return maps.changed(partial(changed_cells, change=MAP_CHANGES[change]))
 
     found = [m for m in model.modules() if isinstance(m, AttentiveBottleneck)]
     if not found:

@@ -3,13 +3,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.checks import level_channels, one_of
 from mmaib.registry import MODELS
 
 from .image_cells import own_cells, own_position_mean
+from .modulation import Modulation
 
 MODES = (
     'scale',
@@ -23,7 +23,7 @@ MIN_MEAN = 0.01
 
 
 @MODELS.register_module()
-class FeatureModulation(BaseModule):
+class FeatureModulation(Modulation):
     r"""Modulate features by an attention map, Section 3.3.1 of [AIB].
 
     =================== ============================== ===============
@@ -94,7 +94,7 @@ class FeatureModulation(BaseModule):
         if init == 'identity':
             self.gate = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, attention: Tensor) -> Tensor:
+    def forward(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         attention = attention.to(x.dtype)
         draws = attention.size(0) // x.size(0)
         if draws > 1:

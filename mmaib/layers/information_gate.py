@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.checks import at_least, level_channels, one_of
@@ -18,6 +17,7 @@ from mmaib.sampling import draws
 
 from .feature_modulation import MIN_MEAN
 from .image_cells import own_cells, own_mean, own_numel, own_position_mean
+from .modulation import Modulation
 
 EPS = 1e-5
 
@@ -74,7 +74,7 @@ class FeatureStatistics(nn.Module):
 
 
 @MODELS.register_module()
-class InformationGate(Reporter, BaseModule):
+class InformationGate(Reporter, Modulation):
     r"""A modulation that prices what it lets through, in nats (Schulz et
     al., *Restricting the Flow: Information Bottlenecks for Attribution*,
     ICLR 2020). Over a frozen network it is their Readout Bottleneck, a
@@ -128,6 +128,7 @@ class InformationGate(Reporter, BaseModule):
     """
 
     strength: Tensor
+    stochastic = True
 
     def __init__(
         self,
@@ -144,8 +145,8 @@ class InformationGate(Reporter, BaseModule):
         self.statistics: Any = nn.ModuleList(map(FeatureStatistics, levels))
         self.register_buffer('strength', torch.tensor(1.0))
 
-    def normalized(self, x: Tensor, level: int = 0) -> Tensor:
-        """Features of mean 0 and variance 1, as the map sees them; in
+    def map_input(self, x: Tensor, level: int = 0) -> Tensor:
+        """Features of mean 0 and variance 1, which the map is made of; in
         training, with gradient or not, x is taken into the statistics."""
         if level >= len(self.statistics):
             raise ValueError(
@@ -184,8 +185,13 @@ class InformationGate(Reporter, BaseModule):
         # exact where all is open
         return torch.lerp(own.mean.to(x.dtype), passed, (1 / mean).to(x.dtype))
 
-    def nats(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
-        """What of x passes, ``(N, C, H, W)``, for a map ``(N, 1, H, W)``."""
+    def fade(self, factor: float) -> None:
+        """Set the strength."""
+        self.strength.fill_(factor)
+
+    def information(
+        self, x: Tensor, attention: Tensor, level: int = 0
+    ) -> Tensor:
         own = self.statistics[level]
         return gate_information(
             x, self._openness(attention), own.mean, own.std

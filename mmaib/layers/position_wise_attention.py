@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from mmaib.checks import at_least
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
-from mmaib.sampling import draws
+
+from .map_distribution import MapDistribution
 
 
 @MODELS.register_module()
@@ -17,8 +18,7 @@ class PositionWiseAttention(BaseModule):
     A 1x1 convolution, two 3x3 with dilation 4, ReLU behind each, and one
     more to one channel, with a sigmoid.
 
-    The std that it gives beside the map is None: it has no noise, and where
-    maps are drawn a row for each draw, all alike.
+    Its scores have no std: where maps are drawn, all are alike.
 
     Args:
         in_channels: channels C of the features.
@@ -27,19 +27,19 @@ class PositionWiseAttention(BaseModule):
         init_cfg: see MMEngine.
 
     Shape:
-        x ``(N, C, H, W)`` -> map ``(N, 1, H, W)`` and None, float32 or
-        wider.
+        x ``(N, C, H, W)`` -> :class:`MapDistribution` with the mean ``(N, 1,
+        H, W)``, float32 or wider, and no std.
 
     Example:
         >>> attention = PositionWiseAttention(in_channels=320)
-        >>> attention(torch.rand(2, 320, 10, 10))[0].shape
+        >>> attention(torch.rand(2, 320, 10, 10)).mean.shape
         torch.Size([2, 1, 10, 10])
 
     Raises:
         ValueError: if a field is out of range.
     """
 
-    gives_std = False
+    stochastic = False
 
     def __init__(
         self,
@@ -68,8 +68,5 @@ class PositionWiseAttention(BaseModule):
             wide(1),
         )
 
-    def forward(
-        self, x: Tensor, with_std: bool = True
-    ) -> tuple[Tensor, Tensor | None]:
-        mean = at_least_float32(self.layers(x)).sigmoid()
-        return draws.repeat_maps(mean) if with_std else mean, None
+    def forward(self, x: Tensor) -> MapDistribution:
+        return MapDistribution(at_least_float32(self.layers(x)).sigmoid())

@@ -28,6 +28,7 @@ from mmaib.losses import (
 from mmaib.registry import MODELS
 from mmaib.sampling import draws
 
+from .map_distribution import MapDistribution
 from .starting import Starting
 
 # a rectangle of a few hundredths lies between the positions of a coarse grid
@@ -67,8 +68,8 @@ class RectangularAttention(Reporter, Starting):
     ``loss_kl_rectangle``, ``beta`` times the sum over the numbers, and as
     ``kl_rectangle_nats``.
 
-    The std that it gives beside the map is None: scores have no noise of
-    their own, and maps come with a row for each draw already.
+    Scores have no std: what is drawn is the parameters, and the mean is the
+    map of their means.
 
     Args:
         in_channels: channels C of the features.
@@ -92,21 +93,18 @@ class RectangularAttention(Reporter, Starting):
         num_windows: K.
 
     Shape:
-        x ``(N, C, H, W)`` -> map ``(N, 1, H, W)`` and None, float32 or
-        wider; ``(L_a * N, ...)``, draw by draw, where
-        :mod:`mmaib.sampling.draws` has L_a maps drawn.
+        x ``(N, C, H, W)`` -> :class:`MapDistribution` with the mean ``(N, 1,
+        H, W)``, float32 or wider, and the rectangles ``(N, K, 5)``.
 
     Example:
         >>> attention = RectangularAttention(in_channels=320)
         >>> x = torch.rand(2, 320, 10, 10)
-        >>> attention(x)[0].shape, attention.rectangles(x).shape
+        >>> attention(x).mean.shape, attention.rectangles(x).shape
         (torch.Size([2, 1, 10, 10]), torch.Size([2, 1, 5]))
 
     Raises:
         ValueError: if a field is out of range.
     """
-
-    gives_std = False
 
     def __init__(
         self,
@@ -161,26 +159,34 @@ class RectangularAttention(Reporter, Starting):
 
     first: Tensor
 
+    @property
+    def stochastic(self) -> bool:
+        return self.variational
+
     def start(self) -> None:
         constant_init(self.mean, 0)
         if self.std is not None:
             constant_init(self.std, 0)
 
-    def forward(
-        self, x: Tensor, with_std: bool = True
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor) -> MapDistribution:
         size = (x.size(2), x.size(3))
         pooled = self._pooled(x)
         mean = at_least_float32(self.mean(pooled))
+        params = self._parameters_of(mean)
         if collecting(self.training):
-            report_rectangles(self._parameters_of(mean), size)
-        if not (with_std and self.std):
-            maps = self._map(mean, size)
-            return draws.repeat_maps(maps) if with_std else maps, None
+            report_rectangles(params, size)
+        of_mean = self._map(mean, size)
+        if self.std is None:
+            return MapDistribution(of_mean, geometry=params)
         std = softplus_std(self.std(pooled), self.std_shift)
         if collecting(self.training):
             self._report(mean, std)
-        return self._map(draws.draw_maps(mean, std), size), None
+        return MapDistribution(
+            of_mean,
+            draw=lambda: self._map(draws.draw_maps(mean, std), size),
+            nats=lambda: gaussian_kl(mean, std).sum(1),
+            geometry=params,
+        )
 
     def _map(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
         windows = self.window(self._parameters_of(raw), size, self.sharpness)

@@ -9,6 +9,7 @@ from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
 
 from .image_cells import own_cells
+from .map_distribution import MapDistribution
 from .starting import Starting
 
 
@@ -53,13 +54,13 @@ class VariationalAttention(Starting):
         init_cfg: see MMEngine.
 
     Shape:
-        x ``(N, C, H, W)`` -> mean and std, ``(N, 1, H, W)`` each, float32
-        or wider. The std is None if it is not asked for.
+        x ``(N, C, H, W)`` -> :class:`MapDistribution` with mean and std,
+        ``(N, 1, H, W)`` each, float32 or wider.
 
     Example:
         >>> attention = VariationalAttention(in_channels=256)
-        >>> mean, std = attention(torch.rand(2, 256, 32, 32))
-        >>> mean.shape, std.shape
+        >>> maps = attention(torch.rand(2, 256, 32, 32))
+        >>> maps.mean.shape, maps.std.shape
         (torch.Size([2, 1, 32, 32]), torch.Size([2, 1, 32, 32]))
 
     Raises:
@@ -124,18 +125,18 @@ class VariationalAttention(Starting):
         if bias is not None and self.mean_bias:
             nn.init.constant_(bias, self.mean_bias)
 
-    def forward(
-        self, x: Tensor, with_std: bool = True
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor) -> MapDistribution:
         logit = at_least_float32(self.mean_conv(self._trunk(x)))
         if self.logit_norm:
             logit = standardized_logit(logit, cells=own_cells(logit))
         mean = logit.sigmoid()
-        if not with_std:
-            return mean, None
         source = x if self.std_source == 'feature' else mean
-        std = self.std_conv(source.to(x.dtype))
-        return mean, softplus_std(std, self.std_shift)
+        return MapDistribution(
+            mean,
+            lambda: softplus_std(
+                self.std_conv(source.to(x.dtype)), self.std_shift
+            ),
+        )
 
     def _trunk(self, x: Tensor) -> Tensor:
         """What the mean's convolution sees."""

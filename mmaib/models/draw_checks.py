@@ -1,16 +1,17 @@
 """Draws that a model cannot give, refused by the field that asks for them.
 
-A layer declares ``has_noise``, whether two draws of its map differ;
-``max_maps`` and ``max_latents``, how many it can draw; and ``critic``, which
-needs a draw to look at. A model declares ``draw_parts``, what it needs for its
-draws to be averaged, and ``check_probabilities``; base models without a class
-in mmaib have what :mod:`mmaib.models.averaging` gives them.
+A bottleneck declares ``stochastic``, whether two samples of its map differ; a
+layer ``max_maps`` and ``max_latents``, how many it can draw; and ``critic``,
+which needs a draw to look at. A model declares ``draw_parts``, what it needs
+for its draws to be averaged, and ``check_probabilities``; base models without
+a class in mmaib have what :mod:`mmaib.models.averaging` gives them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from mmaib.layers import AttentiveBottleneck
 from mmaib.sampling.draws import Draws
 
 from .averaging import DenseDetectorDraws, SegmentorDraws, why_not
@@ -97,9 +98,9 @@ def _check_layers(field: str, model: Any, draws: Draws) -> None:
     """More maps or latents than a layer can draw, and several maps that
     would be all alike."""
     noisy = [
-        module.has_noise
+        module.stochastic
         for module in model.modules()
-        if hasattr(module, 'has_noise')
+        if isinstance(module, AttentiveBottleneck)
     ]
     alike = draws.latent is None and noisy and not any(noisy)
     if (draws.attention or 0) > 1 and alike:

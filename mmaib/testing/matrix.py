@@ -222,8 +222,8 @@ def place(model: Any) -> str:
 def set_strength(model: Any, value: float) -> None:
     """Of the gates, as far as they have faded in."""
     for module in model.modules():
-        if isinstance(module, InformationGate):
-            module.strength.fill_(value)
+        if hasattr(module, 'fade'):
+            module.fade(value)
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from mmaib.cli.wrap.cost import gmacs, millions
+
+__all__ = ['gmacs', 'interleaved', 'millions', 'peak_mib']
 
 
 def interleaved(
@@ -64,15 +66,3 @@ def _status_kib(field: str) -> int:
         if line.startswith(field):
             return int(line.split()[1])
     raise OSError(f'no {field} in /proc/self/status')
-
-
-def gmacs(call: Callable[[], Any]) -> float:
-    """Multiply-adds of convolutions and matrix products, in 1e9."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops() / 2e9
-
-
-def millions(model: nn.Module) -> float:
-    """Parameters, in 1e6."""
-    return sum(p.numel() for p in model.parameters()) / 1e6

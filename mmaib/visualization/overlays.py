@@ -299,7 +299,7 @@ def drawn_maps(
     the mean over levels.
 
     Args:
-        maps: of one batch, captured ``with_std``.
+        maps: of one batch.
         index: of the image in the batch.
         metainfo: of its data sample.
         number: of draws.
@@ -321,8 +321,8 @@ def drawn_maps(
     stds = [m.std.float().cpu() for m in maps if m.std is not None]
     if len(stds) < len(maps):
         raise ValueError(
-            'draws need maps with their std, captured with_std; those of '
-            'mmaib.RectangularAttention and PositionWiseAttention have none'
+            'draws need maps whose scores have a std, as those of '
+            'mmaib.VariationalAttention have'
         )
     found = {}
     for draw in range(1, number + 1):
@@ -374,8 +374,8 @@ def picture(
         sample: its data sample with predictions.
         index: its place in the batch.
         score_thr: detections below are not drawn.
-        draws: single draws to show, with their deviation, of maps that were
-            captured ``with_std``.
+        draws: single draws to show, with their deviation, of maps with a
+            std.
 
     Raises:
         ValueError: if the model has no attention, and its predictions no

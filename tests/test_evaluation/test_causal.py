@@ -8,6 +8,7 @@ from mmengine.evaluator import Evaluator
 from torch import nn
 
 from mmaib.evaluation import AttentionMetric, causal_drops
+from mmaib.layers import MapDistribution
 from mmaib.layers.capture import MAP_CHANGES
 from mmaib.testing import classification as cls
 from mmaib.testing import segmentation as seg
@@ -37,8 +38,8 @@ class Replaced(nn.Module):
         self.attention, self.move = attention, move
 
     def forward(self, *args, **kwargs):
-        mean, std = self.attention(*args, **kwargs)
-        return self.move(mean), None if std is None else self.move(std)
+        maps = self.attention(*args, **kwargs)
+        return MapDistribution(self.move(maps.mean), self.move(maps.std))
 
 
 def segmentor(bottleneck=None):

@@ -4,7 +4,7 @@ import statistics
 import pytest
 import torch
 
-from mmaib.layers import AttentiveBottleneck
+from mmaib.layers import AttentiveBottleneck, MapDistribution
 from mmaib.losses import collect
 from mmaib.sampling.draws import Draws
 
@@ -29,7 +29,7 @@ def test_the_map_is_of_the_features_without_noise(mode):
                     noisy = torch.cat([x[n], noise[row]])
                 expected = noisy + noisy * maps[2 * a + n]
                 assert torch.allclose(out[row], expected, atol=1e-6)
-    mean, _ = layer.attention(x)
+    mean = layer.attention(x).mean
     silent = layer(x)
     assert torch.allclose(silent[:, :3], x + x * mean)
     with Draws(attention=1, latent=1).open():
@@ -43,8 +43,8 @@ class Given(torch.nn.Module):
         super().__init__()
         self.mean = mean
 
-    def forward(self, x, with_std=True):
-        return self.mean, torch.full_like(self.mean, 0.25)
+    def forward(self, x):
+        return MapDistribution(self.mean, torch.full_like(self.mean, 0.25))
 
 
 def test_monitors_are_of_each_image_and_the_kl_of_the_map():

@@ -28,6 +28,7 @@ from mmaib.layers import (
     CapturedMap,
     GaussianEncoder,
     KLCritic,
+    MapDistribution,
     changed_maps,
 )
 from mmaib.layers.capture import MAP_CHANGES
@@ -58,9 +59,9 @@ class AsItLooks(nn.Module):
         super().__init__()
         self.std = nn.Parameter(torch.tensor(0.1))
 
-    def forward(self, x, with_std=True):
+    def forward(self, x):
         mean = (2 * x.mean(1, keepdim=True)).sigmoid()
-        return mean, self.std.expand_as(mean) if with_std else None
+        return MapDistribution(mean, self.std.expand_as(mean))
 
 
 class Base(BaseModel):
@@ -368,7 +369,7 @@ def test_the_price_is_of_the_images_alone():
     made.train_draws = Draws()
     losses = trained(made, batch_of(PAIR))
     x, own = made.features, made.layer.modulation.statistics[0]
-    openness = made.layer.attend(made.layer.modulation.eval().normalized(x))
+    openness = made.layer.attend(made.layer.modulation.eval().map_input(x))
     nats = gate_information(x, openness, own.mean, own.std)
     price = weighted(nats, pixel_shares(PAIR))
     assert float(losses['info_nats']) == pytest.approx(price, rel=1e-4)
@@ -548,11 +549,11 @@ def test_windows_of_a_segmentor_change_what_is_image(ours):
     made.data_preprocessor.test_cfg = dict(size=(64, 106))
     data, maps = seg.inputs(((48, 106), (48, 106))), []
     made.neck.bottleneck.attention.register_forward_hook(
-        lambda *args: maps.append(args[-1][0])
+        lambda *args: maps.append(args[-1].mean)
     )
     with changed_maps(made, 'flatten'):
         made.neck.bottleneck.attention.register_forward_hook(
-            lambda *args: maps.append(args[-1][0])
+            lambda *args: maps.append(args[-1].mean)
         )
         with torch.no_grad():
             seg.predict(made, data)
@@ -573,9 +574,7 @@ def test_a_detector_prices_its_images_alone():
     sizes = ((128, 160), (96, 96))
     seen = []
     made.neck.bottleneck.modulation.register_forward_hook(
-        lambda gate, args, _: seen.append(
-            gate.nats(args[0], args[1], args[2]).detach()
-        )
+        lambda gate, args, _: seen.append(gate.information(*args).detach())
     )
     torch.manual_seed(0)
     data = made.data_preprocessor(det.inputs(sizes), True)

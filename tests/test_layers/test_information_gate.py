@@ -186,7 +186,7 @@ def test_statistics_follow_the_features_and_stand_still_in_evaluation():
     gate = InformationGate([3, 3]).train()
     batches = [5 * torch.randn(4, 3, 8, 8) + 2 for _ in range(4)]
     for x in batches:
-        gate.normalized(x, 1)
+        gate.map_input(x, 1)
     seen = torch.stack(batches).transpose(0, 2).flatten(1)
     own = gate.statistics[1]
     # the mean over the first steps
@@ -195,7 +195,7 @@ def test_statistics_follow_the_features_and_stand_still_in_evaluation():
                                atol=0)  # fmt: skip
     assert not gate.statistics[0].mean.any()
     before = copy.deepcopy(gate.state_dict())
-    normal = gate.eval().normalized(batches[0], 1)
+    normal = gate.eval().map_input(batches[0], 1)
     assert abs(normal.mean()) < 0.3
     assert 0.8 < normal.std() < 1.2
     for name, value in gate.state_dict().items():
@@ -207,7 +207,7 @@ def test_statistics_forget_all_but_about_ten_steps():
     gate = InformationGate(1).train()
     batches = [t + (t % 3 + 1) * torch.randn(2, 1, 5, 4) for t in range(25)]
     for x in batches:
-        gate.normalized(x)
+        gate.map_input(x)
     shares = [0.1 * 0.9**15] * 10 + [
         0.1 * 0.9 ** (24 - t) for t in range(10, 25)
     ]
@@ -221,7 +221,7 @@ def test_statistics_forget_all_but_about_ten_steps():
 
 def test_one_step_makes_statistics_sane():
     gate = InformationGate(3).train()
-    out = gate.normalized(100 * torch.randn(2, 3, 16, 16) - 1e3)
+    out = gate.map_input(100 * torch.randn(2, 3, 16, 16) - 1e3)
     assert abs(out.mean()) < 1e-3
     assert out.std() == pytest.approx(1, abs=0.01)
 

@@ -12,7 +12,8 @@ def test_equals_the_papers_formula(std_source, std_kernel):
     attention = VariationalAttention(6, std_source, std_kernel)
     torch.nn.init.normal_(attention.std_conv.weight)
     x = torch.randn(2, 6, 9, 7)
-    mean, std = attention(x)
+    maps = attention(x)
+    mean, std = maps.mean, maps.std
     conv = attention.mean_conv
     expected = 1 / (
         1 + (-F.conv2d(x, conv.weight, conv.bias, padding=1)).exp()
@@ -28,7 +29,7 @@ def test_equals_the_papers_formula(std_source, std_kernel):
 def test_mean_mode_computes_no_std():
     bottleneck = AttentiveBottleneck(6).eval()
     x = torch.randn(2, 6, 9, 7)
-    mean, _ = bottleneck.attention(x)
+    mean = bottleneck.attention(x).mean
     del bottleneck.attention.std_conv
     assert torch.equal(bottleneck.attend(x), mean)
 
@@ -36,7 +37,7 @@ def test_mean_mode_computes_no_std():
 def test_std_starts_small_whatever_the_features_scale():
     attention = VariationalAttention(4)
     for scale in (1e-6, 1.0, 1e4):
-        _, std = attention(torch.randn(1, 4, 5, 5) * scale)
+        std = attention(torch.randn(1, 4, 5, 5) * scale).std
         assert torch.allclose(std, torch.tensor(0.0068153), atol=1e-6)
 
 
@@ -44,10 +45,10 @@ def test_normalised_logits_use_the_whole_range_at_any_scale():
     attention = VariationalAttention(8, logit_norm=True)
     x = torch.randn(4, 8, 16, 16)
     # a common mode of features of RMS 24, as an untrained FPN gives them
-    mean, _ = attention(24 * (x + 1))
+    mean = attention(24 * (x + 1)).mean
     literal = VariationalAttention(8)
     literal.load_state_dict(attention.state_dict(), strict=False)
-    saturated, _ = literal(24 * (x + 1))
+    saturated = literal(24 * (x + 1)).mean
     assert 0.25 < mean.std() < 0.35
     assert ((mean - 0.5).abs() > 0.48).float().mean() < 0.1
     assert ((saturated - 0.5).abs() > 0.48).float().mean() > 0.5
@@ -77,8 +78,9 @@ def test_a_parents_init_cfg_leaves_the_std_at_zero(kind):
 def test_float32_under_autocast():
     attention = VariationalAttention(4)
     with torch.autocast('cpu', torch.bfloat16):
-        mean, std = attention(torch.randn(1, 4, 5, 5))
-    assert mean.dtype == std.dtype == torch.float32
+        maps = attention(torch.randn(1, 4, 5, 5))
+        std = maps.std
+    assert maps.mean.dtype == std.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_bad_fields(field, value):
 def test_a_bias_opens_the_map_at_the_start():
     attention = VariationalAttention(in_channels=4, mean_bias=2.0)
     for _ in range(2):
-        mean, _ = attention(torch.zeros(1, 4, 3, 3))
+        mean = attention(torch.zeros(1, 4, 3, 3)).mean
         torch.testing.assert_close(
             mean, torch.full((1, 1, 3, 3), 2.0).sigmoid()
         )
@@ -112,5 +114,5 @@ def test_a_bias_opens_the_map_at_the_start():
 @pytest.mark.parametrize('std_source', ['feature', 'mean'])
 def test_a_model_in_half_precision(std_source):
     layer = VariationalAttention(4, std_source=std_source).bfloat16()
-    mean, std = layer(torch.randn(1, 4, 5, 5, dtype=torch.bfloat16))
-    assert mean.dtype == std.dtype == torch.float32
+    maps = layer(torch.randn(1, 4, 5, 5, dtype=torch.bfloat16))
+    assert maps.mean.dtype == maps.std.dtype == torch.float32

@@ -8,6 +8,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_state_dict
 
 from mmaib.functional import resize
+from mmaib.layers import MapDistribution
 from mmaib.losses import collect
 from mmaib.models import AIBNeck
 from mmaib.registry import MODELS
@@ -43,7 +44,7 @@ def test_forward_follows_the_data_flow():
     x = features()
     bottleneck = neck.bottleneck
     for out, level in zip(neck(x), neck.neck(x)):
-        mean, _ = bottleneck.attention(level)
+        mean = bottleneck.attention(level).mean
         a_q = bottleneck.quantizer.anchors[
             (mean[..., None] - bottleneck.quantizer.anchors).abs().argmin(-1)
         ]
@@ -81,8 +82,9 @@ def test_draws_as_a_batch_equal_a_loop_with_the_same_noise():
     ]
     for draw in range(4):
         for out, p, noise in zip(batched, prepared, noises):
-            mean, std = neck.bottleneck.attention(p)
-            a_q = neck.bottleneck.quantizer(mean + std * noise[draw])
+            maps = neck.bottleneck.attention(p)
+            scores = maps.mean + maps.std * noise[draw]
+            a_q = neck.bottleneck.quantizer(scores)
             got = out.unflatten(0, (4, 2))[draw]
             assert torch.allclose(got, p + p * a_q, atol=1e-6)
 
@@ -251,7 +253,7 @@ def test_a_shared_map_is_made_of_all_levels_and_applied_to_all(map_level):
         ],
         dim=1,
     )
-    mean, _ = neck.bottleneck.attention(joined)
+    mean = neck.bottleneck.attention(joined).mean
     assert mean.shape == (2, 1, *grid)
     for out, level in zip(neck(x), x):
         resized = torch.nn.functional.interpolate(
@@ -311,9 +313,9 @@ def test_shared_draws_as_a_batch_equal_a_loop_with_the_same_noise():
     for draw in range(3):
         one = copy.deepcopy(neck)
 
-        def attention(joined, with_std, draw=draw):
-            mean, std = neck.bottleneck.attention(joined)
-            return mean + std * noise[draw], None
+        def attention(joined, draw=draw):
+            maps = neck.bottleneck.attention(joined)
+            return MapDistribution(maps.mean + maps.std * noise[draw])
 
         one.bottleneck.attention.forward = attention
         for out, expected in zip(batched, one(x)):
@@ -331,7 +333,8 @@ def test_the_kl_of_the_map():
     neck = make_shared(bottleneck=dict(beta=0.5)).train()
     x = features()
     with collect() as aux:
-        mean, std = neck.bottleneck.attention(neck_input(neck, x))
+        maps = neck.bottleneck.attention(neck_input(neck, x))
+        mean, std = maps.mean, maps.std
         neck(x)
     reports = aux.mean()
     expected = torch.distributions.kl_divergence(

@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from mmaib import preflight
-from mmaib.layers import capture_attention
+from mmaib.layers import MapDistribution, capture_attention
 from mmaib.losses import collect
 from mmaib.models import IBAttention
 from mmaib.models.attended_backbone import token_grid
@@ -186,7 +186,7 @@ def test_it_attends_the_patches_of_a_transformer_in_their_places():
     marked = torch.ones(1, 1, 4, 2)
     marked[0, 0, 3, 1] = 0
     model.ib_attention[0].attention.register_forward_hook(
-        lambda *_: (marked, None)
+        lambda *_: MapDistribution(marked)
     )
     x = torch.rand(1, 3, 64, 32)
     (got,), (expected,) = model(x), plain(x)

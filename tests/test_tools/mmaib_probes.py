@@ -56,7 +56,7 @@ class RankProbe(Hook):
 
     def before_train(self, runner):
         def keep(module, args, output):
-            mean = output[0].detach()
+            mean = output.mean.detach()
             self.maps.append(own_mean(mean, own_cells(mean)))
 
         bottleneck = runner.model.module.neck.bottleneck

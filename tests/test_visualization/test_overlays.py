@@ -283,7 +283,7 @@ def test_draws_are_the_mean_and_the_deviation_s_noise():
     )
     again = drawn_maps(maps, 1, meta, 1)['draw 1']
     assert np.array_equal(draws[0], again)
-    with pytest.raises(ValueError, match='captured with_std'):
+    with pytest.raises(ValueError, match='scores have a std'):
         drawn_maps([CapturedMap('n', 0, mean)], 0, meta, 1)
 
 

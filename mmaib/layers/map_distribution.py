@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from torch import Tensor
+
+from mmaib.functional import gaussian_kl
+from mmaib.sampling.draws import current, draw_maps, repeat_maps
+
+Change = Callable[[Tensor], Tensor]
+
+
+class MapDistribution:
+    """What a map module gives for features: the distribution of its scores.
+
+    Scores are independent Gaussians with ``std``, or all alike without one;
+    a map that is sampled in another way, such as a rectangle whose parameters
+    are random, gives ``draw``.
+
+    Args:
+        mean: the mean map, ``(N, 1, H, W)``, float32 or wider.
+        std: of its scores, of the same shape, or a function without arguments
+            that computes it, called once at most: at the mean nothing needs
+            it. None for scores without noise of their own.
+        draw: a function without arguments that gives maps as
+            :mod:`mmaib.sampling` asks; by default scores are drawn from mean
+            and std.
+        nats: a function that gives the KL of what is drawn instead of
+            scores, an image each, ``(N,)``.
+        geometry: parameters ``(N, K, 5)`` of a map that is a union of
+            rectangles, see :mod:`mmaib.functional.rectangle`.
+
+    Example:
+        >>> from mmaib.sampling.draws import Draws
+        >>> mean = torch.rand(2, 1, 32, 32)
+        >>> maps = MapDistribution(mean, lambda: torch.full_like(mean, 0.1))
+        >>> with Draws(attention=4).open():
+        ...     maps.sample().shape, maps.kl().shape
+        (torch.Size([8, 1, 32, 32]), torch.Size([2, 1, 32, 32]))
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        std: Tensor | Callable[[], Tensor] | None = None,
+        draw: Callable[[], Tensor] | None = None,
+        nats: Callable[[], Tensor | None] | None = None,
+        geometry: Tensor | None = None,
+    ) -> None:
+        self.mean = mean
+        self._std = std
+        self._draw = draw
+        self._nats = nats
+        self.geometry = geometry
+
+    @property
+    def std(self) -> Tensor | None:
+        """Of the scores, ``(N, 1, H, W)``, or None."""
+        if self._std is not None and not isinstance(self._std, Tensor):
+            self._std = self._std()
+        return self._std
+
+    def sample(self, keep_std: bool = False) -> Tensor:
+        """Maps as :mod:`mmaib.sampling` asks.
+
+        Args:
+            keep_std: whether the std stays in the graph at the mean too, with
+                weight 0, as in training: DDP allows no unused parameters.
+
+        Returns:
+            ``(L_a * N, 1, H, W)``, draw by draw; the mean map ``(N, 1, H,
+            W)`` where none is drawn.
+        """
+        if current().attention is None and not keep_std:
+            return self.mean
+        if self._draw is not None:
+            return self._draw()
+        if self._std is None:
+            return repeat_maps(self.mean)
+        return draw_maps(self.mean, self.std)
+
+    def kl(self) -> Tensor | None:
+        """The KL to N(0, 1) in nats: of each score, ``(N, 1, H, W)``, or of
+        each image, ``(N,)``; None where nothing is random."""
+        if self._nats is not None:
+            return self._nats()
+        std = self.std
+        return None if std is None else gaussian_kl(self.mean, std)
+
+    def changed(
+        self, change: Change, change_std: Change | None = None
+    ) -> MapDistribution:
+        """The same with a change of its maps, which is none of its KL and
+        leaves no geometry.
+
+        Args:
+            change: of mean and drawn maps, ``(..., 1, H, W)``.
+            change_std: of the std, ``change`` by default.
+        """
+        of_std, draw = change_std or change, self._draw
+
+        def std() -> Tensor:
+            return of_std(cast(Tensor, self.std))
+
+        return MapDistribution(
+            change(self.mean),
+            None if self._std is None else std,
+            None if draw is None else lambda: change(draw()),
+            self.kl,
+        )
