@@ -13,9 +13,11 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from mmpretrain.registry import TRANSFORMS
 
+from mmaib.cli import runs
 from mmaib.cli.visualize import metric_of
 from mmaib.hooks import AttentionEvalHook
 from mmaib.testing import CONFIGS, REPOSITORY, shared_data
+from mmaib.visualization.work_dirs import read_records
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'calibration.py'
 SAMPLE = CONFIGS / 'sample' / 'cifar10-subset'
@@ -90,7 +92,7 @@ class Trainings:
             return SimpleNamespace(stdout='abc123\n')
         self.commands.append(command)
         options = command[command.index('--cfg-options') + 1 :]
-        cfg = self.tool.merged(command[2], options)
+        cfg = self.tool.merged(command[4], options)
         init_default_scope(cfg.default_scope)
         if cfg.default_scope == 'mmpretrain':
             cfg.model.data_preprocessor = cfg.data_preprocessor
@@ -113,7 +115,7 @@ class Trainings:
 def trainings(tool, monkeypatch):
     own = Trainings(tool)
     fake = SimpleNamespace(run=own, STDOUT=-2)
-    monkeypatch.setattr(tool.study, 'subprocess', fake)
+    monkeypatch.setattr(runs, 'subprocess', fake)
     return own
 
 
@@ -131,7 +133,7 @@ ARMS = {
 
 
 def test_a_study_from_start_to_table(data, command, trainings, capsys):
-    records = data / 'records'
+    records = data / 'records.jsonl'
     ood = data / 'data' / 'cifar10_subset' / 'train' / '3'
     command(*study_of(data, '--records', records, '--ood', ood))
     assert len(trainings.commands) == 2 * 4
@@ -144,19 +146,16 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     assert len(control) == 2
     assert all('model.head.latent.beta=0' in run for run in control)
     # without the tenth that the temperature is fitted on
-    child = Config.fromfile(trainings.commands[0][2])
+    child = Config.fromfile(trainings.commands[0][4])
     indices = child.train_dataloader.dataset.indices
     assert len(indices) == 108
     assert not {0, 10, 110} & {*indices}
-    kept = {path.name for path in records.iterdir()}
-    assert kept == {f'{a}.seed_{s}.json' for a in ARMS for s in (1, 2)}
     found = {
-        path.name: json.loads(path.read_text())['metrics']
-        for path in records.iterdir()
+        (record['name'], record['seed']): record['metrics']
+        for record in read_records(records)
     }
-    plain, scaled = (
-        found[f'{name}.seed_1.json'] for name in ('plain', 'temperature')
-    )
+    assert {*found} == {(arm, seed) for arm in ARMS for seed in (1, 2)}
+    plain, scaled = found['plain', 1], found['temperature', 1]
     # a temperature changes no label, and is fitted on no test image
     for where in ('clean', 'gaussian_noise-5', 'contrast-1', 'shift'):
         assert plain[f'{where}/accuracy'] == scaled[f'{where}/accuracy']
@@ -169,14 +168,14 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     ]
     assert plain['shift/ece'] == pytest.approx(np.mean(four))
     assert 'clean/aurc_entropy' not in plain
-    drawn = found['stage2-kl-1.seed_1.json']
+    drawn = found['stage2-kl-1', 1]
     assert {
         'clean/aurc_mutual_information', 'ood/auroc_entropy'
     } <= drawn.keys()  # fmt: skip
     # at the first step, the control is the plain classifier
-    control = found['stage2-no-noise.seed_2.json']
+    control = found['stage2-no-noise', 2]
     assert control['clean/nll'] == pytest.approx(
-        found['plain.seed_2.json']['clean/nll']
+        found['plain', 2]['clean/nll']
     )
     text = (data / 'out' / 'calibration.md').read_text()
     assert text.count('Paired differences') == 3
