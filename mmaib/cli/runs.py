@@ -33,14 +33,21 @@ from mmengine.config import Config
 from mmaib.compat import PACKAGES, register_config_sources
 from mmaib.files import write_whole
 from mmaib.preflight import check_data, named_weights
-from mmaib.visualization.work_dirs import MONITORS, SECONDS, entries
+from mmaib.visualization.work_dirs import (
+    MONITORS,
+    SECONDS,
+    VERSION,
+    entries,
+    lines_of_records,
+    read_records,
+)
 
 from .cfg_options import options_of
 
 # of a line in MMEngine's log
 STAMP = '%Y/%m/%d %H:%M:%S'
 STAMPED = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', re.M)
-PARSING = Lock()
+PARSING, WRITING = Lock(), Lock()
 START = 'load_from='
 WEIGHTS = 'checkpoint to start from'
 # of MMEngine's log, and of the evaluations after a training
@@ -228,8 +235,28 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     return True
 
 
-def record_name(config: Path, seed: int, name: str | None = None) -> str:
-    return f'{name or config.stem}.seed_{seed}.json'
+def find_record(
+    records: Path | None, name: str, seed: int
+) -> dict[str, Any] | None:
+    """A run's record in a study's file, if both are there."""
+    for record in read_records(records) if records else ():
+        if (record['name'], record['seed']) == (name, seed):
+            return record
+    return None
+
+
+def keep_record(records: Path, name: str, record: Mapping[str, Any]) -> None:
+    """Put a run's line into a study's file, in place of an earlier one of
+    the same name and seed. One process at a time may write to a file."""
+    with WRITING:
+        lines = lines_of_records(records)
+        lines[name, record['seed']] = json.dumps({'name': name, **record})
+        ordered = sorted(
+            lines, key=lambda key: (key[0].rpartition(': '), key[1])
+        )
+        text = ''.join(f'{lines[key]}\n' for key in ordered)
+        partial = records.with_name(f'.{records.name}.partial')
+        write_whole(records, text.encode(), partial)
 
 
 def refuse_other_record(
@@ -245,15 +272,17 @@ def refuse_other_record(
     Raises:
         SystemExit: if a record would be written over one of other options.
     """
-    path = records / record_name(config, seed, name)
-    if not path.exists():
+    name = name or config.stem
+    record = find_record(records, name, seed)
+    if record is None:
         return
-    found = without_place(json.loads(path.read_text())['options'])
+    found = without_place(record['options'])
     own = without_place(options)
     if found != own:
         sys.exit(
-            f'--records {records}: {path.name} is of --cfg-options {found}, '
-            f'and would be written over by one of {own}; take another folder'
+            f'--records {records}: {name}, seed {seed}, is of --cfg-options '
+            f'{found}, and would be written over by one of {own}; take '
+            'another file'
         )
 
 
@@ -271,6 +300,7 @@ def write_record(
     path = work_dir / 'record.json'
     if not path.exists():
         record = {
+            'version': VERSION,
             'config': config.stem,
             'seed': seed,
             'options': options,
@@ -286,9 +316,8 @@ def write_record(
         }
         path.write_text(json.dumps(record, indent=1) + '\n')
     if records:
-        records.mkdir(parents=True, exist_ok=True)
-        copy = records / record_name(config, seed, name)
-        copy.write_text(path.read_text())
+        record = json.loads(path.read_text())
+        keep_record(records, name or config.stem, record)
 
 
 def seconds(work_dir: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""What lies in work dirs: runs, finished or in progress, and records."""
+"""Runs in work dirs, finished or in progress, and records of studies."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ SECONDS = 'seconds per step'
 MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 Series = dict[int, float]  # step -> value
 RECORD = 'record'
+# of a record: without it, the names are those of before the first release
+VERSION = 1
+RENAMED = (
+    (r'^vgg16_x0\.125_', 'vgg16-x0.125_'),
+    (r'^vgg16-(.+?)_x0\.125_(?=1xb128)', r'\1_vgg16-x0.125_'),
+    (r'^vgg16-(.+?)_(?=1xb128)', r'\1_vgg16_'),
+    (r'^(.+)-vgg_(?=1xb50)', r'\1_vgg_'),
+    (r'^(aib|aib-qt)_', r'\1-literal_'),
+    (r'^aib-norm(-qt)?_', r'aib\1_'),
+)
 SKIPPED = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
 
 
@@ -94,7 +104,7 @@ class Group:
 def read_run(path: Path) -> Run:
     """A run from its work dir, from what is there so far."""
     logs = sorted(path.glob('*/vis_data/scalars.json'))
-    record = read_json(path / 'record.json')
+    record = named_today(read_json(path / 'record.json'))
     # the newest, where a work dir was used for several
     names = sorted(path.glob('*.py'), key=_changed)
     dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))]
@@ -142,11 +152,37 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def read_record(path: Path) -> Run:
+def named_today(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose config has the name that it has now."""
+    if record.get('version') == VERSION:
+        return record
+    names = {}
+    for key in {'config', 'name'} & record.keys():
+        label, colon, name = record[key].rpartition(': ')
+        for old, new in RENAMED:
+            name = re.sub(old, new, name)
+        names[key] = label + colon + name
+    return {**record, **names}
+
+
+def lines_of_records(path: Path) -> dict[tuple[str, int], str]:
+    """The lines of a study's file, by the run's name and seed."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    records = [named_today(json.loads(line)) for line in lines]
+    return {(r['name'], r['seed']): s for r, s in zip(records, lines)}
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a study, a line a run, by today's names; none if there
+    is no file."""
+    lines = lines_of_records(path).values()
+    return [named_today(json.loads(line)) for line in lines]
+
+
+def run_of_record(record: dict[str, Any], path: Path) -> Run:
     """A run of which ``study.py --records`` kept what it ended with."""
-    record = read_json(path)
     return Run(
-        path.name.partition('.seed_')[0],
+        record['name'],
         path,
         record['seed'],
         record.get('options', []),
@@ -157,27 +193,31 @@ def read_record(path: Path) -> Run:
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
-    """The runs and records in work dirs, studies and folders of records.
+    """The runs and records in work dirs, studies, files and folders of
+    records.
 
     Raises:
         FileNotFoundError: if a folder has none.
     """
-    runs: dict[Path, Run] = {}
+    runs: dict[tuple, Run] = {}
     for folder in folders:
         logs = folder.rglob('vis_data/scalars.json')
         dirs = {log.parents[2] for log in logs}
         # a test inside a run's folder belongs to the run
         own = sorted(d for d in dirs if _trained(d) or not dirs & {*d.parents})
-        found = {path.resolve(): read_run(path) for path in own}
+        found: dict[tuple, Run] = {
+            (path.resolve(),): read_run(path) for path in own
+        }
         known = [_identity(run) for run in found.values()]
-        for path in sorted(folder.rglob('*.seed_*.json')):
-            record = read_record(path)
-            if _identity(record) not in known:
-                found[path.resolve()] = record
+        files = [folder] if folder.is_file() else folder.rglob('*.jsonl')
+        for path in sorted(files):
+            for run in [run_of_record(r, path) for r in read_records(path)]:
+                if _identity(run) not in known:
+                    found[path.resolve(), run.name, run.seed] = run
         if not found:
             raise FileNotFoundError(
                 f'{folder}: no run with a log (vis_data/scalars.json), and no '
-                'records (*.seed_*.json)'
+                'records (*.jsonl)'
             )
         runs.update(found)
     return [*runs.values()]
@@ -200,7 +240,9 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     a map comes first, as what the others are compared with."""
     groups: list[tuple[str, Path, list[Run]]] = []
     for run in runs:
-        home = run.path.absolute().parents[0 if run.state == RECORD else 1]
+        home = run.path.absolute()
+        if run.state != RECORD:
+            home = home.parents[1]
         for name, folder, members in groups:
             if (name, folder) == (run.name, home) and is_seed(run, members):
                 members.append(run)
@@ -210,10 +252,10 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     result: list[Group] = []
     taken: set[str] = set()
     for name, folder, members in groups:
-        label = name if name not in taken else f'{name}, {folder.name}'
+        label = name if name not in taken else f'{name}, {folder.stem}'
         numbers = count(2)
         while label in taken:
-            label = f'{name}, {folder.name} ({next(numbers)})'
+            label = f'{name}, {folder.stem} ({next(numbers)})'
         taken.add(label)
         members.sort(key=lambda run: (run.seed is None, run.seed))
         result.append(Group(label, members))

@@ -17,6 +17,7 @@ from mmaib.cli import runs
 from mmaib.cli.visualize import metric_of
 from mmaib.hooks import AttentionEvalHook
 from mmaib.testing import CONFIGS, REPOSITORY, shared_data
+from mmaib.visualization.work_dirs import read_records
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'calibration.py'
 SAMPLE = CONFIGS / 'sample' / 'cifar10-subset'
@@ -132,7 +133,7 @@ ARMS = {
 
 
 def test_a_study_from_start_to_table(data, command, trainings, capsys):
-    records = data / 'records'
+    records = data / 'records.jsonl'
     ood = data / 'data' / 'cifar10_subset' / 'train' / '3'
     command(*study_of(data, '--records', records, '--ood', ood))
     assert len(trainings.commands) == 2 * 4
@@ -149,15 +150,12 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     indices = child.train_dataloader.dataset.indices
     assert len(indices) == 108
     assert not {0, 10, 110} & {*indices}
-    kept = {path.name for path in records.iterdir()}
-    assert kept == {f'{a}.seed_{s}.json' for a in ARMS for s in (1, 2)}
     found = {
-        path.name: json.loads(path.read_text())['metrics']
-        for path in records.iterdir()
+        (record['name'], record['seed']): record['metrics']
+        for record in read_records(records)
     }
-    plain, scaled = (
-        found[f'{name}.seed_1.json'] for name in ('plain', 'temperature')
-    )
+    assert {*found} == {(arm, seed) for arm in ARMS for seed in (1, 2)}
+    plain, scaled = found['plain', 1], found['temperature', 1]
     # a temperature changes no label, and is fitted on no test image
     for where in ('clean', 'gaussian_noise-5', 'contrast-1', 'shift'):
         assert plain[f'{where}/accuracy'] == scaled[f'{where}/accuracy']
@@ -170,14 +168,14 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     ]
     assert plain['shift/ece'] == pytest.approx(np.mean(four))
     assert 'clean/aurc_entropy' not in plain
-    drawn = found['stage2-kl-1.seed_1.json']
+    drawn = found['stage2-kl-1', 1]
     assert {
         'clean/aurc_mutual_information', 'ood/auroc_entropy'
     } <= drawn.keys()  # fmt: skip
     # at the first step, the control is the plain classifier
-    control = found['stage2-no-noise.seed_2.json']
+    control = found['stage2-no-noise', 2]
     assert control['clean/nll'] == pytest.approx(
-        found['plain.seed_2.json']['clean/nll']
+        found['plain', 2]['clean/nll']
     )
     text = (data / 'out' / 'calibration.md').read_text()
     assert text.count('Paired differences') == 3

@@ -6,6 +6,7 @@ import pytest
 
 from mmaib.cli import runs
 from mmaib.testing import CONFIGS, REPOSITORY
+from mmaib.visualization.work_dirs import read_records
 
 RATE = REPOSITORY / 'tools' / 'experiments' / 'rate.py'
 SAMPLE = CONFIGS / 'sample' / 'bccd'
@@ -54,9 +55,8 @@ def write_log(work_dir, found):
     (work_dir / 'finished').touch()
 
 
-def write_record(folder, name, found):
-    folder.mkdir(exist_ok=True)
-    (folder / f'{name}.json').write_text(json.dumps({'metrics': found}))
+def write_record(records, name, seed, found):
+    runs.keep_record(records, name, dict(seed=seed, metrics=found))
 
 
 def rows(out):
@@ -70,15 +70,15 @@ def rows(out):
 def test_table_and_picture_are_made_of_logs_and_records(
     rate, command, tmp_path, monkeypatch
 ):
-    out, records = tmp_path / 'out', tmp_path / 'records'
+    out, records = tmp_path / 'out', tmp_path / 'records.jsonl'
     name = f'{READOUT.stem}_beta-0.1'
     write_log(out / name / 'seed_1', metrics(0.50, 900, 0.8, 0.44))
-    write_record(records, f'{name}.seed_2', metrics(0.54, 1100, 0.9, 0.46))
+    write_record(records, name, 2, metrics(0.54, 1100, 0.9, 0.46))
     name = f'{READOUT.stem}_beta-0.01'
     write_log(out / name / 'seed_1', metrics(0.55, 9000, 0.7, 0.50))
     for seed, ap in ((1, 0.56), (2, 0.58)):
         found = {'coco/bbox_mAP': ap}
-        write_record(records, f'{BASE.stem}.seed_{seed}', found)
+        write_record(records, BASE.stem, seed, found)
     figures = []
     drawn = rate.draw
     monkeypatch.setattr(
@@ -118,7 +118,7 @@ def test_options_reach_the_training(rate, command, tmp_path, monkeypatch):
     commands = []
 
     def train(command, **_):
-        if 'train' in command:
+        if command[1:4] == ['-m', 'mmaib', 'train']:
             commands.append(command)
             work_dir = command[command.index('--work-dir') + 1]
             write_log(tmp_path / work_dir, metrics(0.5, 900, 0.8, 0.4))
@@ -129,7 +129,7 @@ def test_options_reach_the_training(rate, command, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, 'refuse_missing_data', lambda runs: None)
     monkeypatch.chdir(tmp_path)
     args = [
-        READOUT, '--out', 'out', '--records', 'records', '--seeds', 1, 2,
+        READOUT, '--out', 'out', '--records', 'records.jsonl', '--seeds', 1, 2,
         '--weights', 0.1, 1e-5, '--jobs', 1,
         '--load-from', 'bases/seed_{seed}/last.pth',
         '--cfg-options', 'train_cfg.max_epochs=1',
@@ -146,8 +146,9 @@ def test_options_reach_the_training(rate, command, tmp_path, monkeypatch):
         for seed in (1, 2)
         for weight in ('1e-05', '0.1')
     ]
-    assert sorted(p.name for p in tmp_path.glob('records/*')) == [
-        f'{READOUT.stem}_beta-{weight}.seed_{seed}.json'
+    kept = read_records(tmp_path / 'records.jsonl')
+    assert [(record['name'], record['seed']) for record in kept] == [
+        (f'{READOUT.stem}_beta-{weight}', seed)
         for weight in ('0.1', '1e-05')
         for seed in (1, 2)
     ]
@@ -158,15 +159,15 @@ def test_options_reach_the_training(rate, command, tmp_path, monkeypatch):
 
 def test_a_seed_that_found_nothing_counts(command, tmp_path):
     """Mirrored seed 2 finds nothing; at the larger weight no seed does."""
-    records = tmp_path / 'records'
+    records = tmp_path / 'records.jsonl'
     few, many = (f'{READOUT.stem}_beta-{weight}' for weight in ('0.1', '1'))
     whole = metrics(0.5, 900, 0.8, 0.4)
-    write_record(records, f'{few}.seed_1', whole)
+    write_record(records, few, 1, whole)
     gone = f'causal/mirror/{AP}'
     blind = {k: v for k, v in whole.items() if k != gone}
-    write_record(records, f'{few}.seed_2', blind)
+    write_record(records, few, 2, blind)
     blind = {k: v for k, v in blind.items() if k != AP}
-    write_record(records, f'{many}.seed_1', blind)
+    write_record(records, many, 1, blind)
     command(
         READOUT, '--out', tmp_path, '--records', records, '--seeds', 1, 2,
         '--weights', 0.1, 1, '--report-only',

@@ -1,9 +1,8 @@
 """The comparison of maps on digits with clutter, shortened."""
 
-import json
-
 from mmengine.config import Config
 
+from mmaib.cli.runs import find_record
 from mmaib.testing import CONFIGS, REPOSITORY
 
 STUDY = REPOSITORY / 'tools' / 'experiments' / 'study.py'
@@ -40,18 +39,16 @@ def test_arms_differ_in_the_model_alone():
 
 def test_one_command_writes_the_table(run, tmp_path):
     configs = [FOLDER / NAME, FOLDER / f'rect-equi_{NAME}']
+    records = tmp_path / 'records.jsonl'
     out = run(
         STUDY, *configs, '--seeds', 1, '--jobs', 1, '--interval',
-        '--out', tmp_path / 'out', '--records', tmp_path / 'records',
+        '--out', tmp_path / 'out', '--records', records,
         '--cfg-options', *SHORT,
     )  # fmt: skip
     assert '95 % interval' in out
     head = next(line for line in out.splitlines() if '| config' in line)
     for column in ('accuracy/top1', 'lost by mirror', 'IoU'):
         assert column in head
-    record = json.loads(
-        (tmp_path / 'records' / f'{configs[1].stem}.seed_1.json').read_text()
-    )
-    metrics = record['metrics']
+    metrics = find_record(records, configs[1].stem, 1)['metrics']
     assert 0 < metrics['attention/fitting'] < 1
     assert 'causal/mirror/accuracy/top1' in metrics

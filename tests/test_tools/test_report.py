@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmaib.cli.runs import keep_record
 from mmaib.testing import REPOSITORY
 from mmaib.visualization import charts, gallery, report
 from mmaib.visualization import work_dirs as runs
@@ -246,15 +247,13 @@ def test_a_training_inside_a_run_s_folder_is_a_run(tmp_path):
 
 
 def test_records_of_our_results():
-    groups = runs.grouped(
-        runs.find_runs([REPOSITORY / 'docs' / 'results' / 'bccd'])
-    )
+    path = REPOSITORY / 'docs' / 'results' / 'bccd.jsonl'
+    groups = runs.grouped(runs.find_runs([path]))
     assert groups[0].label == 'faster-rcnn_lite0_fpn_12e_bccd-256'
     expected = [
-        json.loads(path.read_text())['metrics'][AP]
-        for path in (REPOSITORY / 'docs' / 'results' / 'bccd').glob(
-            f'{groups[0].label}.seed_*.json'
-        )
+        record['metrics'][AP]
+        for record in map(json.loads, path.read_text().splitlines())
+        if record['name'] == groups[0].label
     ]
     assert mean(groups[0].values(AP)) == pytest.approx(mean(expected))
     assert len(expected) == 3
@@ -450,8 +449,9 @@ def test_a_run_that_was_not_evaluated_has_no_ap(study):
 
 def write_record(path, ap, *options, config='aib', seed=1):
     record = dict(
-        config=config, seed=seed, options=options, metrics={AP: ap, 'step': 1}
-    )
+        name=path.stem, config=config, seed=seed, options=options,
+        metrics={AP: ap, 'step': 1},
+    )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record))
 
@@ -462,16 +462,16 @@ def test_a_record_of_other_options_is_not_the_run_beside_it(tmp_path):
     options = ['beta=0.1', 'load_from=/there/plain/seed_1/a.pth']
     write_record(work_dir / 'record.json', 0.5, *options)
     moved = ['beta=0.1', 'load_from=/here/plain/seed_1/a.pth']
-    write_record(tmp_path / 'records' / 'aib_b-0.1.seed_1.json', 0.5, *moved)
+    write_record(tmp_path / 'records' / 'aib_b-0.1.jsonl', 0.5, *moved)
     assert len(runs.find_runs([tmp_path])) == 1
-    write_record(tmp_path / 'other' / 'aib.seed_1.json', 0.7, 'beta=0.2')
+    write_record(tmp_path / 'other' / 'aib.jsonl', 0.7, 'beta=0.2')
     found = runs.find_runs([tmp_path])
     assert [run.metrics[AP] for run in found] == [0.5, 0.7]
 
 
 def test_a_record_of_a_run_that_found_nothing(tmp_path):
     for seed, found in ((1, {AP: 0.5, 'step': 9}), (2, {'step': 9})):
-        path = tmp_path / f'plain.seed_{seed}.json'
-        path.write_text(json.dumps(dict(seed=seed, metrics=found)))
+        record = dict(seed=seed, metrics=found)
+        keep_record(tmp_path / 'study.jsonl', 'plain', record)
     metrics = Page(report.render([tmp_path], 48)).tables[0]
     assert metrics[1][2] == '0.2500 ± 0.3536'

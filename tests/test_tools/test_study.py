@@ -257,7 +257,7 @@ def test_a_record_is_not_written_over_by_one_of_other_options(
     tmp_path, trainings
 ):
     config = write_configs(tmp_path)[0]
-    records = tmp_path / 'records'
+    records = tmp_path / 'records.jsonl'
     run = (config, 1, tmp_path / 'a')
     assert runs.train_all(
         [(*run, ['lr=1', 'load_from=/a/plain/seed_1/e'])], 1, records
@@ -267,7 +267,7 @@ def test_a_record_is_not_written_over_by_one_of_other_options(
     assert runs.train_all(
         [(*again, ['lr=1', 'load_from=/b/plain/seed_1/e'])], 1, records
     )
-    with pytest.raises(SystemExit, match=r'plain\.seed_1\.json is of .*lr=1'):
+    with pytest.raises(SystemExit, match=r'plain, seed 1, is of .*lr=1'):
         runs.train_all([(config, 1, tmp_path / 'c', ['lr=2'])], 1, records)
     assert len(trainings.commands) == 2
 
@@ -427,17 +427,17 @@ def test_a_readout_starts_from_the_first_configs_base_model_of_its_seed(
 
 
 def test_records_are_kept_and_make_the_table_alone(command, tmp_path, capsys):
-    records = tmp_path / 'records'
+    records = tmp_path / 'records.jsonl'
     command(*STUDY, '--seeds', 1, 2, '--records', records)
-    kept = {path.name for path in records.iterdir()}
-    assert kept == {
-        f'{config}.seed_{seed}.json'
-        for config in ('plain', 'gate', 'readout')
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    assert [(line['name'], line['seed']) for line in lines] == [
+        (config, seed)
+        for config in ('gate', 'plain', 'readout')
         for seed in (1, 2)
-    }
+    ]
     one = tmp_path / 'out' / 'readout' / 'seed_2' / 'record.json'
-    assert one.read_text() == (records / 'readout.seed_2.json').read_text()
     record = json.loads(one.read_text())
+    assert lines[-1] == {'name': 'readout', **record}
     assert (record['config'], record['seed']) == ('readout', 2)
     assert record['commit'] == 'abc123'
     assert record['options'] == [
@@ -476,18 +476,17 @@ def test_what_maps_carry_and_where_they_look_has_columns(command, capsys):
 
 
 def test_other_records_are_rows_beside(command, tmp_path, capsys):
-    records = tmp_path / 'records'
+    records = tmp_path / 'records.jsonl'
     command(*STUDY, '--seeds', 1, 2, '--records', records)
     capsys.readouterr()
-    folder = tmp_path / 'weight-0.1'
-    folder.mkdir()
-    record = json.loads((records / 'gate.seed_2.json').read_text())
+    others = tmp_path / 'weight-0.1.jsonl'
+    record = runs.find_record(records, 'gate', 2)
     record['metrics'][AP] += 0.25
-    (folder / 'gate.seed_2.json').write_text(json.dumps(record))
+    runs.keep_record(others, 'gate', record)
     compared = (*STUDY, '--seeds', 1, 2, '--report-only', '--compare')
-    command(*compared, folder)
-    *others, row = cells(capsys.readouterr().out)
-    assert len(others) == 3
+    command(*compared, others)
+    *first, row = cells(capsys.readouterr().out)
+    assert len(first) == 3
     assert row['config'] == 'weight-0.1: gate'
     assert row['seeds'] == '2'
     assert row['paired difference'] == '0.2500'
@@ -495,9 +494,9 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
         command(*compared, tmp_path)
     assert 'no records there' in capsys.readouterr().err
     # two configs that begin alike are two rows
-    kept = folder / 'gate_b.seed_2.json'
-    kept.write_text(json.dumps(record))
-    command(*compared, folder)
+    del record['name']
+    runs.keep_record(others, 'gate_b', record)
+    command(*compared, others)
     *_, one, other = cells(capsys.readouterr().out)
     assert [one['config'], other['config']] == [
         'weight-0.1: gate', 'weight-0.1: gate_b'
@@ -561,17 +560,15 @@ def test_a_failed_base_model_has_no_readout(command, tmp_path, monkeypatch):
         command(*STUDY, '--seeds', 1)
 
 
-def kept(folder, name, seed, **metrics):
-    folder.mkdir(exist_ok=True)
+def kept(records, name, seed, **metrics):
     record = dict(seed=seed, metrics={'step': 9, **metrics})
-    path = folder / f'{name}.seed_{seed}.json'
-    path.write_text(json.dumps(record))
+    runs.keep_record(records, name, record)
 
 
 def test_a_seed_that_found_nothing_counts(command, tmp_path, capsys):
     """Shuffled, seed 2 of the gate finds nothing: 0.05 without it, 0.225
     with it. Seed 2 of the plain detector finds nothing at all."""
-    records, shuffled = tmp_path / 'records', f'causal/shuffle/{AP}'
+    records, shuffled = tmp_path / 'records.jsonl', f'causal/shuffle/{AP}'
     kept(records, 'plain', 1, **{AP: 0.5})
     kept(records, 'plain', 2)
     kept(records, 'gate', 1, **{AP: 0.5, shuffled: 0.45})
@@ -604,9 +601,9 @@ def test_baselines_of_an_auc_and_an_energy_stand_beside_them(
 ):
     found = dict(auc=0.7, auc_norm=0.6, auc_centre=0.65, energy=0.5, area=0.4)
     metrics = {f'attention/{name}': value for name, value in found.items()}
-    kept(tmp_path / 'records', 'plain', 1, **{AP: 0.5}, **metrics)
+    kept(tmp_path / 'records.jsonl', 'plain', 1, **{AP: 0.5}, **metrics)
     command(
-        'plain.py', '--seeds', 1, '--records', tmp_path / 'records',
+        'plain.py', '--seeds', 1, '--records', tmp_path / 'records.jsonl',
         '--report-only',
     )  # fmt: skip
     (row,) = cells(capsys.readouterr().out)

@@ -52,10 +52,15 @@ from study import add_arguments_of_runs, check_runs
 
 from mmaib import compat
 from mmaib.cli.cfg_options import CfgOptions, options_of
-from mmaib.cli.runs import refuse_other_record, train_all
+from mmaib.cli.runs import (
+    find_record,
+    keep_record,
+    refuse_other_record,
+    train_all,
+)
 from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.image_sources import images
-from mmaib.visualization.work_dirs import last_checkpoint
+from mmaib.visualization.work_dirs import last_checkpoint, read_records
 
 # where the weight of a second stage's KL stands
 FIELDS = {
@@ -210,11 +215,12 @@ def check_records(
     """Refuse to write over figures of another test."""
     folders = [args.out / name for name in row_names(args)]
     there = [p for f in folders for p in f.glob('seed_*/calibration.json')]
+    found_of = [(p, json.loads(p.read_text())) for p in there]
     if args.records:
-        there += args.records.glob('*.seed_*.json')
-    for path in there:
-        if not is_of(path, settings(args)):
-            found = json.loads(path.read_text()).get('settings')
+        found_of += [(args.records, r) for r in read_records(args.records)]
+    for path, record in found_of:
+        found = record.get('settings')
+        if found != settings(args):
             parser.error(
                 f'{path} is of another test, {found}, and would be lost or '
                 f'mixed with this one, {settings(args)}: move it away, or '
@@ -383,7 +389,7 @@ def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
             paths = [record_path(args.out, name, seed) for name in names]
             if all(is_of(path, own) for path in paths):
                 for name, path in zip(names, paths):
-                    keep(path, args.records, name, seed)
+                    keep(path, args.records, name)
                 continue
             if sets is None:
                 sets = ImageSets(args, merged(args.plain, args.cfg_options))
@@ -400,7 +406,7 @@ def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
                 record = dict(of_run, arm=name, settings=own, metrics=metrics)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(record, indent=1) + '\n')
-                keep(path, args.records, name, seed)
+                keep(path, args.records, name)
 
 
 def record_path(out: Path, name: str, seed: int) -> Path:
@@ -414,29 +420,27 @@ def is_of(path: Path, own: Mapping[str, Any]) -> bool:
     return json.loads(path.read_text()).get('settings') == own
 
 
-def keep(path: Path, records: Path | None, name: str, seed: int) -> None:
+def keep(path: Path, records: Path | None, name: str) -> None:
     if records:
-        records.mkdir(parents=True, exist_ok=True)
-        copy = records / f'{name}.seed_{seed}.json'
-        copy.write_text(path.read_text())
+        keep_record(records, name, json.loads(path.read_text()))
 
 
-def read_records(args: argparse.Namespace) -> Records:
+def figures_of(args: argparse.Namespace) -> Records:
     """The figures of every arm and seed, of the runs or of the records."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     tests = []
     for name in row_names(args):
         found[name] = {}
         for seed in args.seeds:
-            paths = [record_path(args.out, name, seed)]
-            if args.records:
-                paths.append(args.records / f'{name}.seed_{seed}.json')
-            for path in paths:
-                if path.exists():
-                    record = json.loads(path.read_text())
-                    found[name][seed] = record['metrics']
-                    tests.append(record['settings'])
-                    break
+            path = record_path(args.out, name, seed)
+            record = (
+                json.loads(path.read_text())
+                if path.exists()
+                else find_record(args.records, name, seed)
+            )
+            if record:
+                found[name][seed] = record['metrics']
+                tests.append(record['settings'])
     if other := next((test for test in tests if test != tests[0]), None):
         sys.exit(f'records of two tests, {tests[0]} and {other}: no table')
     return found
@@ -458,7 +462,7 @@ def main() -> None:
         if done:
             measure_all(args, every_arm)
     args.out.mkdir(parents=True, exist_ok=True)
-    text = table(read_records(args))
+    text = table(figures_of(args))
     (args.out / 'calibration.md').write_text(text)
     print(text)
     if not done:

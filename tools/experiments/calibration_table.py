@@ -187,7 +187,7 @@ def table(records: Records) -> str:
         for where in severities
         if f'clean/{name}' in titles
     }
-    if severities:
+    if len(severities) > 1:
         lines += ['', 'By severity:', '', *rows(records, by_severity, of_runs)]
     command = ' '.join(['python', *sys.argv])
     return '\n'.join(

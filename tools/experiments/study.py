@@ -13,12 +13,11 @@ the first metric loses when they are mirrored, flattened, shuffled, and where
 they look.
 
 Each finished run leaves a record.json: metrics, seed, options, commit,
-versions, seconds. `--records DIR` keeps a copy, by which the table is written
-on another machine too.
+versions, seconds. `--records FILE.jsonl` keeps it as a line, from
+which the table is written on another machine too.
 """
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from functools import partial
@@ -27,8 +26,8 @@ from pathlib import Path
 from mmaib.cli.runs import (
     SECONDS,
     commit,
+    find_record,
     read_log,
-    record_name,
     run_dir,
     train_all,
 )
@@ -45,7 +44,7 @@ from mmaib.visualization.tables import (
     values,
     with_nothing_found,
 )
-from mmaib.visualization.work_dirs import last_checkpoint
+from mmaib.visualization.work_dirs import last_checkpoint, read_records
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,8 +72,8 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         type=Path,
         default=[],
-        help='more folders of records, such as of other --cfg-options:\n'
-        'a row for each config in each, named by its folder',
+        help='more files of records, such as of other --cfg-options:\n'
+        'a row for each config in each, named by its file',
     )
     parser.add_argument(
         '--interval',
@@ -85,9 +84,9 @@ def parse_args() -> argparse.Namespace:
     add_arguments_of_runs(parser)
     args = parser.parse_args()
     check_runs(parser, args)
-    for folder in args.compare:
-        if not any(folder.glob('*.seed_*.json')):
-            parser.error(f'--compare {folder}: no records there')
+    for path in args.compare:
+        if not read_records(path):
+            parser.error(f'--compare {path}: no records there')
     args.configs += args.readout
     if len({config.stem for config in args.configs}) < len(args.configs):
         parser.error('configs must differ in their file names')
@@ -98,7 +97,9 @@ def add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
     """How runs are started and where they are kept."""
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument(
-        '--records', type=Path, help='folder for the records of finished runs'
+        '--records',
+        type=Path,
+        help='file (.jsonl) for the records of finished runs',
     )
     parser.add_argument(
         '--commit', default=commit(), help="of the code; git's by default"
@@ -128,25 +129,22 @@ def read_record(
 ) -> dict[str, float] | None:
     """Metrics of a finished run: of its log, or of its record."""
     found = read_log(run_dir(args.out, config, seed))
-    if found is None and args.records:
-        path = args.records / record_name(config, seed)
-        if path.exists():
-            return json.loads(path.read_text())['metrics']
-    return found
+    record = find_record(args.records, config.stem, seed)
+    return record['metrics'] if found is None and record else found
 
 
-def other_records(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
-    """The metrics of each config's seeds in a folder of records, by the
-    folder and what stands before the config's first underscore, where that
-    is one config's alone."""
+def other_records(path: Path) -> dict[str, dict[int, dict[str, float]]]:
+    """The metrics of each config's seeds in a file of records, by the file or
+    the label before the config's name, and the config's name up to its first
+    underscore, where that is one config's alone."""
     records: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
-    for path in sorted(folder.glob('*.seed_*.json')):
-        record = json.loads(path.read_text())
-        name = path.name.partition('.seed_')[0]
-        records[name][record['seed']] = record['metrics']
+    for record in read_records(path):
+        label, _, name = record['name'].rpartition(': ')
+        key = f'{label or path.stem}: {name}'
+        records[key][record['seed']] = record['metrics']
     short = [name.partition('_')[0] for name in records]
     return {
-        f'{folder.name}: {name if short.count(first) > 1 else first}': runs
+        name if short.count(first) > 1 else first: runs
         for first, (name, runs) in zip(short, records.items())
     }
 
@@ -161,8 +159,8 @@ def table(args: argparse.Namespace) -> str:
         }
         for config in args.configs
     }
-    for folder in args.compare:
-        logs.update(other_records(folder))
+    for path in args.compare:
+        logs.update(other_records(path))
     logs = with_nothing_found(logs)
     first = args.configs[0].stem
     base = logs[first]

@@ -1,0 +1,51 @@
+"""The tables of docs/results.md are what the tools write of the records."""
+
+import re
+import runpy
+import shlex
+import sys
+
+import pytest
+
+from mmaib.testing import REPOSITORY
+
+PAGE = REPOSITORY / 'docs' / 'results.md'
+COMMANDS = re.findall(
+    r'^    python (tools/experiments/\S+\.py .*--report-only.*)$',
+    PAGE.read_text(),
+    re.M,
+)
+
+
+def test_every_study_with_records_has_a_command():
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize(
+    'command',
+    COMMANDS,
+    ids=[re.sub(r'.*docs/results/(\S+)\.jsonl.*', r'\1', c) for c in COMMANDS],
+)
+def test_a_table_is_written_from_its_records(
+    command, tmp_path, monkeypatch, capsys
+):
+    tool, *words = shlex.split(command)
+    words[words.index('--out') + 1] = str(tmp_path)
+    tool = REPOSITORY / tool
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(sys, 'argv', [str(tool), *words])
+    monkeypatch.syspath_prepend(str(tool.parent))
+    before = {*sys.modules}
+    try:
+        runpy.run_path(str(tool), run_name='__main__')
+    finally:
+        for name in {*sys.modules} - before:
+            if name.startswith(('study', 'calibration')):
+                del sys.modules[name]
+    tables = re.findall(r'(?:^\|.*\n)+', capsys.readouterr().out, re.M)
+    assert tables
+    page = PAGE.read_text()
+    for table in tables:
+        # the text around a table may say its seeds
+        without = re.sub(r'^(\|[^|]*)\|[^|]*', r'\1', table, flags=re.M)
+        assert table in page or without in page
