@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         return 2
     prog = prog or f'mmaib {name}'
     args = parser_of(name, prog).parse_args(rest)
-    args.command = [prog, *rest]
+    args.command = [*prog.split(), *rest]
     module = import_module(f'mmaib.cli.{COMMANDS[name].module}')
     try:
         work = module.prepare(args)

@@ -78,7 +78,7 @@ def test_the_commands_of_a_summary(shell, environment):
     spec.loader.exec_module(demo)
     task = demo.DEMOS['detection']
     found = dict.fromkeys(task.metrics, 0.0)
-    commands = ['python tools/train.py --help', 'python -m mmaib doctor']
+    commands = ['python tools/train.py --help', 'mmaib doctor']
     text = demo.summary(task, 'aib-qt', commands, {}, {}, found)
     text = text.split('\nCommands')[1].split('\nVersions')[0]
     lines = re.findall('^    (.*)$', text, re.MULTILINE)

@@ -1,0 +1,83 @@
+"""The `mmaib` command: help at once, refusals on one line, exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mmaib.cli.main import main
+from mmaib.cli.parser import COMMANDS
+from mmaib.testing import REPOSITORY
+
+
+def test_help_imports_neither_torch_nor_mmengine():
+    code = (
+        'import sys; from mmaib.cli.main import main\n'
+        'for name in sys.argv[1:]:\n'
+        '    try:\n'
+        "        main([name, '--help'])\n"
+        '    except SystemExit as end:\n'
+        '        assert end.code == 0\n'
+        "assert not {'torch', 'mmengine', 'numpy'} & {*sys.modules}"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, *COMMANDS],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in COMMANDS:
+        assert f'usage: mmaib {name}' in done.stdout
+
+
+def test_usage_and_unknown_commands(capsys):
+    assert main(['--help']) == 0
+    assert all(f'  {name} ' in capsys.readouterr().out for name in ['wrap'])
+    assert main([]) == 2
+    assert main(['explode']) == 2
+    assert (
+        "no command 'explode'; there are doctor, " in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['train', 'nowhere.py'], 'mmaib train: config: no file nowhere.py\n'),
+        (
+            ['test', 'a.py', 'b.pth'],
+            'mmaib test: checkpoint: no file b.pth\n',
+        ),
+        (
+            ['wrap', 'a.py', '--out', 'b.txt'],
+            'mmaib wrap: --out must be a .py file, got b.txt\n',
+        ),
+        (
+            ['readout', 'a.py', 'b.pth', '--out', 'c'],
+            'mmaib readout: checkpoint: no file b.pth\n',
+        ),
+        (
+            ['report', 'nowhere'],
+            'mmaib report: nowhere: no run with a log',
+        ),
+    ],
+)
+def test_a_refusal_is_one_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(message)
+    assert said.count('\n') == 1
+
+
+def test_an_error_that_is_not_mmaibs_keeps_its_traceback(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'broken.py').write_text('lr = 1 / 0\n')
+    with pytest.raises(ZeroDivisionError):
+        main(['train', 'broken.py'])
+    (tmp_path / 'wrong.py').write_text("raise ValueError('of the config')\n")
+    with pytest.raises(ValueError, match='of the config'):
+        main(['train', 'wrong.py'])
