@@ -44,8 +44,8 @@ class AttentiveBottleneck(Reporter, BaseModule):
             (mean, std), the std None if it is not asked for. One that draws
             by itself, or has no noise, gives None where it is asked too, and
             a map for each draw.
-        quantizer: config of :class:`AnchorQuantizer`, with at least
-            ``num_anchors``; None for a continuous map.
+        quantizer: config of :class:`AnchorQuantizer`; None for a continuous
+            map.
         modulation: config of :class:`FeatureModulation`, or of an
             :class:`InformationGate`, whose map is made of its normalised
             features.
@@ -104,15 +104,9 @@ class AttentiveBottleneck(Reporter, BaseModule):
             )
         self.quantizer = None
         if quantizer is not None:
-            if 'num_anchors' not in part_fields('quantizer', quantizer):
-                raise ValueError(
-                    'quantizer has no num_anchors: give an integer >= 1 '
-                    '(the papers use 20), or quantizer=None for a '
-                    'continuous map, which has no vq or commit loss; '
-                    f'got {dict(quantizer)}'
-                )
+            fields = part_fields('quantizer', quantizer)
             self.quantizer = MODELS.build(
-                {'type': 'mmaib.AnchorQuantizer', **quantizer}
+                {'type': 'mmaib.AnchorQuantizer', **fields}
             )
         self.noise = None
         if noise is not None:

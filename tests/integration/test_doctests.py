@@ -35,7 +35,7 @@ WITHOUT = {
     'AttentionMetric',
     'CalibrationMetric',
     'DetectionCalibrationMetric',
-    'causal_drops',
+    'ablation_metrics',
 }
 
 

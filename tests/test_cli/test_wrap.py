@@ -432,9 +432,9 @@ def test_a_readout_trains_the_map_alone(name, tmp_path, new_runner):
     found = {k: v for line in log for k, v in json.loads(line).items()}
     assert found['info_bits_per_image'] > 0
     expected = new_runner(plain, data).val()['host/answer']
-    assert found['causal/open/host/answer'] == expected
+    assert found['ablation/open/host/answer'] == expected
     assert found['host/answer'] != expected
-    assert 'causal/shuffle/host/answer' in found
+    assert 'ablation/shuffle/host/answer' in found
     assert (tmp_path / 'iter_4.pth').exists()
 
 

@@ -199,7 +199,7 @@ def test_a_perfect_map_is_perfect_behind_any_pipeline(
             assert on_image.shape == sample.ori_shape
     for row in rows:
         assert row['auc'] > 0.999
-        assert row['fitting'] > 0.98
+        assert row['iou'] > 0.98
         assert row['pointing'] == 1
     # the padding of both would have been found too
     if pipeline in ('size', 'square', 'both', 'centre'):
@@ -230,7 +230,7 @@ def test_a_perfect_map_of_a_classifier(pads, tmp_path):
     }
     for row, own in zip(together, alone):
         assert row['auc'] > 0.99
-        assert row['fitting'] > 0.93
+        assert row['iou'] > 0.93
         assert row['contrast'] == pytest.approx(own['contrast'], rel=0.02)
 
 

@@ -1,4 +1,4 @@
-"""What a map carries: what is lost when it is put in the wrong place."""
+"""Whether a model depends on where a map looks: its metrics without it."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def evaluate(
             metric.results.clear()
 
 
-def causal_drops(
+def ablation_metrics(
     model: Any,
     dataloader: Any,
     evaluator: Evaluator,
     changes: Sequence[str] = tuple(MAP_CHANGES),
 ) -> dict[str, float]:
-    """The host's own metrics when every map is changed: mirrored, flattened
-    to its mean, shuffled over positions. A map that passes all three with
-    the metric unchanged carries nothing, however well it looks.
+    """The base model's metrics when every map is changed: mirrored, flattened
+    to its mean, shuffled over positions. If none of the three changes the
+    metric, the model does not depend on the map's location.
 
     Args:
         model: with maps inside.
