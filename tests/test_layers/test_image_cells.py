@@ -439,7 +439,8 @@ def test_a_standardised_map_is_that_of_its_image_alone():
 
 
 @pytest.mark.parametrize(
-    'modulation', [dict(mode='scale_rescaled'), dict(**GATE, rescale=True)]
+    'modulation',
+    [dict(mode='scale_residual', rescale=True), dict(**GATE, rescale=True)],
 )
 def test_a_rescaled_image_is_that_of_its_image_alone(modulation):
     layer = AttentiveBottleneck(3, modulation=modulation).eval()

@@ -172,7 +172,7 @@ def test_a_readout_that_may_resume_begins_with_the_host_it_was_given(
         (
             ['model.neck.bottleneck.modulation.mode=plus'],
             "mode must be one of ['bias', 'concat', 'scale', "
-            "'scale_rescaled', 'scale_residual'], got 'plus'",
+            "'scale_residual'], got 'plus'",
         ),
         (
             ['model.neck.bottleneck.modulation.mode=concat'],
