@@ -26,9 +26,9 @@ RECORD = 'record'
 # of a record: without it, the names are those of before the first release
 VERSION = 1
 RENAMED = (
-    (r'^vgg16_x0\.125_', 'vgg16-x0.125_'),
     (r'^vgg16-(.+?)_x0\.125_(?=1xb128)', r'\1_vgg16-x0.125_'),
     (r'^vgg16-(.+?)_(?=1xb128)', r'\1_vgg16_'),
+    (r'^vgg16_x0\.125_', 'vgg16-x0.125_'),
     (r'^(.+)-vgg_(?=1xb50)', r'\1_vgg_'),
     (r'^(aib|aib-qt)_', r'\1-literal_'),
     (r'^aib-norm(-qt)?_', r'aib\1_'),

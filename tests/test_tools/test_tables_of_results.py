@@ -60,7 +60,12 @@ def test_records_have_the_names_of_today():
         for record in read_records(path)
     ]
     assert len(records) >= 488
-    made = {'readout-vgg', 'readout-rescaled-vgg'}  # by `mmaib readout`
+    made = {  # by `mmaib readout`
+        'readout-vgg',
+        'readout-rescaled-vgg',
+        'readout_faster-rcnn_lite0_fpn_12e_bccd-256',
+        'readout_upernet_lite0_1xb4-500_camvid-320x240',
+    }
     configs = {record.get('config') for record in records} - made - {None}
     assert configs <= {path.stem for path in SAMPLE.rglob('*.py')}
     names = {name for record in records for name in record['metrics']}
