@@ -118,10 +118,10 @@ def summary(
     worth += [
         name
         for name in found
-        if name.startswith('causal/')
+        if name.startswith('ablation/')
         and name.endswith(f'/{demo.metrics[0]}')
         # the base model, which has lines of its own
-        and not name.startswith('causal/open/')
+        and not name.startswith('ablation/open/')
     ]
     parts = [
         f'# Demo: {variant}',
@@ -142,7 +142,7 @@ def summary(
         '`attention/auc` is of the map against what is to be found, '
         '`auc_norm` of the\nnorm of the features, `auc_centre` of the '
         'distance to the centre; `energy` is the\nshare of the map inside, '
-        '`area` of the image; `causal/...` is the metric with every map\n'
+        '`area` of the image; `ablation/...` is the metric with every map\n'
         'mirrored, flattened, shuffled: unchanged, nothing depends on '
         'where the map looks.'
         if worth

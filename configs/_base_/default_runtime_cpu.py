@@ -9,7 +9,7 @@ default_hooks = dict(
     step_seed=dict(type='mmaib.StepSeedHook'),
     attention=dict(
         type='mmaib.AttentionEvalHook',
-        causal=['mirror', 'flatten', 'shuffle']))
+        ablations=['mirror', 'flatten', 'shuffle']))
 env_cfg = dict(dist_cfg=dict(backend='gloo'))
 # Every rank draws its own noise. Here and not in the configs that need it,
 # as it changes the order of the data too: baselines must see the same.

@@ -52,7 +52,7 @@ from .visualize import load, metric_of
 from .wrap import WrapError, wrap
 from .wrap.look import load as load_base
 
-OPEN = 'causal/open/'
+OPEN = 'ablation/open/'
 NORM = 'attention/auc_norm'
 NOT_RUN = 'not run'
 
@@ -160,7 +160,7 @@ def table(
     metrics = [m for m in METRICS if m in base] or [*base]
     of_maps = [m for m in OF_MAPS if m in log and m != NORM]
     first = next(iter(metrics), '')
-    drops = [f'causal/{change}/{first}' for change in CHANGES]
+    drops = [f'ablation/{change}/{first}' for change in CHANGES]
     head = ['map', *metrics]
     head += [f'lost by {change}' for change in CHANGES]
     head += ['share open', *(OF_MAPS[m] for m in of_maps)]
@@ -241,7 +241,7 @@ def train_readout(
 
     Returns:
         the last evaluation: ``coco/bbox_mAP``, ``attention/auc``,
-        ``causal/mirror/coco/bbox_mAP``, ...
+        ``ablation/mirror/coco/bbox_mAP``, ...
 
     Raises:
         ValueError, FileNotFoundError: naming what does not fit.

@@ -413,7 +413,7 @@ def read_log(work_dir: Path) -> dict[str, float] | None:
             if 'loss' in entry:
                 times.append(entry['time'])
                 training.update(monitors(entry))
-            elif any(name.startswith('causal/') for name in entry):
+            elif any(name.startswith('ablation/') for name in entry):
                 evaluation.update(entry)  # a line of its own after it
             else:
                 evaluation = entry

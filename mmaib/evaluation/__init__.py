@@ -1,6 +1,7 @@
 """What a map is worth: where it looks, and what is lost without it. What a
 probability is worth: whether it is true, and whether errors are unsure."""
 
+from .ablation import ablation_metrics
 from .attention_metric import AttentionMetric
 from .calibration import (
     at_temperature,
@@ -11,13 +12,12 @@ from .calibration import (
     scoring_rules,
 )
 from .calibration_metric import CalibrationMetric
-from .causal import causal_drops
 from .detection_calibration_metric import DetectionCalibrationMetric
 from .scores import (
     catching_rate,
     contrast,
     energy_inside,
-    fitting_rate,
+    iou,
     missing_rate,
     pointing_hit,
     roc_auc,
@@ -27,15 +27,15 @@ __all__ = [
     'AttentionMetric',
     'CalibrationMetric',
     'DetectionCalibrationMetric',
+    'ablation_metrics',
     'at_temperature',
     'bin_sums',
     'calibration_errors',
     'catching_rate',
-    'causal_drops',
     'contrast',
     'energy_inside',
     'fitted_temperature',
-    'fitting_rate',
+    'iou',
     'missing_rate',
     'pointing_hit',
     'risk_coverage',

@@ -26,7 +26,7 @@ from .scores import (
     catching_rate,
     contrast,
     energy_inside,
-    fitting_rate,
+    iou,
     missing_rate,
     pointing_hit,
     roc_auc,
@@ -60,7 +60,7 @@ class AttentionMetric(BaseMetric):
                       within ``tolerance`` of it
     ``catching``      Eq. 11 of [RECT], of where the map is above ``threshold``
     ``missing``       share of positions on the wrong side of it, Eq. 12
-    ``fitting``       intersection over union with it, Eq. 21
+    ``iou``           intersection over union with it, Eq. 21
     ================= ===================================================
 
     Of the maps alone, the mean over levels and images: ``contrast``, the
@@ -74,7 +74,7 @@ class AttentionMetric(BaseMetric):
     An image whose boxes, or whose mask, do not lie on it, as after a
     transform that resizes images alone (mmpretrain's ``ResizeEdge``), is left
     out of the first table, counted and named in a warning. How a map scores
-    does not show what depends on it: see :func:`causal_drops`.
+    does not show what depends on it: see :func:`ablation_metrics`.
 
     The maps come from :class:`mmaib.AttentionEvalHook`, which adds this metric
     too where it is not in the evaluator.
@@ -200,7 +200,7 @@ class AttentionMetric(BaseMetric):
             ),
             catching=catching_rate(*sides),
             missing=missing_rate(*sides),
-            fitting=fitting_rate(*sides),
+            iou=iou(*sides),
         )
         if self.by_level:
             for level, x in enumerate(means):

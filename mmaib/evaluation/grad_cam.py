@@ -13,8 +13,8 @@ import torch
 from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
-from mmaib.evaluation import AttentionMetric, causal_drops
-from mmaib.evaluation.causal import evaluate
+from mmaib.evaluation import AttentionMetric, ablation_metrics
+from mmaib.evaluation.ablation import evaluate
 from mmaib.functional import resize
 from mmaib.functional.sliding import slides
 from mmaib.layers import AttentiveBottleneck, MapDistribution
@@ -223,7 +223,7 @@ def measured(
     Args:
         model: the readout, in evaluation mode.
         dataloader, evaluator: of its validation.
-        changes: of the map, see :func:`causal_drops`.
+        changes: of the map, see :func:`ablation_metrics`.
         metric: of the map.
     """
     applied = GradCAMInGate(model, len(dataloader))
@@ -231,6 +231,6 @@ def measured(
     watched.dataset_meta = dataloader.dataset.metainfo
     with metric.watching(model, dataloader.dataset):
         found = evaluate(applied, dataloader, watched)
-    lost = causal_drops(applied, dataloader, evaluator, changes)
-    found.update({f'causal/{k}': v for k, v in lost.items()})
+    lost = ablation_metrics(applied, dataloader, evaluator, changes)
+    found.update({f'ablation/{k}': v for k, v in lost.items()})
     return {name: float(value) for name, value in found.items()}

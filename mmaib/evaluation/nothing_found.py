@@ -11,7 +11,7 @@ PRECISION = re.compile(
     r'(?:^|[/_])m?AP[rcfsml]?(?:\d|_|$)|(?:^|[/_])AR@|_precision$'
 )
 # what stands beside the base model's own metrics in a log
-OWN = ('train/', 'attention/', 'causal/', 'calibration/', 'seconds per step')
+OWN = ('train/', 'attention/', 'ablation/', 'calibration/', 'seconds per step')
 # of COCO's figures, unless a metric asks for some; of a size there may be
 # nothing to find
 ITEMS = ('mAP', 'mAP_50', 'mAP_75')
@@ -74,6 +74,6 @@ def completed(
     for other in alike:
         like.update(other)
     for name, value in run.items():
-        if name.startswith('causal/'):  # by the metrics of the whole model
+        if name.startswith('ablation/'):  # by the metrics of the whole model
             like.setdefault(name.split('/', 2)[-1], value)
     return {**of_nothing(like), **run}

@@ -115,10 +115,10 @@ def missing_rate(first: Tensor, second: Tensor) -> float:
     return (1 - catching_rate(first, second)) / 2
 
 
-def fitting_rate(first: Tensor, second: Tensor) -> float:
-    r"""How well two maps fit, Eq. 21 of [RECT], which is the intersection of
-    where they are 1 over the union (Proposition 1); 1 if both are -1
-    everywhere.
+def iou(first: Tensor, second: Tensor) -> float:
+    r"""The fitting rate of two maps, Eq. 21 of [RECT], which is the
+    intersection of where they are 1 over the union (Proposition 1); 1 if
+    both are -1 everywhere.
 
     .. math::
         \frac{\Psi((a + 1) / 2, (b + 1) / 2)}
@@ -132,7 +132,7 @@ def fitting_rate(first: Tensor, second: Tensor) -> float:
 
     Example:
         >>> first, second = torch.tensor([[1, 1, -1, -1], [1, -1, -1, -1]])
-        >>> fitting_rate(first, second)
+        >>> iou(first, second)
         0.5
     """
     first, second = first.double(), second.double()

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 
 from mmaib.checks import one_of
-from mmaib.evaluation import AttentionMetric, causal_drops
+from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.evaluation.discarded_writes import without_files
 from mmaib.layers import AttentiveBottleneck
 from mmaib.layers.capture import MAP_CHANGES, OPEN
@@ -27,8 +27,8 @@ class AttentionEvalHook(Hook):
     Every validation and test gains an :class:`AttentionMetric`, beside the
     base model's own metrics. After a training, on the validation images, and
     after a test the base model's metrics are taken once more for each of
-    ``causal``, with every map mirrored, flattened to its mean or shuffled over
-    positions, and logged as ``causal/mirror/coco/bbox_mAP``, ...; each costs
+    ``ablations``, with every map mirrored, flattened to its mean or shuffled over
+    positions, and logged as ``ablation/mirror/coco/bbox_mAP``, ...; each costs
     an evaluation. With every map open, at 1, an information gate gives the
     base metrics.
 
@@ -37,7 +37,7 @@ class AttentionEvalHook(Hook):
     each other.
 
     Args:
-        causal: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``,
+        ablations: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``,
             ``'open'``.
         metric: fields of the :class:`AttentionMetric`. One that stands in
             the evaluator already is taken as it is.
@@ -46,20 +46,21 @@ class AttentionEvalHook(Hook):
             base config's model. A test writes as ever.
 
     Raises:
-        TypeError, ValueError: if ``causal`` names another change, or a field
-            of the metric does not fit.
+        TypeError, ValueError: if ``ablations`` names another change, or a
+            field of the metric does not fit.
     """
 
     priority = 'LOW'  # after the logger, before the checkpoints
 
     def __init__(
         self,
-        causal: Sequence[str] = (),
+        ablations: Sequence[str] = (),
         metric: dict | None = None,
         confined: bool = False,
     ) -> None:
-        self.causal = [
-            one_of('causal', c, (*MAP_CHANGES, OPEN)) for c in causal or ()
+        self.ablations = [
+            one_of('ablations', c, (*MAP_CHANGES, OPEN))
+            for c in ablations or ()
         ]
         self.metric = metric or {}
         self.confined = one_of('confined', confined, (False, True))
@@ -113,12 +114,12 @@ class AttentionEvalHook(Hook):
         self._measure(runner, runner.test_loop)
 
     def _measure(self, runner: Runner, loop: Any) -> None:
-        if not (self.causal and _has_maps(unwrapped(runner.model))):
+        if not (self.ablations and _has_maps(unwrapped(runner.model))):
             return
         fp16 = getattr(loop, 'fp16', False)
         found: dict[str, float] = {}
-        begun, count = time.monotonic(), len(self.causal)
-        for done, change in enumerate(self.causal):
+        begun, count = time.monotonic(), len(self.ablations)
+        for done, change in enumerate(self.ablations):
             spent = time.monotonic() - begun
             left = timedelta(
                 seconds=round(spent / max(done, 1)) * (count - done)
@@ -129,12 +130,12 @@ class AttentionEvalHook(Hook):
                 f'{change}{eta}'
             )
             with _averaged(runner), autocast(enabled=fp16):
-                found |= causal_drops(
+                found |= ablation_metrics(
                     runner.model, loop.dataloader, loop.evaluator, [change]
                 )
         if not found:
             return
-        values = {f'causal/{name}': value for name, value in found.items()}
+        values = {f'ablation/{name}': value for name, value in found.items()}
         # not runner.iter, which would build a training's loop in a test
         step = runner.message_hub.get_info('iter', 0)
         runner.visualizer.add_scalars(values, step=step)

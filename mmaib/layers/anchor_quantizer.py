@@ -52,7 +52,7 @@ class AnchorQuantizer(Reporter, BaseModule):
 
     def __init__(
         self,
-        num_anchors: int,
+        num_anchors: int = 20,
         init_range: tuple[float, float] = (0.0, 1.0),
         vq_weight: float = 0.4,
         commit_weight: float = 0.1,

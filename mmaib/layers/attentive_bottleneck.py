@@ -42,8 +42,8 @@ class AttentiveBottleneck(Reporter, BaseModule):
         attention: config of the map, any module with ``(x)`` ->
             :class:`MapDistribution`; one without noise has the attribute
             ``stochastic = False``.
-        quantizer: config of :class:`AnchorQuantizer`, with at least
-            ``num_anchors``; None for a continuous map.
+        quantizer: config of :class:`AnchorQuantizer`; None for a continuous
+            map.
         modulation: config of a :class:`Modulation`, by default a
             :class:`FeatureModulation`; it says what the map is made of.
         noise: config of :class:`FeatureNoise` on the features that are
@@ -105,15 +105,9 @@ class AttentiveBottleneck(Reporter, BaseModule):
             )
         self.quantizer = None
         if quantizer is not None:
-            if 'num_anchors' not in part_fields('quantizer', quantizer):
-                raise ValueError(
-                    'quantizer has no num_anchors: give an integer >= 1 '
-                    '(the papers use 20), or quantizer=None for a '
-                    'continuous map, which has no vq or commit loss; '
-                    f'got {dict(quantizer)}'
-                )
+            fields = part_fields('quantizer', quantizer)
             self.quantizer = MODELS.build(
-                {'type': 'mmaib.AnchorQuantizer', **quantizer}
+                {'type': 'mmaib.AnchorQuantizer', **fields}
             )
         self.noise = None
         if noise is not None:

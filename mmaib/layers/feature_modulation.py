@@ -11,13 +11,7 @@ from mmaib.registry import MODELS
 from .image_cells import own_cells, own_position_mean
 from .modulation import Modulation
 
-MODES = (
-    'scale',
-    'scale_residual',
-    'scale_rescaled',
-    'bias',
-    'concat',
-)
+MODES = ('scale', 'scale_residual', 'bias', 'concat')
 # of a window that lets nearly nothing through, Eq. 7 of [RECT] divides by 0
 MIN_MEAN = 0.01
 
@@ -31,14 +25,13 @@ class FeatureModulation(Modulation):
     =================== ============================== ===============
     ``scale``           :math:`x \odot a`              C
     ``scale_residual``  :math:`x + x \odot a`          C
-    ``scale_rescaled``  :math:`x + x a / \bar a`       C
     ``bias``            :math:`x + U(a)`               C
     ``concat``          :math:`\mathrm{cat}(x, U(a))`  2 C
     =================== ============================== ===============
 
-    with :math:`U = \mathrm{sigmoid}(\mathrm{conv}_{3\times3}(a))` and the
-    mean over positions :math:`\bar a`, by which Eq. 7 of [RECT] divides, at
-    least 0.01.
+    with :math:`U = \mathrm{sigmoid}(\mathrm{conv}_{3\times3}(a))`.
+    With ``rescale``, a is divided by its mean over positions, at least 0.01:
+    :math:`x + x a / \bar a`, Eq. 7 of [RECT].
 
     Args:
         in_channels: channels C of the features, one number or one a level.
@@ -47,6 +40,7 @@ class FeatureModulation(Modulation):
             added to x passes a learned gate that starts at zero, so that the
             first forward is the host's. Not for ``scale`` and ``concat``,
             which add nothing to x.
+        rescale: divide the map by its mean; for ``scale_residual`` alone.
         init_cfg: see MMEngine.
 
     Shape:
@@ -68,16 +62,22 @@ class FeatureModulation(Modulation):
         in_channels: int | Sequence[int],
         mode: str = 'scale_residual',
         init: str = 'paper',
+        rescale: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         channels = level_channels(in_channels)
         self.mode = one_of('mode', mode, MODES)
         one_of('init', init, ('paper', 'identity'))
+        self.rescale = one_of('rescale', rescale, (False, True))
+        if rescale and mode != 'scale_residual':
+            raise ValueError(
+                f"rescale=True needs mode='scale_residual', got {mode=}"
+            )
         if init == 'identity' and mode in ('scale', 'concat'):
             raise ValueError(
                 "init='identity' needs a mode that adds to x: "
-                f"'scale_residual', 'scale_rescaled' or 'bias', got {mode=}"
+                f"'scale_residual' or 'bias', got {mode=}"
             )
         self.out_channels = channels[0] * (2 if mode == 'concat' else 1)
         if mode in ('bias', 'concat'):
@@ -102,8 +102,8 @@ class FeatureModulation(Modulation):
             attention = attention.unflatten(0, (draws, x.size(0)))
         if self.mode == 'scale':
             out = x * attention
-        elif self.mode.startswith('scale'):
-            if self.mode == 'scale_rescaled':
+        elif self.mode == 'scale_residual':
+            if self.rescale:
                 mean = own_position_mean(attention, own_cells(x))
                 mean = mean.to(x.dtype)
                 attention = attention / mean.clamp(min=MIN_MEAN)

@@ -96,7 +96,7 @@ def attention_table(groups: Sequence[Group]) -> Table | None:
         (change, metric)
         for metric in metric_names(groups)[:1]
         for change in CHANGES
-        if any(g.values(f'causal/{change}/{metric}') for g in groups)
+        if any(g.values(f'ablation/{change}/{metric}') for g in groups)
     ]
     if not there and not drops:
         return None
@@ -107,7 +107,7 @@ def attention_table(groups: Sequence[Group]) -> Table | None:
     for group in groups:
         row = [group.label, seeds(group)]
         for change, metric in drops:
-            name = f'causal/{change}/{metric}'
+            name = f'ablation/{change}/{metric}'
             lost = [
                 run.metrics[metric] - run.metrics[name]
                 for run in group.runs

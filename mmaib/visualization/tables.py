@@ -25,7 +25,7 @@ OF_MAPS = {
     'attention/auc_centre': 'AUC of the centre',
     'attention/energy': 'energy',
     'attention/area': 'area',
-    'attention/fitting': 'IoU',
+    'attention/iou': 'IoU',
     'attention/contrast': 'contrast',
     'attention/saturated': 'saturated',
     'attention/bits_per_image': 'bits an image',

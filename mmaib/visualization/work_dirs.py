@@ -26,9 +26,9 @@ RECORD = 'record'
 # of a record: without it, the names are those of before the first release
 VERSION = 1
 RENAMED = (
-    (r'^vgg16_x0\.125_', 'vgg16-x0.125_'),
     (r'^vgg16-(.+?)_x0\.125_(?=1xb128)', r'\1_vgg16-x0.125_'),
     (r'^vgg16-(.+?)_(?=1xb128)', r'\1_vgg16_'),
+    (r'^vgg16_x0\.125_', 'vgg16-x0.125_'),
     (r'^(.+)-vgg_(?=1xb50)', r'\1_vgg_'),
     (r'^(aib|aib-qt)_', r'\1-literal_'),
     (r'^aib-norm(-qt)?_', r'aib\1_'),
@@ -129,7 +129,7 @@ def read_run(path: Path) -> Run:
             values, series = _numbers(entry), run.evaluation
             # one that found nothing has not the AP of the one before; what
             # is lost without a map is a line of its own
-            if not any(name.startswith('causal/') for name in values):
+            if not any(name.startswith('ablation/') for name in values):
                 run.metrics.clear()
                 run.evaluated = True
             run.metrics.update(values)
@@ -153,7 +153,7 @@ def read_run(path: Path) -> Run:
 
 
 def named_today(record: dict[str, Any]) -> dict[str, Any]:
-    """A record whose config has the name that it has now."""
+    """A record whose config and metrics have the names of today."""
     if record.get('version') == VERSION:
         return record
     names = {}
@@ -162,7 +162,11 @@ def named_today(record: dict[str, Any]) -> dict[str, Any]:
         for old, new in RENAMED:
             name = re.sub(old, new, name)
         names[key] = label + colon + name
-    return {**record, **names}
+    metrics = {
+        re.sub('^causal/', 'ablation/', k).replace('/fitting', '/iou'): value
+        for k, value in record.get('metrics', {}).items()
+    }
+    return {**record, **names, 'metrics': metrics}
 
 
 def lines_of_records(path: Path) -> dict[tuple[str, int], str]:
@@ -290,7 +294,7 @@ def _shared(options: Iterable[str]) -> list[str]:
 
 def _has_map(group: Group) -> bool:
     return any(
-        name.startswith(('attention', 'train/attention', 'causal'))
+        name.startswith(('attention', 'train/attention', 'ablation'))
         for run in group.runs
         for name in [*run.metrics, *run.training]
     )

@@ -38,7 +38,7 @@ WITHOUT = {
     'AttentionMetric',
     'CalibrationMetric',
     'DetectionCalibrationMetric',
-    'causal_drops',
+    'ablation_metrics',
 }
 
 

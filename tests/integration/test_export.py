@@ -165,7 +165,9 @@ def position_wise():
 PIECES = {
     'rectangles': lambda: rectangles('rectangle', 'mean'),
     'ellipses': lambda: rectangles(
-        'ellipse', 'moments', modulation=dict(mode='scale_rescaled')
+        'ellipse',
+        'moments',
+        modulation=dict(mode='scale_residual', rescale=True),
     ),
     'position-wise': position_wise,
     'UPerNet BEiT': lambda: segmentor(BEIT),

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmaib.evaluation import AttentionMetric, causal_drops
+from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.hooks import BetaWarmupHook
 from mmaib.layers import MapDistribution, Modulation, capture_attention
 from mmaib.losses import Reporter, collecting, report_loss
@@ -144,7 +144,7 @@ def test_the_mean_asks_for_no_std(model):
 
 def test_ablations_move_them(model, new_runner):
     runner = new_runner(model, seg.inputs(((64, 64),) * 3))
-    found = causal_drops(
+    found = ablation_metrics(
         model,
         runner.val_loop.dataloader,
         runner.val_loop.evaluator,

@@ -62,7 +62,7 @@ def test_the_tutorial(folder, capsys):
     names = {}
     for text in lines:
         exec(text, names)
-    assert names['custom_hooks'][0]['causal'][0] == 'mirror'
+    assert names['custom_hooks'][0]['ablations'][0] == 'mirror'
     assert "'loss_vq'" in capsys.readouterr().out
 
 

@@ -226,7 +226,7 @@ def maps_of_five_images(folder, wrap=lambda model: model):
         ),
         test_cfg=dict(),
         test_evaluator=Evaluator([Scores()]),
-        custom_hooks=[AttentionEvalHook(causal=['mirror', 'flatten'])],
+        custom_hooks=[AttentionEvalHook(ablations=['mirror', 'flatten'])],
         log_level='ERROR',
     )
     runner.visualizer.add_scalars = lambda values, step: logged.update(values)
@@ -245,8 +245,8 @@ def test_two_ranks_measure_the_maps_of_all_images(on_two_ranks, tmp_path):
     assert first == second
     assert first == pytest.approx(alone)
     assert {
-        'base/answer', 'attention/contrast', 'causal/mirror/base/answer',
-        'causal/flatten/base/answer',
+        'base/answer', 'attention/contrast', 'ablation/mirror/base/answer',
+        'ablation/flatten/base/answer',
     } <= set(first)  # fmt: skip
     assert len({round(v, 9) for k, v in first.items() if 'base' in k}) == 3
 

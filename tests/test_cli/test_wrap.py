@@ -436,9 +436,9 @@ def test_a_readout_trains_the_map_alone(name, tmp_path, new_runner):
     found = {k: v for line in log for k, v in json.loads(line).items()}
     assert found['info_bits_per_image'] > 0
     expected = new_runner(plain, data).val()['base/answer']
-    assert found['causal/open/base/answer'] == expected
+    assert found['ablation/open/base/answer'] == expected
     assert found['base/answer'] != expected
-    assert 'causal/shuffle/base/answer' in found
+    assert 'ablation/shuffle/base/answer' in found
     assert (tmp_path / 'iter_4.pth').exists()
 
 

@@ -122,7 +122,7 @@ def expected_scores(levels, norms, mask, tolerance=15, void=None):
         'pointing': sum(near) / len(near),
         'catching': 2.0 * ((attention > 0.5) == mask).double().mean() - 1,
         'missing': ((attention > 0.5) != mask).double().mean(),
-        'fitting': ((attention > 0.5) & mask).sum()
+        'iou': ((attention > 0.5) & mask).sum()
         / ((attention > 0.5) | mask).sum(),
     }
 
@@ -325,7 +325,7 @@ def test_a_classifiers_maps_against_the_boxes_of_its_objects(new_runner):
     found = new_runner(model, data, [AttentionEvalHook()], batch_size=4).test()
     # positions as far from the centre are rounded
     assert_means(found, rows, abs=1e-3)
-    assert 0 < found['attention/fitting'] < 1
+    assert 0 < found['attention/iou'] < 1
 
 
 def test_a_classifiers_maps(new_runner):

@@ -17,7 +17,7 @@ from mmengine import dump
 from mmengine.evaluator import BaseMetric, DumpResults, Evaluator
 from PIL import Image
 
-from mmaib.evaluation import causal_drops
+from mmaib.evaluation import ablation_metrics
 from mmaib.evaluation.discarded_writes import discarded_writes, without_files
 from mmaib.hooks import AttentionEvalHook
 from mmaib.testing import segmentation as seg
@@ -183,7 +183,7 @@ def test_files_of_a_test_hold_the_answers_of_the_models_own_map(
         runner = new_runner(
             model,
             data,
-            [AttentionEvalHook(causal=changes)],
+            [AttentionEvalHook(ablations=changes)],
             test_evaluator=Evaluator(
                 [Users(folder / 'lines.csv'), iou, dump],
             ),
@@ -211,7 +211,7 @@ def test_figures_of_a_metric_that_writes_are_those_of_changed_maps(
     metric = Users(tmp_path / 'lines.csv')
     runner = new_runner(model, data, val_evaluator=Evaluator([metric]))
     loop = runner.val_loop
-    found = causal_drops(
+    found = ablation_metrics(
         model, loop.dataloader, loop.evaluator, ['open', 'mirror']
     )
     assert found['open/users/mean'] != found['mirror/users/mean']
@@ -233,7 +233,7 @@ def test_an_exception_leaves_the_model_and_the_metric_as_they_were(
     model.train(training)
     opened = open
     with pytest.raises(RuntimeError, match='of the user'):
-        causal_drops(model, loop.dataloader, loop.evaluator, ['mirror'])
+        ablation_metrics(model, loop.dataloader, loop.evaluator, ['mirror'])
     assert model.training is training
     assert metric.results == []
     assert open is opened

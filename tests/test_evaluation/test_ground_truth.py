@@ -69,12 +69,12 @@ def test_a_perfect_map_loses_nothing_by_void():
     maps = [CapturedMap('n', 0, attention, norms=[attention])]
     metric = AttentionMetric(foreground=[1], tolerance=0)
     scores = metric.scores(maps, 0, sample)
-    for name in ('auc', 'energy', 'pointing', 'catching', 'fitting'):
+    for name in ('auc', 'energy', 'pointing', 'catching', 'iou'):
         assert scores[name] == 1, name
     assert scores['area'] == (labels[0, 6:] == 1).double().mean()
     # as background it would be half wrong
     blind = AttentionMetric(foreground=[1], ignore_index=254)
-    assert blind.scores(maps, 0, sample)['fitting'] < 0.6
+    assert blind.scores(maps, 0, sample)['iou'] < 0.6
 
 
 def write_coco(folder):

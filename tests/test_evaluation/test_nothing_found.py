@@ -9,7 +9,7 @@ from mmdet.evaluation import CocoMetric
 from mmengine.evaluator import BaseMetric, Evaluator
 from torch.utils.data import DataLoader
 
-from mmaib.evaluation.causal import evaluate
+from mmaib.evaluation.ablation import evaluate
 from mmaib.evaluation.nothing_found import completed, of_nothing
 
 AP = 'coco/bbox_mAP'
@@ -38,23 +38,33 @@ def test_what_is_0_and_what_stays():
         ({'step': 9}, [{AP: 0.5}], [], {'step': 9, AP: 0}),
         # once every map is shuffled
         (
-            {AP: 0.5, f'causal/mirror/{AP}': 0.2},
-            [{f'causal/shuffle/{AP}': 0.1}],
+            {AP: 0.5, f'ablation/mirror/{AP}': 0.2},
+            [{f'ablation/shuffle/{AP}': 0.1}],
             [],
-            {AP: 0.5, f'causal/mirror/{AP}': 0.2, f'causal/shuffle/{AP}': 0},
+            {
+                AP: 0.5,
+                f'ablation/mirror/{AP}': 0.2,
+                f'ablation/shuffle/{AP}': 0,
+            },
         ),
         # found with a changed map alone
         (
-            {f'causal/mirror/{AP}': 0.2},
+            {f'ablation/mirror/{AP}': 0.2},
             [],
             [],
-            {f'causal/mirror/{AP}': 0.2, AP: 0},
+            {f'ablation/mirror/{AP}': 0.2, AP: 0},
         ),
         # no seed of its config found anything
         (
             {'step': 9, 'attention/auc': 0.5},
             [],
-            [{AP: 0.5, 'calibration/d_ece': 0.1, f'causal/mirror/{AP}': 0.1}],
+            [
+                {
+                    AP: 0.5,
+                    'calibration/d_ece': 0.1,
+                    f'ablation/mirror/{AP}': 0.1,
+                }
+            ],
             {'step': 9, 'attention/auc': 0.5, AP: 0},
         ),
         # a segmentor beside detectors, one without masks beside one with

@@ -9,7 +9,7 @@ from mmaib.evaluation import (
     catching_rate,
     contrast,
     energy_inside,
-    fitting_rate,
+    iou,
     missing_rate,
     pointing_hit,
     roc_auc,
@@ -122,7 +122,7 @@ def test_a_peak_at_the_tolerance_hits_and_beyond_it_misses():
 
 
 @pytest.mark.parametrize('seed', range(20))
-def test_the_fitting_rate_is_intersection_over_union(seed):
+def test_the_iou_is_intersection_over_union(seed):
     """Proposition 1 of [RECT], on random masks of any density."""
     generator = torch.Generator().manual_seed(seed)
     density = torch.rand(2, 1, 1, generator=generator)
@@ -130,7 +130,7 @@ def test_the_fitting_rate_is_intersection_over_union(seed):
     signs = 2 * a.int() - 1, 2 * b.int() - 1
     both = sum(x and y for x, y in zip(a.flatten(), b.flatten()))
     either = sum(x or y for x, y in zip(a.flatten(), b.flatten()))
-    assert fitting_rate(*signs) == pytest.approx(float(both / either))
+    assert iou(*signs) == pytest.approx(float(both / either))
     apart = sum(x != y for x, y in zip(a.flatten(), b.flatten()))
     assert missing_rate(*signs) == pytest.approx(float(apart) / 63)
     assert catching_rate(*signs) == pytest.approx(1 - 2 * float(apart) / 63)
@@ -139,9 +139,9 @@ def test_the_fitting_rate_is_intersection_over_union(seed):
 def test_rates_at_their_ends():
     some = 2 * (torch.rand(9, 7) < 0.4).int() - 1
     assert catching_rate(some, some) == 1
-    assert fitting_rate(some, some) == pytest.approx(1)
-    assert missing_rate(some, some) == fitting_rate(some, -some) == 0
+    assert iou(some, some) == pytest.approx(1)
+    assert missing_rate(some, some) == iou(some, -some) == 0
     assert catching_rate(some, -some) == -missing_rate(some, -some) == -1
     nowhere = -torch.ones(9, 7)
-    assert fitting_rate(nowhere, nowhere) == 1
-    assert fitting_rate(nowhere, some) == 0
+    assert iou(nowhere, nowhere) == 1
+    assert iou(nowhere, some) == 0

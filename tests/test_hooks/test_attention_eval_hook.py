@@ -8,12 +8,12 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from mmaib.evaluation import AttentionMetric, causal_drops
+from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.hooks import AttentionEvalHook
 from mmaib.layers.capture import MAP_CHANGES
 from mmaib.testing import classification as cls
 
-NAMES = {f'causal/{change}/base/answer' for change in MAP_CHANGES}
+NAMES = {f'ablation/{change}/base/answer' for change in MAP_CHANGES}
 
 
 def classifier(**fields):
@@ -30,8 +30,8 @@ def inputs():
     return cls.inputs(size=128)
 
 
-def hook(causal=tuple(MAP_CHANGES)):
-    return AttentionEvalHook(causal=causal)
+def hook(ablations=tuple(MAP_CHANGES)):
+    return AttentionEvalHook(ablations=ablations)
 
 
 def logged(folder):
@@ -41,7 +41,7 @@ def logged(folder):
         for path in sorted(folder.glob('*/vis_data/scalars.json'))
         for line in path.read_text().splitlines()
     ]
-    return [line for line in lines if any('causal/' in key for key in line)]
+    return [line for line in lines if any('ablation/' in key for key in line)]
 
 
 def torch_hooks(model):
@@ -58,12 +58,12 @@ def test_after_a_test_the_drops_are_logged(new_runner, tmp_path):
     runner = new_runner(model, data, [hook()], 2)
     found = runner.test()
     assert 'attention/contrast' in found
-    assert not any(name.startswith('causal/') for name in found)
+    assert not any(name.startswith('ablation/') for name in found)
     (entry,) = logged(tmp_path)
     loop = runner.test_loop
-    expected = causal_drops(model, loop.dataloader, loop.evaluator)
+    expected = ablation_metrics(model, loop.dataloader, loop.evaluator)
     assert {k: v for k, v in entry.items() if k != 'step'} == {
-        f'causal/{name}': pytest.approx(value)
+        f'ablation/{name}': pytest.approx(value)
         for name, value in expected.items()
     }
     assert set(entry) >= NAMES
@@ -80,12 +80,12 @@ def test_after_a_training_the_drops_of_its_last_weights_are_logged(
     runner.train()
     (entry,) = logged(tmp_path)
     loop = runner.val_loop
-    expected = causal_drops(
+    expected = ablation_metrics(
         runner.model, loop.dataloader, loop.evaluator, ['mirror']
     )
     assert entry.pop('step') == 2
     assert entry == {
-        'causal/mirror/base/answer': pytest.approx(
+        'ablation/mirror/base/answer': pytest.approx(
             expected['mirror/base/answer']
         )
     }
@@ -108,10 +108,10 @@ def test_of_an_average_of_weights_the_average_is_measured(
     kept = ema.ema_model.module
     loop = runner.val_loop
     of = {
-        name: causal_drops(m, loop.dataloader, loop.evaluator, ['flatten'])
+        name: ablation_metrics(m, loop.dataloader, loop.evaluator, ['flatten'])
         for name, m in (('average', copy.deepcopy(kept)), ('raw', model))
     }
-    found = entry['causal/flatten/base/answer']
+    found = entry['ablation/flatten/base/answer']
     # the buffers of an average are the model's
     assert found == pytest.approx(
         of['average']['flatten/base/answer'], abs=1e-4
@@ -172,7 +172,7 @@ def test_maps_of_several_data_sets_are_measured_together(new_runner, tmp_path):
         for name in own:
             assert found[name] == pytest.approx(alone[name])
     assert 'evaluate' not in vars(runner.test_loop.evaluator)
-    assert 'causal/mirror/b/base/images' in logged(tmp_path)[-1]
+    assert 'ablation/mirror/b/base/images' in logged(tmp_path)[-1]
 
 
 class TTA(BaseTTAModel):
@@ -281,8 +281,8 @@ def test_an_evaluator_with_a_metric_of_maps_keeps_its_one(new_runner):
 
 
 def test_a_change_that_is_none():
-    with pytest.raises(ValueError, match="causal must be one of.*'rotate'"):
-        AttentionEvalHook(causal=['rotate'])
+    with pytest.raises(ValueError, match="ablations must be one of.*'rotate'"):
+        AttentionEvalHook(ablations=['rotate'])
 
 
 class Written(BaseMetric):
@@ -311,7 +311,7 @@ def test_a_confined_validation_writes_to_the_work_dir_alone(
     for confined, exist in ((True, False), (False, True)):
         metric = Written(outside)
         metric.inside = tmp_path / f'inside_{confined}'
-        hook = AttentionEvalHook(causal=['mirror'], confined=confined)
+        hook = AttentionEvalHook(ablations=['mirror'], confined=confined)
         runner = new_runner(
             model, data, [hook], 2, steps=1, val_evaluator=Evaluator([metric])
         )

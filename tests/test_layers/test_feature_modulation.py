@@ -12,11 +12,11 @@ def reference(modulation, x, a):
     """Section 3.3.1 of [AIB], literally."""
     if modulation.mode == 'scale':
         return x * a
-    if modulation.mode == 'scale_residual':
-        return x + x * a
-    if modulation.mode == 'scale_rescaled':
+    if modulation.rescale:
         total = a.flatten(1).sum(1)[:, None, None, None]
         return x + x * (a * a[0].numel() / total)
+    if modulation.mode == 'scale_residual':
+        return x + x * a
     conv = modulation.expand[0]
     u = F.conv2d(a, conv.weight, conv.bias, padding=1).sigmoid()
     return x + u if modulation.mode == 'bias' else torch.cat([x, u], 1)
@@ -67,7 +67,7 @@ def test_a_map_that_lets_nothing_through_has_a_finite_gradient():
     """Eq. 7 of [RECT] would divide by zero."""
     a = torch.zeros(2, 1, 5, 6, requires_grad=True)
     x = torch.randn(2, 4, 5, 6)
-    out = FeatureModulation(4, 'scale_rescaled')(x, a)
+    out = FeatureModulation(4, rescale=True)(x, a)
     assert torch.equal(out, x)
     out.square().sum().backward()
     assert a.grad.isfinite().all()
@@ -90,3 +90,12 @@ def test_features_keep_their_dtype(mode, init):
 def test_bad_fields(field, value):
     with pytest.raises(ValueError, match=field):
         FeatureModulation(**{'in_channels': 4, field: value})
+
+
+def test_a_rescaled_map_is_divided_by_its_mean():
+    """Eq. 7 of [RECT], for the mode that it is of."""
+    x, a = torch.randn(2, 4, 5, 6), torch.rand(2, 1, 5, 6)
+    modulation = FeatureModulation(4, rescale=True)
+    torch.testing.assert_close(modulation(x, a), reference(modulation, x, a))
+    with pytest.raises(ValueError, match="rescale=True needs mode='scale_res"):
+        FeatureModulation(4, 'scale', rescale=True)

@@ -149,7 +149,7 @@ def test_rescaled_by_a_mean_down_to_a_hundredth(open_, divisor):
     a[..., 1, 2] = 20 * open_
     expected = own.mean + (x - own.mean) * a / divisor
     torch.testing.assert_close(gate(x, a), expected, rtol=1e-4, atol=1e-5)
-    product = FeatureModulation(3, mode='scale_rescaled')
+    product = FeatureModulation(3, mode='scale_residual', rescale=True)
     torch.testing.assert_close(product(x, a), x + x * a / divisor)
 
 

@@ -184,9 +184,9 @@ def test_channels_that_cannot_be_told():
         make_neck(neck=None)
 
 
-def test_vq_weights_without_a_quantizer():
-    with pytest.raises(ValueError, match='num_anchors.*quantizer=None'):
-        make_neck(bottleneck=dict(quantizer=dict(vq_weight=0.4)))
+def test_twenty_anchors_unless_said():
+    neck = make_neck(bottleneck=dict(quantizer=dict(vq_weight=0.4)))
+    assert neck.bottleneck.quantizer.num_anchors == 20
 
 
 @pytest.mark.parametrize(

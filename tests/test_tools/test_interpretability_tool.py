@@ -49,7 +49,7 @@ def test_the_table_of_a_segmentor_and_of_its_baseline(
     run(
         TOOLS / 'interpretability.py', *folders, '--out', tmp_path / 'out',
         '--patches', data / 'trees' / 'test', '--max-images', 2,
-        '--no-causal',
+        '--no-ablations',
     )  # fmt: skip
     text = (tmp_path / 'out' / 'interpretability.md').read_text()
     tables = [

@@ -43,7 +43,7 @@ def metrics(ap, bits, auc, mirrored):
         'attention/bits_per_image': bits,
         'attention/auc': auc,
         'attention/auc_centre': 0.625,
-        'causal/mirror/coco/bbox_mAP': mirrored,
+        'ablation/mirror/coco/bbox_mAP': mirrored,
     }
 
 
@@ -163,7 +163,7 @@ def test_a_seed_that_found_nothing_counts(command, tmp_path):
     few, many = (f'{READOUT.stem}_beta-{weight}' for weight in ('0.1', '1'))
     whole = metrics(0.5, 900, 0.8, 0.4)
     write_record(records, few, 1, whole)
-    gone = f'causal/mirror/{AP}'
+    gone = f'ablation/mirror/{AP}'
     blind = {k: v for k, v in whole.items() if k != gone}
     write_record(records, few, 2, blind)
     blind = {k: v for k, v in blind.items() if k != AP}

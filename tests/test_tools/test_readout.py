@@ -91,10 +91,10 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
         table['none: the base model, gate open'],
         table['the readout'],
     )
-    assert base_model['mIoU'] == f'{found["causal/open/mIoU"]:.4f}'
+    assert base_model['mIoU'] == f'{found["ablation/open/mIoU"]:.4f}'
     assert base_model['share open'] == '1.000'
     assert readout['mIoU'] == f'{found["mIoU"]:.4f}'
-    lost = found['mIoU'] - found['causal/mirror/mIoU']
+    lost = found['mIoU'] - found['ablation/mirror/mIoU']
     assert readout['lost by mirror'] == f'{lost:.4f}'
     assert readout['share open'] == f'{found["gate_open"]:.3f}'
     assert (

@@ -50,5 +50,5 @@ def test_one_command_writes_the_table(run, tmp_path):
     for column in ('accuracy/top1', 'lost by mirror', 'IoU'):
         assert column in head
     metrics = find_record(records, configs[1].stem, 1)['metrics']
-    assert 0 < metrics['attention/fitting'] < 1
-    assert 'causal/mirror/accuracy/top1' in metrics
+    assert 0 < metrics['attention/iou'] < 1
+    assert 'ablation/mirror/accuracy/top1' in metrics

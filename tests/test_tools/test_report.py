@@ -46,7 +46,7 @@ def write_run(work_dir, seed, ap, name='aib', maps=True, cut='\n{"loss": 1.'):
             )
         lines.append(found)
     if maps:
-        lines.append({f'causal/mirror/{AP}': ap - 0.04, 'step': steps[-1]})
+        lines.append({f'ablation/mirror/{AP}': ap - 0.04, 'step': steps[-1]})
     log.write_text('\n'.join(map(json.dumps, lines)) + cut)
     neck = dict(type='mmaib.AIBNeck', bottleneck={}) if maps else 'FPN'
     (work_dir / f'{name}.py').write_text(
@@ -173,7 +173,7 @@ def test_a_run_in_progress(tmp_path):
     # the line that was cut is left out
     assert run.training['anchors_used'] == {10: 1.0, 20: 2.0, 30: 3.0}
     assert run.evaluation[AP] == pytest.approx({10: 0.3, 20: 0.4, 30: 0.5})
-    assert run.metrics[f'causal/mirror/{AP}'] == pytest.approx(0.46)
+    assert run.metrics[f'ablation/mirror/{AP}'] == pytest.approx(0.46)
     assert run.state.startswith('epoch 1 of 1, last written')
     (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_1.pth')
     (work_dir / 'epoch_1.pth').touch()
@@ -200,12 +200,12 @@ def test_a_test_inside_a_run_is_the_run_s(tmp_path):
     log = work_dir / 'evaluation' / '20260103_000000' / 'vis_data'
     log.mkdir(parents=True)
     (log / 'scalars.json').write_text(
-        json.dumps({f'causal/flatten/{AP}': 0.2})
+        json.dumps({f'ablation/flatten/{AP}': 0.2})
     )
     (log.parent / '20260103_000000.json').write_text(json.dumps({AP: 0.7}))
     (run,) = runs.find_runs([tmp_path])
     assert run.metrics[AP] == 0.7
-    assert run.metrics[f'causal/flatten/{AP}'] == 0.2
+    assert run.metrics[f'ablation/flatten/{AP}'] == 0.2
 
 
 def test_calibration_has_a_table_and_its_pictures(tmp_path):

@@ -276,11 +276,14 @@ def test_an_evaluation_without_a_metric_has_not_the_one_before(tmp_path):
     """A detector that finds nothing has none."""
     write_log(tmp_path, 0.5, 1.0)
     (path,) = tmp_path.glob('*/vis_data/scalars.json')
-    lines = [{'time': 1.0, 'step': 4}, {'causal/mirror/aux': 0.1, 'step': 99}]
+    lines = [
+        {'time': 1.0, 'step': 4},
+        {'ablation/mirror/aux': 0.1, 'step': 99},
+    ]
     path.write_text('\n'.join([path.read_text(), *map(json.dumps, lines)]))
     found = runs.read_log(tmp_path)
     assert AP not in found
-    assert found['causal/mirror/aux'] == 0.1
+    assert found['ablation/mirror/aux'] == 0.1
 
 
 def test_a_run_shorter_than_the_interval_of_its_log(tmp_path):
@@ -333,7 +336,7 @@ class Trainings:
             'attention/bits_per_image': 1234.5,
             'step': 3,
         }
-        lines = [evaluation, {f'causal/mirror/{AP}': 0.375, 'step': 287}]
+        lines = [evaluation, {f'ablation/mirror/{AP}': 0.375, 'step': 287}]
         if config != 'plain':
             log.write_text(
                 '\n'.join([log.read_text(), *map(json.dumps, lines)])
@@ -444,7 +447,7 @@ def test_records_are_kept_and_make_the_table_alone(command, tmp_path, capsys):
         f'load_from={tmp_path}/out/plain/seed_2/epoch_3.pth'
     ]
     assert record['metrics'][AP] == 0.5
-    assert record['metrics'][f'causal/mirror/{AP}'] == 0.375
+    assert record['metrics'][f'ablation/mirror/{AP}'] == 0.375
     assert record['versions']['torch']
     assert record['seconds'] is None  # no log tells
     capsys.readouterr()
@@ -568,7 +571,7 @@ def kept(records, name, seed, **metrics):
 def test_a_seed_that_found_nothing_counts(command, tmp_path, capsys):
     """Shuffled, seed 2 of the gate finds nothing: 0.05 without it, 0.225
     with it. Seed 2 of the plain detector finds nothing at all."""
-    records, shuffled = tmp_path / 'records.jsonl', f'causal/shuffle/{AP}'
+    records, shuffled = tmp_path / 'records.jsonl', f'ablation/shuffle/{AP}'
     kept(records, 'plain', 1, **{AP: 0.5})
     kept(records, 'plain', 2)
     kept(records, 'gate', 1, **{AP: 0.5, shuffled: 0.45})

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from mmaib.testing import REPOSITORY
+from mmaib.testing import REPOSITORY, SAMPLE
+from mmaib.visualization.work_dirs import read_records
 
 PAGE = REPOSITORY / 'docs' / 'results.md'
 COMMANDS = re.findall(
@@ -49,3 +50,24 @@ def test_a_table_is_written_from_its_records(
         # the text around a table may say its seeds
         without = re.sub(r'^(\|[^|]*)\|[^|]*', r'\1', table, flags=re.M)
         assert table in page or without in page
+
+
+def test_records_have_the_names_of_today():
+    """Of configs and metrics that have other ones since."""
+    records = [
+        record
+        for path in (REPOSITORY / 'docs' / 'results').glob('*.jsonl')
+        for record in read_records(path)
+    ]
+    assert len(records) >= 488
+    made = {  # by `mmaib readout`
+        'readout-vgg',
+        'readout-rescaled-vgg',
+        'readout_faster-rcnn_lite0_fpn_12e_bccd-256',
+        'readout_upernet_lite0_1xb4-500_camvid-320x240',
+    }
+    configs = {record.get('config') for record in records} - made - {None}
+    assert configs <= {path.stem for path in SAMPLE.rglob('*.py')}
+    names = {name for record in records for name in record['metrics']}
+    assert {'attention/iou', 'ablation/mirror/mIoU'} <= names
+    assert not any('causal' in name or 'fitting' in name for name in names)

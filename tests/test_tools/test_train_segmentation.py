@@ -47,8 +47,8 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     (evaluation,) = (entry for entry in entries if 'mIoU' in entry)
     assert 0 <= evaluation['mIoU'] <= 100
     assert 0 <= evaluation['attention/auc'] <= 1
-    (drops,) = (entry for entry in entries if 'causal/mirror/mIoU' in entry)
-    assert {'causal/flatten/mIoU', 'causal/shuffle/mIoU'} < set(drops)
+    (drops,) = (entry for entry in entries if 'ablation/mirror/mIoU' in entry)
+    assert {'ablation/flatten/mIoU', 'ablation/shuffle/mIoU'} < set(drops)
     pictures = list(work_dir.glob('*/vis_data/vis_image/attention_*.png'))
     assert len(pictures) == 2
     checkpoint = work_dir / 'iter_2.pth'

@@ -19,9 +19,10 @@ of a folder by the lack of confidence and by the uncertainty of the samples.
 Classifiers (mmpretrain), detectors and segmentors, through their base
 library's loader and metrics:
 
+    C=configs/sample/bccd
     python tools/experiments/calibration.py \\
-    configs/sample/bccd/faster-rcnn_lite0_fpn_12e_bccd-256.py \\
-    configs/sample/bccd/latent-stage2_faster-rcnn_lite0_fpn_4e_bccd-256.py \\
+        $C/faster-rcnn_lite0_fpn_12e_bccd-256.py \\
+        $C/latent-stage2_faster-rcnn_lite0_fpn_4e_bccd-256.py \\
         --out DIR --held-out ann_file=annotations/test.json \\
         --corruptions gaussian_noise fog --draws 8 --seeds 1 2 3 4 5
 

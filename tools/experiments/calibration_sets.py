@@ -25,13 +25,13 @@ from torch import Tensor
 
 from mmaib.cli.visualize import load
 from mmaib.evaluation import at_temperature, fitted_temperature, roc_auc
+from mmaib.evaluation.ablation import evaluate
 from mmaib.evaluation.calibration import log_of
 from mmaib.evaluation.calibration_metric import (
     confidence_of,
     labels_of_pixels,
     of_pixels,
 )
-from mmaib.evaluation.causal import evaluate
 from mmaib.registry import METRICS, type_name
 from mmaib.visualization import image_sources
 

@@ -34,7 +34,7 @@ from torch import Tensor
 from mmaib import compat
 from mmaib.cli.launch import device_argument
 from mmaib.cli.visualize import load, unused
-from mmaib.evaluation.causal import causal_drops, evaluate
+from mmaib.evaluation.ablation import ablation_metrics, evaluate
 from mmaib.evaluation.interpretability import (
     TAUS,
     Comparison,
@@ -124,7 +124,7 @@ def measure(
         comparisons.append(rows)
         if deviation is not None:
             deviations.append(deviation)
-    metric, lost = lost_metric(cfg, model) if args.causal else (None, {})
+    metric, lost = lost_metric(cfg, model) if args.ablations else (None, {})
     return Result(comparisons, deviations, metric, lost)
 
 
@@ -140,7 +140,7 @@ def lost_metric(
     name = next((m for m in METRICS if m in found), None)
     if name is None:
         return None, {}
-    changed = causal_drops(model, dataloader, evaluator, CHANGES)
+    changed = ablation_metrics(model, dataloader, evaluator, CHANGES)
     lost = {c: found[name] - changed[f'{c}/{name}'] for c in CHANGES}
     return (name, found[name]), lost
 
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument('--max-images', type=int, help='default: all')
     parser.add_argument('--score-thr', type=float, default=0.3)
     parser.add_argument(
-        '--causal', action=argparse.BooleanOptionalAction, default=True,
+        '--ablations', action=argparse.BooleanOptionalAction, default=True,
         help="four evaluations of the test images, for the base metric\n"
         'with changed maps',
     )  # fmt: skip

@@ -138,7 +138,7 @@ def table(rows: Mapping[str, Runs], metric: str) -> str:
             (values(these, BITS), 0),
             (values(these, AUC), 3),
             (values(these, CENTRE), 3),
-            (lost(these, metric, f'causal/mirror/{metric}'), 4),
+            (lost(these, metric, f'ablation/mirror/{metric}'), 4),
         ]
         cells = [
             counted(found, partial(cell, digits=digits), len(these))

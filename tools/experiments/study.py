@@ -172,7 +172,7 @@ def table(args: argparse.Namespace) -> str:
     everywhere = [run for runs in logs.values() for run in runs.values()]
     drops, of_maps = [], []
     if metrics:
-        drops = [f'causal/{change}/{metrics[0]}' for change in CHANGES]
+        drops = [f'ablation/{change}/{metrics[0]}' for change in CHANGES]
         drops = [d for d in drops if any(d in run for run in everywhere)]
         of_maps = [m for m in OF_MAPS if any(m in run for run in everywhere)]
     head += [f'lost by {drop.split("/")[1]}' for drop in drops]

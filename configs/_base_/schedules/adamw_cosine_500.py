@@ -27,4 +27,4 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'),
     attention=dict(
         type='mmaib.AttentionEvalHook',
-        causal=['mirror', 'flatten', 'shuffle']))
+        ablations=['mirror', 'flatten', 'shuffle']))

@@ -5,4 +5,4 @@ model = dict(
     neck=dict(
         bottleneck=dict(
             attention=dict(type='mmaib.RectangularAttention', sharpness=6.0),
-            modulation=dict(mode='scale_rescaled'))))
+            modulation=dict(mode='scale_residual', rescale=True))))

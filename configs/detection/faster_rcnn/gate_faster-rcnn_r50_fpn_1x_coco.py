@@ -17,7 +17,7 @@ custom_hooks = [
     dict(type='mmaib.BetaWarmupHook', end=6, by_epoch=True),
     dict(
         type='mmaib.AttentionEvalHook',
-        causal=['mirror', 'flatten', 'shuffle']),
+        ablations=['mirror', 'flatten', 'shuffle']),
 ]
 
 # every rank draws its own noise; the hooks: docs/reliability.md

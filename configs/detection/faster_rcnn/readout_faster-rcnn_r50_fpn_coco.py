@@ -11,7 +11,7 @@ custom_hooks = [
     dict(type='mmaib.BetaWarmupHook', end=3665),
     dict(
         type='mmaib.AttentionEvalHook',
-        causal=['mirror', 'flatten', 'shuffle']),
+        ablations=['mirror', 'flatten', 'shuffle']),
 ]
 train_cfg = dict(max_epochs=1)
 optim_wrapper = dict(

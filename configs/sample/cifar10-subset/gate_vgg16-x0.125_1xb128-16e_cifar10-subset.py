@@ -11,5 +11,5 @@ custom_hooks = [
     dict(type='mmaib.BetaWarmupHook', end=632),
     dict(
         type='mmaib.AttentionEvalHook',
-        causal=['mirror', 'flatten', 'shuffle']),
+        ablations=['mirror', 'flatten', 'shuffle']),
 ]

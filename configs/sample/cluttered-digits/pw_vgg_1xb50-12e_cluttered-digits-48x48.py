@@ -11,4 +11,4 @@ model = dict(
         in_channels=64,
         bottleneck=dict(
             attention=dict(type='mmaib.PositionWiseAttention', channels=20),
-            modulation=dict(mode='scale_rescaled'))))
+            modulation=dict(mode='scale_residual', rescale=True))))

@@ -23,4 +23,4 @@ optim_wrapper = dict(
 train_cfg = dict(val_interval=12)
 default_hooks = dict(
     checkpoint=dict(save_best=None, save_optimizer=False),
-    attention=dict(type='mmaib.AttentionEvalHook', causal=['mirror']))
+    attention=dict(type='mmaib.AttentionEvalHook', ablations=['mirror']))

@@ -9,4 +9,5 @@ model = dict(
         neck={{_base_.model.neck}},
         bottleneck=dict(
             attention=dict(type='mmaib.RectangularAttention'),
-            modulation=dict(mode='scale_rescaled', init='identity'))))
+            modulation=dict(
+                mode='scale_residual', rescale=True, init='identity'))))

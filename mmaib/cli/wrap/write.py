@@ -10,7 +10,7 @@ from mmaib.registry import type_name, type_path
 
 from .plan import GATES, READOUT, Expression
 
-CAUSAL = [*MAP_CHANGES]
+ABLATIONS = [*MAP_CHANGES]
 # fields of metrics that name what they write
 FILES = {
     'outfile_prefix', 'output_dir', 'out_dir', 'out_file_path', 'outfile_path',
@@ -55,7 +55,9 @@ def hooks(
         made[gate] = warmup
         made[watch] = dict(
             type='mmaib.AttentionEvalHook',
-            causal=['open', *CAUSAL] if attention == READOUT else CAUSAL,
+            ablations=['open', *ABLATIONS]
+            if attention == READOUT
+            else ABLATIONS,
             # an evaluator's files are those of the base model
             **(dict(confined=True) if attention == READOUT else {}),
         )

@@ -61,5 +61,5 @@ def test_the_pet_configs_train():
             channels = 960 if 'mobilenet' in path.stem else 320
             bottleneck = model.neck.bottleneck
             assert bottleneck.map_channels == channels
-            rescaled = bottleneck.modulation.mode == 'scale_rescaled'
+            rescaled = bottleneck.modulation.rescale
             assert rescaled == path.stem.startswith('rect-')

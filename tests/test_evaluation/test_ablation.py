@@ -7,7 +7,7 @@ import torch
 from mmengine.evaluator import Evaluator
 from torch import nn
 
-from mmaib.evaluation import AttentionMetric, causal_drops
+from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.layers import MapDistribution
 from mmaib.layers.capture import MAP_CHANGES
 from mmaib.testing import classification as cls
@@ -75,7 +75,7 @@ def test_it_is_the_metric_of_a_model_changed_by_hand(
 ):
     model, data = segmentor(bottleneck), seg.inputs(((64, 64),) * 3)
     runner = new_runner(model, data, batch_size=2)
-    found = causal_drops(model, *data_and_evaluator(runner), [change])
+    found = ablation_metrics(model, *data_and_evaluator(runner), [change])
     moved = changed_by_hand(model, change)
     expected = new_runner(moved, data, batch_size=2).val()
     assert found == {f'{change}/base/answer': expected['base/answer']}
@@ -92,7 +92,7 @@ def test_a_constant_map_loses_nothing_to_the_bit(new_runner):
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
     runner = new_runner(model, data)
-    found = causal_drops(model, *data_and_evaluator(runner))
+    found = ablation_metrics(model, *data_and_evaluator(runner))
     (answer,) = runner.val().values()
     assert [answer - value for value in found.values()] == [0.0] * 3
     assert [*found] == [f'{change}/base/answer' for change in MAP_CHANGES]
@@ -106,7 +106,7 @@ def test_metrics_of_maps_are_left_alone_and_the_mode_too(new_runner):
     evaluator.metrics.append(AttentionMetric(prefix='maps'))
     for mode in (True, False):
         model.train(mode)
-        found = causal_drops(model, loader, evaluator, ['flatten'])
+        found = ablation_metrics(model, loader, evaluator, ['flatten'])
         assert [*found] == ['flatten/base/answer']
         assert model.training is mode
     assert len(evaluator.metrics) == 2
@@ -117,4 +117,4 @@ def test_a_model_without_maps_is_told(new_runner):
     model, data = cls.make(cls.RESNET), cls.inputs()
     runner = new_runner(model, data)
     with pytest.raises(ValueError, match='no AttentiveBottleneck'):
-        causal_drops(model, *data_and_evaluator(runner))
+        ablation_metrics(model, *data_and_evaluator(runner))

@@ -1,4 +1,4 @@
-"""Ablation drops: what a metric loses when a map is in the wrong place."""
+"""Whether a model depends on where a map looks: its metrics without it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def evaluate(
             metric.results.clear()
 
 
-def causal_drops(
+def ablation_metrics(
     model: Any,
     dataloader: Any,
     evaluator: Evaluator,
