@@ -27,9 +27,9 @@ class AttentionEvalHook(Hook):
     Every validation and test gains an :class:`AttentionMetric`, beside the
     base model's own metrics. After a training, on the validation images, and
     after a test the base model's metrics are taken once more for each of
-    ``ablations``, with every map mirrored, flattened to its mean or shuffled over
-    positions, and logged as ``ablation/mirror/coco/bbox_mAP``, ...; each costs
-    an evaluation. With every map open, at 1, an information gate gives the
+    ``ablations``, with every map mirrored, flattened to its mean or shuffled
+    over positions, and logged as ``ablation/mirror/coco/bbox_mAP``, ...; each
+    costs an evaluation. With every map open, at 1, an information gate gives the
     base metrics.
 
     A model without maps is evaluated as ever, so that a baseline may have
