@@ -29,8 +29,8 @@ class AttentionEvalHook(Hook):
     after a test the base model's metrics are taken once more for each of
     ``ablations``, with every map mirrored, flattened to its mean or shuffled
     over positions, and logged as ``ablation/mirror/coco/bbox_mAP``, ...; each
-    costs an evaluation. With every map open, at 1, an information gate gives the
-    base metrics.
+    costs an evaluation. With every map open, at 1, an information gate gives
+    the base metrics.
 
     A model without maps is evaluated as ever, so that a baseline may have
     the hook; so is one under test-time augmentation, whose maps do not lie on
