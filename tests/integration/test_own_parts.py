@@ -155,7 +155,7 @@ def test_ablations_move_them(model, new_runner):
     assert all(abs(value - whole) > 1e-4 for value in found.values())
     parts(model)[1].fade(0.0)
     (without,) = runner.val().values()
-    assert found['open/host/answer'] == without
+    assert found['open/base/answer'] == without
 
 
 def test_what_is_captured_of_them(model):

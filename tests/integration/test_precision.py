@@ -19,8 +19,8 @@ from mmaib.layers import (
     AttentiveBottleneck,
     GaussianEncoder,
     anchor_quantizer,
-    attentive_bottleneck,
     gaussian_encoder,
+    map_distribution,
     variational_attention,
 )
 from mmaib.layers.encoders import TRUNKS
@@ -196,7 +196,7 @@ def calls(monkeypatch):
 
     spy(gaussian_encoder, 'gaussian_kl')
     spy(gaussian_encoder, 'softplus_std')
-    spy(attentive_bottleneck, 'gaussian_kl')
+    spy(map_distribution, 'gaussian_kl')
     spy(draws, 'draw_gaussian')
     spy(variational_attention, 'softplus_std')
     spy(anchor_quantizer, 'nearest_anchor')

@@ -21,6 +21,8 @@ from mmaib.visualization.work_dirs import read_records
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'calibration.py'
 SAMPLE = CONFIGS / 'sample' / 'cifar10-subset'
+BCCD = CONFIGS / 'sample' / 'bccd'
+CAMVID = CONFIGS / 'sample' / 'camvid'
 FEW = 'vgg16-x0.125_1xb128-16e_cifar10-subset.py'
 PLAIN = SAMPLE / FEW
 STAGE2 = SAMPLE / 'latent-stage2_vgg16-x0.125_1xb128-8e_cifar10-subset.py'
@@ -510,8 +512,8 @@ def few_cells(folder):
         ]
         (folder / 'bccd' / name).write_text(json.dumps(told))
     return (
-        SAMPLE / 'faster-rcnn_lite0_fpn_12e_bccd-256.py',
-        SAMPLE / 'latent-stage2_faster-rcnn_lite0_fpn_4e_bccd-256.py',
+        BCCD / 'faster-rcnn_lite0_fpn_12e_bccd-256.py',
+        BCCD / 'latent-stage2_faster-rcnn_lite0_fpn_4e_bccd-256.py',
         '--held-out', 'ann_file=annotations/test.json',
     )  # fmt: skip
 
@@ -526,8 +528,8 @@ def few_streets(folder):
             for path in sorted(theirs.iterdir())[:3]:
                 (own / path.name).symlink_to(path)
     return (
-        SAMPLE / 'upernet_lite0_1xb4-500_camvid-320x240.py',
-        SAMPLE / 'latent-stage2_upernet_lite0_1xb4-200_camvid-320x240.py',
+        CAMVID / 'upernet_lite0_1xb4-500_camvid-320x240.py',
+        CAMVID / 'latent-stage2_upernet_lite0_1xb4-200_camvid-320x240.py',
         '--held-out', 'data_prefix.img_path=img_dir/test',
         'data_prefix.seg_map_path=ann_dir/test', '--max-images', 2,
     )  # fmt: skip

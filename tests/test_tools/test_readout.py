@@ -13,7 +13,11 @@ from test_interpretability_tool import PLAIN, work_dir
 from mmaib.cli import readout as command
 from mmaib.cli.main import main
 from mmaib.evaluation import grad_cam
-from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.layers import (
+    AttentiveBottleneck,
+    MapDistribution,
+    capture_attention,
+)
 from mmaib.layers.image_cells import image_cells
 from mmaib.models.base_checkpoint import BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
@@ -47,9 +51,9 @@ def test_grad_cam_takes_the_scores_of_an_images_own_cells():
         for width in (32, 16)
     ]
     with image_cells(torch.zeros(2, 3, 16, 32), samples, training=False):
-        found, _ = grad_cam.GradCAMInGate._replace(
-            readout, None, (), (mean, None)
-        )
+        found = grad_cam.GradCAMInGate._replace(
+            readout, None, (), MapDistribution(mean)
+        ).mean
     for index, width in enumerate((8, 4)):
         own, places = (x[index, ..., :width].flatten() for x in (mean, cam))
         expected = own.sort().values[places.argsort().argsort()]

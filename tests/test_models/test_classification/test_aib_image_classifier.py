@@ -72,7 +72,7 @@ def test_every_config_trains_and_predicts(path):
         expected = {'loss_cls'} | MONITORS | LATENT
     if 'gate' in path.stem:
         expected |= GATE
-    if '-qt_' in path.stem:
+    if '-qt' in path.stem:
         expected |= ANCHORS
     if 'dvib' in path.stem or 'stage2' in path.stem:
         expected = {'loss_cls'} | LATENT

@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from mmaib.layers import MapDistribution
 from mmaib.models.classification import (
     ResNetStage,
     VGGBlocks,
@@ -121,6 +122,8 @@ def shapes_of(model, size):
     shapes = {}
 
     def remember(name, out):
+        if isinstance(out, MapDistribution):
+            out = out.mean
         out = out if isinstance(out, torch.Tensor) else out[-1]
         shapes[name] = tuple(out.shape[1:])
 
