@@ -54,7 +54,7 @@ docs: docs-env  ## these pages and the API as a site, in build/docs
 		-W --keep-going -q -b html docs '$(SITE)'
 	@echo 'open in a browser: $(abspath $(SITE))/index.html'
 
-# Beside the environment, whose packages the hosts pin, and not inside it. The
+# Beside the environment, whose packages the base libraries pin, and not inside it. The
 # lock lets two ask at once.
 docs-env: env
 	@exec 9>'$(DOCS_ENV).lock'; flock 9; \

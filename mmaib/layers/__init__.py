@@ -1,4 +1,4 @@
-"""The framework's modules, host-neutral. Papers and symbols:
+"""The framework's modules, neutral to base libraries. Papers and symbols:
 :mod:`mmaib.functional`."""
 
 from .anchor_quantizer import AnchorQuantizer

@@ -20,7 +20,7 @@ SATURATED = 0.02
 
 @MODELS.register_module()
 class AttentiveBottleneck(Reporter, BaseModule):
-    r"""Attend, quantise, modulate: what a host plugs in (Fig. 2-4 of [AIB]).
+    r"""Attend, quantise, modulate (Fig. 2-4 of [AIB]).
 
     ::
 

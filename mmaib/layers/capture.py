@@ -164,7 +164,7 @@ MAP_CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     'flatten': flattened,
     'shuffle': shuffled,
 }
-OPEN = 'open'  # every score 1, so that an information gate is the host
+OPEN = 'open'  # every score 1, so that an information gate passes all
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
         change: ``'mirror'``, ``'flatten'`` or ``'shuffle'``; mean and std
             change alike, in front of draws and quantiser. Or ``'open'``:
             every score is 1 and its std 0, so that an information gate
-            passes what the host gives, to the bit.
+            passes its features, to the bit.
 
     Example:
         >>> bottleneck = AttentiveBottleneck(in_channels=8).eval()

@@ -26,7 +26,7 @@ def make_trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
 
 class LatentEncoder(Reporter, Starting):
     """What every encoder :math:`p(z|x,a)` of Section 3.3.2 of [AIB] has:
-    its last layer, the host's or its own, and its KL. ``forward(x, layer)``
+    its last layer, the base's or its own, and its KL. ``forward(x, layer)``
     draws z as :mod:`mmaib.sampling` asks; ``layer`` is the base model's last
     layer, if ``with_mean=False``.
 
@@ -35,7 +35,7 @@ class LatentEncoder(Reporter, Starting):
         latent_channels: K.
         trunk: ``'linear'``, ``'conv1x1'`` or ``'conv3x3'``.
         with_mean: whether it has the last layer, ReLU(trunk(x)). If False,
-            it is the host's.
+            it is the base model's.
         beta: weight of the KL; 0.01 in all of [AIB].
         critic: fields of :class:`KLCritic`, for the adversarial KL of Eq.
             20; None for the closed form of Eq. 19, which needs a density.
@@ -81,7 +81,7 @@ class LatentEncoder(Reporter, Starting):
         """The last layer on x.
 
         Args:
-            layer: the host's, if ``with_mean=False``.
+            layer: the base model's, if ``with_mean=False``.
             x: the attended feature.
 
         Raises:
@@ -90,9 +90,7 @@ class LatentEncoder(Reporter, Starting):
         if layer is not None:
             return layer(x)
         if self.mean is None:
-            raise ValueError(
-                "with_mean=False: give forward() the host's layer"
-            )
+            raise ValueError('with_mean=False: give forward() the base layer')
         return self.mean(x).relu()
 
     def report_kl(self, z: Tensor, kl: Tensor | None = None) -> None:

@@ -38,7 +38,7 @@ class FeatureModulation(Modulation):
         mode: one of the table.
         init: ``'paper'``, the table as it stands, or ``'identity'``: what is
             added to x passes a learned gate that starts at zero, so that the
-            first forward is the host's. Not for ``scale`` and ``concat``,
+            first forward is the base's. Not for ``scale`` and ``concat``,
             which add nothing to x.
         rescale: divide the map by its mean; for ``scale_residual`` alone.
         init_cfg: see MMEngine.

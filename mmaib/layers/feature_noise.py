@@ -28,7 +28,7 @@ class FeatureNoise(BaseModule):
     Args:
         in_channels: channels C of the features.
         mode: one of the table.
-        std: sigma, which [AIB] does not tell.
+        std: sigma, which [AIB] does not give.
         init_cfg: see MMEngine.
 
     Shape:

@@ -34,7 +34,7 @@ class GaussianEncoder(LatentEncoder):
     K, ``kl_nats_sum``: a beta on the mean is beta / K on the sum, by which
     other variational bottlenecks are weighed. With a critic, ``beta`` times
     the encoder's part of Eq. 20 and the critic's loss instead; the monitors
-    still tell the KL in closed form.
+    still give the KL in closed form.
 
     Args:
         args, kwargs: of :class:`LatentEncoder`.

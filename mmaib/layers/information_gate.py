@@ -86,11 +86,11 @@ class InformationGate(Reporter, Modulation):
         x_{at} = a' x + (1 - a') \epsilon, \quad
         \epsilon \sim N(\mu_x, \sigma_x^2), \quad a' = 1 - s (1 - a)
 
-    Where a = 0 the host receives nothing of a position's feature. At the
+    Where a = 0 the model receives nothing of a position's feature. At the
     mean :math:`\epsilon = \mu_x`; where maps are drawn, so is
     :math:`\epsilon`. The mean and the std of each channel are running
     statistics of each level. ``strength`` s fades the gate in: at 0 the
-    first forward is the host's, to the bit. It is a buffer that
+    first forward is the base model's, to the bit. It is a buffer that
     :class:`BetaWarmupHook` sets.
 
     Behind a pooling over positions a gate that closes around an object also
@@ -110,7 +110,7 @@ class InformationGate(Reporter, Modulation):
         in_channels: channels C of the features: one number, or one a level.
         beta: weight of the information.
         rescale: whether what passes is stretched by the mean openness, for
-            a host that pools over positions, such as a classifier.
+            a model that pools over positions, such as a classifier.
         init_cfg: see MMEngine.
 
     Shape:

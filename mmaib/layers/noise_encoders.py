@@ -20,7 +20,7 @@ class AdditiveNoiseEncoder(LatentEncoder):
     .. math::
         z = \mathrm{Enc}(x + \sigma \epsilon), \quad \epsilon \sim N(0, I)
 
-    The encoder is the layer behind the noise, the host's or its own. The
+    The encoder is the layer after the noise, the base model's or its own. The
     latent has no density, so its KL is the adversarial one of Eq. 20. The
     map was made of the feature without noise. At the mean there is no noise.
 
@@ -76,8 +76,8 @@ class PropagatedNoiseEncoder(AdditiveNoiseEncoder):
 
     A linear layer W on the concatenation is a sum,
     :math:`W x + W' \sigma \epsilon`. Here :math:`W' = W P` with a learned
-    linear P that starts at zero: the host's layer keeps its weights and its
-    shape, and the first forward is the host's.
+    linear P that starts at zero: the base layer keeps its weights and its
+    shape, and the first forward is the base model's.
 
     Args:
         args, kwargs: of :class:`AdditiveNoiseEncoder`.

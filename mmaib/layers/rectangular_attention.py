@@ -80,7 +80,7 @@ class RectangularAttention(Reporter, Starting):
         sharpness: s of Eq. 1.
         extent: half extents of the first window, in sides of the map.
         pooling: ``'mean'``, global average pooling as in [RECT], which keeps
-            of a feature's place what padding tells; or ``'moments'``, ours,
+            of a feature's place what padding shows; or ``'moments'``,
             the means of features times 1, y, x, y^2, xy and x^2.
         variational: whether the parameters are drawn.
         beta: weight of their KL, in nats an image; None is 0.01 where they

@@ -47,7 +47,7 @@ class VariationalAttention(Starting):
             positions (:func:`standardized_logit`), which [AIB] does not do.
         mean_bias: of the mean's convolution at the start: 0 starts the map
             at 0.5 as [AIB] does, 2 at 0.88. A gate that starts open closes
-            where that costs the host least.
+            where that costs the model least.
         mean_trunk: config of layers in front of the mean's convolution, a
             module with ``out_channels`` that keeps the grid, such as
             ``mmaib.WideResNetBlocks`` (Tables 1 and 4).
@@ -101,7 +101,7 @@ class VariationalAttention(Starting):
             taken = getattr(self.mean_trunk, 'in_channels', in_channels)
             if not isinstance(given, int) or taken != in_channels:
                 raise ValueError(
-                    f'mean_trunk must take {in_channels} channels and tell '
+                    f'mean_trunk must take {in_channels} channels and have '
                     'its out_channels, got '
                     f'{type(self.mean_trunk).__name__} with '
                     f'in_channels={taken}, out_channels={given}'
