@@ -234,7 +234,7 @@ def _with_contexts(forward: Callable) -> Callable:
                 stack.enter_context(collect())  # loss() opens its own
             return forward(self, *args, **kwargs)
 
-    run.__doc__ = None  # the base library's, which no page of ours has
+    run.__doc__ = None  # else API pages would print the base library's
     return run
 
 
