@@ -1,7 +1,9 @@
-"""Files whose name never stands for half of their contents."""
+"""Files whose name never stands for half of their contents, and their
+hashes."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -28,3 +30,12 @@ def write_whole(path: Path, content: bytes, partial: Path) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file's contents, read piece by piece."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -31,7 +31,7 @@ import torch
 from mmengine.config import Config
 
 from mmaib.compat import PACKAGES, register_config_sources
-from mmaib.files import write_whole
+from mmaib.files import sha256_of, write_whole
 from mmaib.preflight import check_data, named_weights
 from mmaib.visualization.work_dirs import (
     MONITORS,
@@ -86,20 +86,16 @@ def identity(config: Path, seed: int, options: list) -> dict[str, Any]:
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     cfg.merge_from_dict(options_of(options))
     weights = {
-        field: digest(Path(path).expanduser().read_bytes())
+        field: sha256_of(Path(path).expanduser())[:16]
         for field, path in named_weights(cfg)
         if Path(path).expanduser().is_file()
     }
     return {
         '--cfg-options': options,
         'seed': seed,
-        'config': digest(text.encode()),
+        'config': hashlib.sha256(text.encode()).hexdigest()[:16],
         WEIGHTS: weights,
     }
-
-
-def digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def differs(marker: Path, own: Mapping[str, Any]) -> list[str]:

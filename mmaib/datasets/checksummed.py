@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmaib.files import write_whole
+from mmaib.files import sha256_of, write_whole
 
 SUMS = 'SHA256SUMS.json'
 
@@ -23,7 +23,7 @@ def is_complete(out: Path, version: int) -> bool:
     try:
         written = json.loads((out / SUMS).read_text())
         return written['version'] == version and all(
-            hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+            sha256_of(out / name) == digest
             for name, digest in written['files'].items()
         )
     except (OSError, ValueError, TypeError, AttributeError, KeyError):

@@ -3,7 +3,6 @@ learned over, by path and hash, in place of the base model's own tensors."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,9 @@ import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from .freezing import trainable_layers
+from mmaib.files import sha256_of
+
+from .freezing import trainable_prefixes
 
 # in a state dict: a BaseCheckpoint as bytes, so that whatever handles
 # tensors handles it
@@ -33,11 +34,7 @@ class BaseCheckpoint(NamedTuple):
     @classmethod
     def of(cls, path: str | Path) -> BaseCheckpoint:
         """Of a file."""
-        digest = hashlib.sha256()
-        with open(path, 'rb') as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return cls(str(Path(path).resolve()), digest.hexdigest())
+        return cls(str(Path(path).resolve()), sha256_of(path))
 
     @classmethod
     def from_tensor(cls, tensor: Tensor) -> BaseCheckpoint:
@@ -64,7 +61,7 @@ class BaseCheckpoint(NamedTuple):
                 'which is not there: put it there, or name it, '
                 'model.base_checkpoint=PATH'
             )
-        if BaseCheckpoint.of(path).sha256 != self.sha256:
+        if sha256_of(path) != self.sha256:
             raise ValueError(
                 f"'{path}' is not the base model that the readout was "
                 'trained over: its SHA-256 is another one than '
@@ -82,12 +79,7 @@ def learned(
 ) -> dict[str, Any]:
     """What of a state dict was learned over a frozen base model, and which
     that is."""
-    layers = trainable_layers(model, 'base')
-    names = tuple(
-        f'{name}.'
-        for name, module in model.named_modules()
-        if any(module is layer for layer in layers)
-    )
+    names = trainable_prefixes(model, 'base')
     own = {k: v for k, v in state_dict.items() if k.startswith(names)}
     return {**own, KEY: base.to_tensor()}
 

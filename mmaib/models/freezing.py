@@ -43,6 +43,16 @@ def trainable_layers(model: nn.Module, freeze: str) -> list[Any]:
     return found
 
 
+def trainable_prefixes(model: nn.Module, freeze: str) -> tuple[str, ...]:
+    """What the keys of the :func:`trainable_layers` begin with."""
+    layers = trainable_layers(model, freeze)
+    return tuple(
+        f'{name}.'
+        for name, module in model.named_modules()
+        if any(module is layer for layer in layers)
+    )
+
+
 def freeze_parameters(model: nn.Module, freeze: str) -> None:
     """Leave gradients to the :func:`trainable_layers` alone.
 

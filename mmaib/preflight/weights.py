@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmaib.models import AuxLossMixin
 from mmaib.models.base_checkpoint import KEY, BaseCheckpoint, learned
-from mmaib.models.freezing import trainable_layers
+from mmaib.models.freezing import trainable_prefixes
 from mmaib.models.unwrapped import unwrapped
 
 from .checkpoint import read_checkpoint
@@ -139,16 +139,11 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
             return  # a whole model may be loaded by it
         raise ValueError(
             f'{asked} keeps a trained base model as it is, and there is none: '
-            '--cfg-options load_from=CHECKPOINT, of the base own config'
+            '--cfg-options load_from=CHECKPOINT, of the base config'
         )
     what = f"{asked}: load_from '{path}'"
     _, missing, unused = _load(bare, path, what, OF_BASE)
-    learning = trainable_layers(bare, frozen)
-    names = tuple(
-        f'{name}.'
-        for name, module in bare.named_modules()
-        if any(module is layer for layer in learning)
-    )
+    names = trainable_prefixes(bare, frozen)
     lacking = [name for name in missing if not name.startswith(names)]
     if lacking:
         lines = [f'{name} is not in it' for name in lacking]

@@ -255,7 +255,7 @@ BASE_MODELS: dict[str, BaseModel] = {
 
 
 def config(name: str) -> Config:
-    """The base own config of a name in ``BASE_MODELS``, its model shrunk."""
+    """The base config of a name in ``BASE_MODELS``, its model shrunk."""
     base = BASE_MODELS[name]
     register_config_sources()
     whole = get_config(base.config)
