@@ -8,9 +8,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from support import shared_data
 from torch.utils.data import DataLoader
-
-from mmaib.testing import shared_data
 
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
 

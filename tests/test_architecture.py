@@ -7,11 +7,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
 import mmaib
 from mmaib import layers
 from mmaib.registry import MODELS
-from mmaib.testing import REPOSITORY
 
 ROOT = Path(mmaib.__file__).parent
 LIBRARY = {
@@ -31,7 +31,6 @@ FLOORS = (
     ('visualization',),
     ('hooks',),
     ('cli',),
-    ('testing',),
 )
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}
 CORE = (

@@ -3,11 +3,11 @@ import sys
 
 import pytest
 from mmengine.config import Config
+from support import REPOSITORY
 
 import mmaib
 from mmaib import compat
 from mmaib.compat import Package
-from mmaib.testing import REPOSITORY
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import init_default_scope
+from support import REPOSITORY
 from torch import nn
 
 from mmaib import compat, registry
@@ -12,7 +13,6 @@ from mmaib.compat import Package
 from mmaib.models import AIBNeck, AuxLossMixin
 from mmaib.models.with_aux_losses import build_with_aux_losses
 from mmaib.registry import MODELS, base_class, type_name
-from mmaib.testing import REPOSITORY
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg', 'mmpretrain', 'mmengine'])

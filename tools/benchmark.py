@@ -27,17 +27,23 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.logging import MMLogger
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from mmaib import testing
 from mmaib.cli.launch import device_argument
-from mmaib.compat import report
+from mmaib.compat import register_config_sources, report
+from mmaib.evaluation.cost import gmacs, interleaved, millions, peak_mib
 from mmaib.functional import nearest_anchor
 from mmaib.layers import AttentiveBottleneck
-from mmaib.testing import BEIT, COCO, UPERNET
-from mmaib.testing.measure import gmacs, interleaved, millions, peak_mib
 
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+COCO = CONFIGS / 'detection' / 'faster_rcnn'
+UPERNET = CONFIGS / 'segmentation' / 'upernet'
+BEIT = 'beit-base_upernet_8xb2-160k_ade20k-512x512.py'
 DETECTOR = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
 TABLES = ('detector', 'segmentor', 'attention', 'anchors', 'uncertainty')
 LATENTS = (4, 8, 16)
@@ -55,12 +61,16 @@ def draws(count: int) -> dict:
 def predict(model: Any, data: dict, test_draws: Any = 'mean') -> None:
     if hasattr(model, 'test_draws'):
         model.test_draws = test_draws
-    testing.predict(model, data)
+    model.eval()
+    with torch.no_grad():
+        model.test_step(data)
 
 
 def forward(model: Any, data: dict) -> Tensor:
     """The total loss of a training step."""
-    return model.parse_losses(testing.loss(model, data))[0]
+    model.train()
+    batch = model.data_preprocessor(data, training=True)
+    return model.parse_losses(model(**batch, mode='loss'))[0]
 
 
 def train(model: Any, data: dict) -> None:
@@ -75,6 +85,42 @@ class Variant(NamedTuple):
     model: Any
     timed: Callable[[], Any]
     counted: Callable[[], Any]
+
+
+def build(cfg: Config) -> Any:
+    """The config's model, initialised, without SyncBN."""
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return revert_sync_batchnorm(model)
+
+
+def segmentor_config(name: str, size: tuple[int, int]) -> Config:
+    """An UPerNet BEiT without weights, for images of that size."""
+    cfg = Config.fromfile(UPERNET / f'{name}{BEIT}')
+    cfg.model.pretrained = None
+    cfg.model.backbone.img_size = size
+    cfg.model.data_preprocessor.update(size=size, test_cfg=dict(size=size))
+    cfg.model.test_cfg = dict(mode='whole')
+    return cfg
+
+
+def segmentor_inputs(size: tuple[int, int], count: int) -> dict:
+    """Random images with random labels."""
+    from mmseg.structures import SegDataSample
+
+    shape = dict(img_shape=size, ori_shape=size, pad_shape=size)
+    labels = [torch.randint(0, 150, (1, *size)) for _ in range(count)]
+    return dict(
+        inputs=[
+            torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+            for _ in range(count)
+        ],
+        data_samples=[
+            SegDataSample(gt_sem_seg=PixelData(data=one), metainfo=shape)
+            for one in labels
+        ],
+    )
 
 
 def inference(model: Any, data: dict, count: int | None = None) -> Variant:
@@ -130,17 +176,15 @@ def detector_table(
     """The base model, the method and the gate with its weights."""
     from mmdet.testing import demo_mm_inputs
 
-    from mmaib.testing import detection
-
     cfgs = (
-        detection.plain_config(),
+        get_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'),
         Config.fromfile(config),
-        detection.aib_config('gate'),
+        Config.fromfile(COCO / 'gate_faster-rcnn_r50_fpn_1x_coco.py'),
     )
     for cfg in cfgs:
         cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)  # of the weights hangs how many proposals there are
-    base_model, ours, gate = (detection.build(cfg).to(device) for cfg in cfgs)
+    base_model, ours, gate = (build(cfg).to(device) for cfg in cfgs)
     for model in (ours, gate):
         model.load_state_dict(base_model.state_dict(), strict=False)
     # as open as at the start, or the base model would see other proposals
@@ -179,26 +223,17 @@ def segmentor_table(
 ) -> list[str]:
     """The base model, and both forms of the std with the base model's
     weights."""
-    from mmaib.testing import segmentation
-
     plain, paper, cheap = (
-        segmentation.config(UPERNET / f'{name}{BEIT}')
-        for name in ('', 'aib-qt_', 'aib-qt_')
+        segmentor_config(name, size) for name in ('', 'aib-qt_', 'aib-qt_')
     )
     cheap.model.decode_head.latent.std_source = 'mean'
-    for cfg in (plain, paper, cheap):
-        cfg.model.pretrained = None
-        cfg.model.backbone.img_size = size
-        cfg.model.data_preprocessor.update(size=size, test_cfg=dict(size=size))
-        cfg.model.test_cfg = dict(mode='whole')
     torch.manual_seed(0)
     base_model, paper, cheap = (
-        segmentation.build(cfg).to(device) for cfg in (plain, paper, cheap)
+        build(cfg).to(device) for cfg in (plain, paper, cheap)
     )
     for ours in (paper, cheap):
         ours.load_state_dict(base_model.state_dict(), strict=False)
-    one = segmentation.inputs((size,), 150)
-    two = segmentation.inputs((size, size), 150)
+    one, two = (segmentor_inputs(size, count) for count in (1, 2))
     return [
         *head(device),
         *rows(
@@ -326,25 +361,17 @@ def uncertainty_table(
     of uncertainty."""
     from mmdet.testing import demo_mm_inputs
 
-    from mmaib.testing import detection, segmentation
-
     detector_cfg = Config.fromfile(config)
     detector_cfg.model.backbone.init_cfg = None
-    segmentor_cfg = segmentation.config(UPERNET / f'aib-qt_{BEIT}')
+    segmentor_cfg = segmentor_config('aib-qt_', seg_size)
     segmentor_cfg.model.decode_head.latent.std_source = 'mean'
-    segmentor_cfg.model.pretrained = None
-    segmentor_cfg.model.backbone.img_size = seg_size
-    segmentor_cfg.model.data_preprocessor.update(
-        size=seg_size, test_cfg=dict(size=seg_size)
-    )
-    segmentor_cfg.model.test_cfg = dict(mode='whole')
     torch.manual_seed(0)
     data = demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
     models = {
-        'detector': (detection.build(detector_cfg), data),
+        'detector': (build(detector_cfg), data),
         'segmentor': (
-            segmentation.build(segmentor_cfg),
-            segmentation.inputs((seg_size,), 150),
+            build(segmentor_cfg),
+            segmentor_inputs(seg_size, 1),
         ),
     }
     lines = [
@@ -406,6 +433,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    register_config_sources()
     # or every model's initialisation is logged parameter by parameter
     MMLogger.get_instance('mmengine', log_level='WARNING')
     where = f'{args.threads} thread(s)'

@@ -15,15 +15,15 @@ from mmengine.runner import Runner
 from mmengine.runner.activation_checkpointing import (
     turn_on_activation_checkpointing,
 )
+from support import detection as det
+from support import loss
+from support import segmentation as seg
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import checkpoint
 from torch.utils.data import DataLoader
 
 from mmaib.preflight.checkpoint import read_checkpoint
-from mmaib.testing import detection as det
-from mmaib.testing import loss
-from mmaib.testing import segmentation as seg
 
 LIBRARIES = {'detector': det, 'upernet': seg, 'deeplab': seg}
 SEGMENTORS = {

@@ -1,5 +1,5 @@
 """The matrix of base models: each of them, shrunk, with an
-information gate that `mmaib wrap` wrote into it. `python tools/any_model.py`
+information gate that `mmaib wrap` wrote into it. `python tests/any_model.py`
 writes the page from the same rows."""
 
 import copy
@@ -7,10 +7,10 @@ import re
 
 import pytest
 import torch
+from support import REPOSITORY, base_models, matrix
 
 from mmaib.models.averaging import averaged
 from mmaib.sampling.draws import mean_over_draws
-from mmaib.testing import REPOSITORY, base_models, matrix
 
 PAGE = (REPOSITORY / 'docs' / 'any_model.md').read_text()
 

@@ -7,11 +7,11 @@ import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import PARAM_SCHEDULERS
+from support import CONFIGS
+from support import segmentation as seg
+from support.detection import COCO, aib_config, plain_config
 
 from mmaib.compat import register_config_sources
-from mmaib.testing import CONFIGS
-from mmaib.testing import segmentation as seg
-from mmaib.testing.detection import COCO, aib_config, plain_config
 
 ALL = sorted(
     path

@@ -8,6 +8,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
+from support import REPOSITORY
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 from torch import nn
 
 from mmaib import datasets, hooks, layers, models
@@ -22,10 +26,6 @@ from mmaib.layers.capture import MAP_CHANGES, OPEN
 from mmaib.layers.feature_modulation import MODES
 from mmaib.models.freezing import FREEZE
 from mmaib.sampling.draws import AVERAGES, current
-from mmaib.testing import REPOSITORY
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 FIELDS_PAGE = REPOSITORY / 'docs' / 'fields.md'
 CLASSIFICATION = REPOSITORY / 'configs' / 'classification' / 'README.md'

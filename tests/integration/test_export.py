@@ -1,5 +1,9 @@
 import pytest
 import torch
+from support import DIGITS
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
@@ -14,10 +18,6 @@ from mmaib.layers import (
 from mmaib.layers.capture import capture_attention
 from mmaib.losses import collect
 from mmaib.models import AIBNeck
-from mmaib.testing import DIGITS
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 # torch's own, on copying a program
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning')

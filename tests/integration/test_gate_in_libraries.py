@@ -6,13 +6,13 @@ import copy
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.layers import InformationGate
 from mmaib.sampling.draws import Draws
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 LIBRARIES = {
     'detector': det,

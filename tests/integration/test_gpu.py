@@ -11,6 +11,11 @@ from functools import partial
 import pytest
 import torch
 from mmcv.ops import get_compiling_cuda_version
+from support import classification as cls
+from support import detection as det
+from support import loss, predict
+from support import segmentation as seg
+from support.measure import peak_mib
 
 from mmaib.layers import (
     AttentiveBottleneck,
@@ -21,11 +26,6 @@ from mmaib.layers import (
 from mmaib.losses import collect
 from mmaib.models import AIBNeck
 from mmaib.sampling import draws
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import loss, predict
-from mmaib.testing import segmentation as seg
-from mmaib.testing.measure import peak_mib
 
 pytestmark = pytest.mark.gpu
 

@@ -4,10 +4,9 @@ and no others."""
 import pytest
 import torch
 from mmdet.structures.bbox import HorizontalBoxes
-
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 
 DEEPLAB = 'aib-qt_deeplabv3plus_r50-d8_4xb4-80k_ade20k-512x512.py'
 MAP = 'neck.bottleneck.attention.'

@@ -7,6 +7,7 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
+from support import segmentation as seg
 from torch import nn
 
 from mmaib.evaluation import AttentionMetric, ablation_metrics
@@ -14,7 +15,6 @@ from mmaib.hooks import BetaWarmupHook
 from mmaib.layers import MapDistribution, Modulation, capture_attention
 from mmaib.losses import Reporter, collecting, report_loss
 from mmaib.sampling import Draws, draw_latents, map_noise
-from mmaib.testing import segmentation as seg
 from mmaib.visualization.overlays import picture
 
 

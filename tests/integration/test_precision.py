@@ -11,6 +11,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from support import detection as det
+from support import segmentation as seg
 
 from mmaib.functional import gaussian_kl, softplus_std
 from mmaib.functional.gaussian import STD_FLOOR
@@ -28,8 +30,6 @@ from mmaib.layers.feature_modulation import MODES
 from mmaib.losses import collect
 from mmaib.models import AIBNeck
 from mmaib.sampling import draws
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 MODELS = [
     ('detector', 'aib'),

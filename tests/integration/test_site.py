@@ -10,13 +10,13 @@ from importlib.util import module_from_spec, spec_from_file_location
 import pytest
 import torch
 from mmengine.config import Config
+from support import REPOSITORY
+from support import classification as cls
+from support import detection as det
 from test_docs import blocks, pasted
 
 from mmaib.layers import capture_attention
 from mmaib.losses import Reporter
-from mmaib.testing import REPOSITORY
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
 
 DOCS = REPOSITORY / 'docs'
 # where the blocks of a page are run: here, in test_docs.py or test_wrap.py

@@ -7,14 +7,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from support import CONFIGS
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib import preflight
 from mmaib.losses import Reporter
-from mmaib.testing import CONFIGS
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 SAMPLE = CONFIGS / 'sample'
 VGG = 'vgg16-x0.125_1xb128-16e_cifar10-subset.py'

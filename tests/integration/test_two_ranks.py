@@ -10,17 +10,17 @@ from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
+from support import COMBINATIONS, CONFIGS, two_ranks
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
+from support.two_ranks import two_steps
 from torch import distributed
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from mmaib.evaluation import CalibrationMetric
 from mmaib.hooks import AttentionEvalHook
-from mmaib.testing import COMBINATIONS, CONFIGS, two_ranks
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
-from mmaib.testing.two_ranks import two_steps
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import subprocess
 import sys
 
 import pytest
-
-from mmaib.testing import REPOSITORY
+from support import REPOSITORY
 
 
 @pytest.fixture(scope='module')

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import DictAction
+from support import REPOSITORY
 
 from mmaib.cli.cfg_options import CfgOptions, options_of
 from mmaib.cli.parser import parser_of
-from mmaib.testing import REPOSITORY
 
 NAMES = ['a,b', 'a b', 'a, b', '(a', "it's", '[1,2]', 'x=1,2']
 

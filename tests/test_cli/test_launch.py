@@ -2,10 +2,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
+from support.detection import COCO
 
 from mmaib.cli import launch
 from mmaib.cli.parser import parser_of
-from mmaib.testing.detection import COCO
 
 
 def test_a_config_whose_library_is_missing(monkeypatch):

@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from support import REPOSITORY
 
 from mmaib.cli.main import main
 from mmaib.cli.parser import COMMANDS
-from mmaib.testing import REPOSITORY
 
 
 def test_help_imports_neither_torch_nor_mmengine():

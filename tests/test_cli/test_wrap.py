@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from support import REPOSITORY, base_models, matrix
 from torch import nn
 
 import mmaib
@@ -24,7 +25,6 @@ from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
 from mmaib.cli.wrap.plan import _inside, _level_at
 from mmaib.cli.wrap.write import formatted, hooks, schedule
 from mmaib.layers import InformationGate
-from mmaib.testing import REPOSITORY, base_models, matrix
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 

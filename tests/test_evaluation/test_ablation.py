@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from support import classification as cls
+from support import segmentation as seg
 from torch import nn
 
 from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.layers import MapDistribution
 from mmaib.layers.capture import MAP_CHANGES
-from mmaib.testing import classification as cls
-from mmaib.testing import segmentation as seg
 
 
 def shuffle(x):

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 from sklearn.metrics import roc_auc_score
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 
 from mmaib.evaluation import AttentionMetric
 from mmaib.hooks import AttentionEvalHook
 from mmaib.layers import VariationalAttention, capture_attention
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 GATE = dict(modulation=dict(type='mmaib.InformationGate'))
 # in coordinates of the original image; one reaches over its edges

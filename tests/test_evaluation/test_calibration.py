@@ -10,6 +10,9 @@ from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import log_loss
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 
 from mmaib.evaluation import (
     CalibrationMetric,
@@ -20,9 +23,6 @@ from mmaib.evaluation import (
     risk_coverage,
 )
 from mmaib.evaluation.calibration import true_positives
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 
 def brute_force(confidence, right, bins):

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from mmengine import dump
 from mmengine.evaluator import BaseMetric, DumpResults, Evaluator
 from PIL import Image
+from support import segmentation as seg
 
 from mmaib.evaluation import ablation_metrics
 from mmaib.evaluation.discarded_writes import discarded_writes, without_files
 from mmaib.hooks import AttentionEvalHook
-from mmaib.testing import segmentation as seg
 
 PIXELS = np.full((4, 4, 3), 7, np.uint8)
 

@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 
 from mmaib.evaluation import interpretability
 from mmaib.evaluation.interpretability import (
@@ -20,9 +23,6 @@ from mmaib.evaluation.interpretability import (
 from mmaib.evaluation.map_geometry import whole_maps
 from mmaib.evaluation.modifications import modified
 from mmaib.layers import CapturedMap, capture_attention
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 
 def brute_force(a, b, centred=False):

@@ -6,12 +6,12 @@ import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
+from support import classification as cls
 from torch import nn
 
 from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.hooks import AttentionEvalHook
 from mmaib.layers.capture import MAP_CHANGES
-from mmaib.testing import classification as cls
 
 NAMES = {f'ablation/{change}/base/answer' for change in MAP_CHANGES}
 

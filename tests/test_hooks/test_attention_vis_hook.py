@@ -10,12 +10,12 @@ from mmengine.model import BaseTTAModel, MMDistributedDataParallel
 from mmengine.structures import InstanceData, PixelData
 from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
+from support import classification as cls
 from torch import distributed, nn
 
 from mmaib.cli.launch import leave
 from mmaib.hooks import AttentionVisHook, attention_vis_hook
 from mmaib.layers import AttentiveBottleneck
-from mmaib.testing import classification as cls
 from mmaib.visualization import overlays as visualization
 from mmaib.visualization.overlays import scores_with_std
 

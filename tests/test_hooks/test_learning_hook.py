@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from support import base_models
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 from torch import nn
 
 from mmaib.hooks import learning_hook
 from mmaib.hooks.learning_hook import LearningHook
 from mmaib.losses import Reporter
 from mmaib.models import IBAttention, with_aux_losses
-from mmaib.testing import base_models
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 PLUGIN = dict(
     cfg=dict(type='mmaib.IBAttention', quantizer=dict(num_anchors=5)),

@@ -13,6 +13,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from PIL import Image
+from support import detection as det
+from support import segmentation as seg
 from torch import nn
 
 from mmaib.evaluation import AttentionMetric
@@ -44,8 +46,6 @@ from mmaib.layers.image_cells import (
 from mmaib.losses import collect
 from mmaib.models import AuxLossMixin
 from mmaib.sampling.draws import Draws
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 STRIDE = 4
 BOXES = ([[20, 12, 60, 44], [70, 60, 96, 84]], [[8, 8, 40, 60]])

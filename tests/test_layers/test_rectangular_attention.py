@@ -4,6 +4,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from support import CONFIGS
+from support.measure import gmacs
 from torch import nn
 
 from mmaib.functional import rectangle_window
@@ -18,8 +20,6 @@ from mmaib.layers.feature_modulation import MODES
 from mmaib.losses import collect
 from mmaib.models import AIBNeck
 from mmaib.sampling.draws import Draws
-from mmaib.testing import CONFIGS
-from mmaib.testing.measure import gmacs
 
 SMALL = dict(channels=(4, 6, 8))
 RECTANGLE = dict(type='mmaib.RectangularAttention', **SMALL)

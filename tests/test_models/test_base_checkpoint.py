@@ -6,9 +6,9 @@ import pytest
 import torch
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import save_checkpoint
+from support import detection as det
 
 from mmaib.models.base_checkpoint import KEY, BaseCheckpoint, join, learned
-from mmaib.testing import detection as det
 
 GATE = dict(modulation=dict(type='mmaib.InformationGate'))
 

@@ -3,14 +3,14 @@ import math
 
 import pytest
 import torch
+from support import DIGITS
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 from torch import nn
 
 from mmaib.functional import rectangle_window, warp_images, warp_rectangles
 from mmaib.models.equivariance import Equivariance
-from mmaib.testing import DIGITS
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 RECTANGLE = dict(type='mmaib.RectangularAttention', channels=(8, 8))
 LITE0 = DIGITS.with_name(

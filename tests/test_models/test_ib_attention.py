@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
+from support import base_models, loss, matrix
 
 from mmaib import preflight
 from mmaib.layers import MapDistribution, capture_attention
@@ -14,7 +15,6 @@ from mmaib.losses import collect
 from mmaib.models import IBAttention
 from mmaib.models.attended_backbone import token_grid
 from mmaib.sampling.draws import Draws
-from mmaib.testing import base_models, loss, matrix
 
 IDENTITY = dict(modulation=dict(init='identity'))
 GATE = dict(modulation=dict(type='mmaib.InformationGate', beta=0.02))

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import latent_config
-from mmaib.testing import segmentation as seg
+from support import classification as cls
+from support import detection as det
+from support import latent_config
+from support import segmentation as seg
 
 # names and shapes of mmaib's own weights, by 9cc1697
 STATES = json.loads(

@@ -7,12 +7,12 @@ import pickle
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
+from support import base_models, matrix
 from torch.distributions import Normal, kl_divergence
 
 from mmaib.losses import collect
 from mmaib.models.with_latent import with_latent
 from mmaib.sampling.draws import Draws
-from mmaib.testing import base_models, matrix
 
 FCN = dict(
     in_channels=8,

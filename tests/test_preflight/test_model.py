@@ -1,11 +1,11 @@
 import pytest
 import torch
 from mmengine.registry import MODEL_WRAPPERS, MODELS, init_default_scope
+from support import segmentation as seg
 
 from mmaib import preflight
 from mmaib.layers import AttentiveBottleneck, GaussianEncoder
 from mmaib.models import with_aux_losses
-from mmaib.testing import segmentation as seg
 
 
 class Base(torch.nn.Module):

@@ -5,10 +5,10 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel
 from mmengine.registry import MODEL_WRAPPERS
+from support import segmentation as seg
 
 from mmaib import preflight
 from mmaib.preflight import weights
-from mmaib.testing import segmentation as seg
 
 
 @MODEL_WRAPPERS.register_module(name='WrapperOfTestWeights')

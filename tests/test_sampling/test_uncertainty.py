@@ -8,15 +8,15 @@ import weakref
 import pytest
 import torch
 from mmengine.config import Config
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmaib.registry import METRICS
 from mmaib.sampling.draws import Draws
 from mmaib.sampling.uncertainty import combine, predictive, std_over_draws
-from mmaib.testing import classification as cls
-from mmaib.testing import detection as det
-from mmaib.testing import segmentation as seg
 
 
 def brute_force(drawn):

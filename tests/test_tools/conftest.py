@@ -7,9 +7,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
 from mmaib.datasets import digits, trees
-from mmaib.testing import REPOSITORY
 
 
 @pytest.fixture(scope='session')

@@ -11,8 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
-
-from mmaib.testing import REPOSITORY
+from support import REPOSITORY
 
 WHERE = 'python -c "import mmaib, sys; print(mmaib.__file__, sys.prefix)"'
 

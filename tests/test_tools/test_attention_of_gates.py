@@ -4,9 +4,8 @@ checkpoints that nothing was trained of."""
 import numpy as np
 import pytest
 import torch
-
-from mmaib.testing import CONFIGS, DIGITS
-from mmaib.testing import segmentation as seg
+from support import CONFIGS, DIGITS
+from support import segmentation as seg
 
 GATE = DIGITS.with_name('gate_upernet_lite0_1xb8-500_digits-128x128.py')
 STAGE2 = (

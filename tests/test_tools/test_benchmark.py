@@ -1,6 +1,5 @@
 import pytest
-
-from mmaib.testing import REPOSITORY
+from support import REPOSITORY
 
 
 def read_rows(out):

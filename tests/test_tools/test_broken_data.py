@@ -10,9 +10,9 @@ import subprocess
 
 import pytest
 from PIL import Image
+from support import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 from mmaib.preflight.checkpoint import read_checkpoint
-from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'
 COMMON = [

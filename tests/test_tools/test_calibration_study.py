@@ -12,11 +12,11 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from mmpretrain.registry import TRANSFORMS
+from support import CONFIGS, REPOSITORY, shared_data
 
 from mmaib.cli import runs
 from mmaib.cli.visualize import metric_of
 from mmaib.hooks import AttentionEvalHook
-from mmaib.testing import CONFIGS, REPOSITORY, shared_data
 from mmaib.visualization.work_dirs import read_records
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'calibration.py'

@@ -1,8 +1,7 @@
 """Table 3 of [AIB]."""
 
 import pytest
-
-from mmaib.testing import CLASSIFICATION, REPOSITORY
+from support import CLASSIFICATION, REPOSITORY
 
 COMPLEXITY = REPOSITORY / 'tools' / 'experiments' / 'complexity.py'
 

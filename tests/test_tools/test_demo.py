@@ -4,9 +4,8 @@ import importlib.util
 import json
 
 import pytest
+from support import REPOSITORY
 from test_report import SCORES, write_pictures, write_run
-
-from mmaib.testing import REPOSITORY
 
 
 @pytest.fixture

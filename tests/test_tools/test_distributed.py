@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-
-from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
+from support import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TOOLS = REPOSITORY / 'tools'
 STEPS = 20

@@ -12,14 +12,14 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 from PIL import Image
+from support import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, TREES
+from support import classification as cls
+from support import segmentation as seg
 
 from mmaib.cli import launch
 from mmaib.cli.main import main
 from mmaib.cli.parser import parser_of
 from mmaib.cli.test import apply_options
-from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, TREES
-from mmaib.testing import classification as cls
-from mmaib.testing import segmentation as seg
 
 TOOLS = REPOSITORY / 'tools'
 CIFAR = (
@@ -102,7 +102,7 @@ def test_a_segmentor(run, tmp_path, segmentor):
 
 
 def test_a_detector_and_its_mirror_image(run, tmp_path):
-    from mmaib.testing import detection as det
+    from support import detection as det
 
     model = det.build(seg.config(TREES))
     model.roi_head.test_cfg.score_thr = 0.0

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import mmdet
 import pytest
-
-from mmaib.testing import REPOSITORY, shared_data
-from mmaib.testing.detection import COCO
+from support import REPOSITORY, shared_data
+from support.detection import COCO
 
 TOOLS = {
     'ours': REPOSITORY / 'tools',

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
-
-from mmaib.testing import REPOSITORY
-from mmaib.testing.segmentation import BEIT, UPERNET
+from support import REPOSITORY
+from support.segmentation import BEIT, UPERNET
 
 TOOLS = {
     'ours': REPOSITORY / 'tools',

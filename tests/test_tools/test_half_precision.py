@@ -4,9 +4,8 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
-
-from mmaib.testing import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, shared_data
-from mmaib.testing import segmentation as seg
+from support import CONFIGS, DIGITS, NO_WORKERS, REPOSITORY, shared_data
+from support import segmentation as seg
 
 STEPS = 200
 # mmengine and mmcv autocast on a GPU alone: the wrapper is not to be had

@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
-from mmaib.testing import DIGITS, REPOSITORY
-from mmaib.testing import segmentation as seg
+from support import DIGITS, REPOSITORY
+from support import segmentation as seg
 
 TOOLS = REPOSITORY / 'tools' / 'experiments'
 PLAIN = DIGITS.with_name('upernet_lite0_1xb8-500_digits-128x128.py')

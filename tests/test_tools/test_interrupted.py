@@ -7,9 +7,9 @@ import signal
 import pytest
 import torch
 from mmengine.runner.loops import _InfiniteDataloaderIterator
+from support import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 from mmaib.preflight.checkpoint import read_checkpoint
-from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY, TREES
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'
 COMMON = [

@@ -3,8 +3,7 @@ import sys
 
 import pytest
 from mmengine.config import Config
-
-from mmaib.testing import REPOSITORY
+from support import REPOSITORY
 
 PETS = REPOSITORY / 'tools' / 'experiments' / 'pets.py'
 

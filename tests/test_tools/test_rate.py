@@ -3,9 +3,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from support import CONFIGS, REPOSITORY
 
 from mmaib.cli import runs
-from mmaib.testing import CONFIGS, REPOSITORY
 from mmaib.visualization.work_dirs import read_records
 
 RATE = REPOSITORY / 'tools' / 'experiments' / 'rate.py'

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support import CONFIGS, base_models, matrix
 from test_interpretability_tool import PLAIN, work_dir
 
 from mmaib.cli import readout as command
@@ -21,7 +22,6 @@ from mmaib.layers import (
 from mmaib.layers.image_cells import image_cells
 from mmaib.models.base_checkpoint import BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
-from mmaib.testing import CONFIGS, base_models, matrix
 
 FEW = 'val_dataloader.dataset.indices=3'
 INSTALLED = grad_cam.find_spec('pytorch_grad_cam') is not None

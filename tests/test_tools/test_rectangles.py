@@ -7,12 +7,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
+from support import CONFIGS, REPOSITORY
+from support import classification as cls
 
 from mmaib.evaluation.map_geometry import rectangles_on_image
 from mmaib.functional import rectangle_window
 from mmaib.layers import CapturedMap
-from mmaib.testing import CONFIGS, REPOSITORY
-from mmaib.testing import classification as cls
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'rectangles.py'
 CONFIG = (

@@ -1,9 +1,9 @@
 """The comparison of maps on digits with clutter, shortened."""
 
 from mmengine.config import Config
+from support import CONFIGS, REPOSITORY
 
 from mmaib.cli.runs import find_record
-from mmaib.testing import CONFIGS, REPOSITORY
 
 STUDY = REPOSITORY / 'tools' / 'experiments' / 'study.py'
 FOLDER = CONFIGS / 'sample' / 'cluttered-digits'

@@ -13,9 +13,9 @@ from statistics import mean
 import numpy as np
 import pytest
 from PIL import Image
+from support import REPOSITORY
 
 from mmaib.cli.runs import keep_record
-from mmaib.testing import REPOSITORY
 from mmaib.visualization import charts, gallery, report
 from mmaib.visualization import work_dirs as runs
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy import stats
+from support import CONFIGS, REPOSITORY
 
 from mmaib.cli import runs
-from mmaib.testing import CONFIGS, REPOSITORY
 from mmaib.visualization import tables
 
 sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))

@@ -4,9 +4,8 @@ from contextlib import suppress
 
 import pytest
 from mmengine.config import Config
-
-from mmaib.testing import REPOSITORY
-from mmaib.testing import classification as cls
+from support import REPOSITORY
+from support import classification as cls
 
 TABLE2 = REPOSITORY / 'tools' / 'experiments' / 'table2.py'
 

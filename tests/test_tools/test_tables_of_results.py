@@ -6,8 +6,8 @@ import shlex
 import sys
 
 import pytest
+from support import REPOSITORY, SAMPLE
 
-from mmaib.testing import REPOSITORY, SAMPLE
 from mmaib.visualization.work_dirs import read_records
 
 PAGE = REPOSITORY / 'docs' / 'results.md'

@@ -11,11 +11,11 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from support import NO_WORKERS, REPOSITORY, TREES
 
 from mmaib.cli.train import apply_options
 from mmaib.models.base_checkpoint import join
 from mmaib.preflight.checkpoint import read_checkpoint
-from mmaib.testing import NO_WORKERS, REPOSITORY, TREES
 
 OUR_TOOLS = REPOSITORY / 'tools'
 PLAIN = TREES.with_name('faster-rcnn_lite0_fpn_6e_trees-256.py')

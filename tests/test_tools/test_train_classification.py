@@ -12,10 +12,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 from PIL import Image
+from support import CONFIGS, REPOSITORY
+from support import classification as cls
 
 from mmaib.layers import capture_attention
-from mmaib.testing import CONFIGS, REPOSITORY
-from mmaib.testing import classification as cls
 
 OUR_TOOLS = REPOSITORY / 'tools'
 MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'

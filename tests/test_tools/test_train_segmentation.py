@@ -6,8 +6,7 @@ from pathlib import Path
 import mmseg
 import numpy as np
 import pytest
-
-from mmaib.testing import DIGITS, NO_WORKERS, REPOSITORY
+from support import DIGITS, NO_WORKERS, REPOSITORY
 
 OUR_TOOLS = REPOSITORY / 'tools'
 MMSEG_TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'

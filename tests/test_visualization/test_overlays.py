@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support import segmentation as seg
 
 from mmaib.evaluation import AttentionMetric
 from mmaib.evaluation.map_geometry import (
@@ -16,7 +17,6 @@ from mmaib.evaluation.map_geometry import (
 )
 from mmaib.functional import rectangle_window, unite_windows
 from mmaib.layers import CapturedMap
-from mmaib.testing import segmentation as seg
 from mmaib.visualization import overlays as visualization
 from mmaib.visualization.overlays import (
     attention_figure,

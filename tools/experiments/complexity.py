@@ -37,9 +37,11 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmaib.evaluation.cost import gmacs, interleaved, millions
 from mmaib.layers import LatentEncoder
-from mmaib.testing import CLASSIFICATION
-from mmaib.testing.measure import gmacs, interleaved, millions
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CLASSIFICATION = CONFIGS / 'classification'
 
 DRAWS = dict(attention=4, latent=4, seed=0)
 

@@ -17,8 +17,10 @@ from pathlib import Path
 from study import check_runs
 
 from mmaib.cli.runs import read_log, train_all
-from mmaib.testing import CLASSIFICATION
 from mmaib.visualization.tables import cell, markdown
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CLASSIFICATION = CONFIGS / 'classification'
 
 SHARES = {'6:4': 0.6, '7:3': 0.7, '8:2': 0.8}
 ARMS = {

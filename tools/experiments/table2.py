@@ -22,8 +22,10 @@ from typing import NamedTuple
 from study import check_runs
 
 from mmaib.cli.runs import read_log, train_all
-from mmaib.testing import CLASSIFICATION, CONFIGS
 from mmaib.visualization.tables import cell, markdown
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CLASSIFICATION = CONFIGS / 'classification'
 
 FULL = ('cifar10', 'cifar100')
 SUBSET = 'cifar10-subset'

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from mmaib.evaluation.cost import gmacs, millions
 from mmaib.losses import Reporter
 from mmaib.preflight.checkpoint import read_checkpoint
 
 from .look import blank_image
-
-
-def gmacs(call: Callable[[], Any]) -> float:
-    """Multiply-adds of convolutions and matrix products, in 1e9."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops() / 2e9
-
-
-def millions(model: nn.Module) -> float:
-    """Parameters, in 1e6."""
-    return sum(p.numel() for p in model.parameters()) / 1e6
 
 
 def cost(model: Any, size: tuple[int, int]) -> tuple[float, float]:

@@ -8,8 +8,7 @@ from dataset_files import (
     build,
 )
 from mmengine.registry import TRANSFORMS
-
-from mmaib.testing import REPOSITORY
+from support import REPOSITORY
 
 
 def test_names_resolve_in_a_fresh_process():

@@ -1,8 +1,7 @@
 import pytest
 import torch
-
-from mmaib.testing import classification as cls
-from mmaib.testing.classification import OURS, make
+from support import classification as cls
+from support.classification import OURS, make
 
 
 def small(name='vgg16-aib-qt', **options):

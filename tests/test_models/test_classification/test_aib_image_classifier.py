@@ -8,12 +8,12 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import load_state_dict
 from mmpretrain.structures import DataSample
+from support import CLASSIFICATION, CONFIGS
+from support import classification as cls
+from support.classification import OURS, RESNET, make
 from torch import nn
 
 from mmaib.sampling.draws import Draws
-from mmaib.testing import CLASSIFICATION, CONFIGS
-from mmaib.testing import classification as cls
-from mmaib.testing.classification import OURS, RESNET, make
 
 MONITORS = {
     'attention_mean',

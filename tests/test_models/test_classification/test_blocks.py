@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
+from support import classification as cls
 from torch import nn
 
 from mmaib.layers import MapDistribution
@@ -16,7 +17,6 @@ from mmaib.models.classification import (
     WideResNetBlocks,
 )
 from mmaib.models.classification.blocks import PreActivationBlock
-from mmaib.testing import classification as cls
 
 
 def count(module):

@@ -3,9 +3,8 @@ every KL and both kinds of map, in a classifier."""
 
 import pytest
 import torch
-
-from mmaib.testing import COMBINATIONS
-from mmaib.testing import classification as cls
+from support import COMBINATIONS
+from support import classification as cls
 
 
 @pytest.mark.parametrize(

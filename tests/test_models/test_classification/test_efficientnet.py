@@ -1,10 +1,10 @@
 import torch
 from mmengine.config import Config
 from mmpretrain.models import EfficientNet
+from support import CLASSIFICATION
+from support import classification as cls
 
 from mmaib.models.classification import EfficientNetFeatures, EfficientNetHead
-from mmaib.testing import CLASSIFICATION
-from mmaib.testing import classification as cls
 
 
 def test_both_halves_are_mmpretrains_efficientnet(tmp_path):

@@ -1,6 +1,5 @@
 import torch
-
-from mmaib.testing.detection import detector
+from support.detection import detector
 
 
 def test_a_checkpoint_of_ours_keeps_its_own_twin():

@@ -3,8 +3,7 @@ import copy
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
-
-from mmaib.testing.detection import (
+from support.detection import (
     aib_config,
     build,
     detector,

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from support.detection import detector, inputs, noisy_detector, predict
 
 from mmaib.models.detection.aib_roi_head import FeatureDraws
-from mmaib.testing.detection import detector, inputs, noisy_detector, predict
 
 
 def test_draws_as_a_batch_equal_a_loop_of_single_draws():

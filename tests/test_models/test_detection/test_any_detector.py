@@ -6,8 +6,7 @@ import torch
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
-
-from mmaib.testing.detection import build, inputs, loss, predict
+from support.detection import build, inputs, loss, predict
 
 CONFIGS = {
     'RetinaNet': 'retinanet/retinanet_r18_fpn_1x_coco.py',

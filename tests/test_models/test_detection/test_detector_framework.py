@@ -3,9 +3,8 @@ encoder, every KL and both kinds of map, in a detector."""
 
 import pytest
 import torch
-
-from mmaib.testing import COMBINATIONS, latent_config
-from mmaib.testing.detection import (
+from support import COMBINATIONS, latent_config
+from support.detection import (
     aib_config,
     build,
     inputs,

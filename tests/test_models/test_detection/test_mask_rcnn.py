@@ -6,8 +6,7 @@ import pytest
 import torch
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
-
-from mmaib.testing.detection import build, loss, predict, shrink
+from support.detection import build, loss, predict, shrink
 
 CONFIG = """
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'

@@ -4,12 +4,12 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import load_state_dict
+from support import CONFIGS
+from support import segmentation as seg
+from support.segmentation import AIB_QT, make
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.sampling.draws import Draws
-from mmaib.testing import CONFIGS
-from mmaib.testing import segmentation as seg
-from mmaib.testing.segmentation import AIB_QT, make
 
 PLAIN = seg.UPERNET / seg.BEIT
 DEEPLAB_QT = (

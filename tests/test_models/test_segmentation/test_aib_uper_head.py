@@ -1,8 +1,7 @@
 import pytest
 import torch
-
-from mmaib.testing import segmentation as seg
-from mmaib.testing.segmentation import make
+from support import segmentation as seg
+from support.segmentation import make
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 from scipy.interpolate import RegularGridInterpolator
+from support import REPOSITORY
+from support import segmentation as seg
 from timm.models.beit import Beit
 
 from mmaib.models.segmentation.beit import AIBBEiT
-from mmaib.testing import REPOSITORY
-from mmaib.testing import segmentation as seg
 
 CONVERTER = REPOSITORY / 'tools' / 'model_converters' / 'beit2mmseg.py'
 SPEC = importlib.util.spec_from_file_location('beit2mmseg', CONVERTER)

@@ -1,8 +1,7 @@
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
-
-from mmaib.testing import segmentation as seg
+from support import segmentation as seg
 
 
 def grouped(**paramwise):

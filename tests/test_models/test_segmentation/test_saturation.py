@@ -4,8 +4,7 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
-
-from mmaib.testing import segmentation as seg
+from support import segmentation as seg
 
 STEPS = 200
 

@@ -102,7 +102,7 @@ def _shrink(part: Any, divisor: int) -> None:
 
 
 def combination(mode: str, latent: tuple[str, str], quantized: bool) -> Any:
-    """A small VGG of one of ``mmaib.testing.COMBINATIONS``."""
+    """A small VGG of one of ``support.COMBINATIONS``."""
     cfg = config('vgg16-aib-qt' if quantized else 'vgg16-aib')
     encoder, kl = latent
     cfg.model.neck.bottleneck.modulation.mode = mode

@@ -1,4 +1,4 @@
-"""Helpers that tests and benchmarks share."""
+"""What tests share: small models, their inputs, the matrix."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 import torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# an installed wheel has its configs inside the package
-_CARRIED = REPOSITORY / 'mmaib' / '.mim' / 'configs'
-CONFIGS = _CARRIED if _CARRIED.is_dir() else REPOSITORY / 'configs'
+CONFIGS = REPOSITORY / 'configs'
 COCO = CONFIGS / 'detection' / 'faster_rcnn'
 UPERNET = CONFIGS / 'segmentation' / 'upernet'
 CLASSIFICATION = CONFIGS / 'classification'

@@ -6,11 +6,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-
-from mmaib.testing import REPOSITORY, base_models, matrix
+from support import REPOSITORY, base_models, matrix
 
 PAGE = REPOSITORY / 'docs' / 'any_model.md'
-BEGIN, END = '<!-- tables: python tools/any_model.py -->', '<!-- end -->'
+BEGIN, END = '<!-- tables: python tests/any_model.py -->', '<!-- end -->'
 
 
 def table(

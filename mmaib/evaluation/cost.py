@@ -1,4 +1,4 @@
-"""Time, memory and arithmetic of calls."""
+"""What a model costs: parameters, multiply-adds, time and memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from mmaib.cli.wrap.cost import gmacs, millions
 
-__all__ = ['gmacs', 'interleaved', 'millions', 'peak_mib']
+def gmacs(call: Callable[[], Any]) -> float:
+    """Multiply-adds of convolutions and matrix products, in 1e9."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / 2e9
+
+
+def millions(model: nn.Module) -> float:
+    """Parameters, in 1e6."""
+    return sum(p.numel() for p in model.parameters()) / 1e6
 
 
 def interleaved(
