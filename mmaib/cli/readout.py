@@ -164,7 +164,7 @@ def table(
     head = ['map', *metrics]
     head += [f'lost by {change}' for change in CHANGES]
     head += ['share open', *(OF_MAPS[m] for m in of_maps)]
-    rows = [head, ['---'] * len(head)]
+    rows = [head]
 
     def add(name: str, found: Mapping[str, float], share: str) -> None:
         row = [name]

@@ -350,10 +350,12 @@ def train_all(
     jobs: int,
     records: Path | None = None,
     code: str | None = None,
+    keep: bool = True,
 ) -> bool:
     """:func:`train` each of these, so many at a time, in their order, and
     keep their records; whether all are finished. A run is what `train`
-    takes and, if its config is not enough, a name for its record.
+    takes and, if its config is not enough, a name for its record. Without
+    `keep` nothing is written to the records.
 
     Raises:
         SystemExit: before the first, if a folder has another run, the data
@@ -369,7 +371,8 @@ def train_all(
     ) -> bool:
         done = train(config, seed, work_dir, options)
         if done:
-            write_record(config, seed, work_dir, options, records, code, name)
+            kept = records if keep else None
+            write_record(config, seed, work_dir, options, kept, code, name)
         return done
 
     runs = [*runs]

@@ -15,17 +15,28 @@ pictures that a calibration metric drew into a run's folder (its `out_dir`).
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader
 
-from .charts import Line, chart, short
+from .charts import Line, chart
 from .gallery import SCORES, data_uri, failures, pictures
-from .tables import CHANGES, METRICS, OF_MAPS
+from .tables import (
+    METRICS,
+    OF_MAPS,
+    Column,
+    Runs,
+    cell,
+    columns_of_maps,
+    columns_of_metrics,
+    tabulate,
+    values,
+)
 from .work_dirs import (
     MONITORS,
     Group,
@@ -40,7 +51,9 @@ from .work_dirs import (
 SHOWN = (*MONITORS, 'beta_factor')
 CALIBRATION = 'calibration/'
 DIAGRAMS = ('reliability.png', 'risk_coverage.png')
-OF_DATA = ('attention/area', 'attention/auc_centre')
+AREA = 'attention/area'
+OF_DATA = (AREA, 'attention/auc_centre')
+LOOKS = {**OF_MAPS, 'attention/pointing': 'pointing'}
 
 
 class Table(NamedTuple):
@@ -50,113 +63,67 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-def seeds(group: Group) -> str:
-    return ', '.join(str(run.seed) for run in group.runs)
-
-
-def metric_names(groups: Sequence[Group]) -> list[str]:
+def metrics_of(groups: Sequence[Group]) -> list[str]:
     """The base libraries' metrics that any run has."""
-    return [m for m in METRICS if any(g.values(m) for g in groups)]
+    return [m for m in METRICS if any(values(g.metrics, m) for g in groups)]
+
+
+def table(rows: Mapping[str, Runs], columns: Sequence[Column]) -> Table:
+    head, *body = tabulate('config', rows, columns)
+    return Table(head, body)
 
 
 def metric_table(groups: Sequence[Group]) -> Table:
-    """The base libraries' metrics, and the difference to the first group in
-    the same seeds."""
-    metrics = metric_names(groups)
-    head = ['config', 'seeds']
-    for metric in metrics:
-        head += [metric, 'paired difference']
-    rows = []
-    for group in groups:
-        row = [group.label, seeds(group)]
-        for metric in metrics:
-            row.append(group.cell(metric))
-            first, own = groups[0].by_seed(metric), group.by_seed(metric)
-            paired = [own[s] - first[s] for s in own if s in first]
-            row.append('-' if group is groups[0] else group.shown(paired))
-        row.append('; '.join(dict.fromkeys(run.state for run in group.runs)))
-        rows.append(row)
-    head.append('state')
+    """The base libraries' metrics, the difference to the first group in the
+    same seeds, and how far the runs are."""
+    rows = {group.label: group.metrics for group in groups}
+    columns = columns_of_metrics(metrics_of(groups), rows[groups[0].label])
     if len(groups) == 1:  # nothing to be paired with
-        kept = [i for i, n in enumerate(head) if n != 'paired difference']
-        head = [head[i] for i in kept]
-        rows = [[row[i] for i in kept] for row in rows]
-    return Table(head, rows)
+        columns = columns[::2]
+    found = table(rows, columns)
+    for row, group in zip(found.rows, groups):
+        row.append('; '.join(dict.fromkeys(run.state for run in group.runs)))
+    return Table([*found.head, 'state'], found.rows)
 
 
 def attention_table(groups: Sequence[Group]) -> Table | None:
     """Where the maps look and what is lost without them, with a uniform map
     as the last row; None without a map."""
-    there = [
-        name
-        for name in (*OF_MAPS, 'attention/pointing')
-        if any(g.values(name) for g in groups)
-    ]
-    drops = [
-        (change, metric)
-        for metric in metric_names(groups)[:1]
-        for change in CHANGES
-        if any(g.values(f'ablation/{change}/{metric}') for g in groups)
-    ]
-    if not there and not drops:
+    rows = {group.label: group.metrics for group in groups}
+    columns = columns_of_maps(rows.values(), metrics_of(groups), cell, LOOKS)
+    if not columns:
         return None
-    head = ['config', 'seeds', *(f'lost by {change}' for change, _ in drops)]
-    head += [OF_MAPS.get(n, n.partition('/')[2]) for n in there]
-    rows = []
-    areas = []
-    for group in groups:
-        row = [group.label, seeds(group)]
-        for change, metric in drops:
-            name = f'ablation/{change}/{metric}'
-            lost = [
-                run.metrics[metric] - run.metrics[name]
-                for run in group.runs
-                if {name, metric} <= run.metrics.keys()
-            ]
-            row.append(group.shown(lost))
-        missing = '-' if any(map(group.values, there)) else 'no map'
-        for name in there:
-            digits = 0 if 'bits' in name else 3
-            found = group.values(name)
-            row.append(group.shown(found, digits) if found else missing)
-        areas += group.values('attention/area')
-        rows.append(row)
-    uniform = {'attention/auc': '0.500', 'attention/contrast': '0.000'}
-    if areas:
-        share = f'{mean(areas):.3f}'
-        uniform.update({'attention/energy': share, 'attention/area': share})
-    rows.append(
-        [
-            'a uniform map',
-            '',
-            *('0.0000' for _ in drops),
-            *(uniform.get(name, '-') for name in there),
-        ]
-    )
-    return Table(head, rows)
+    found = table(rows, columns)
+    looks = [c.head for c in columns if c.head in LOOKS.values()]
+    first = len(found.head) - len(looks)
+    for row in found.rows:
+        if {*row[first:]} == {'-'}:
+            row[first:] = ['no map'] * len(looks)
+    areas = [a for runs in rows.values() for a in values(runs, AREA)]
+    share = f'{mean(areas):.3f}' if areas else '-'
+    uniform = dict(AUC='0.500', contrast='0.000', energy=share, area=share)
+    last = [
+        '0.0000' if c.head not in looks else uniform.get(c.head, '-')
+        for c in columns
+    ]
+    return Table(found.head, [*found.rows, ['a uniform map', '', *last]])
 
 
 def calibration_table(groups: Sequence[Group]) -> Table | None:
     """How well the models know what they know; None if no run was asked."""
-    names = dict.fromkeys(
-        name
-        for group in groups
-        for run in group.runs
-        for name in run.metrics
-        if name.startswith(CALIBRATION)
-    )
-    if not names:
-        return None
-    rows = [
-        [
-            group.label,
-            seeds(group),
-            *(group.cell(name) for name in names),
-        ]
-        for group in groups
+    names = [n for n in names_of(groups) if n.startswith(CALIBRATION)]
+    columns = [
+        Column(name.removeprefix(CALIBRATION), partial(values, name=name))
+        for name in names
     ]
-    head = [name.removeprefix(CALIBRATION) for name in names]
-    return Table(['config', 'seeds', *head], rows)
+    rows = {group.label: group.metrics for group in groups}
+    return table(rows, columns) if names else None
+
+
+def names_of(groups: Sequence[Group], log: str = 'metrics') -> list[str]:
+    """Of all figures or series that any run has."""
+    runs = [run for group in groups for run in group.runs]
+    return list(dict.fromkeys(n for run in runs for n in getattr(run, log)))
 
 
 def diagrams(groups: Sequence[Group]) -> list[tuple[str, str]]:
@@ -176,22 +143,22 @@ def diagrams(groups: Sequence[Group]) -> list[tuple[str, str]]:
 
 
 def all_metrics(groups: Sequence[Group]) -> Table:
-    """Everything that the runs ended with."""
-    names = dict.fromkeys(
-        name for g in groups for run in g.runs for name in run.metrics
-    )
-    rows = []
-    for name in sorted(names):
-        row = [name]
-        for group in groups:
-            values = group.values(name)
-            text = short(mean(values)) if values else '-'
-            if len(values) > 1:
-                text += f' ± {short(stdev(values))}'
-            if 0 < len(values) < len(group.runs):
-                text += f' ({len(values)} of {len(group.runs)})'
-            row.append(text)
-        rows.append(row)
+    """Everything that the runs ended with, a row a figure."""
+
+    def short(found: Sequence[float]) -> str:
+        text = f'{mean(found):.4g}'
+        return text + (f' ± {stdev(found):.4g}' if len(found) > 1 else '')
+
+    rows = [
+        [
+            name,
+            *(
+                Column('', partial(values, name=name), short).text(g.metrics)
+                for g in groups
+            ),
+        ]
+        for name in sorted(names_of(groups))
+    ]
     return Table(['metric', *(g.label for g in groups)], rows)
 
 
@@ -212,23 +179,12 @@ def charts(groups: Sequence[Group], log: str, names: Sequence[str]) -> str:
     return ''.join(drawn)
 
 
-def series_names(groups: Sequence[Group], log: str) -> list[str]:
-    return list(
-        dict.fromkeys(
-            name
-            for group in groups
-            for run in group.runs
-            for name in getattr(run, log)
-        )
-    )
-
-
 def curves(groups: Sequence[Group]) -> dict[str, str]:
     """Charts by what they are about; those without one are left out."""
-    training = series_names(groups, 'training')
+    training = names_of(groups, 'training')
     evaluation = [
         name
-        for name in series_names(groups, 'evaluation')
+        for name in names_of(groups, 'evaluation')
         if name in METRICS
         or (name.startswith('attention/') and name not in OF_DATA)
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,16 +34,17 @@ OF_MAPS = {
 }
 
 
-def markdown(rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table."""
-    return ['| ' + ' | '.join(row) + ' |' for row in rows]
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose first row is its head."""
+    head, *body = ['| ' + ' | '.join(row) + ' |' for row in rows]
+    return [head, '|' + ' --- |' * len(rows[0]), *body]
 
 
 def cell(
     values: Sequence[float], digits: int = 4, interval: bool = False
 ) -> str:
     """Mean, and the standard deviation of more than one, or half of the
-    95 % interval of their mean."""
+    95 % interval of their mean, by Student's t."""
     if not values:
         return 'not run'
     text = f'{np.mean(values):.{digits}f}'
@@ -56,18 +59,68 @@ def cell(
     return text
 
 
-def counted(
-    values: Sequence[float], show: Callable = cell, of: int = 0
-) -> str:
-    """A cell, with the count of the runs if not all have a value; '-' if
-    none has."""
-    if of and not values:
-        return '-'
-    missing = f' ({len(values)} of {of})' if len(values) < of else ''
-    return show(values) + missing
+def difference(values: Sequence[float]) -> str:
+    """A mean difference, its 95 % bootstrap interval, and a star if that is
+    off zero."""
+    if not values:
+        return 'not run'
+    text = f'{np.mean(values):+.4f}'
+    if len(values) > 1:
+        from scipy.stats import bootstrap
+
+        low, high = bootstrap(
+            (values,),
+            np.mean,
+            n_resamples=10_000,
+            method='percentile',
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        text += f' [{low:+.4f}, {high:+.4f}]'
+        text += ' *' if low > 0 or high < 0 else ''
+    return text
 
 
-Runs = Mapping[int, Mapping[str, float]]  # by seed
+Runs = Mapping[Any, Mapping[str, float]]  # by seed
+
+
+class Column(NamedTuple):
+    """Of a table in which a row is some runs.
+
+    Attributes:
+        head: its title.
+        figures: of a row's runs, of each that has one.
+        show: a cell of these.
+    """
+
+    head: str
+    figures: Callable[[Runs], Sequence[float]]
+    show: Callable[[Sequence[float]], str] = cell
+
+    def text(self, runs: Runs) -> str:
+        """A cell, with the count of the runs if not all have a figure; '-'
+        if none has."""
+        found = self.figures(runs)
+        if runs and not found:
+            return '-'
+        few = len(found) < len(runs)
+        return self.show(found) + few * f' ({len(found)} of {len(runs)})'
+
+
+def tabulate(
+    head: str, rows: Mapping[str, Runs], columns: Sequence[Column]
+) -> list[list[str]]:
+    """A table's rows, its head first: label, seeds, and these columns."""
+    return [
+        [head, 'seeds', *(column.head for column in columns)],
+        *(
+            [
+                label,
+                ', '.join(map(str, runs)) or 'not run',
+                *(column.text(runs) for column in columns),
+            ]
+            for label, runs in rows.items()
+        ),
+    ]
 
 
 def values(runs: Runs, name: str) -> list[float]:
@@ -75,24 +128,76 @@ def values(runs: Runs, name: str) -> list[float]:
     return [run[name] for run in runs.values() if name in run]
 
 
-def lost(runs: Runs, metric: str, changed: str) -> list[float]:
-    """What the runs that have both lose of a metric."""
+def lost(runs: Runs, metric: str, change: str) -> list[float]:
+    """What the runs lose of a metric under a change of their maps."""
+    changed = f'ablation/{change}/{metric}'
     both = [run for run in runs.values() if {metric, changed} <= run.keys()]
     return [run[metric] - run[changed] for run in both]
 
 
 def paired(runs: Runs, base: Runs, metric: str) -> list[float]:
-    """Differences in the seeds that both have."""
+    """Differences in the seeds that both have; none of a base to itself."""
     return [
         run[metric] - base[seed][metric]
         for seed, run in runs.items()
+        if runs is not base
         if metric in run and metric in base.get(seed, {})
     ]
 
 
+def columns_of_metrics(
+    metrics: Iterable[str],
+    base: Runs,
+    show: Callable[..., str] = cell,
+) -> list[Column]:
+    """Each metric, and its paired difference to the base model's runs."""
+    columns = []
+    for name in metrics:
+        columns += [
+            Column(name, partial(values, name=name), show),
+            Column(
+                'paired difference',
+                partial(paired, base=base, metric=name),
+                show,
+            ),
+        ]
+    return columns
+
+
+def columns_of_maps(
+    rows: Iterable[Runs],
+    metrics: Sequence[str],
+    show: Callable[..., str] = cell,
+    of_maps: Mapping[str, str] = OF_MAPS,
+) -> list[Column]:
+    """What the first metric loses with changed maps, and where they look, as
+    far as any run has it."""
+    there = {name for runs in rows for run in runs.values() for name in run}
+    drops = [
+        Column(
+            f'lost by {change}',
+            partial(lost, metric=metric, change=change),
+            show,
+        )
+        for metric in metrics[:1]
+        for change in CHANGES
+        if f'ablation/{change}/{metric}' in there
+    ]
+    looks = [
+        Column(
+            title,
+            partial(values, name=name),
+            partial(show, digits=0 if 'bits' in name else 3),
+        )
+        for name, title in of_maps.items()
+        if name in there
+    ]
+    return [*drops, *looks]
+
+
 def with_nothing_found(
     logs: Mapping[str, Runs],
-) -> dict[str, dict[int, dict[str, float]]]:
+) -> dict[str, dict[Any, dict[str, float]]]:
     """See :func:`completed`."""
     everywhere = [run for runs in logs.values() for run in runs.values()]
     return {
@@ -105,7 +210,7 @@ def with_nothing_found(
 
 
 def metrics_to_tabulate(
-    asked: Sequence[str], logs: Iterable[Mapping[int, Mapping[str, float]]]
+    asked: Sequence[str], logs: Iterable[Runs]
 ) -> Sequence[str]:
     """The metrics to tabulate.
 

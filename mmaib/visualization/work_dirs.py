@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mmengine.config import Config
 
 from mmaib.evaluation.nothing_found import completed
 
-from .tables import cell, counted
+from .tables import Runs
 
 SECONDS = 'seconds per step'
 # names of what a training's log says of maps and latents begin so
@@ -84,21 +83,10 @@ class Group:
     label: str
     runs: list[Run]
 
-    def values(self, metric: str) -> list[float]:
-        """Of the runs that have it."""
-        return [r.metrics[metric] for r in self.runs if metric in r.metrics]
-
-    def cell(self, metric: str, digits: int = 4) -> str:
-        """Of the runs that have it, and how many if not all do."""
-        return self.shown(self.values(metric), digits)
-
-    def shown(self, values: Sequence[float], digits: int = 4) -> str:
-        return counted(values, partial(cell, digits=digits), len(self.runs))
-
-    def by_seed(self, metric: str) -> dict[int | None, float]:
-        return {
-            r.seed: r.metrics[metric] for r in self.runs if metric in r.metrics
-        }
+    @property
+    def metrics(self) -> Runs:
+        """By seed, of which each has one run here."""
+        return {run.seed: run.metrics for run in self.runs}
 
 
 def read_run(path: Path) -> Run:

@@ -21,9 +21,9 @@ def pets(monkeypatch):
 def test_the_layout_is_the_papers_and_the_figures_the_logs(
     pets, run, tmp_path
 ):
-    path = pets.config('efficientnet-b0', 'rect-')
+    arm = pets.arm_of('efficientnet-b0', 'rect-', '7:3')
     for seed, accuracy in ((1, 90.0), (2, 92.0)):
-        work_dir = pets.run_dir(tmp_path, path, '7:3', seed)
+        work_dir = arm.work_dir(tmp_path, seed)
         log = work_dir / '20260101_000000' / 'vis_data' / 'scalars.json'
         log.parent.mkdir(parents=True)
         entries = [
@@ -52,9 +52,10 @@ def test_the_layout_is_the_papers_and_the_figures_the_logs(
 
 
 def test_a_run_divides_all_data_sets_by_its_own_seed(pets):
-    cfg = Config.fromfile(pets.config('mobilenetv3-large', 'rect-equi-'))
-    for option in pets.options('6:4', 3):
-        field, value = option.split('=')
+    arm = pets.arm_of('mobilenetv3-large', 'rect-equi-', '6:4')
+    cfg = Config.fromfile(arm.config)
+    for option in arm.options:
+        field, value = option.format(seed=3).split('=')
         cfg.merge_from_dict({field: float(value)})
     for name in ('train', 'val', 'test'):
         loader = cfg[f'{name}_dataloader']

@@ -35,7 +35,6 @@ def write_log(work_dir, ap, seconds, finished=True):
 
 def test_table_is_made_of_the_logs(tmp_path):
     args = argparse.Namespace(
-        configs=[Path('plain.py'), Path('aib.py'), Path('later.py')],
         seeds=[1, 2],
         out=tmp_path,
         records=None,
@@ -43,18 +42,22 @@ def test_table_is_made_of_the_logs(tmp_path):
         compare=[],
         interval=False,
     )
+    arms = [
+        study.Arm(name, Path(f'{name}.py'))
+        for name in ('plain', 'aib', 'later')
+    ]
     write_log(tmp_path / 'plain' / 'seed_1', 0.50, 1.0)
     write_log(tmp_path / 'plain' / 'seed_2', 0.54, 1.0)
     write_log(tmp_path / 'aib' / 'seed_1', 0.53, 1.5)
     write_log(tmp_path / 'aib' / 'seed_2', 0.99, 1.5, finished=False)
     rows = [
         [cell.strip() for cell in line.strip('|').split('|')]
-        for line in study.table(args).splitlines()[2:5]
+        for line in study.table(arms, args)[2:5]
     ]
     assert rows == [
         ['plain', '1, 2', '0.5200 ± 0.0283', '-', '1.00 ± 0.00'],
         ['aib', '1', '0.5300', '0.0300', '1.50'],
-        ['later', 'not run', 'not run', 'not run', 'not run'],
+        ['later', *['not run'] * 4],
     ]
 
 

@@ -43,9 +43,10 @@ def cells(text):
 def test_the_layout_is_the_papers_and_the_figures_the_logs(
     table2, run, tmp_path
 ):
-    quantized = next(r for r in table2.rows() if r.config == 'vgg16-aib-qt')
+    rows = {row.labels[:2]: row for row in table2.rows(['cifar10'])}
+    quantized = rows['3', 'VGG-aib-qt'].arms['cifar10']
     for seed, accuracy in ((1, 90.0), (2, 92.0)):
-        write_log(quantized.run_dir(tmp_path, 'cifar10', seed), accuracy)
+        write_log(quantized.work_dir(tmp_path, seed), accuracy)
     run(
         TABLE2, '--out', tmp_path, '--seeds', 1, 2, '--rows', 0, 3, 6,
         '--report-only',
@@ -68,23 +69,26 @@ def test_the_layout_is_the_papers_and_the_figures_the_logs(
 def test_every_row_is_a_model_of_its_own(table2):
     """Its config and options build, and no two rows train the same."""
     seen = {}
-    for row in table2.rows():
-        cfg = Config.fromfile(row.path('cifar10'))
-        for option in row.options('cifar10'):
+    for row in table2.rows(table2.FULL):
+        cfg = Config.fromfile(row.arms['cifar10'].config)
+        for option in row.arms['cifar10'].options:
             field, value = option.split('=')
             with suppress(ValueError):
                 value = float(value) if '.' in value else int(value)
             cfg.merge_from_dict({field: value})
         model = repr(cfg.model)
         assert model not in seen.values(), row
-        seen[row.line, row.label] = model
+        seen[row.labels[:2]] = model
         cls.build(cls.shrink(cfg))
-        assert row.path('cifar100').exists()
+        assert row.arms['cifar100'].config.exists()
     assert len(seen) == 4 + 2 * 8
 
 
 def test_what_the_rows_change(table2):
-    options = {row.line: row.options('cifar10') for row in table2.rows()}
+    options = {
+        row.labels[0]: row.arms['cifar10'].options
+        for row in table2.rows(['cifar10'])
+    }
     for line in ('0', '1', '2', '3', 'gap', 'dvib'):
         assert options[line] == []
     prefix = 'model.neck.bottleneck.modulation.mode='
@@ -103,11 +107,23 @@ def test_what_the_rows_change(table2):
     prefix = 'model.neck.bottleneck.noise.mode='
     assert options['8'] == [adversarial, f'{prefix}additive', *noise]
     assert options['9'] == [
-        'model.neck.neck.in_channels=512',
         adversarial,
+        'model.neck.neck.in_channels=512',
         f'{prefix}propagated',
         *noise,
     ]
+
+
+def test_the_rows_of_the_subset(table2):
+    """Of an eighth of the channels, which line 6 doubles."""
+    rows = {
+        row.labels[:2]: row.arms[table2.SUBSET]
+        for row in table2.rows([table2.SUBSET])
+    }
+    for name in (('0', 'vanilla VGG'), ('dvib', 'VGG-DVIB'),
+                 ('3', 'VGG-aib'), ('3', 'VGG-aib-qt')):  # fmt: skip
+        assert rows[name].config.is_file()
+    assert rows['6', 'VGG-aib'].options[1].endswith('in_channels=64')
 
 
 def test_a_row_without_a_config_is_refused(run, tmp_path):

@@ -36,11 +36,12 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from calibration_sets import EVERY, ImageSets, held_out
 from calibration_table import (
     CONTROL,
+    NOTE,
     PLAIN,
     REFERENCES,
     TEMPERATURE,
@@ -49,16 +50,10 @@ from calibration_table import (
 )
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
-from study import add_arguments_of_runs, check_runs
+from study import Arm, conclude, parsed, parser_of_runs, train_arms
 
-from mmaib import compat
 from mmaib.cli.cfg_options import CfgOptions, options_of
-from mmaib.cli.runs import (
-    find_record,
-    keep_record,
-    refuse_other_record,
-    train_all,
-)
+from mmaib.cli.runs import find_record, keep_record, read_config
 from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.image_sources import images
 from mmaib.visualization.work_dirs import last_checkpoint, read_records
@@ -71,131 +66,147 @@ FIELDS = {
 }
 
 
-class Arm(NamedTuple):
-    """One row: a config, its options, and whether it starts from PLAIN."""
-
-    name: str
-    config: Path
-    options: list[str]
-    from_plain: bool = False
-    draws: bool = False
-
-
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument('plain', type=Path)
-    parser.add_argument('stage2', type=Path)
-    parser.add_argument('--others', nargs='+', type=Path, default=[])
-    parser.add_argument(
-        '--kl-weights', nargs='+', type=float, default=[0.1, 0.3, 1.0]
-    )
-    parser.add_argument(
-        '--field',
-        help="the weight in STAGE2; by default its one head's",
-    )
-    parser.add_argument(
-        '--draws', type=int, default=16, help='of the latent in a test'
-    )
-    parser.add_argument(
+    parser = parser_of_runs(__doc__)
+    add = parser.add_argument
+    add('plain', type=Path)
+    add('stage2', type=Path)
+    add('--others', nargs='+', type=Path, default=[])
+    add('--kl-weights', nargs='+', type=float, default=[0.1, 0.3, 1.0])
+    add('--field', help="the weight in STAGE2; by default its one head's")
+    add('--draws', type=int, default=16, help='of the latent in a test')
+    add(
         '--corruptions',
         nargs='*',
         help="of imagecorruptions; by default its 15 'common' ones",
     )
-    parser.add_argument('--severities', nargs='+', type=int, default=[1, 3, 5])
-    parser.add_argument('--ood', type=Path, help='folder of images')
-    parser.add_argument(
-        '--max-images', type=int, help='test on about so many, evenly taken'
-    )
-    parser.add_argument(
+    add('--severities', nargs='+', type=int, default=[1, 3, 5])
+    add('--ood', type=Path, help='folder of images')
+    add('--max-images', type=int, help='test on about so many, evenly taken')
+    add(
         '--held-out',
         nargs='+',
         action=CfgOptions,
         help="options of the test's data set that make it another one: a\n"
         'temperature is fitted on that',
     )
-    add_arguments_of_runs(parser)
-    args = parser.parse_args()
-    check_runs(parser, args)
-    if min(args.kl_weights) <= 0 or len({*args.kl_weights}) < len(
-        args.kl_weights
+    args = parsed(parser)
+    weights, severities = args.kl_weights, args.severities
+    for wrong, message in (
+        (
+            min(weights) <= 0 or len({*weights}) < len(weights),
+            f'--kl-weights must be > 0, got {weights}',
+        ),
+        (args.draws < 2, f'--draws must be >= 2, got {args.draws}'),
+        (
+            args.max_images is not None and args.max_images < 1,
+            f'--max-images must be >= 1, got {args.max_images}',
+        ),
+        (
+            not {*severities} <= {*range(1, 6)}
+            or len({*severities}) < len(severities),
+            f'--severities must be some of 1 to 5, got {severities}',
+        ),
     ):
-        parser.error(f'--kl-weights must be > 0, got {args.kl_weights}')
-    if args.draws < 2:
-        parser.error(f'--draws must be >= 2, got {args.draws}')
-    if args.max_images is not None and args.max_images < 1:
-        parser.error(f'--max-images must be >= 1, got {args.max_images}')
-    if not {*args.severities} <= {*range(1, 6)} or len(
-        {*args.severities}
-    ) < len(args.severities):
-        parser.error(
-            f'--severities must be some of 1 to 5, got {args.severities}'
-        )
-    check_names(parser, args)
-    if not args.report_only:
-        args.corruptions = check_corruptions(parser, args.corruptions)
-        if args.ood:
-            try:
-                images(args.ood)
-            except FileNotFoundError as error:
-                parser.error(f'--ood {error}')
-        check_stage2(parser, args)
-        check_held_out(parser, args)
-        check_records(parser, args)
+        if wrong:
+            parser.error(message)
+    # what is trained with each of the weights
+    args.stages = {f'stage2-kl-{weight:g}': weight for weight in weights}
+    # what leaves out the images that are held out
+    args.children = args.out / 'configs'
+    try:
+        check_names(args)
+        if not args.report_only:
+            args.corruptions = known_corruptions(args.corruptions)
+            check_stage2(args)
+            check_images(args)
+            check_records(args)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     return args
 
 
-def check_names(
-    parser: argparse.ArgumentParser, args: argparse.Namespace
-) -> None:
+def check_names(args: argparse.Namespace) -> None:
     """Refuse two arms in one folder, and a config in the place of its own
     child."""
     configs = [args.plain, args.stage2, *args.others]
     stems = [path.stem for path in configs]
-    taken = [*REFERENCES, *weight_names(args)]
+    taken = [*REFERENCES, *args.stages]
     if len({*stems}) < len(stems) or {*stems} & {*taken}:
-        parser.error(
+        raise ValueError(
             'configs must differ in their file names, and from '
             f'{", ".join(taken)}: got {", ".join(stems)}'
         )
     for path in () if args.report_only else configs:
         if not path.is_file():
-            parser.error(f'no file {path}')
-        if path.resolve().parent == children_of(args).resolve():
-            parser.error(
+            raise ValueError(f'no file {path}')
+        if path.resolve().parent == args.children.resolve():
+            raise ValueError(
                 f'--out {args.out}: configs of its own go to '
-                f'{children_of(args)}, where {path} is; take another folder'
+                f'{args.children}, where {path} is; take another folder'
             )
 
 
-def children_of(args: argparse.Namespace) -> Path:
-    """Where configs go that leave out the images that are held out."""
-    return args.out / 'configs'
-
-
-def weight_names(args: argparse.Namespace) -> list[str]:
-    return [f'stage2-kl-{weight:g}' for weight in args.kl_weights]
-
-
-def row_names(args: argparse.Namespace) -> list[str]:
-    """Of all rows of the table, in their order."""
-    others = [path.stem for path in args.others]
-    return [*REFERENCES, *weight_names(args), *others]
-
-
-def check_held_out(
-    parser: argparse.ArgumentParser, args: argparse.Namespace
-) -> None:
-    """Build the data set that a temperature is fitted on."""
-    if not args.held_out:
-        return
-    cfg = merged(args.plain, args.cfg_options)
-    init_default_scope(cfg.default_scope)
+def known_corruptions(names: list[str] | None) -> list[str]:
+    """Those of the package that are asked for."""
+    if names == []:
+        return []
     try:
-        DATASETS.build(held_out(args, cfg))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        parser.error(f'--held-out {args.held_out}: {error}')
+        from imagecorruptions import get_corruption_names
+    except ImportError as error:
+        raise ValueError(
+            f'--corruptions needs imagecorruptions ({error}): pip install '
+            'imagecorruptions, or --corruptions without a name for none'
+        ) from error
+    common = [*get_corruption_names('common')]
+    known = [*common, *get_corruption_names('validation')]
+    if unknown := [name for name in names or () if name not in known]:
+        raise ValueError(
+            f'--corruptions {" ".join(unknown)}: choose from {" ".join(known)}'
+        )
+    return names or common
+
+
+def check_stage2(args: argparse.Namespace) -> None:
+    cfg = read_config(args.stage2)
+    if cfg.model.get('freeze') != 'features':
+        raise ValueError(
+            f"{args.stage2}: model.freeze must be 'features', got "
+            f'{cfg.model.get("freeze")!r}'
+        )
+    args.field = args.field or FIELDS[cfg.default_scope]
+    # a head without a latent=dict(...) has its defaults
+    head, _, field = args.field.rpartition('.latent.')
+    owner: Any = cfg.to_dict()
+    for name in head.split('.'):
+        owner = owner.get(name) if isinstance(owner, Mapping) else None
+    if field != 'beta' or not isinstance(owner, Mapping):
+        raise ValueError(
+            f'--field {args.field}: must be HEAD.latent.beta, of a head in '
+            f'{args.stage2}'
+        )
+    if cfg.default_scope == 'mmdet' and args.max_images:
+        raise ValueError(
+            '--max-images: mmdet counts every image of its '
+            'annotations; give it fewer by --cfg-options'
+        )
+
+
+def check_images(args: argparse.Namespace) -> None:
+    """Find the foreign images, and build the data set that a temperature is
+    fitted on."""
+    if args.ood:
+        try:
+            images(args.ood)
+        except FileNotFoundError as error:
+            raise ValueError(f'--ood {error}') from error
+    if args.held_out:
+        cfg = merged(args.plain, args.cfg_options)
+        init_default_scope(cfg.default_scope)
+        try:
+            DATASETS.build(held_out(args, cfg))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'--held-out {args.held_out}: {error}') from error
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -210,9 +221,13 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return {**found, 'held_out': args.held_out} if args.held_out else found
 
 
-def check_records(
-    parser: argparse.ArgumentParser, args: argparse.Namespace
-) -> None:
+def row_names(args: argparse.Namespace) -> list[str]:
+    """Of all rows of the table, in their order."""
+    others = [path.stem for path in args.others]
+    return [*REFERENCES, *args.stages, *others]
+
+
+def check_records(args: argparse.Namespace) -> None:
     """Refuse to write over figures of another test."""
     folders = [args.out / name for name in row_names(args)]
     there = [p for f in folders for p in f.glob('seed_*/calibration.json')]
@@ -222,94 +237,34 @@ def check_records(
     for path, record in found_of:
         found = record.get('settings')
         if found != settings(args):
-            parser.error(
+            raise ValueError(
                 f'{path} is of another test, {found}, and would be lost or '
                 f'mixed with this one, {settings(args)}: move it away, or '
                 'take another --out and --records'
             )
 
 
-def check_corruptions(
-    parser: argparse.ArgumentParser, names: list[str] | None
-) -> list[str]:
-    """Those of the package that are asked for."""
-    if names == []:
-        return []
-    try:
-        from imagecorruptions import get_corruption_names
-    except ImportError as error:
-        parser.error(
-            f'--corruptions needs imagecorruptions ({error}): pip install '
-            'imagecorruptions, or --corruptions without a name for none'
-        )
-    known = [*get_corruption_names('common')]
-    known_too = [*known, *get_corruption_names('validation')]
-    if unknown := [name for name in names or () if name not in known_too]:
-        parser.error(
-            f'--corruptions {" ".join(unknown)}: choose from '
-            f'{" ".join(known_too)}'
-        )
-    return names or known
-
-
-def check_stage2(
-    parser: argparse.ArgumentParser, args: argparse.Namespace
-) -> None:
-    compat.register_config_sources()
-    cfg = Config.fromfile(args.stage2)
-    if cfg.model.get('freeze') != 'features':
-        parser.error(
-            f"{args.stage2}: model.freeze must be 'features', got "
-            f'{cfg.model.get("freeze")!r}'
-        )
-    args.field = args.field or FIELDS[cfg.default_scope]
-    # a head without a latent=dict(...) has its defaults
-    head, _, field = args.field.rpartition('.latent.')
-    owner: Any = cfg.to_dict()
-    for name in head.split('.'):
-        owner = owner.get(name) if isinstance(owner, Mapping) else None
-    if field != 'beta' or not isinstance(owner, Mapping):
-        parser.error(
-            f'--field {args.field}: must be HEAD.latent.beta, of a head in '
-            f'{args.stage2}'
-        )
-    if cfg.default_scope == 'mmdet' and args.max_images:
-        parser.error(
-            '--max-images: mmdet counts every image of its '
-            'annotations; give it fewer by --cfg-options'
-        )
-
-
-# Arms and their training
-def arms(args: argparse.Namespace, configs: Mapping[Path, Path]) -> list[Arm]:
+def arms_of(args: argparse.Namespace) -> list[Arm]:
     """What is trained, PLAIN first."""
-    own, stage2 = args.cfg_options, configs[args.stage2]
+    configs = [args.plain, *args.others, args.stage2]
+    if not args.held_out:
+        configs = without_held_out(configs, args.children, args.cfg_options)
+    plain, *others, stage2 = configs
     without = ['model.train_draws=mean', f'{args.field}=0']
     return [
-        Arm(PLAIN, configs[args.plain], own),
-        *(Arm(path.stem, configs[path], own) for path in args.others),
-        Arm(
-            CONTROL,
-            stage2,
-            [*own, *without, 'model.test_draws=mean'],
-            from_plain=True,
-        ),
+        Arm(PLAIN, plain),
+        *(Arm(path.stem, path) for path in others),
+        Arm(CONTROL, stage2, [*without, 'model.test_draws=mean'], PLAIN),
         *(
-            Arm(
-                name,
-                stage2,
-                [*own, f'{args.field}={weight:g}'],
-                from_plain=True,
-                draws=True,
-            )
-            for name, weight in zip(weight_names(args), args.kl_weights)
+            Arm(name, stage2, [f'{args.field}={weight:g}'], PLAIN)
+            for name, weight in args.stages.items()
         ),
     ]
 
 
 def without_held_out(
     paths: Sequence[Path], folder: Path, options: Sequence[str] = ()
-) -> dict[Path, Path]:
+) -> list[Path]:
     """Each config as a child that leaves out the training images on which
     the temperature is fitted.
 
@@ -318,7 +273,6 @@ def without_held_out(
             child, chooses images itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    children = {}
     for path in paths:
         cfg = merged(path, options)
         init_default_scope(cfg.default_scope)
@@ -332,71 +286,37 @@ def without_held_out(
                     'temperature; or name other images by --held-out'
                 )
         count = len(DATASETS.build(dataset))
-        children[path] = folder / path.name
-        children[path].write_text(
+        (folder / path.name).write_text(
             f'_base_ = {str(path.resolve())!r}\n\n'
             'train_dataloader = dict(\n'
             f'    dataset=dict(indices=[i for i in range({count}) '
             f'if i % {EVERY}]))\n'
         )
-    return children
-
-
-def train(args: argparse.Namespace, every_arm: Sequence[Arm]) -> bool:
-    """Every arm and seed, PLAIN before what starts from it; whether all are
-    finished."""
-    done = True
-    for from_plain in (False, True):
-        runs = [
-            (
-                arm.config,
-                seed,
-                args.out / arm.name / f'seed_{seed}',
-                trained_with(args, arm, seed),
-                arm.name,
-            )
-            for seed in args.seeds
-            for arm in every_arm
-            if arm.from_plain is from_plain and done
-        ]
-        for run in runs if args.records else ():
-            refuse_other_record(args.records, *run)
-        done = done and train_all(runs, args.jobs, code=args.commit)
-    return done
-
-
-def trained_with(args: argparse.Namespace, arm: Arm, seed: int) -> list[str]:
-    if not arm.from_plain:
-        return arm.options
-    start = last_checkpoint(args.out / PLAIN / f'seed_{seed}')
-    return [*arm.options, f'load_from={start}']
+    return [folder / path.name for path in paths]
 
 
 def merged(config: Path, options: Sequence[str]) -> Config:
     """A config with options as the command line has them."""
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     cfg.merge_from_dict(options_of(options))
     return cfg
 
 
-def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
+def measure_all(args: argparse.Namespace, arms: Sequence[Arm]) -> None:
     """The records of all finished runs that have none of this test yet."""
     own = settings(args)
     sets: ImageSets | None = None
-    for seed in args.seeds:
-        for arm in every_arm:
-            work_dir = args.out / arm.name / f'seed_{seed}'
-            names = [arm.name, *([TEMPERATURE] if arm.name == PLAIN else [])]
-            paths = [record_path(args.out, name, seed) for name in names]
-            if all(is_of(path, own) for path in paths):
-                for name, path in zip(names, paths):
-                    keep(path, args.records, name)
-                continue
+    for seed, arm in ((seed, arm) for seed in args.seeds for arm in arms):
+        work_dir = arm.work_dir(args.out, seed)
+        names = [arm.name, *([TEMPERATURE] if arm.name == PLAIN else [])]
+        paths = [record_path(args.out, name, seed) for name in names]
+        if not all(map(Path.exists, paths)):
             if sets is None:
                 sets = ImageSets(args, merged(args.plain, args.cfg_options))
             print('measure', work_dir, flush=True)
-            draws = f'model.test_draws.latent={args.draws}'
-            options = [*arm.options, *([draws] if arm.draws else [])]
+            options = [*args.cfg_options, *arm.options]
+            if arm.name in args.stages:
+                options.append(f'model.test_draws.latent={args.draws}')
             found = sets.figures(
                 merged(arm.config, options),
                 str(last_checkpoint(work_dir)),
@@ -407,23 +327,14 @@ def measure_all(args: argparse.Namespace, every_arm: Sequence[Arm]) -> None:
                 record = dict(of_run, arm=name, settings=own, metrics=metrics)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(record, indent=1) + '\n')
-                keep(path, args.records, name)
+        for name, path in zip(names, paths):
+            if args.records:
+                record = json.loads(path.read_text())
+                keep_record(args.records, name, record)
 
 
 def record_path(out: Path, name: str, seed: int) -> Path:
     return out / name / f'seed_{seed}' / 'calibration.json'
-
-
-def is_of(path: Path, own: Mapping[str, Any]) -> bool:
-    """Whether a record is there, of a test like this one."""
-    if not path.exists():
-        return False
-    return json.loads(path.read_text()).get('settings') == own
-
-
-def keep(path: Path, records: Path | None, name: str) -> None:
-    if records:
-        keep_record(records, name, json.loads(path.read_text()))
 
 
 def figures_of(args: argparse.Namespace) -> Records:
@@ -452,22 +363,11 @@ def main() -> None:
     done = True
     if not args.report_only:
         load_safely()
-        configs = [args.plain, *args.others, args.stage2]
-        used = (
-            {path: path for path in configs}
-            if args.held_out
-            else without_held_out(configs, children_of(args), args.cfg_options)
-        )
-        every_arm = arms(args, used)
-        done = train(args, every_arm)
+        arms = arms_of(args)
+        done = train_arms(arms, args, keep=False)
         if done:
-            measure_all(args, every_arm)
-    args.out.mkdir(parents=True, exist_ok=True)
-    text = table(figures_of(args))
-    (args.out / 'calibration.md').write_text(text)
-    print(text)
-    if not done:
-        sys.exit('some runs failed: see above')
+            measure_all(args, arms)
+    conclude(args, 'calibration.md', table(figures_of(args)), NOTE, done)
 
 
 if __name__ == '__main__':

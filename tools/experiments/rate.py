@@ -24,31 +24,28 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from matplotlib.figure import Figure
-from mmengine.config import Config
-from study import add_arguments_of_runs, check_runs, read_record
+from study import Arm, conclude, finished, parsed, parser_of_runs, train_arms
 
-from mmaib import compat
-from mmaib.cli.runs import run_dir, train_all
+from mmaib.cli.runs import read_config
 from mmaib.visualization.tables import (
+    Column,
     Runs,
     cell,
-    counted,
+    columns_of_metrics,
     lost,
     markdown,
     metrics_to_tabulate,
-    paired,
+    tabulate,
     values,
     with_nothing_found,
 )
 
 BITS, AUC = 'attention/bits_per_image', 'attention/auc'
-CENTRE = 'attention/auc_centre'
+BASE = 'base model'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of_runs(__doc__)
     parser.add_argument('config', type=Path)
     parser.add_argument(
         '--weights',
@@ -67,92 +64,45 @@ def parse_args() -> argparse.Namespace:
         help='checkpoint to start from, with {seed} in place of the seed',
     )
     parser.add_argument('--baseline', type=Path, help='the base config')
-    add_arguments_of_runs(parser)
-    args = parser.parse_args()
-    check_runs(parser, args)
+    args = parsed(parser)
     if min(args.weights) <= 0 or len({*args.weights}) < len(args.weights):
         parser.error(f'--weights must be > 0 and differ, got {args.weights}')
-    args.weights.sort()
-    if not args.report_only:
-        check_field(parser, args)
-    return args
-
-
-def check_field(
-    parser: argparse.ArgumentParser, args: argparse.Namespace
-) -> None:
-    """Refuse a field of a part that the config does not have, which each
-    training would fail on by itself."""
-    compat.register_config_sources()
-    part = Config.fromfile(args.config)
-    for key in args.field.split('.')[:-1]:
+    # a part that the config does not have would fail each training
+    part = {} if args.report_only else read_config(args.config)
+    for key in () if args.report_only else args.field.split('.')[:-1]:
         if key not in part:
             parser.error(f'--field {args.field}: no {key} in {args.config}')
         part = part[key]
+    return args
 
 
-def named(args: argparse.Namespace, weight: float) -> Path:
-    """The config's path, were each weight a config of its own: by its stem
-    the runs are kept."""
+def arms_of(args: argparse.Namespace) -> dict[str, Arm]:
+    """By weight, as if each were a config of its own."""
     field = args.field.rpartition('.')[2]
-    return args.config.with_name(
-        f'{args.config.stem}_{field}-{weight:g}{args.config.suffix}'
-    )
-
-
-def runs(args: argparse.Namespace) -> list[tuple]:
-    """What :func:`train_all` takes, seed by seed."""
-    found = []
-    for seed in args.seeds:
-        for weight in args.weights:
-            options = [*args.cfg_options, f'{args.field}={weight:g}']
-            if args.load_from:
-                start = args.load_from.replace('{seed}', str(seed))
-                options.append(f'load_from={start}')
-            name = named(args, weight)
-            work_dir = run_dir(args.out, name, seed)
-            found.append((args.config, seed, work_dir, options, name.stem))
-    return found
-
-
-def finished(args: argparse.Namespace, name: Path) -> Runs:
-    """The metrics of the seeds that are finished."""
+    start = [f'load_from={args.load_from}'] if args.load_from else []
     return {
-        seed: log
-        for seed in args.seeds
-        if (log := read_record(args, name, seed))
+        f'{weight:g}': Arm(
+            f'{args.config.stem}_{field}-{weight:g}',
+            args.config,
+            [f'{args.field}={weight:g}', *start],
+        )
+        for weight in sorted(args.weights)
     }
 
 
-def table(rows: Mapping[str, Runs], metric: str) -> str:
-    """In Markdown, a row a weight, and what each seed loses to its base
-    model."""
-    head = ['weight', 'seeds', metric, 'paired difference', 'bits an image']
-    head += ['AUC', 'AUC of the centre', 'lost by mirror']
-    lines = [head, ['---'] * len(head)]
-    base = rows.get('base model', {})
-    for label, these in rows.items():
-        columns = [
-            (values(these, metric), 4),
-            (paired(these, base, metric) if these is not base else [], 4),
-            (values(these, BITS), 0),
-            (values(these, AUC), 3),
-            (values(these, CENTRE), 3),
-            (lost(these, metric, f'ablation/mirror/{metric}'), 4),
-        ]
-        cells = [
-            counted(found, partial(cell, digits=digits), len(these))
-            if found
-            else '-'
-            for found, digits in columns
-        ]
-        seeds = ', '.join(map(str, these)) or 'not run'
-        lines.append([label, seeds, *cells])
-    note = 'Mean ± standard deviation over seeds, last evaluation. What a '
-    note += 'mirrored map loses grows with what the gate holds back: compare '
-    note += 'it between maps that let as many bits through. Command: '
-    note += f'`{" ".join(["python", *sys.argv])}`'
-    return '\n'.join([*markdown(lines), '', note, ''])
+def table(rows: Mapping[str, Runs], metric: str) -> list[str]:
+    """A row a weight, and what each seed loses to its base model."""
+    columns = columns_of_metrics([metric], rows.get(BASE, {}))
+    for head, name, digits in (
+        ('bits an image', BITS, 0),
+        ('AUC', AUC, 3),
+        ('AUC of the centre', 'attention/auc_centre', 3),
+    ):
+        figures = partial(values, name=name)
+        columns.append(Column(head, figures, partial(cell, digits=digits)))
+    mirrored = partial(lost, metric=metric, change='mirror')
+    columns.append(Column('lost by mirror', mirrored))
+    return markdown(tabulate('weight', rows, columns))
 
 
 def draw(
@@ -183,43 +133,39 @@ def draw(
             )  # fmt: skip
         axis.plot(*zip(*centres), color='C0', alpha=0.5)
         if name == metric and base_model:
-            axis.axhline(
-                mean(base_model), ls='--', color='grey', label='base model'
-            )
+            axis.axhline(mean(base_model), ls='--', color='grey', label=BASE)
             axis.legend()
     return figure
 
 
 def main() -> None:
     args = parse_args()
-    done = args.report_only or train_all(
-        runs(args), args.jobs, args.records, args.commit
-    )
-    curve = {f'{w:g}': finished(args, named(args, w)) for w in args.weights}
-    base_model = finished(args, args.baseline) if args.baseline else {}
+    arms = arms_of(args)
+    done = args.report_only or train_arms([*arms.values()], args)
+    if args.baseline:
+        arms = {BASE: Arm(args.baseline.stem, args.baseline), **arms}
     # by the runs of all weights, what each would have
-    found = with_nothing_found({'base model': base_model, **curve})
-    base_model, curve = (
-        found['base model'],
-        {label: found[label] for label in curve},
+    rows = with_nothing_found(
+        {label: finished(arm, args) for label, arm in arms.items()}
     )
-    there = metrics_to_tabulate([], [base_model, *curve.values()])
-    metric = there[0] if there else 'metric'
-    args.out.mkdir(parents=True, exist_ok=True)
-    rows = {'base model': base_model, **curve} if args.baseline else curve
-    text = table(rows, metric)
-    (args.out / 'rate.md').write_text(text)
-    print(text)
-    if any(values(these, BITS) for these in curve.values()):
-        figure = draw(curve, values(base_model, metric), metric)
-        figure.savefig(args.out / 'rate.png')
-    elif there:
+    metric = next(iter(metrics_to_tabulate([], rows.values())), 'metric')
+    conclude(
+        args,
+        'rate.md',
+        table(rows, metric),
+        'Mean ± standard deviation over seeds, last evaluation. What a '
+        'mirrored map loses grows with what the gate holds back: compare '
+        'it between maps that let as many bits through.',
+        done,
+    )
+    base_model = values(rows.pop(BASE, {}), metric)
+    if any(values(these, BITS) for these in rows.values()):
+        draw(rows, base_model, metric).savefig(args.out / 'rate.png')
+    elif any(rows.values()):
         sys.exit(
             f'no {BITS} in the logs: is an mmaib.AttentionEvalHook in the '
             'config, and an mmaib.InformationGate?'
         )
-    if not done:
-        sys.exit('some runs failed: see above')
 
 
 if __name__ == '__main__':

@@ -15,42 +15,228 @@ they look.
 Each finished run leaves a record.json: metrics, seed, options, commit,
 versions, seconds. `--records FILE.jsonl` keeps it as a line, from
 which the table is written on another machine too.
+
+The other studies of this folder are data for :func:`train_arms` and
+:func:`conclude`.
 """
 
 import argparse
 import sys
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from mmaib.cli.runs import (
-    SECONDS,
-    commit,
-    find_record,
-    read_log,
-    run_dir,
-    train_all,
-)
+from mmaib.cli.runs import commit, find_record, read_log, train_all
 from mmaib.visualization.tables import (
-    CHANGES,
     METRICS,
-    OF_MAPS,
+    Column,
+    Runs,
     cell,
-    counted,
-    lost,
+    columns_of_maps,
+    columns_of_metrics,
     markdown,
     metrics_to_tabulate,
-    paired,
+    tabulate,
     values,
     with_nothing_found,
 )
-from mmaib.visualization.work_dirs import last_checkpoint, read_records
+from mmaib.visualization.work_dirs import (
+    SECONDS,
+    last_checkpoint,
+    read_records,
+)
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+
+
+class Arm(NamedTuple):
+    """What is trained with every seed.
+
+    Attributes:
+        name: of its folder and of its records.
+        config: path.
+        options: of the config, with ``{seed}`` in place of the seed.
+        start: name of the arm from whose checkpoint of the same seed it
+            starts.
+    """
+
+    name: str
+    config: Path
+    options: Sequence[str] = ()
+    start: str | None = None
+
+    def work_dir(self, out: Path, seed: int) -> Path:
+        return out / self.name / f'seed_{seed}'
+
+
+class PaperRow(NamedTuple):
+    """A row of a paper's table.
+
+    Attributes:
+        labels: its first cells.
+        arms: by the column that has its figure.
+        paper: the paper's figures, by column.
+    """
+
+    labels: Sequence[str]
+    arms: Mapping[str, Arm]
+    paper: Mapping[str, float]
+
+
+def parser_of_runs(
+    description: str | None,
+    seeds: Sequence[int] = (1, 2, 3),
+    jobs: int = 2,
+) -> argparse.ArgumentParser:
+    """How runs are started and where they are kept."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    add = parser.add_argument
+    add('--out', type=Path, required=True)
+    add(
+        '--records',
+        type=Path,
+        help='file (.jsonl) for the records of finished runs',
+    )
+    add('--commit', default=commit(), help="of the code; git's by default")
+    add('--seeds', nargs='+', type=int, default=list(seeds))
+    add('--jobs', type=int, default=jobs)
+    add(
+        '--cfg-options', nargs='+', default=[], help='passed on to mmaib train'
+    )
+    add('--report-only', action='store_true', help='train nothing')
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments, without two runs in one folder."""
+    args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error(f'--jobs must be >= 1, got {args.jobs}')
+    if len({*args.seeds}) < len(args.seeds):
+        parser.error(f'--seeds must differ, got {args.seeds}')
+    return args
+
+
+def train_arms(
+    arms: Sequence[Arm], args: argparse.Namespace, keep: bool = True
+) -> bool:
+    """Train what is not finished, seed by seed, so that an unfinished study
+    is still paired, and after all others what starts from another arm.
+
+    Args:
+        arms: of the study.
+        args: of the command.
+        keep: what runs ended with among the records; without, nothing that
+            is there already is of other options.
+
+    Returns:
+        whether all are finished now.
+    """
+    by_name = {arm.name: arm for arm in arms}
+
+    def run(arm: Arm, seed: int) -> tuple:
+        options = [*args.cfg_options]
+        options += [o.replace('{seed}', str(seed)) for o in arm.options]
+        if arm.start:
+            start = by_name[arm.start].work_dir(args.out, seed)
+            options.append(f'load_from={last_checkpoint(start)}')
+        work_dir = arm.work_dir(args.out, seed)
+        return arm.config, seed, work_dir, options, arm.name
+
+    return all(
+        train_all(
+            [
+                run(arm, seed)
+                for seed in args.seeds
+                for arm in arms
+                if bool(arm.start) is later
+            ],
+            args.jobs,
+            args.records,
+            args.commit,
+            keep,
+        )
+        for later in (False, True)
+    )
+
+
+def finished(arm: Arm, args: argparse.Namespace) -> Runs:
+    """The metrics of the seeds that are finished, of their logs or records."""
+    found = {}
+    for seed in args.seeds:
+        metrics = read_log(arm.work_dir(args.out, seed))
+        if not metrics:
+            record = find_record(args.records, arm.name, seed) or {}
+            metrics = record.get('metrics')
+        if metrics:
+            found[seed] = metrics
+    return found
+
+
+def paper_table(
+    head: Sequence[str],
+    rows: Sequence[PaperRow],
+    args: argparse.Namespace,
+    metric: str = 'accuracy/top1',
+    error: bool = False,
+    digits: int = 2,
+) -> list[str]:
+    """The paper's layout, with its figures beside ours.
+
+    Args:
+        head: of the rows' labels.
+        rows: of the table.
+        args: of the command.
+        metric: of the logs, in %.
+        error: whether the table has 100 - metric.
+        digits: behind the point.
+    """
+    columns = {column: None for row in rows for column in row.arms}
+    known = {column for row in rows for column in row.paper}
+    lines = [[*head]]
+    for column in columns:
+        lines[0].append(f'{column}, here')
+        lines[0] += [f'{column}, paper'] * (column in known)
+    for row in rows:
+        line = [*row.labels]
+        for column in columns:
+            found = values(finished(row.arms[column], args), metric)
+            found = [100 - value for value in found] if error else found
+            line.append(cell(found, digits))
+            if column in known:
+                line.append(f'{row.paper[column]:.{digits}f}')
+        lines.append(line)
+    return markdown(lines)
+
+
+def conclude(
+    args: argparse.Namespace,
+    name: str,
+    lines: Sequence[str],
+    note: str,
+    done: bool = True,
+) -> None:
+    """Write a table to a file of this name, and print it.
+
+    Raises:
+        SystemExit: if not all runs are done.
+    """
+    command = ' '.join(['python', *sys.argv])
+    text = '\n'.join([*lines, '', f'{note} Command: `{command}`', ''])
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / name).write_text(text)
+    print(text)
+    if not done:
+        sys.exit('some runs failed: see above')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of_runs(__doc__)
     parser.add_argument('configs', nargs='+', type=Path)
     parser.add_argument(
         '--readout',
@@ -81,59 +267,17 @@ def parse_args() -> argparse.Namespace:
         help="after each mean half of its 95 %% interval, by Student's t\n"
         'over seeds, not the standard deviation',
     )
-    add_arguments_of_runs(parser)
-    args = parser.parse_args()
-    check_runs(parser, args)
+    args = parsed(parser)
     for path in args.compare:
         if not read_records(path):
             parser.error(f'--compare {path}: no records there')
-    args.configs += args.readout
-    if len({config.stem for config in args.configs}) < len(args.configs):
+    configs = [*args.configs, *args.readout]
+    if len({config.stem for config in configs}) < len(configs):
         parser.error('configs must differ in their file names')
     return args
 
 
-def add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
-    """How runs are started and where they are kept."""
-    parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument(
-        '--records',
-        type=Path,
-        help='file (.jsonl) for the records of finished runs',
-    )
-    parser.add_argument(
-        '--commit', default=commit(), help="of the code; git's by default"
-    )
-    parser.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
-    parser.add_argument('--jobs', type=int, default=2)
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], help='passed on to train.py'
-    )
-    parser.add_argument(
-        '--report-only', action='store_true', help='train nothing'
-    )
-
-
-def check_runs(
-    parser: argparse.ArgumentParser, args: argparse.Namespace
-) -> None:
-    """Refuse no process at all, and two runs in one work dir."""
-    if args.jobs < 1:
-        parser.error(f'--jobs must be >= 1, got {args.jobs}')
-    if len({*args.seeds}) < len(args.seeds):
-        parser.error(f'--seeds must differ, got {args.seeds}')
-
-
-def read_record(
-    args: argparse.Namespace, config: Path, seed: int
-) -> dict[str, float] | None:
-    """Metrics of a finished run: of its log, or of its record."""
-    found = read_log(run_dir(args.out, config, seed))
-    record = find_record(args.records, config.stem, seed)
-    return record['metrics'] if found is None and record else found
-
-
-def other_records(path: Path) -> dict[str, dict[int, dict[str, float]]]:
+def other_records(path: Path) -> dict[str, Runs]:
     """The metrics of each config's seeds in a file of records, by the file or
     the label before the config's name, and the config's name up to its first
     underscore, where that is one config's alone."""
@@ -149,99 +293,37 @@ def other_records(path: Path) -> dict[str, dict[int, dict[str, float]]]:
     }
 
 
-def table(args: argparse.Namespace) -> str:
-    """Markdown table of what was run so far."""
-    logs = {
-        config.stem: {
-            seed: log
-            for seed in args.seeds
-            if (log := read_record(args, config, seed))
-        }
-        for config in args.configs
-    }
+def table(arms: Sequence[Arm], args: argparse.Namespace) -> list[str]:
+    """Of what was run so far, a row a config."""
+    logs = {arm.name: finished(arm, args) for arm in arms}
     for path in args.compare:
         logs.update(other_records(path))
-    logs = with_nothing_found(logs)
-    first = args.configs[0].stem
-    base = logs[first]
-    metrics = metrics_to_tabulate(args.metrics, logs.values())
-    head = ['config', 'seeds']
-    shown = partial(cell, interval=args.interval)
-    for metric in metrics:
-        head += [metric, 'paired difference']
-    everywhere = [run for runs in logs.values() for run in runs.values()]
-    drops, of_maps = [], []
-    if metrics:
-        drops = [f'ablation/{change}/{metrics[0]}' for change in CHANGES]
-        drops = [d for d in drops if any(d in run for run in everywhere)]
-        of_maps = [m for m in OF_MAPS if any(m in run for run in everywhere)]
-    head += [f'lost by {drop.split("/")[1]}' for drop in drops]
-    head += [OF_MAPS[name] for name in of_maps]
-    head.append(SECONDS)
-    rows = [head, ['---'] * len(head)]
-    for config, runs in logs.items():
-        row = [config, ', '.join(map(str, runs)) or 'not run']
-        count = partial(counted, of=len(runs))
-        for metric in metrics:
-            row.append(count(values(runs, metric), shown))
-            own = count(paired(runs, base, metric), shown)
-            row.append('-' if config == first else own)
-        for drop in drops:
-            row.append(count(lost(runs, metrics[0], drop), shown))
-        for name in of_maps:
-            digits = 0 if 'bits' in name else 3
-            row.append(
-                count(values(runs, name), partial(shown, digits=digits))
-            )
-        row.append(count(values(runs, SECONDS), partial(cell, digits=2)))
-        rows.append(row)
-    command = ' '.join(['python', *sys.argv])
-    spread = '95 % interval' if args.interval else 'standard deviation'
-    return '\n'.join(
-        [
-            *markdown(rows),
-            '',
-            f'Mean ± {spread} over seeds, last evaluation. '
-            f'Command: `{command}`',
-            '',
-        ]
-    )
+    rows = with_nothing_found(logs)
+    metrics = metrics_to_tabulate(args.metrics, rows.values())
+    show = partial(cell, interval=args.interval)
+    seconds = partial(values, name=SECONDS)
+    columns = [
+        *columns_of_metrics(metrics, rows[arms[0].name], show),
+        *columns_of_maps(rows.values(), metrics, show),
+        Column(SECONDS, seconds, partial(cell, digits=2)),
+    ]
+    return markdown(tabulate('config', rows, columns))
 
 
 def main() -> None:
     args = parse_args()
-    # Seed by seed, so that an unfinished study is still paired.
-    base_models = [c for c in args.configs if c not in args.readout]
-    runs = [
-        (config, seed, run_dir(args.out, config, seed), args.cfg_options)
-        for seed in args.seeds
-        for config in base_models
-    ]
-    finished = args.report_only or train_all(
-        runs, args.jobs, args.records, args.commit
+    first = args.configs[0].stem
+    arms = [Arm(config.stem, config) for config in args.configs]
+    arms += [Arm(path.stem, path, start=first) for path in args.readout]
+    done = args.report_only or train_arms(arms, args)
+    spread = '95 % interval' if args.interval else 'standard deviation'
+    conclude(
+        args,
+        'table.md',
+        table(arms, args),
+        f'Mean ± {spread} over seeds, last evaluation.',
+        done,
     )
-    if finished and not args.report_only:
-        first = {s: run_dir(args.out, base_models[0], s) for s in args.seeds}
-        runs = [
-            (
-                config,
-                seed,
-                run_dir(args.out, config, seed),
-                [
-                    *args.cfg_options,
-                    f'load_from={last_checkpoint(first[seed])}',
-                ],
-            )
-            for seed in args.seeds
-            for config in args.readout
-        ]
-        finished = train_all(runs, args.jobs, args.records, args.commit)
-    args.out.mkdir(parents=True, exist_ok=True)
-    text = table(args)
-    (args.out / 'table.md').write_text(text)
-    print(text)
-    if not finished:
-        sys.exit('some runs failed: see above')
 
 
 if __name__ == '__main__':

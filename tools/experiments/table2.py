@@ -3,140 +3,119 @@ mmaib's.
 
     python tools/experiments/table2.py --rows 3 --out work_dirs/table2
 
-trains the two models of line 3 on CIFAR-10 and CIFAR-100, a run at a time,
-each a `tools/train.py` in its own process. Running it again skips what is
-finished and resumes what was interrupted; `--report-only` writes the table of
-what there is. `gap` and `dvib` are rows of Table 5. Without the data sets,
-with 10,000 images of CIFAR-10 as files and an eighth of the channels:
+trains the two models of line 3 on CIFAR-10 and CIFAR-100, a run at a time, as
+`study.py` does. `--report-only` writes the table of what there is. `gap` and
+`dvib` are rows of Table 5. Without the data sets, with 10,000 images of
+CIFAR-10 as files and an eighth of the channels:
 
-    python tools/experiments/table2.py --data cifar10-subset --rows 0 dvib 3 \
+    python tools/experiments/table2.py --data cifar10-subset --rows 0 dvib 3 \\
         --seeds 1 2 3 --jobs 2 --out work_dirs/cifar10-subset
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
-from study import check_runs
-
-from mmaib.cli.runs import read_log, train_all
-from mmaib.visualization.tables import cell, markdown
-
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-CLASSIFICATION = CONFIGS / 'classification'
+from study import (
+    CONFIGS,
+    Arm,
+    PaperRow,
+    conclude,
+    paper_table,
+    parsed,
+    parser_of_runs,
+    train_arms,
+)
 
 FULL = ('cifar10', 'cifar100')
 SUBSET = 'cifar10-subset'
-MODES = {'⊙⊕': 'scale_residual', '⊙': 'scale', '⊕': 'bias', 'cat': 'concat'}
-NOISES = {'Additive': 'additive', 'Propagated': 'propagated'}
+SMALL = {
+    'vgg16': '',
+    'vgg16-dvib': 'dvib_',
+    'vgg16-aib': 'aib-literal_',
+    'vgg16-aib-qt': 'aib-qt-literal_',
+}
+HEAD = ['No.', 'Model', 'Backbone', 'Att. Modulation', 'Enc. Types']
+HEAD.append('KL Loss Eva.')
 CLOSED, ADVERSARIAL = 'Closed form (Eq. (19))', 'Adv. Learning (Eq. (20))'
 
-
-class Row(NamedTuple):
-    """A model of Table 2, as the paper names its parts.
-
-    Attributes:
-        line: of the table, or the name of a row of Table 5.
-        label: of the model.
-        config: mmaib's name of it.
-        paper: errors on CIFAR-10 and CIFAR-100, in %.
-    """
-
-    line: str
-    label: str
-    config: str
-    backbone: str
-    modulation: str
-    encoder: str
-    kl: str
-    paper: tuple[float, float]
-
-    def options(self, data: str) -> list[str]:
-        """What the row changes in the config of line 2 or 3."""
-        options = []
-        if self.modulation not in ('-', '⊙⊕'):
-            mode = MODES[self.modulation]
-            options.append(f'model.neck.bottleneck.modulation.mode={mode}')
-        if self.modulation == 'cat' or self.encoder == 'Propagated':
-            channels = 64 if data == SUBSET else 512
-            options.append(f'model.neck.neck.in_channels={channels}')
-        if self.kl == ADVERSARIAL:
-            # any field of it turns the critic on; this is its default
-            options.append('model.head.latent.critic.saturating=True')
-        if self.encoder in NOISES:
-            options += [
-                f'model.neck.bottleneck.noise.mode={NOISES[self.encoder]}',
-                'model.head.latent.type=mmaib.AdditiveNoiseEncoder',
-                'model.head.latent.noise_std=0.0',
-            ]
-        return options
-
-    def path(self, data: str) -> Path:
-        """The config file for a data set."""
-        if data == SUBSET:
-            return (
-                CONFIGS
-                / 'sample'
-                / f'{self.config}_x0.125_1xb128-16e_{data}.py'
-            )
-        folder = 'wrn28-10' if self.backbone == 'WRN' else 'vgg16'
-        return CLASSIFICATION / folder / f'{self.config}_1xb128-200e_{data}.py'
-
-    def run_dir(self, out: Path, data: str, seed: int) -> Path:
-        """Work dir of a run."""
-        name = self.path(data).stem
-        if self.options(data):
-            name = f'line{self.line}_{name}'
-        return out / name / f'seed_{seed}'
+# line, label, config, backbone, modulation, encoder, KL, the paper's errors
+PLAIN = (
+    ('0', 'vanilla VGG', 'vgg16', *'----', (7.77, 30.62)),
+    ('1', 'vanilla WRN', 'wrn28-10', 'WRN', *'---', (4.00, 19.25)),
+    ('gap', 'VGG-GAP', 'vgg16-gap', 'VGG', *'---', (9.87, 31.77)),
+    ('dvib', 'VGG-DVIB', 'vgg16-dvib', 'VGG', '-', 'Gaussian', CLOSED,
+     (4.64, 22.88)),
+)  # fmt: skip
+# of each combination, the errors of aib and of aib-qt
+COMBINATIONS = (
+    ('2', 'WRN', '⊙⊕', 'Gaussian', CLOSED, (3.60, 17.82), (3.43, 17.64)),
+    ('3', 'VGG', '⊙⊕', 'Gaussian', CLOSED, (4.28, 21.56), (4.10, 20.87)),
+    ('4', 'VGG', '⊙', 'Gaussian', CLOSED, (4.40, 21.74), (4.33, 21.58)),
+    ('5', 'VGG', '⊕', 'Gaussian', CLOSED, (4.34, 21.64), (4.25, 21.38)),
+    ('6', 'VGG', 'cat', 'Gaussian', CLOSED, (4.39, 21.77), (4.31, 21.55)),
+    ('7', 'VGG', '⊙⊕', 'Gaussian', ADVERSARIAL, (4.20, 21.60), (4.09, 21.17)),
+    ('8', 'VGG', '⊙⊕', 'Additive', ADVERSARIAL, (4.29, 21.69), (4.08, 21.46)),
+    ('9', 'VGG', '⊙⊕', 'Propagated', ADVERSARIAL,
+     (4.28, 21.62), (4.15, 21.50)),
+)  # fmt: skip
+# what a part changes in the config of line 2 or 3
+BOTTLENECK, LATENT = 'model.neck.bottleneck', 'model.head.latent'
+TWICE = 'model.neck.neck.in_channels={channels}'
+NOISE = [
+    f'{LATENT}.type=mmaib.AdditiveNoiseEncoder',
+    f'{LATENT}.noise_std=0.0',
+]
+CHANGES = {
+    '⊙': [f'{BOTTLENECK}.modulation.mode=scale'],
+    '⊕': [f'{BOTTLENECK}.modulation.mode=bias'],
+    'cat': [f'{BOTTLENECK}.modulation.mode=concat', TWICE],
+    # any field of it turns the critic on; this is its default
+    ADVERSARIAL: [f'{LATENT}.critic.saturating=True'],
+    'Additive': [f'{BOTTLENECK}.noise.mode=additive', *NOISE],
+    'Propagated': [TWICE, f'{BOTTLENECK}.noise.mode=propagated', *NOISE],
+}
 
 
-def rows() -> list[Row]:
-    table = [
-        Row('0', 'vanilla VGG', 'vgg16', '-', '-', '-', '-', (7.77, 30.62)),
-        Row('1', 'vanilla WRN', 'wrn28-10', 'WRN', '-', '-', '-',
-            (4.00, 19.25)),
-        Row('gap', 'VGG-GAP', 'vgg16-gap', 'VGG', '-', '-', '-',
-            (9.87, 31.77)),
-        Row('dvib', 'VGG-DVIB', 'vgg16-dvib', 'VGG', '-', 'Gaussian', CLOSED,
-            (4.64, 22.88)),
-    ]  # fmt: skip
-    for line, backbone, modulation, encoder, kl, aib, quantized in (
-        ('2', 'WRN', '⊙⊕', 'Gaussian', CLOSED, (3.60, 17.82), (3.43, 17.64)),
-        ('3', 'VGG', '⊙⊕', 'Gaussian', CLOSED, (4.28, 21.56), (4.10, 20.87)),
-        ('4', 'VGG', '⊙', 'Gaussian', CLOSED, (4.40, 21.74), (4.33, 21.58)),
-        ('5', 'VGG', '⊕', 'Gaussian', CLOSED, (4.34, 21.64), (4.25, 21.38)),
-        ('6', 'VGG', 'cat', 'Gaussian', CLOSED, (4.39, 21.77), (4.31, 21.55)),
-        ('7', 'VGG', '⊙⊕', 'Gaussian', ADVERSARIAL,
-         (4.20, 21.60), (4.09, 21.17)),
-        ('8', 'VGG', '⊙⊕', 'Additive', ADVERSARIAL,
-         (4.29, 21.69), (4.08, 21.46)),
-        ('9', 'VGG', '⊙⊕', 'Propagated', ADVERSARIAL,
-         (4.28, 21.62), (4.15, 21.50)),
-    ):  # fmt: skip
-        folder = 'wrn28-10' if backbone == 'WRN' else 'vgg16'
+def arm_of(line: str, config: str, parts: Sequence[str], data: str) -> Arm:
+    """A model on one data set."""
+    if data == SUBSET:
+        folder = CONFIGS / 'sample' / SUBSET
+        prefix = SMALL.get(config, f'{config}_')
+        stem, channels = f'{prefix}vgg16-x0.125_1xb128-16e_{data}', 64
+    else:
+        family = 'wrn28-10' if config.startswith('wrn') else 'vgg16'
+        folder = CONFIGS / 'classification' / family
+        stem, channels = f'{config}_1xb128-200e_{data}', 512
+    options = [
+        option.format(channels=channels)
+        for part, changed in CHANGES.items()
+        if part in parts
+        for option in changed
+    ]
+    name = f'line{line}_{stem}' if options else stem
+    return Arm(name, folder / f'{stem}.py', options)
+
+
+def rows(data: Sequence[str]) -> list[PaperRow]:
+    """All of the table, and two of Table 5."""
+    lines = [*PLAIN]
+    for line, backbone, *parts, aib, quantized in COMBINATIONS:
+        family = 'wrn28-10' if backbone == 'WRN' else 'vgg16'
         for suffix, paper in (('aib', aib), ('aib-qt', quantized)):
-            table.append(
-                Row(
-                    line,
-                    f'{backbone}-{suffix}',
-                    f'{folder}-{suffix}',
-                    backbone,
-                    modulation,
-                    encoder,
-                    kl,
-                    paper,
-                )
-            )
-    return table
+            label, config = f'{backbone}-{suffix}', f'{family}-{suffix}'
+            lines.append((line, label, config, backbone, *parts, paper))
+    return [
+        PaperRow(
+            (line, label, backbone, *parts),
+            {d: arm_of(line, config, parts, d) for d in data},
+            {d: value for d, value in zip(FULL, paper) if d in data},
+        )
+        for line, label, config, backbone, *parts, paper in lines
+    ]
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    lines = list(dict.fromkeys(row.line for row in rows()))
+def main() -> None:
+    lines = list(dict.fromkeys(row.labels[0] for row in rows(FULL)))
+    parser = parser_of_runs(__doc__, seeds=[1], jobs=1)
     parser.add_argument(
         '--rows',
         nargs='+',
@@ -148,95 +127,29 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--data', nargs='+', choices=[*FULL, SUBSET], default=list(FULL)
     )
-    parser.add_argument('--seeds', nargs='+', type=int, default=[1])
-    parser.add_argument('--jobs', type=int, default=1)
-    parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument(
-        '--report-only', action='store_true', help='train nothing'
-    )
-    args = parser.parse_args()
-    check_runs(parser, args)
+    args = parsed(parser)
+    chosen = [r for r in rows(args.data) if r.labels[0] in args.rows]
     missing = [
-        f'{row.label} has no config for {data}'
-        for row in rows()
-        for data in args.data
-        if row.line in args.rows and not row.path(data).exists()
+        f'{row.labels[1]} has no config for {data}'
+        for row in chosen
+        for data, arm in row.arms.items()
+        if not arm.config.exists()
     ]
     if missing:
         parser.error('; '.join(missing))
-    return args
-
-
-def errors(row: Row, data: str, args: argparse.Namespace) -> list[float]:
-    """Test errors of the finished runs, in %."""
-    logs = [read_log(row.run_dir(args.out, data, s)) for s in args.seeds]
-    return [100 - log['accuracy/top1'] for log in logs if log is not None]
-
-
-def table(chosen: Sequence[Row], args: argparse.Namespace) -> str:
-    """Table 2's layout in Markdown."""
-    head = ['No.', 'Model', 'Backbone', 'Att. Modulation', 'Enc. Types']
-    head.append('KL Loss Eva.')
-    for data in args.data:
-        head.append(f'{data}, here')
-        if data in FULL:
-            head.append(f'{data}, paper')
-    lines = [head, ['---'] * len(head)]
-    counts = set()  # of finished runs
-    for row in chosen:
-        cells = [row.line, row.label, row.backbone, row.modulation]
-        cells += [row.encoder, row.kl]
-        for data in args.data:
-            found = errors(row, data, args)
-            counts.add(len(found))
-            cells.append(cell(found, 2))
-            if data in FULL:
-                cells.append(f'{row.paper[FULL.index(data)]:.2f}')
-        lines.append(cells)
-    caption = 'Test error in %, last epoch'
-    if counts != {0}:
-        caption += f'; seeds {" ".join(map(str, args.seeds))}'
-    if len(args.seeds) > 1:
-        caption += ', mean ± standard deviation'
-    if not counts <= {0, len(args.seeds)}:
-        caption += ' of those that are finished'
-    if SUBSET in args.data:
-        caption += (
-            f'. {SUBSET}: 10,000 training and 2,000 test images of CIFAR-10, '
-            'an eighth of the channels and of K, 16 epochs'
-        )
-    command = ' '.join(['python', *sys.argv])
-    return '\n'.join(
-        [
-            *markdown(lines),
-            '',
-            f'{caption}. Command: `{command}`',
-            '',
-        ]
+    arms = [arm for row in chosen for arm in row.arms.values()]
+    done = args.report_only or train_arms(arms, args)
+    note = (
+        'Test error in %, last epoch; mean ± standard deviation over the '
+        f'finished of seeds {" ".join(map(str, args.seeds))}.'
     )
-
-
-def main() -> None:
-    args = parse_args()
-    chosen = [row for row in rows() if row.line in args.rows]
-    runs = [
-        (
-            row.path(data),
-            seed,
-            row.run_dir(args.out, data, seed),
-            row.options(data),
+    if SUBSET in args.data:
+        note += (
+            f' {SUBSET}: 10,000 training and 2,000 test images of CIFAR-10, '
+            'an eighth of the channels and of K, 16 epochs.'
         )
-        for seed in args.seeds
-        for row in chosen
-        for data in args.data
-    ]
-    finished = args.report_only or train_all(runs, args.jobs)
-    args.out.mkdir(parents=True, exist_ok=True)
-    text = table(chosen, args)
-    (args.out / 'table2.md').write_text(text)
-    print(text)
-    if not finished:
-        sys.exit('some runs failed: see above')
+    table = paper_table(HEAD, chosen, args, error=True)
+    conclude(args, 'table2.md', table, note, done)
 
 
 if __name__ == '__main__':
