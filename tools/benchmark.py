@@ -19,7 +19,7 @@ a call, without the weights.
 
 import argparse
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -39,23 +39,30 @@ from mmaib.compat import register_config_sources, report
 from mmaib.evaluation.cost import gmacs, interleaved, millions, peak_mib
 from mmaib.functional import nearest_anchor
 from mmaib.layers import AttentiveBottleneck
+from mmaib.visualization.tables import markdown
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 COCO = CONFIGS / 'detection' / 'faster_rcnn'
 UPERNET = CONFIGS / 'segmentation' / 'upernet'
 BEIT = 'beit-base_upernet_8xb2-160k_ade20k-512x512.py'
 DETECTOR = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
-TABLES = ('detector', 'segmentor', 'attention', 'anchors', 'uncertainty')
 LATENTS = (4, 8, 16)
+Rows = list[list[str]]  # of a table, its head first
 
 
-def ratio(times: dict[str, list[float]], name: str, base: str) -> float:
-    """Median over rounds of the paired ratio."""
-    return median(a / b for a, b in zip(times[name], times[base]))
-
-
-def draws(count: int) -> dict:
-    return dict(attention=count, latent=1, seed=0)
+def timed(
+    calls: Mapping[str, Callable[[], Any]],
+    args: argparse.Namespace,
+    rounds: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Of each call the median over rounds of its time's ratio to the first
+    one's, and the median of its seconds."""
+    times = interleaved(calls, max(args.rounds, rounds), args.device)
+    base = next(iter(times.values()))
+    return {
+        name: (median(a / b for a, b in zip(own, base)), median(own))
+        for name, own in times.items()
+    }
 
 
 def predict(model: Any, data: dict, test_draws: Any = 'mean') -> None:
@@ -95,7 +102,7 @@ def build(cfg: Config) -> Any:
     return revert_sync_batchnorm(model)
 
 
-def segmentor_config(name: str, size: tuple[int, int]) -> Config:
+def segmentor_config(name: str, size: Sequence[int]) -> Config:
     """An UPerNet BEiT without weights, for images of that size."""
     cfg = Config.fromfile(UPERNET / f'{name}{BEIT}')
     cfg.model.pretrained = None
@@ -105,7 +112,7 @@ def segmentor_config(name: str, size: tuple[int, int]) -> Config:
     return cfg
 
 
-def segmentor_inputs(size: tuple[int, int], count: int) -> dict:
+def segmentor_inputs(size: Sequence[int], count: int) -> dict:
     """Random images with random labels."""
     from mmseg.structures import SegDataSample
 
@@ -124,7 +131,8 @@ def segmentor_inputs(size: tuple[int, int], count: int) -> dict:
 
 
 def inference(model: Any, data: dict, count: int | None = None) -> Variant:
-    call = partial(predict, model, data, draws(count) if count else 'mean')
+    draws = dict(attention=count, latent=1, seed=0) if count else 'mean'
+    call = partial(predict, model, data, draws)
     return Variant(model, call, call)
 
 
@@ -134,132 +142,100 @@ def training(model: Any, data: dict) -> Variant:
     )
 
 
-def head(device: torch.device) -> list[str]:
-    """Head of a table of variants."""
-    cells = ['time / base model', 'median s', 'GMACs', 'M parameters']
-    if device.type == 'cuda':
-        cells.append('peak MiB')
-    return [
-        f'| variant | {" | ".join(cells)} |',
-        '|---' * (1 + len(cells)) + '|',
-    ]
+def cost_table(
+    groups: Sequence[Mapping[str, Variant]], args: argparse.Namespace
+) -> Rows:
+    """Of each group, whose first variant is the base model."""
+    on_gpu = args.device.type == 'cuda'
+    head = ['variant', 'time / base model', 'median s', 'GMACs']
+    rows = [[*head, 'M parameters', *(['peak MiB'] if on_gpu else [])]]
+    for variants in groups:
+        times = timed({k: v.timed for k, v in variants.items()}, args)
+        for name, (slower, seconds) in times.items():
+            model, call, counted = variants[name]
+            row = [name, f'{slower:.3f}', f'{seconds:.{4 if on_gpu else 2}f}']
+            row += [f'{gmacs(counted):.1f}', f'{millions(model):.2f}']
+            if on_gpu:
+                model.zero_grad(set_to_none=True)
+                row.append(peak_mib(call, args.device))
+            rows.append(row)
+    return rows
 
 
-def rows(
-    variants: dict[str, Variant],
-    base: str,
-    rounds: int,
-    device: torch.device,
-) -> list[str]:
-    """Rows under that head, ``base`` being the base model."""
-    on_gpu = device.type == 'cuda'
-    calls = {name: variant.timed for name, variant in variants.items()}
-    times = interleaved(calls, rounds, device)
-    lines = []
-    for name, variant in variants.items():
-        cells = [
-            f'{ratio(times, name, base):.3f}',
-            f'{median(times[name]):{".4f" if on_gpu else ".2f"}}',
-            f'{gmacs(variant.counted):.1f}',
-            f'{millions(variant.model):.2f}',
-        ]
-        if on_gpu:
-            variant.model.zero_grad(set_to_none=True)
-            cells.append(peak_mib(variant.timed, device))
-        lines.append(f'| {name} | {" | ".join(cells)} |')
-    return lines
-
-
-def detector_table(
-    config: Path, size: tuple[int, int], rounds: int, device: torch.device
-) -> list[str]:
-    """The base model, the method and the gate with its weights."""
+def detector_inputs(size: Sequence[int]) -> dict:
     from mmdet.testing import demo_mm_inputs
 
+    return demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
+
+
+def detector_table(args: argparse.Namespace) -> tuple[str, Rows]:
+    """The base model, the method and the gate with its weights."""
     cfgs = (
         get_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'),
-        Config.fromfile(config),
+        Config.fromfile(args.config),
         Config.fromfile(COCO / 'gate_faster-rcnn_r50_fpn_1x_coco.py'),
     )
     for cfg in cfgs:
         cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)  # of the weights hangs how many proposals there are
-    base_model, ours, gate = (build(cfg).to(device) for cfg in cfgs)
+    base_model, ours, gate = (build(cfg).to(args.device) for cfg in cfgs)
     for model in (ours, gate):
         model.load_state_dict(base_model.state_dict(), strict=False)
     # as open as at the start, or the base model would see other proposals
     gate.neck.bottleneck.modulation.strength.zero_()
-    data = demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
-    return [
-        *head(device),
-        *rows(
-            {
-                'base model': inference(base_model, data),
-                'ours, mean': inference(ours, data),
-                'ours, L_a = 1': inference(ours, data, 1),
-                'ours, L_a = 2': inference(ours, data, 2),
-                'ours, L_a = 4': inference(ours, data, 4),
-                'gate, mean': inference(gate, data),
-            },
-            'base model',
-            rounds,
-            device,
-        ),
-        *rows(
-            {
-                'base model, training step': training(base_model, data),
-                'ours, training step': training(ours, data),
-                'gate, training step': training(gate, data),
-            },
-            'base model, training step',
-            rounds,
-            device,
-        ),
-    ]
+    data = detector_inputs(args.size)
+    predictions = {
+        'base model': inference(base_model, data),
+        'ours, mean': inference(ours, data),
+        'ours, L_a = 1': inference(ours, data, 1),
+        'ours, L_a = 2': inference(ours, data, 2),
+        'ours, L_a = 4': inference(ours, data, 4),
+        'gate, mean': inference(gate, data),
+    }
+    steps = {
+        'base model, training step': training(base_model, data),
+        'ours, training step': training(ours, data),
+        'gate, training step': training(gate, data),
+    }
+    height, width = args.size
+    title = f'{args.config.stem}, one {height}x{width} image:'
+    return title, cost_table([predictions, steps], args)
 
 
-def segmentor_table(
-    size: tuple[int, int], rounds: int, device: torch.device
-) -> list[str]:
+def segmentor_table(args: argparse.Namespace) -> tuple[str, Rows]:
     """The base model, and both forms of the std with the base model's
     weights."""
     plain, paper, cheap = (
-        segmentor_config(name, size) for name in ('', 'aib-qt_', 'aib-qt_')
+        segmentor_config(name, args.seg_size)
+        for name in ('', 'aib-qt_', 'aib-qt_')
     )
     cheap.model.decode_head.latent.std_source = 'mean'
     torch.manual_seed(0)
     base_model, paper, cheap = (
-        build(cfg).to(device) for cfg in (plain, paper, cheap)
+        build(cfg).to(args.device) for cfg in (plain, paper, cheap)
     )
     for ours in (paper, cheap):
         ours.load_state_dict(base_model.state_dict(), strict=False)
-    one, two = (segmentor_inputs(size, count) for count in (1, 2))
-    return [
-        *head(device),
-        *rows(
-            {
-                'base model': inference(base_model, one),
-                'ours, mean': inference(paper, one),
-                'ours, L_a = 1, std 3x3': inference(paper, one, 1),
-                'ours, L_a = 1, std 1x1': inference(cheap, one, 1),
-                'ours, L_a = 2, std 3x3': inference(paper, one, 2),
-                'ours, L_a = 2, std 1x1': inference(cheap, one, 2),
-            },
-            'base model',
-            rounds,
-            device,
-        ),
-        *rows(
-            {
-                'base model, training step': training(base_model, two),
-                'ours, training step, std 3x3': training(paper, two),
-                'ours, training step, std 1x1': training(cheap, two),
-            },
-            'base model, training step',
-            rounds,
-            device,
-        ),
-    ]
+    one, two = (segmentor_inputs(args.seg_size, count) for count in (1, 2))
+    predictions = {
+        'base model': inference(base_model, one),
+        'ours, mean': inference(paper, one),
+        'ours, L_a = 1, std 3x3': inference(paper, one, 1),
+        'ours, L_a = 1, std 1x1': inference(cheap, one, 1),
+        'ours, L_a = 2, std 3x3': inference(paper, one, 2),
+        'ours, L_a = 2, std 1x1': inference(cheap, one, 2),
+    }
+    steps = {
+        'base model, training step': training(base_model, two),
+        'ours, training step, std 3x3': training(paper, two),
+        'ours, training step, std 1x1': training(cheap, two),
+    }
+    height, width = args.seg_size
+    title = (
+        f'aib-qt_{Path(BEIT).stem} at {height}x{width}, one image, two in '
+        'training; GMACs of the forward pass:'
+    )
+    return title, cost_table([predictions, steps], args)
 
 
 class SpatialGate(nn.Module):
@@ -275,44 +251,39 @@ class SpatialGate(nn.Module):
         return x * self.norm(self.conv(pooled)).sigmoid()
 
 
-def attention_table(
-    size: tuple[int, int], rounds: int, device: torch.device
-) -> list[str]:
+def attention_table(args: argparse.Namespace) -> tuple[str, Rows]:
     """Attentions alone, each against a copy of the features."""
     from mmcv.cnn import ContextBlock
 
     channels = 256
+    height, width = args.size
     levels = [
-        torch.randn(1, channels, *(-(-side // stride) for side in size))
+        torch.randn(1, channels, -(-height // stride), -(-width // stride))
         for stride in (4, 8, 16, 32, 64)
     ]
-    levels = [level.to(device) for level in levels]
+    levels = [level.to(args.device) for level in levels]
     anchors = dict(num_anchors=20)
     modules = {
-        'copy': torch.clone,
         'aib, mean': AttentiveBottleneck(channels),
         'aib-qt, mean': AttentiveBottleneck(channels, quantizer=anchors),
         "mmcv's ContextBlock": ContextBlock(channels, ratio=1 / 16),
         "CBAM's spatial gate": SpatialGate(),
     }
-    for module in modules.values():
-        if isinstance(module, nn.Module):
-            module.to(device).eval()
 
     @torch.no_grad()
     def attend(module: Callable[[Tensor], Tensor]) -> None:
         for level in levels:
             module(level)
 
-    calls = {name: partial(attend, module) for name, module in modules.items()}
-    times = interleaved(calls, rounds, device)
-    return [
-        '| attention alone | time / copy | median ms |',
-        '|---|---|---|',
+    calls = {'copy': partial(attend, torch.clone)}
+    for name, module in modules.items():
+        calls[name] = partial(attend, module.to(args.device).eval())
+    times = timed(calls, args, rounds=9)
+    return f'{channels} channels, five levels of {height}x{width}:', [
+        ['attention alone', 'time / copy', 'median ms'],
         *(
-            f'| {name} | {ratio(times, name, "copy"):.2f} '
-            f'| {median(times[name]) * 1e3:.1f} |'
-            for name in modules
+            [name, f'{slower:.2f}', f'{seconds * 1e3:.1f}']
+            for name, (slower, seconds) in times.items()
         ),
     ]
 
@@ -323,115 +294,98 @@ def distance_table(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     return anchors[indices], indices
 
 
-def anchor_table(rounds: int, device: torch.device) -> list[str]:
-    """Markdown rows for `nearest_anchor` against the distance table."""
-    shape = (8, 1, 200, 336)
-    lines = [
-        '| scores 8x1x200x336 | time, nearest_anchor : table '
-        '| table / nearest_anchor | peak MiB, nearest_anchor : table |',
-        '|---|---|---|---|',
+def anchor_table(args: argparse.Namespace) -> tuple[str, Rows]:
+    """`nearest_anchor` against the distance table."""
+    rows = [
+        [
+            'Q',
+            'ms, nearest_anchor : table',
+            'table / nearest_anchor',
+            'peak MiB, nearest_anchor : table',
+        ]
     ]
     for num_anchors in (20, 50, 200):
-        x = torch.rand(shape, device=device)
-        anchors = torch.linspace(0, 1, num_anchors, device=device)
-        variants = {
-            'ours': partial(nearest_anchor, x, anchors),
-            'table': partial(distance_table, x, anchors),
+        x = torch.rand(8, 1, 200, 336, device=args.device)
+        anchors = torch.linspace(0, 1, num_anchors, device=args.device)
+        calls = {
+            call.__name__: partial(call, x, anchors)
+            for call in (nearest_anchor, distance_table)
         }
-        times = interleaved(variants, rounds, device)
-        peaks = [peak_mib(call, device) for call in variants.values()]
-        lines.append(
-            f'| Q = {num_anchors} '
-            f'| {median(times["ours"]) * 1e3:.1f} ms : '
-            f'{median(times["table"]) * 1e3:.1f} ms '
-            f'| {ratio(times, "table", "ours"):.1f} '
-            f'| {peaks[0]} : {peaks[1]} |'
+        (_, ours), (slower, theirs) = timed(calls, args, rounds=9).values()
+        peaks = [peak_mib(call, args.device) for call in calls.values()]
+        rows.append(
+            [
+                f'Q = {num_anchors}',
+                f'{ours * 1e3:.1f} : {theirs * 1e3:.1f}',
+                f'{slower:.1f}',
+                ' : '.join(peaks),
+            ]
         )
-    return lines
+    return 'Anchors of scores 8x1x200x336:', rows
 
 
-def uncertainty_table(
-    config: Path,
-    size: tuple[int, int],
-    seg_size: tuple[int, int],
-    rounds: int,
-    device: torch.device,
-) -> list[str]:
-    """Predictions at the mean, of latents averaged, and with their uncertainty
-    of uncertainty."""
-    from mmdet.testing import demo_mm_inputs
-
-    detector_cfg = Config.fromfile(config)
+def uncertainty_table(args: argparse.Namespace) -> tuple[str, Rows]:
+    """Predictions at the mean, of latents averaged, and with their
+    uncertainty."""
+    detector_cfg = Config.fromfile(args.config)
     detector_cfg.model.backbone.init_cfg = None
-    segmentor_cfg = segmentor_config('aib-qt_', seg_size)
+    segmentor_cfg = segmentor_config('aib-qt_', args.seg_size)
     segmentor_cfg.model.decode_head.latent.std_source = 'mean'
     torch.manual_seed(0)
-    data = demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
-    models = {
-        'detector': (build(detector_cfg), data),
-        'segmentor': (
-            build(segmentor_cfg),
-            segmentor_inputs(seg_size, 1),
-        ),
-    }
-    lines = [
-        '| uncertainty | time / mean | median s | peak MiB |',
-        '|---|---|---|---|',
-    ]
-    for name, (model, inputs) in models.items():
-        model.to(device)
+    data = detector_inputs(args.size)
+    rows = [['uncertainty', 'time / mean', 'median s', 'peak MiB']]
+    for name, cfg, inputs in (
+        ('detector', detector_cfg, data),
+        ('segmentor', segmentor_cfg, segmentor_inputs(args.seg_size, 1)),
+    ):
+        model = build(cfg).to(args.device)
         calls = {f'{name}, mean': partial(predict, model, inputs)}
         for count in LATENTS:
-            for label, more in [
+            for label, more in (
                 ('averaged', {}),
                 ('with uncertainty', dict(uncertainty=True)),
-            ]:
+            ):
                 asked = dict(latent=count, seed=0, **more)
                 calls[f'{name}, L_z = {count}, {label}'] = partial(
                     predict, model, inputs, asked
                 )
-        times = interleaved(calls, rounds, device)
-        for label, call in calls.items():
-            slower = ratio(times, label, f'{name}, mean')
-            lines.append(
-                f'| {label} | {slower:.3f} | {median(times[label]):.3f} '
-                f'| {peak_mib(call, device)} |'
-            )
+        for label, (slower, seconds) in timed(calls, args).items():
+            peak = peak_mib(calls[label], args.device)
+            rows.append([label, f'{slower:.3f}', f'{seconds:.3f}', peak])
         model.to('cpu')
-    return lines
+    return 'What uncertainty over draws of the latent costs:', rows
+
+
+TABLES = {
+    'detector': detector_table,
+    'segmentor': segmentor_table,
+    'attention': attention_table,
+    'anchors': anchor_table,
+    'uncertainty': uncertainty_table,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument('--config', type=Path, default=DETECTOR)
-    parser.add_argument(
-        '--size',
-        type=int,
-        nargs=2,
-        default=(800, 1344),
-        metavar=('H', 'W'),
-        help="of the detector's image",
-    )
-    parser.add_argument(
-        '--seg-size',
-        type=int,
-        nargs=2,
-        default=(512, 512),
-        metavar=('H', 'W'),
-        help="of the segmentor's, multiples of 16",
-    )
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument(
-        '--device', type=device_argument, default='cpu', help='cpu or cuda'
-    )
-    parser.add_argument(
-        '--only', choices=TABLES, nargs='+', default=TABLES, help='tables'
-    )
-    parser.add_argument('--out', type=Path, help='markdown file to write')
+    add = parser.add_argument
+    add('--config', type=Path, default=DETECTOR)
+    for name, size, help_ in (
+        ('--size', (800, 1344), "of the detector's image"),
+        ('--seg-size', (512, 512), "of the segmentor's, multiples of 16"),
+    ):
+        add(
+            name, type=int, nargs=2, default=size, metavar=('H', 'W'),
+            help=help_,
+        )  # fmt: skip
+    add('--rounds', type=int, default=5)
+    add('--threads', type=int, default=1)
+    add('--device', type=device_argument, default='cpu', help='cpu or cuda')
+    add('--only', choices=TABLES, nargs='+', default=TABLES, help='tables')
+    add('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
+    args.size, args.seg_size = tuple(args.size), tuple(args.seg_size)
     torch.set_num_threads(args.threads)
     register_config_sources()
     # or every model's initialisation is logged parameter by parameter
@@ -443,41 +397,10 @@ def main() -> None:
         f'Benchmark: {where}, median of {args.rounds} interleaved rounds.',
         '',
     ]
-    if 'detector' in args.only:
-        height, width = args.size
-        lines += [f'{args.config.stem}, one {height}x{width} image:', '']
-        lines += detector_table(
-            args.config, (height, width), args.rounds, args.device
-        )
-        lines.append('')
-    if 'segmentor' in args.only:
-        height, width = args.seg_size
-        lines += [
-            f'aib-qt_{Path(BEIT).stem} at {height}x{width}, one image, two in '
-            'training; GMACs of the forward pass:',
-            '',
-        ]
-        lines += segmentor_table((height, width), args.rounds, args.device)
-        lines.append('')
-    if 'attention' in args.only:
-        height, width = args.size
-        lines += [f'256 channels, five levels of {height}x{width}:', '']
-        lines += attention_table(
-            (height, width), max(args.rounds, 9), args.device
-        )
-        lines.append('')
-    if 'anchors' in args.only:
-        lines += anchor_table(max(args.rounds, 9), args.device)
-        lines.append('')
-    if 'uncertainty' in args.only:
-        lines += uncertainty_table(
-            args.config,
-            (args.size[0], args.size[1]),
-            (args.seg_size[0], args.seg_size[1]),
-            args.rounds,
-            args.device,
-        )
-        lines.append('')
+    for name, table in TABLES.items():
+        if name in args.only:
+            title, rows = table(args)
+            lines += [title, '', *markdown(rows), '']
     lines += [f'    {line}' for line in report()[0].splitlines()]
     lines += ['', f'    {platform.platform()}, {platform.processor()}', '']
     text = '\n'.join(lines)

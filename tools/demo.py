@@ -4,7 +4,6 @@ summary and a report from the logs. Detection finds trees from the air,
 segmentation digits painted on photographs."""
 
 import argparse
-import json
 import shlex
 import time
 from functools import partial
@@ -15,7 +14,8 @@ from mmaib.cli import runs
 from mmaib.cli.runs import look
 from mmaib.compat import report
 from mmaib.evaluation.nothing_found import of_nothing
-from mmaib.visualization.work_dirs import entries, last_checkpoint
+from mmaib.visualization.tables import markdown
+from mmaib.visualization.work_dirs import last_checkpoint, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,29 +76,6 @@ DEMOS = {
 }
 
 
-def log_of(work_dir: Path) -> list[dict[str, float]]:
-    """The entries of a training's last log."""
-    return [*entries(sorted(work_dir.glob('*/vis_data/scalars.json'))[-1])]
-
-
-def last_losses(work_dir: Path) -> dict[str, float]:
-    """Losses and monitors of the last logged training step."""
-    last = [entry for entry in log_of(work_dir) if 'loss' in entry][-1]
-    skipped = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'data_time'}
-    return {k: v for k, v in last.items() if k not in skipped}
-
-
-def metrics(test_dir: Path) -> dict[str, float]:
-    """What the evaluation wrote, and what the metrics are under changed
-    maps."""
-    (path,) = test_dir.glob('*/*.json')
-    found = json.loads(path.read_text())
-    for log in test_dir.glob('*/vis_data/scalars.json'):
-        for entry in entries(log):
-            found.update(entry)
-    return found
-
-
 def summary(
     demo: Demo,
     variant: str,
@@ -123,38 +100,40 @@ def summary(
         # the base model, which has lines of its own
         and not name.startswith('ablation/open/')
     ]
-    parts = [
-        f'# Demo: {variant}',
-        '',
-        demo.what,
-        '',
-        '| metric on the held-out images | value |',
-        '|---|---|',
-        *(
-            f'| {name} of the base model, without the gate '
-            f'| {base[name]:.3f} |'
-            for name in demo.metrics
-            if base
-        ),
-        *(f'| {name} | {found[name]:.3f} |' for name in demo.metrics),
-        *(f'| {name} | {found[name]:.3f} |' for name in worth),
-        '',
+    about_maps = (
         '`attention/auc` is of the map against what is to be found, '
         '`auc_norm` of the\nnorm of the features, `auc_centre` of the '
         'distance to the centre; `energy` is the\nshare of the map inside, '
         '`area` of the image; `ablation/...` is the metric with every map\n'
         'mirrored, flattened, shuffled: unchanged, nothing depends on '
         'where the map looks.'
-        if worth
-        else 'No map.',
+    )
+    figures = {
+        f'{name} of the base model, without the gate': base[name]
+        for name in demo.metrics
+        if base
+    }
+    figures.update({name: found[name] for name in (*demo.metrics, *worth)})
+    tables = [
+        markdown([head, *([k, show.format(v)] for k, v in values.items())])
+        for head, show, values in (
+            (['metric on the held-out images', 'value'], '{:.3f}', figures),
+            (['last training step', 'value'], '{:.4g}', losses),
+            (['step', 'seconds'], '{:.0f}', seconds),
+        )
+    ]
+    parts = [
+        f'# Demo: {variant}',
         '',
-        '| last training step | value |',
-        '|---|---|',
-        *(f'| {name} | {value:.4g} |' for name, value in losses.items()),
+        demo.what,
         '',
-        '| step | seconds |',
-        '|---|---|',
-        *(f'| {name} | {value:.0f} |' for name, value in seconds.items()),
+        *tables[0],
+        '',
+        about_maps if worth else 'No map.',
+        '',
+        *tables[1],
+        '',
+        *tables[2],
         '',
         "Commands, in the checkout's folder:",
         '',
@@ -200,7 +179,7 @@ def main() -> None:
             commands, '-m', 'mmaib', 'train', config,
             '--work-dir', out / 'base', '--cfg-options', *options,
         )  # fmt: skip
-        base = log_of(ROOT / out / 'base')[-1]
+        base = read_run(ROOT / out / 'base').metrics
         options.append(f'load_from={last_checkpoint(out / "base", ROOT)}')
         config = configs / demo.readout
     seconds['training'] = run(
@@ -217,14 +196,10 @@ def main() -> None:
     seconds.update(
         look(commands, config, checkpoint, out, title, pictures, run)
     )
+    done = read_run(ROOT / out)
+    losses = {k: [*steps.values()][-1] for k, steps in done.training.items()}
     text = summary(
-        demo,
-        args.variant,
-        commands,
-        seconds,
-        last_losses(ROOT / out),
-        metrics(ROOT / out / 'evaluation'),
-        base,
+        demo, args.variant, commands, seconds, losses, done.metrics, base
     )
     (ROOT / out / 'summary.md').write_text(text)
     print(f'\n{text}\nwritten to {out}/summary.md')

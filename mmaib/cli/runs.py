@@ -70,10 +70,6 @@ def commit() -> str:
     return done.stdout.strip() or 'unknown'
 
 
-def run_dir(out: Path, config: Path, seed: int) -> Path:
-    return out / config.stem / f'seed_{seed}'
-
-
 def read_config(path: Path) -> Config:
     with PARSING:  # MMEngine parses through files of its own
         register_config_sources()
@@ -98,60 +94,41 @@ def identity(config: Path, seed: int, options: list) -> dict[str, Any]:
     }
 
 
-def differs(marker: Path, own: Mapping[str, Any]) -> list[str]:
-    """In what a run that left its identity is another one."""
-    text = marker.read_text()
-    if not text.startswith('{'):  # an earlier version's: options alone
-        found = {**own, '--cfg-options': text.splitlines()}
-        known = False
-    else:
-        stored = json.loads(text)
-        found, known = {**own, **stored}, WEIGHTS in stored
-    return [
-        name
-        for name in own
-        if without_place(found[name], known) != without_place(own[name], known)
-    ]
-
-
 def refusal(work_dir: Path, own: Mapping[str, Any]) -> str | None:
     """Why a run can neither be skipped nor resumed nor begun in a folder, or
     None."""
-    marker = work_dir / 'finished'
-    begun = work_dir / 'identity.json'
     saved = [*work_dir.glob('*.pth'), *work_dir.glob('last_checkpoint')]
-    if marker.exists():
-        found, how = marker, 'finished'
+    if (marker := work_dir / 'finished').exists():
+        how = 'finished'
     elif not saved:
         return None  # nothing of what was begun there is gone on with
-    elif begun.exists():
-        found, how = begun, 'begun'
+    elif (marker := work_dir / 'identity.json').exists():
+        how = 'begun'
     else:
         return (
             f'{work_dir}: {saved[0].name} in it is of a run that is not known '
             'here, and would be resumed or written over; take another --out'
         )
-    if other := differs(found, own):
+    text = marker.read_text()
+    # an earlier version's has options alone
+    stored = (
+        json.loads(text)
+        if text.startswith('{')
+        else {'--cfg-options': text.splitlines()}
+    )
+    known = WEIGHTS in stored
+    other = [
+        name
+        for name in stored.keys() & own.keys()
+        if without_place(stored[name], known)
+        != without_place(own[name], known)
+    ]
+    if other:
         return (
             f'{work_dir}: {how} with another {", another ".join(other)}; '
             'take another --out'
         )
     return None
-
-
-def refuse_other_runs(runs: Iterable[tuple]) -> None:
-    """Before anything is trained.
-
-    Raises:
-        SystemExit: if a folder has another run, see :func:`refusal`.
-    """
-    found = [
-        refusal(work_dir, identity(config, seed, options))
-        for config, seed, work_dir, options, *_ in runs
-        if work_dir.exists()
-    ]
-    if refused := [line for line in found if line]:
-        sys.exit('\n'.join(refused))
 
 
 def without_place(value: Any, known: bool = False) -> Any:
@@ -255,31 +232,29 @@ def keep_record(records: Path, name: str, record: Mapping[str, Any]) -> None:
         write_whole(records, text.encode(), partial)
 
 
-def refuse_other_record(
-    records: Path,
-    config: Path,
-    seed: int,
-    work_dir: Path,
-    options: list,
-    name: str | None = None,
-) -> None:
+def refuse_other_runs(runs: Iterable[tuple], records: Path | None) -> None:
     """Before anything is trained.
 
     Raises:
-        SystemExit: if a record would be written over one of other options.
+        SystemExit: if a folder has another run, see :func:`refusal`, or a
+            record would be written over by one of other options.
     """
-    name = name or config.stem
-    record = find_record(records, name, seed)
-    if record is None:
-        return
-    found = without_place(record['options'])
-    own = without_place(options)
-    if found != own:
-        sys.exit(
-            f'--records {records}: {name}, seed {seed}, is of --cfg-options '
-            f'{found}, and would be written over by one of {own}; take '
-            'another file'
-        )
+    refused = []
+    for config, seed, work_dir, options, *names in runs:
+        if work_dir.exists():
+            reason = refusal(work_dir, identity(config, seed, options))
+            refused += [reason] if reason else []
+        name = [*names, config.stem][0]
+        if record := find_record(records, name, seed):
+            found, own = map(without_place, (record['options'], options))
+            if found != own:
+                refused.append(
+                    f'--records {records}: {name}, seed {seed}, is of '
+                    f'--cfg-options {found}, and would be written over by one '
+                    f'of {own}; take another file'
+                )
+    if refused:
+        sys.exit('\n'.join(refused))
 
 
 def write_record(
@@ -361,6 +336,10 @@ def train_all(
         SystemExit: before the first, if a folder has another run, the data
             of any are not there, or a record would be written over.
     """
+    runs = [*runs]
+    refuse_other_runs(runs, records)
+    refuse_missing_data(runs)
+    kept = records if keep else None
 
     def run(
         config: Path,
@@ -371,18 +350,11 @@ def train_all(
     ) -> bool:
         done = train(config, seed, work_dir, options)
         if done:
-            kept = records if keep else None
             write_record(config, seed, work_dir, options, kept, code, name)
         return done
 
-    runs = [*runs]
-    refuse_other_runs(runs)
-    if records:
-        for run_of in runs:
-            refuse_other_record(records, *run_of)
-    refuse_missing_data(runs)
     with ThreadPoolExecutor(jobs) as pool:
-        return all(list(pool.map(lambda one: run(*one), runs)))
+        return all([*pool.map(lambda one: run(*one), runs)])
 
 
 def device_name() -> str:
@@ -390,18 +362,17 @@ def device_name() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     known = Path('/proc/cpuinfo')
-    lines = known.read_text().splitlines() if known.exists() else []
-    pairs = (line.partition(':') for line in lines)
-    fields = {key.strip(): value.strip() for key, _, value in pairs}
-    name = fields.get('model name') or platform.processor()
-    model = ', '.join(
-        f'{k} {fields[k]}' for k in ('cpu family', 'model') if k in fields
-    )
+    text = known.read_text() if known.exists() else ''
+    lines = r'^(model name|cpu family|model)\s*: (.+)$'
+    fields = dict(re.findall(lines, text, re.M))
+    name = fields.pop('model name', platform.processor())
+    model = ', '.join(f'{k} {fields[k]}' for k in sorted(fields))
     return ', '.join(filter(None, (name or platform.machine(), model)))
 
 
 def read_log(work_dir: Path) -> dict[str, float] | None:
-    """Last evaluation and median step time of a finished run."""
+    """Last evaluation, last monitors and median step time of a finished
+    run."""
     if not (work_dir / 'finished').exists():
         return None
     training: dict[str, float] = {}
@@ -411,7 +382,9 @@ def read_log(work_dir: Path) -> dict[str, float] | None:
         for entry in entries(path):
             if 'loss' in entry:
                 times.append(entry['time'])
-                training.update(monitors(entry))
+                for name, value in entry.items():
+                    if name.startswith(MONITORS):
+                        training[f'train/{name}'] = value
             elif any(name.startswith('ablation/') for name in entry):
                 evaluation.update(entry)  # a line of its own after it
             else:
@@ -419,12 +392,6 @@ def read_log(work_dir: Path) -> dict[str, float] | None:
     if times:  # not of a run that is shorter than the interval of its log
         training[SECONDS] = median(times)
     return {**training, **evaluation}
-
-
-def monitors(entry: Mapping[str, float]) -> dict[str, float]:
-    """What a line of the training's log says of maps and latents."""
-    found = {k: v for k, v in entry.items() if k.startswith(MONITORS)}
-    return {f'train/{k}': v for k, v in found.items()}
 
 
 def run(

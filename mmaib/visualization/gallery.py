@@ -79,19 +79,13 @@ def images_of(
 ) -> list[tuple[str, dict[str, float], Path, Path]]:
     """Name, scores, overlay and all panels, worst first; of a run that was
     not looked at yet, what an AttentionVisHook drew while it trained."""
-    found = []
-    for folder in run.pictures:
-        scored = read_json(folder / 'scores.json').get('images', {})
-        for name, scores in scored.items():
-            stem = folder / name
-            found.append(
-                (
-                    name,
-                    scores,
-                    stem.with_name(f'{name}.overlay.jpg'),
-                    stem.with_name(f'{name}.png'),
-                )
-            )
+    found = [
+        (name, scores, folder / f'{name}.overlay.jpg', folder / f'{name}.png')
+        for folder in run.pictures
+        for name, scores in read_json(folder / 'scores.json')
+        .get('images', {})
+        .items()
+    ]
     found.sort(key=lambda item: worst(item[1]))
     return found or [(n, {}, p, p) for n, p in run.snapshots.items()]
 

@@ -60,10 +60,12 @@ def test_carries_configs_and_tools(installed):
 
 
 def test_its_tools_find_their_configs(installed, tmp_path):
-    tool = installed / 'mmaib' / '.mim' / 'tools' / 'experiments' / 'table2.py'
+    tool = (
+        installed / 'mmaib' / '.mim' / 'tools' / 'experiments' / 'reproduce.py'
+    )
     out = subprocess.run(
-        [sys.executable, str(tool), '--report-only', '--rows', '3',
-         '--out', str(tmp_path)],
+        [sys.executable, str(tool), '--table', 'aib/2', '--report-only',
+         '--rows', '3', '--out', str(tmp_path)],
         env={**os.environ, 'PYTHONPATH': str(installed)},
         cwd=tmp_path,
         capture_output=True,

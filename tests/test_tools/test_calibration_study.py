@@ -303,7 +303,7 @@ def test_where_an_image_is_corrupted(sets, tmp_path, pipeline, at, as_class):
 
 def test_an_interval_is_that_of_the_mean_over_seeds(tables):
     values = np.random.default_rng(1).normal(2.0, 1.0, 200)
-    text = tables.difference(values)
+    text = tables.difference(values.tolist())
     low, high = map(float, re.findall(r'[+-][\d.]+', text)[1:])
     half = 1.96 * values.std() / np.sqrt(200)
     assert low == pytest.approx(values.mean() - half, abs=0.02)

@@ -24,8 +24,7 @@ it says of them.
 import argparse
 import platform
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -39,11 +38,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmaib.evaluation.cost import gmacs, interleaved, millions
 from mmaib.layers import LatentEncoder
+from mmaib.visualization.tables import markdown
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 CLASSIFICATION = CONFIGS / 'classification'
 
 DRAWS = dict(attention=4, latent=4, seed=0)
+DRAWN = 'L_a = L_z = 4'
 
 
 class Counted(NamedTuple):
@@ -58,18 +59,6 @@ class Counted(NamedTuple):
     options: dict[str, Any]
     draws: int
     layers: str
-
-
-class Row(NamedTuple):
-    """A row of the table; the paper's figures are those of its Table 3."""
-
-    model: str
-    size: int
-    classes: int
-    config: str
-    gflops: float
-    milliseconds: float
-    counted: Counted | None = None
 
 
 WRN28 = Counted(
@@ -100,28 +89,32 @@ VGG = Counted(
 )
 
 
-def rows() -> list[Row]:
-    cifar, cub = '1xb128-200e_{}.py', '1xb16-200e_cub-224x224.py'
-    table = []
-    for size, classes, rest, wrn, paper, counts in (
-        (32, 10, cifar.format('cifar10'), 'wrn28-10',
-         ((3.79, 3.43), (3.79, 3.68), (39.14, 8.53), (39.14, 8.55)),
-         (None, WRN28)),
-        (32, 100, cifar.format('cifar100'), 'wrn28-10',
-         ((3.79, 3.51), (3.79, 3.70), (39.20, 8.60), (39.20, 8.84)),
-         (None, WRN28)),
-        (224, 200, cub, 'wrn50-2',
-         ((16.75, 3.58), (16.75, 3.81), (50.97, 10.47), (50.97, 10.66)),
-         (VGG, WRN50)),
-    ):  # fmt: skip
-        for i, (folder, suffix) in enumerate(
-            (f, s) for f in ('vgg16', wrn) for s in ('aib', 'aib-qt')
-        ):
-            name = f'{folder}-{suffix}'
-            config = f'{folder}/{name}_{rest}'
-            count = counts[i // 2]
-            table.append(Row(name, size, classes, config, *paper[i], count))
-    return table
+# size of the image, classes, end of the config's name, and of each model the
+# paper's G multiply-adds and ms, and the model that has this count
+TABLE = (
+    (32, 10, '1xb128-200e_cifar10', (
+        ('vgg16-aib', 3.79, 3.43, None),
+        ('vgg16-aib-qt', 3.79, 3.68, None),
+        ('wrn28-10-aib', 39.14, 8.53, WRN28),
+        ('wrn28-10-aib-qt', 39.14, 8.55, None),
+    )),
+    (32, 100, '1xb128-200e_cifar100', (
+        ('vgg16-aib', 3.79, 3.51, None),
+        ('vgg16-aib-qt', 3.79, 3.70, None),
+        ('wrn28-10-aib', 39.20, 8.60, WRN28),
+        ('wrn28-10-aib-qt', 39.20, 8.84, None),
+    )),
+    (224, 200, '1xb16-200e_cub-224x224', (
+        ('vgg16-aib', 16.75, 3.58, VGG),
+        ('vgg16-aib-qt', 16.75, 3.81, None),
+        ('wrn50-2-aib', 50.97, 10.47, WRN50),
+        ('wrn50-2-aib-qt', 50.97, 10.66, None),
+    )),
+)  # fmt: skip
+HEAD = (
+    'model', 'input', 'classes', 'M parameters', 'G multiply-adds', 'paper',
+    'difference', DRAWN, 'ms', f'ms, {DRAWN}', 'paper, ms',
+)  # fmt: skip
 
 
 def load(config: str | Path, options: dict | None = None) -> Any:
@@ -139,58 +132,54 @@ def evaluate(model: Any, image: Tensor, draws: dict | None = None) -> None:
     model.predict(image)
 
 
-def difference(ours: float, paper: float) -> str:
-    return f'{100 * (ours - paper) / paper:+.1f} %'
-
-
 def table(rounds: int) -> list[str]:
-    lines = [
-        '| model | input | classes | M parameters | G multiply-adds '
-        '| paper | difference | L_a = L_z = 4 | ms | ms, L_a = L_z = 4 '
-        '| paper, ms |',
-        '|' + '---|' * 11,
-    ]
-    notes = {}
-    of_size: dict[tuple, list[Row]] = {}
-    for row in rows():
-        of_size.setdefault((row.size, row.classes), []).append(row)
-    for (size, classes), group in of_size.items():
+    rows, notes = [[*HEAD]], dict[str, str]()
+
+    def add(
+        label: str,
+        where: Sequence[str],
+        model: Any,
+        macs: float,
+        paper: float,
+        more: Sequence[str],
+    ) -> None:
+        cells = [f'{millions(model):.2f}', f'{macs:.2f}', f'{paper:.2f}']
+        cells.append(f'{100 * (macs - paper) / paper:+.1f} %')
+        rows.append([label, *where, *cells, *more])
+
+    for size, classes, data, group in TABLE:
+        where = f'{size}x{size}', str(classes)
+        print(f'{where[0]}, {classes} classes', flush=True)
         image = torch.rand(1, 3, size, size)
-        models = {row.model: load(row.config) for row in group}
-        calls: dict[str, Callable[[], None]] = {}
-        for name, model in models.items():
-            calls[name] = partial(evaluate, model, image)
-            calls[f'{name} 4'] = partial(evaluate, model, image, DRAWS)
-        print(f'{size}x{size}, {classes} classes', flush=True)
+        configs = {
+            name: f'{name.partition("-aib")[0]}/{name}_{data}.py'
+            for name, *_ in group
+        }
+        models = {name: load(config) for name, config in configs.items()}
+        calls = {
+            f'{name}{ending}': partial(evaluate, model, image, draws)
+            for name, model in models.items()
+            for ending, draws in (('', None), (DRAWN, DRAWS))
+        }
         times = interleaved(calls, rounds) if rounds else {}
-        for row in group:
-            macs = gmacs(calls[row.model])
-            drawn = gmacs(calls[f'{row.model} 4'])
+        for name, gflops, milliseconds, _ in group:
+            macs, drawn = gmacs(calls[name]), gmacs(calls[name + DRAWN])
             latencies = [
-                f'{1e3 * median(times[name]):.1f}' if rounds else 'not run'
-                for name in (row.model, f'{row.model} 4')
+                f'{1e3 * median(times[key]):.1f}' if times else 'not run'
+                for key in (name, name + DRAWN)
             ]
-            lines.append(
-                f'| {row.model} | {size}x{size} | {classes} '
-                f'| {millions(models[row.model]):.2f} | {macs:.2f} '
-                f'| {row.gflops:.2f} | {difference(macs, row.gflops)} '
-                f'| {drawn:.2f} | {latencies[0]} | {latencies[1]} '
-                f'| {row.milliseconds:.2f} |'
-            )
-        for row in group[::2]:
-            if row.counted is None:
-                continue
-            model = load(row.config, row.counted.options)
-            draws = dict(DRAWS, attention=row.counted.draws, latent=1)
-            macs = gmacs(partial(evaluate, model, image, draws))
-            lines.append(
-                f'| {row.model}, as counted | {size}x{size} | {classes} '
-                f'| {millions(model):.2f} | {macs:.2f} | {row.gflops:.2f} '
-                f'| {difference(macs, row.gflops)} | | | | |'
-            )
-            notes[f'{row.model} at {size}x{size}'] = row.counted.layers
-    counted = [f'- {name}: {layers}.' for name, layers in notes.items()]
-    return [*lines, '', 'As counted:', '', *counted]
+            more = [f'{drawn:.2f}', *latencies, f'{milliseconds:.2f}']
+            add(name, where, models[name], macs, gflops, more)
+        for name, gflops, _, counted in group:
+            if counted:
+                model = load(configs[name], counted.options)
+                draws = dict(DRAWS, attention=counted.draws, latent=1)
+                macs = gmacs(partial(evaluate, model, image, draws))
+                label = f'{name}, as counted'
+                add(label, where, model, macs, gflops, [''] * 4)
+                notes[f'{name} at {where[0]}'] = counted.layers
+    lines = [f'- {name}: {layers}.' for name, layers in notes.items()]
+    return [*markdown(rows), '', 'As counted:', '', *lines]
 
 
 def parts(model: Any) -> dict[str, nn.Module]:
@@ -216,17 +205,10 @@ def parts(model: Any) -> dict[str, nn.Module]:
     return {name: named[name] for name in shown if named.get(name) is not None}
 
 
-class Layer(NamedTuple):
-    """Of one image: shape without the batch, parameters, multiply-adds."""
-
-    shape: tuple[int, ...]
-    parameters: int
-    macs: int
-
-
-def layers(model: Any, size: int) -> dict[str, Layer]:
-    """Each part of :func:`parts`, from one image with one draw of each."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def layers(model: Any, size: int) -> dict[str, tuple[str, int, int]]:
+    """Of each part of :func:`parts`: shape without the batch, parameters and
+    multiply-adds, from one image with one draw of each."""
+    shapes: dict[str, str] = {}
     macs: dict[str, int] = defaultdict(int)
     counter = FlopCounterMode(display=False)
 
@@ -236,22 +218,18 @@ def layers(model: Any, size: int) -> dict[str, Layer]:
     def leave(name: str, _: nn.Module, __: tuple, out: Any) -> None:
         macs[name] += counter.get_total_flops() // 2
         out = out if isinstance(out, Tensor) else out[-1]
-        shapes[name] = tuple(out.shape[1:])
+        shapes[name] = 'x'.join(map(str, out.shape[1:]))
 
-    with ExitStack() as handles:
-        for name, module in parts(model).items():
-            for handle in (
-                module.register_forward_pre_hook(partial(enter, name)),
-                module.register_forward_hook(partial(leave, name)),
-            ):
-                handles.callback(handle.remove)
-        draws = dict(DRAWS, attention=1, latent=1)
-        if not any(isinstance(m, LatentEncoder) for m in model.modules()):
-            draws.pop('latent')
-        with counter:
-            evaluate(model, torch.rand(1, 3, size, size), draws)
+    for name, module in parts(model).items():
+        module.register_forward_pre_hook(partial(enter, name))
+        module.register_forward_hook(partial(leave, name))
+    draws = dict(DRAWS, attention=1, latent=1)
+    if not any(isinstance(m, LatentEncoder) for m in model.modules()):
+        draws.pop('latent')
+    with counter:
+        evaluate(model, torch.rand(1, 3, size, size), draws)
     return {
-        name: Layer(
+        name: (
             shapes[name],
             sum(p.numel() for p in module.parameters()),
             macs[name],
@@ -262,19 +240,12 @@ def layers(model: Any, size: int) -> dict[str, Layer]:
 
 
 def layer_table(config: Path, size: int) -> list[str]:
-    lines = [
-        f'{config.stem}, one image of {size}x{size}:',
-        '',
-        '| part | output | parameters | M multiply-adds |',
-        '|---|---|---|---|',
-    ]
-    for name, layer in layers(load(config.absolute()), size).items():
-        shape = 'x'.join(map(str, layer.shape))
-        lines.append(
-            f'| {name} | {shape} | {layer.parameters:,} '
-            f'| {layer.macs / 1e6:.2f} |'
-        )
-    return lines
+    rows = [['part', 'output', 'parameters', 'M multiply-adds']]
+    found = layers(load(config.absolute()), size)
+    for name, (shape, parameters, macs) in found.items():
+        rows.append([name, shape, f'{parameters:,}', f'{macs / 1e6:.2f}'])
+    title = f'{config.stem}, one image of {size}x{size}:'
+    return [title, '', *markdown(rows)]
 
 
 # channels and grid of the features at 300x300: [RECT], Appendix G
@@ -285,28 +256,33 @@ MAPS = ('PositionWiseAttention', 'RectangularAttention')
 def map_table() -> list[str]:
     """Parameters and multiply-adds of the maps, without what they
     modulate."""
-    lines = [
-        '| features | map | parameters | M multiply-adds '
-        '| of the position-wise: parameters | multiply-adds |',
-        '|' + '---|' * 6,
-    ]
+    rows = [
+        [
+            'features', 'map', 'parameters', 'M multiply-adds',
+            'of the position-wise: parameters', 'multiply-adds',
+        ]
+    ]  # fmt: skip
     for network, (channels, side) in MAPPED.items():
         x = torch.rand(1, channels, side, side)
-        base: tuple[float, float] | None = None
+        costs = {}
         for name in MAPS:
             layer = MODELS.build(
                 dict(type=f'mmaib.{name}', in_channels=channels)
             )
-            found = millions(layer), 1e3 * gmacs(partial(layer, x))
-            base = base or found
-            shares = [f'{a / b:.2f}' for a, b in zip(found, base)]
-            lines.append(
-                f'| {network}, {channels}x{side}x{side} | {name} '
-                f'| {1e6 * found[0]:,.0f} | {found[1]:.1f} '
-                f'| {shares[0]} | {shares[1]} |'
+            costs[name] = millions(layer), 1e3 * gmacs(partial(layer, x))
+        base = costs[MAPS[0]]
+        for name, (parameters, macs) in costs.items():
+            rows.append(
+                [
+                    f'{network}, {channels}x{side}x{side}',
+                    name,
+                    f'{1e6 * parameters:,.0f}',
+                    f'{macs:.1f}',
+                    *(f'{a / b:.2f}' for a, b in zip(costs[name], base)),
+                ]
             )
     return [
-        *lines,
+        *markdown(rows),
         '',
         'Appendix G of [RECT]: the rectangular one "is approximately twice '
         'smaller", by the sizes of grids and channels. That holds for no '

@@ -230,11 +230,6 @@ def beside(
     return rows
 
 
-def with_rule(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table in Markdown, the first row as its head."""
-    return markdown([rows[0], ['---'] * len(rows[0]), *rows[1:]])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -284,7 +279,7 @@ def main() -> None:
         f'Command: `{" ".join(["python", *sys.argv])}`'
     )
     args.out.mkdir(parents=True, exist_ok=True)
-    lines = [*with_rule(tables[0]), '', *with_rule(tables[1]), '', note, '']
+    lines = [*markdown(tables[0]), '', *markdown(tables[1]), '', note, '']
     text = '\n'.join(lines)
     (args.out / 'interpretability.md').write_text(text)
     (args.out / 'interpretability.json').write_text(

@@ -23,7 +23,7 @@ The other studies of this folder are data for :func:`train_arms` and
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -77,16 +77,17 @@ class PaperRow(NamedTuple):
     Attributes:
         labels: its first cells.
         arms: by the column that has its figure.
-        paper: the paper's figures, by column.
+        paper: the paper's figures as printed, by column.
     """
 
-    labels: Sequence[str]
+    labels: tuple[str, ...]
     arms: Mapping[str, Arm]
-    paper: Mapping[str, float]
+    paper: Mapping[str, str]
 
 
 def parser_of_runs(
     description: str | None,
+    out: Path | None = None,
     seeds: Sequence[int] = (1, 2, 3),
     jobs: int = 2,
 ) -> argparse.ArgumentParser:
@@ -96,14 +97,14 @@ def parser_of_runs(
         formatter_class=argparse.RawTextHelpFormatter,
     )
     add = parser.add_argument
-    add('--out', type=Path, required=True)
+    add('--out', type=Path, default=out, required=out is None)
     add(
         '--records',
         type=Path,
         help='file (.jsonl) for the records of finished runs',
     )
     add('--commit', default=commit(), help="of the code; git's by default")
-    add('--seeds', nargs='+', type=int, default=list(seeds))
+    add('--seeds', nargs='+', type=int, default=seeds)
     add('--jobs', type=int, default=jobs)
     add(
         '--cfg-options', nargs='+', default=[], help='passed on to mmaib train'
@@ -182,9 +183,8 @@ def paper_table(
     head: Sequence[str],
     rows: Sequence[PaperRow],
     args: argparse.Namespace,
-    metric: str = 'accuracy/top1',
-    error: bool = False,
-    digits: int = 2,
+    metrics: Mapping[str, str],
+    show: Callable[[Sequence[float]], str],
 ) -> list[str]:
     """The paper's layout, with its figures beside ours.
 
@@ -192,11 +192,10 @@ def paper_table(
         head: of the rows' labels.
         rows: of the table.
         args: of the command.
-        metric: of the logs, in %.
-        error: whether the table has 100 - metric.
-        digits: behind the point.
+        metrics: of the logs, by column; accuracy by default.
+        show: a cell of ours.
     """
-    columns = {column: None for row in rows for column in row.arms}
+    columns = dict.fromkeys(c for r in rows for c in (*r.arms, *r.paper))
     known = {column for row in rows for column in row.paper}
     lines = [[*head]]
     for column in columns:
@@ -205,11 +204,12 @@ def paper_table(
     for row in rows:
         line = [*row.labels]
         for column in columns:
-            found = values(finished(row.arms[column], args), metric)
-            found = [100 - value for value in found] if error else found
-            line.append(cell(found, digits))
+            metric = metrics.get(column, 'accuracy/top1')
+            arm = row.arms.get(column)
+            found = values(finished(arm, args), metric) if arm else []
+            line.append(show(found) if arm else '-')
             if column in known:
-                line.append(f'{row.paper[column]:.{digits}f}')
+                line.append(row.paper.get(column, '-'))
         lines.append(line)
     return markdown(lines)
 
