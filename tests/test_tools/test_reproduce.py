@@ -54,7 +54,7 @@ def test_every_numbered_table_and_figure_is_listed(run, tmp_path):
         for number in range(1, last + 1)
     }
     assert len(found) == 33
-    assert re.search(r'table rect/1 .* 0 of 120 runs .*Pet', out)
+    assert re.search(r'table rect/1 .* 24 arms, 0 of 120 runs .*Pet', out)
 
 
 def test_table_2_has_the_papers_layout_and_the_figures_of_the_logs(

@@ -76,7 +76,7 @@ class ImageSets:
     ) -> list[Figures]:
         """Those of a trained arm and, if asked for, those of its scaled
         probabilities, with the temperature."""
-        model = trained(cfg, checkpoint)
+        model, _ = load(cfg, checkpoint, get_device())
         temperatures = [1.0]
         if scaled:
             temperatures.append(fitted_temperature(*self._held_out(model)))
@@ -118,23 +118,15 @@ class ImageSets:
         evaluator = Evaluator([*self.bases, *ours, *more])
         evaluator.dataset_meta = loader.dataset.metainfo
         found = evaluate(model, loader, evaluator)
-        # no base metric depends on the temperature
-        of_base = {
-            name.rpartition('/')[2]: float(value)
-            for name, value in found.items()
-            if not name.partition('/')[0].isdigit()
-        }
-        return [
-            {
-                **of_base,
-                **{
-                    name.partition('/')[2]: float(value)
-                    for name, value in found.items()
-                    if name.startswith(f'{i}/')
-                },
-            }
-            for i in range(len(temperatures))
-        ]
+        figures: list[Figures] = [{} for _ in temperatures]
+        for name, value in found.items():
+            place, _, own = name.partition('/')
+            if place.isdigit():
+                figures[int(place)][own] = float(value)
+            else:  # no base metric depends on the temperature
+                for every in figures:
+                    every[name.rpartition('/')[2]] = float(value)
+        return figures
 
     def _loader(self, dataset: Any) -> Any:
         if most := self.args.max_images:
@@ -188,11 +180,6 @@ class ImageSets:
             found.process(batch, [sample.to_dict() for sample in samples])
         found.evaluate(count)
         return found
-
-
-def trained(cfg: Config, checkpoint: str) -> Any:
-    """A run's model, to be tested."""
-    return load(cfg, checkpoint, get_device())[0]
 
 
 def held_out(args: argparse.Namespace, cfg: Config) -> Any:

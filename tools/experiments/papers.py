@@ -3,7 +3,6 @@ it, on which data, and the papers' own figures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from study import CONFIGS, Arm, PaperRow
@@ -190,27 +189,19 @@ def classification(tiny: bool) -> list[PaperRow]:
 
 
 def dense(
-    base: Sequence[str],
-    folder: Path,
-    sample: Path,
-    papers: Mapping[str, str],
+    full: str,
+    sample: str,
     columns: Sequence[str],
+    papers: Mapping[str, str],
     tiny: bool,
 ) -> list[PaperRow]:
-    """Of Tables 6 and 7 of [AIB]: a base model, aib and aib-qt.
-
-    Args:
-        base: configs of the base model, full and shrunken.
-        folder: of the full configs.
-        sample: of the shrunken ones.
-        papers: the paper's figures by label.
-        columns: of the table.
-        tiny: whether the shrunken ones are asked for.
-    """
+    """Of Tables 6 and 7 of [AIB]: a base model, aib and aib-qt, by the base
+    model's config, full and shrunken."""
+    base = CONFIGS / (sample if tiny else full)
     rows = []
     prefixes = ('', 'aib-literal_', 'aib-qt-literal_')
     for (label, paper), prefix in zip(papers.items(), prefixes):
-        path = (sample if tiny else folder) / f'{prefix}{base[tiny]}.py'
+        path = base.with_name(f'{prefix}{base.name}.py')
         arms = dict.fromkeys(columns, Arm(path.stem, path))
         known = {} if tiny else dict(zip(columns, paper.split()))
         rows.append(PaperRow((label,), arms if path.is_file() else {}, known))
@@ -360,14 +351,10 @@ CELLS: dict[str, Study | Commands] = {
         ADE,
         partial(
             dense,
-            (
-                'beit-base_upernet_8xb2-160k_ade20k-512x512',
-                'upernet_lite0_1xb8-500_digits-128x128',
-            ),
-            CONFIGS / 'segmentation' / 'upernet',
-            SAMPLE / 'digits',
-            {'BEiT': '47.70', 'BEiT-aib': '49.76', 'BEiT-aib-qt': '49.96'},
+            'segmentation/upernet/beit-base_upernet_8xb2-160k_ade20k-512x512',
+            'sample/digits/upernet_lite0_1xb8-500_digits-128x128',
             ('mIoU',),
+            {'BEiT': '47.70', 'BEiT-aib': '49.76', 'BEiT-aib-qt': '49.96'},
         ),
         note="The paper's baseline has another decoder.",
         metrics={'mIoU': 'mIoU'},
@@ -377,18 +364,14 @@ CELLS: dict[str, Study | Commands] = {
         COCO,
         partial(
             dense,
-            (
-                'faster-rcnn_r50_fpn_1x_coco',
-                'faster-rcnn_lite0_fpn_6e_trees-256',
-            ),
-            CONFIGS / 'detection' / 'faster_rcnn',
-            SAMPLE / 'trees',
+            'detection/faster_rcnn/faster-rcnn_r50_fpn_1x_coco',
+            'sample/trees/faster-rcnn_lite0_fpn_6e_trees-256',
+            tuple(BOX),
             {
                 'Faster R-CNN': '37.4 58.3 41.2',
                 'Faster R-CNN-aib': '38.3 59.4 41.4',
                 'Faster R-CNN-aib-qt': '38.4 59.3 41.7',
             },
-            tuple(BOX),
         ),
         note="AP in %. Not trained here: the base model, by mmdet's config.",
         metrics=BOX,

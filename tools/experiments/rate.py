@@ -46,24 +46,19 @@ BASE = 'base model'
 
 def parse_args() -> argparse.Namespace:
     parser = parser_of_runs(__doc__)
-    parser.add_argument('config', type=Path)
-    parser.add_argument(
-        '--weights',
-        nargs='+',
-        type=float,
-        default=[0.001, 0.003, 0.01, 0.03, 0.1],
-    )
-    parser.add_argument(
-        '--field',
-        default='model.neck.bottleneck.modulation.beta',
+    add = parser.add_argument
+    add('config', type=Path)
+    weights = [0.001, 0.003, 0.01, 0.03, 0.1]
+    add('--weights', nargs='+', type=float, default=weights)
+    add(
+        '--field', default='model.neck.bottleneck.modulation.beta',
         help='the weight in the config; default: %(default)s',
-    )
-    parser.add_argument(
-        '--load-from',
-        metavar='PATTERN',
+    )  # fmt: skip
+    add(
+        '--load-from', metavar='PATTERN',
         help='checkpoint to start from, with {seed} in place of the seed',
-    )
-    parser.add_argument('--baseline', type=Path, help='the base config')
+    )  # fmt: skip
+    add('--baseline', type=Path, help='the base config')
     args = parsed(parser)
     if min(args.weights) <= 0 or len({*args.weights}) < len(args.weights):
         parser.error(f'--weights must be > 0 and differ, got {args.weights}')

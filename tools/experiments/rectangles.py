@@ -159,20 +159,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
-    parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--count', type=int, default=8, help='images a row')
-    parser.add_argument(
-        '--level', type=int, default=0, help='whose rectangles the sheet has'
-    )
-    parser.add_argument(
-        '--device',
-        type=device_argument,
-        default=get_device(),
+    add = parser.add_argument
+    add('config')
+    add('checkpoint')
+    add('--out', type=Path, required=True)
+    add('--count', type=int, default=8, help='images a row')
+    add('--level', type=int, default=0, help='of the rectangles on the sheet')
+    add(
+        '--device', type=device_argument, default=get_device(),
         help='default: a GPU if there is one',
-    )
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
+    )  # fmt: skip
+    add('--cfg-options', nargs='+', action=CfgOptions)
     args = parser.parse_args()
     if args.count < 1:
         parser.error(f'--count must be >= 1, got {args.count}')

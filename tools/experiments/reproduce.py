@@ -55,12 +55,11 @@ def state(name: str, args: argparse.Namespace) -> str:
     if isinstance(found, Commands):
         return 'by commands' if found.commands else 'no command'
     folder = folder_of(args.out, name, args.tiny)
-    runs = [
-        arm.work_dir(folder, seed) / 'finished'
-        for arm in arms_of(found.rows(args.tiny))
-        for seed in args.seeds or found.seeds
-    ]
-    return f'{sum(map(Path.exists, runs))} of {len(runs)} runs'
+    arms = arms_of(found.rows(args.tiny))
+    seeds = args.seeds or found.seeds
+    runs = [arm.work_dir(folder, seed) for arm in arms for seed in seeds]
+    done = sum((run / 'finished').exists() for run in runs)
+    return f'{len(arms)} arms, {done} of {len(runs)} runs'
 
 
 def commands_of(name: str, args: argparse.Namespace) -> list[str]:
@@ -181,7 +180,7 @@ def main() -> None:
     if args.list:
         for name, found in CELLS.items():
             now = state(name, args)
-            print(f'{name:14} {found.title:40} {now:14} {found.data}')
+            print(f'{name:14} {found.title:40} {now:24} {found.data}')
         return
     kind = 'table' if args.table else 'figure'
     name = f'{kind} {args.table or args.figure}'

@@ -98,17 +98,11 @@ def parser_of_runs(
     )
     add = parser.add_argument
     add('--out', type=Path, default=out, required=out is None)
-    add(
-        '--records',
-        type=Path,
-        help='file (.jsonl) for the records of finished runs',
-    )
+    add('--records', type=Path, help='file (.jsonl) for finished runs')
     add('--commit', default=commit(), help="of the code; git's by default")
     add('--seeds', nargs='+', type=int, default=seeds)
     add('--jobs', type=int, default=jobs)
-    add(
-        '--cfg-options', nargs='+', default=[], help='passed on to mmaib train'
-    )
+    add('--cfg-options', nargs='+', default=[], help='for mmaib train')
     add('--report-only', action='store_true', help='train nothing')
     return parser
 
@@ -237,36 +231,28 @@ def conclude(
 
 def parse_args() -> argparse.Namespace:
     parser = parser_of_runs(__doc__)
-    parser.add_argument('configs', nargs='+', type=Path)
-    parser.add_argument(
-        '--readout',
-        nargs='+',
-        type=Path,
-        default=[],
+    add = parser.add_argument
+    add('configs', nargs='+', type=Path)
+    add(
+        '--readout', nargs='+', type=Path, default=[],
         help="configs that start from the first config's checkpoint of the\n"
         'same seed',
-    )
-    parser.add_argument(
-        '--metrics',
-        nargs='+',
-        default=[],
+    )  # fmt: skip
+    add(
+        '--metrics', nargs='+', default=[],
         help='fields of the last evaluation, as in the log; by default\n'
         f'those of {", ".join(METRICS)} that are there',
-    )
-    parser.add_argument(
-        '--compare',
-        nargs='+',
-        type=Path,
-        default=[],
+    )  # fmt: skip
+    add(
+        '--compare', nargs='+', type=Path, default=[],
         help='more files of records, such as of other --cfg-options:\n'
         'a row for each config in each, named by its file',
-    )
-    parser.add_argument(
-        '--interval',
-        action='store_true',
+    )  # fmt: skip
+    add(
+        '--interval', action='store_true',
         help="after each mean half of its 95 %% interval, by Student's t\n"
         'over seeds, not the standard deviation',
-    )
+    )  # fmt: skip
     args = parsed(parser)
     for path in args.compare:
         if not read_records(path):
