@@ -275,7 +275,7 @@ def test_what_cannot_be_trained_is_refused(run, tmp_path, options, match):
 def test_a_figure_without_a_command_says_so(run, tmp_path):
     out = run(REPRODUCE, '--figure', 'aib/11', '--out', tmp_path, check=False)
     assert out.returncode == 1
-    assert 'Maps of modified images: there is no command yet' in out
+    assert 'Maps of modified images: no command yet' in out
 
 
 @pytest.mark.slow

@@ -151,7 +151,6 @@ def main() -> None:
         'Mean ± standard deviation over seeds, last evaluation. What a '
         'mirrored map loses grows with what the gate holds back: compare '
         'it between maps that let as many bits through.',
-        done,
     )
     base_model = values(rows.pop(BASE, {}), metric)
     if any(values(these, BITS) for these in rows.values()):
@@ -161,6 +160,8 @@ def main() -> None:
             f'no {BITS} in the logs: is an mmaib.AttentionEvalHook in the '
             'config, and an mmaib.InformationGate?'
         )
+    if not done:
+        sys.exit('some runs failed: see above')
 
 
 if __name__ == '__main__':

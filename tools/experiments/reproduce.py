@@ -53,7 +53,8 @@ def state(name: str, args: argparse.Namespace) -> str:
     """How far a table or figure is."""
     found = CELLS[name]
     if isinstance(found, Commands):
-        return 'by commands' if found.commands else 'no command'
+        missing = 'no command yet' if found.data != '-' else 'nothing to run'
+        return 'by commands' if found.commands else missing
     folder = folder_of(args.out, name, args.tiny)
     arms = arms_of(found.rows(args.tiny))
     seeds = args.seeds or found.seeds
@@ -180,7 +181,8 @@ def main() -> None:
     if args.list:
         for name, found in CELLS.items():
             now = state(name, args)
-            print(f'{name:14} {found.title:40} {now:24} {found.data}')
+            data = 'sample data' if args.tiny else found.data
+            print(f'{name:14} {found.title:40} {now:24} {data}')
         return
     kind = 'table' if args.table else 'figure'
     name = f'{kind} {args.table or args.figure}'
@@ -189,7 +191,7 @@ def main() -> None:
         return
     commands = commands_of(name, args)
     if not commands:
-        sys.exit(f'{name}, {CELLS[name].title}: there is no command yet')
+        sys.exit(f'{name}, {CELLS[name].title}: {state(name, args)}')
     for command in commands:
         print(command, flush=True)
         if not args.dry_run:
