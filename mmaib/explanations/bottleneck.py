@@ -37,7 +37,7 @@ class Settings:
     steps: int = 20
     lr: float = 1.0
     samples: int = 4
-    start: float = 5.0
+    start: float = 0.0
     seed: int = 0
 
 

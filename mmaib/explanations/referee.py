@@ -2,8 +2,9 @@
 
 Insertion and deletion show the model ever more, or ever less, of the image
 in the map's order, up to one and a half times the box's area; what is hidden
-is blurred. Each is measured with the score at the fixed box, which favours
-maps inside it, and with the detector run again.
+is blurred until the statement does not hold. Each is measured with the score
+at the fixed box, which favours maps inside it, and with the detector run
+again.
 """
 
 from __future__ import annotations
@@ -25,23 +26,41 @@ STEPS = 12
 AREA = 1.5
 
 
-def blurred(images: Tensor, width: int = 31, times: int = 2) -> Tensor:
-    """What an image is without detail: the mean of 31 x 31 pixels, twice."""
-    for _ in range(times):
-        reach = min(width // 2, *(side - 1 for side in images.shape[2:]))
-        padded = F.pad(images, (reach,) * 4, mode='reflect')
-        images = F.avg_pool2d(padded, 2 * reach + 1, 1)
-    return images
+def blank(images: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
+    """An image on which the statement does not hold: blurred, by a mean of
+    31, 63, 127 or 255 pixels applied twice, the narrowest that halves its
+    probability; or of one colour. A large object is still found in an image
+    whose details alone are gone, and no order of its pixels would matter.
+
+    Args:
+        images: ``(1, 3, H, W)``.
+        score: of the statement, on images.
+    """
+    enough = score(images) / 2
+    for width in (31, 63, 127, 255):
+        blurred = images
+        for _ in range(2):
+            reach = min(width // 2, *(side - 1 for side in images.shape[2:]))
+            padded = F.pad(blurred, (reach,) * 4, mode='reflect')
+            blurred = F.avg_pool2d(padded, 2 * reach + 1, 1)
+        if score(blurred) < enough:
+            return blurred
+    return images.mean((2, 3), keepdim=True).expand_as(images)
 
 
 def changed_images(
-    order: Tensor, images: Tensor, area: float, steps: int = STEPS
+    order: Tensor,
+    images: Tensor,
+    blanked: Tensor,
+    area: float,
+    steps: int = STEPS,
 ) -> tuple[Tensor, Tensor]:
     """The images of deletion and of insertion, ``steps + 1`` each.
 
     Args:
         order: the map ``(H, W)``.
         images: ``(1, 3, H, W)``.
+        blanked: what is seen of them where they are hidden.
         area: of the last step, in pixels.
         steps: how many.
     """
@@ -51,12 +70,11 @@ def changed_images(
     place = np.empty(order.numel())
     place[ranked] = np.arange(order.numel())
     rank = torch.from_numpy(place).view(order.shape).to(images.device)
-    blur = blurred(images)
     counts = np.linspace(0, min(order.numel(), area), steps + 1).astype(int)
     shown = torch.stack([rank < count for count in counts])[:, None]
     return (
-        torch.where(shown, blur, images),
-        torch.where(shown, images, blur),
+        torch.where(shown, blanked, images),
+        torch.where(shown, images, blanked),
     )
 
 
@@ -86,13 +104,14 @@ def detected(
 def insertion_deletion(
     order: Tensor,
     images: Tensor,
+    blanked: Tensor,
     area: float,
     scores: Sequence[Callable[[Tensor], Tensor]],
     batch: int = 13,
 ) -> list[tuple[float, float]]:
     """Areas under the curves of insertion (high is good) and deletion (low
     is good), in [0, 1], by each of these scores."""
-    deleted, inserted = changed_images(order, images, area)
+    deleted, inserted = changed_images(order, images, blanked, area)
     found = []
     for score in scores:
         curves = []

@@ -269,7 +269,8 @@ def _position_target(
         closest = int(far.argmin())
         distance = far.flatten()[closest].item()
         index = tuple(
-            int(i) for i in torch.unravel_index(torch.tensor(at), far.shape)
+            int(i)
+            for i in torch.unravel_index(torch.tensor(closest), far.shape)
         )
         best = min(best, (distance, level, index))
     distance, level, index = best
