@@ -18,6 +18,8 @@ from .places import Features, Place
 from .targets import Target
 
 Statistics = Sequence[tuple[Tensor, Tensor]]
+# logit of an openness of 0.99
+OPEN = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,6 @@ class Settings:
             score depends on, in nats.
         steps, lr: of Adam, over the logits of the openness.
         samples: of the noise a step.
-        start: logit of the openness before the first step.
         seed: of the noise.
     """
 
@@ -37,7 +38,6 @@ class Settings:
     steps: int = 20
     lr: float = 1.0
     samples: int = 4
-    start: float = 0.0
     seed: int = 0
 
 
@@ -171,6 +171,12 @@ def reach(
     return part if (alone - own).abs().max() < 1e-3 else full
 
 
+def _layer_cam(x: Tensor, gradient: Tensor) -> Tensor:
+    """Jiang et al., TIP 2021, in [0, 1]: what is kept first."""
+    found = (gradient.relu() * x).sum(1, keepdim=True).relu()
+    return found / found.max().clamp(min=1e-12)
+
+
 def _smooth(openness: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(openness, (1,) * 4, mode='replicate'), 3, 1)
 
@@ -182,7 +188,6 @@ def sample_bottleneck(
     images: Tensor,
     statistics: Statistics,
     settings: Settings | None = None,
-    start: Sequence[Tensor] | None = None,
     against: bool = False,
 ) -> Kept:
     r"""Find how little of the features is enough for a statement.
@@ -194,9 +199,9 @@ def sample_bottleneck(
         + \beta \, D[N(a x + (1 - a) \mu, (1 - a)^2 \sigma^2)
         \,\|\, N(\mu, \sigma^2)]
 
-    with noise of the features' own mean and std. Only positions on which the
-    score depends have one, and only they are computed with, where the
-    target's head allows that.
+    with noise of the features' own mean and std, from LayerCAM's map on.
+    Only positions on which the score depends have an openness, and only they
+    are computed with, where the target's head allows that.
 
     Args:
         target: the statement.
@@ -205,8 +210,6 @@ def sample_bottleneck(
         images: the preprocessed image ``(1, 3, H, W)``.
         statistics: mean and std of each channel, a level each.
         settings: of the optimisation.
-        start: logits of the openness to start from, ``(1, 1, h, w)`` a
-            level; all open by default.
         against: find instead what speaks against the statement: the fewest
             bits that must be shut for its probability to rise. ``bits`` are
             then those that are shut.
@@ -218,14 +221,13 @@ def sample_bottleneck(
     parts = [x.detach() for x in found.part(features)]
     moments = [(m.to(parts[0]), s.to(parts[0])) for m, s in statistics]
     generator = torch.Generator().manual_seed(chosen.seed)
-    begin = {}
-    for i in levels:
-        rows_columns = found.windows[i]
-        if start is None or rows_columns is None:
-            begin[i] = torch.full_like(parts[i][:, :1], chosen.start)
-        else:
-            rows, columns = rows_columns
-            begin[i] = start[i][..., rows, columns].to(parts[i]).clone()
+    slopes = found.part(gradient)
+    begin = {
+        i: _layer_cam(parts[i], slopes[i]).mul(0.8).add(0.1).logit()
+        if not against
+        else torch.full_like(parts[i][:, :1], OPEN)
+        for i in levels
+    }
     logits = {i: x.requires_grad_() for i, x in begin.items()}
     if not logits:
         empty = torch.zeros(images.shape[2:])

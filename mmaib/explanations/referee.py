@@ -39,10 +39,15 @@ def blank(images: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
     enough = score(images) / 2
     for width in (31, 63, 127, 255):
         blurred = images
-        for _ in range(2):
-            reach = min(width // 2, *(side - 1 for side in images.shape[2:]))
-            padded = F.pad(blurred, (reach,) * 4, mode='reflect')
-            blurred = F.avg_pool2d(padded, 2 * reach + 1, 1)
+        for size in 2 * [(width, 1), (1, width)]:
+            rows, columns = (
+                min(n // 2, side - 1)
+                for n, side in zip(size, images.shape[2:])
+            )
+            padded = F.pad(
+                blurred, (columns, columns, rows, rows), mode='reflect'
+            )
+            blurred = F.avg_pool2d(padded, (2 * rows + 1, 2 * columns + 1), 1)
         if score(blurred) < enough:
             return blurred
     return images.mean((2, 3), keepdim=True).expand_as(images)
