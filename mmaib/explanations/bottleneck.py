@@ -95,12 +95,13 @@ class Reach:
     cropped: bool
 
     def part(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Of each level; a level without has one cell."""
+        """Of each level; a level without has four cells, as a group norm
+        needs more than one."""
         if not self.cropped:
             return [*features]
         # whole in memory, as mmcv's RoIAlign reads it
         return [
-            (x[..., :1, :1] if w is None else x[..., w[0], w[1]]).contiguous()
+            (x[..., :2, :2] if w is None else x[..., w[0], w[1]]).contiguous()
             for x, w in zip(features, self.windows)
         ]
 
@@ -275,6 +276,9 @@ def sample_bottleneck(
                 images.shape[2:],
             )
 
+        whole = sum(features[i].numel() for i in levels)
+        smaller = found.cropped and count < whole
+
         def probability(change: Callable[[Tensor], Tensor]) -> float:
             gated = [*parts]
             for i in levels:
@@ -287,7 +291,7 @@ def sample_bottleneck(
             bits,
             probability(lambda a: a),
             probability(lambda a: 1 - a),
-            probability(lambda a: a.flip(-1)) if found.cropped else None,
+            probability(lambda a: a.flip(-1)) if smaller else None,
         )
 
 

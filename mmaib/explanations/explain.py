@@ -93,7 +93,7 @@ def task_of(model: Any) -> str:
     Raises:
         ValueError: if it is neither.
     """
-    if hasattr(model, 'decode_head') and hasattr(model.decode_head, 'predict'):
+    if hasattr(model, 'decode_head'):
         return 'segmentor'
     if hasattr(model, 'roi_head') or hasattr(model, 'bbox_head'):
         return 'detector'

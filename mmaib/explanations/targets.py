@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmaib.models import known
 
 from .places import Features
 
@@ -97,6 +99,7 @@ def detections(
         ValueError: if there is none, or the head's score cannot be traced
             to a position.
     """
+    make = _detection_kind(model)
     with torch.no_grad():
         found = predicted(model, features, [sample])[0]
     keep = found.scores >= score_thr
@@ -110,7 +113,6 @@ def detections(
             f'the best of all is {best:.2f}'
         )
     found = found[keep][:at_most]
-    make = _detection_kind(model)
     return [
         make(model, features, sample, box, int(one), float(score))
         for box, one, score in zip(found.bboxes, found.labels, found.scores)
@@ -159,12 +161,13 @@ def predicted(model: Any, features: Features, samples: list) -> list:
 
 
 def _detection_kind(model: Any) -> Callable[..., Target]:
-    if hasattr(model, 'roi_head') and hasattr(model, 'rpn_head'):
-        if hasattr(model.roi_head, '_bbox_forward'):
+    if hasattr(model, 'roi_head'):
+        # a query's feature in the RoI head is no region of the image's
+        if known.find('outputs', type(model)) != 'set':
             return _roi_target
     elif hasattr(model, 'forward_transformer'):
         return _query_target
-    elif hasattr(model, 'bbox_head'):
+    elif getattr(model, 'bbox_head', None) is not None:
         return _position_target
     raise ValueError(
         f'{type(model).__name__} is no detector whose detections can be '
@@ -374,8 +377,14 @@ def regions(
     from scipy import ndimage
 
     def logits_of(features: Features) -> Tensor:
+        given: tuple[Any, ...] = (features,)
+        head = model.decode_head
+        if isinstance(head, nn.ModuleList):  # each looks at the one before
+            *earlier, head = head
+            for one in earlier:
+                given = (features, one(*given))
         metas = [sample.metainfo] * len(features[0])
-        return model.decode_head.predict(features, metas, model.test_cfg)
+        return head.predict(*given, metas, model.test_cfg)
 
     with torch.no_grad():
         predicted = logits_of(features)[0].argmax(0)

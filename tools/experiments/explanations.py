@@ -7,7 +7,14 @@ same referee.
 explains the detections of the test images (score at least 0.5, at least 400
 pixels of the model's input, --per-image of each) and adds a line a detection
 to FILE; detections that have one are skipped. The bottleneck's settings are
-the command's own.
+the command's own. With
+
+    --randomise 12
+
+it adds instead how far the maps of twelve detections stay as they were when
+the weights of head, neck and backbone are shuffled, one after the other
+(Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018), and when
+the seed is another: Spearman's rank correlation over the pixels of the box.
 
     python tools/experiments/explanations.py --table FILE.jsonl
 
@@ -22,7 +29,8 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +38,13 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmaib import compat
 from mmaib.cli.cfg_options import options_of
 from mmaib.cli.runs import commit, device_name
 from mmaib.cli.visualize import load
-from mmaib.explanations import Place, sample_bottleneck, statistics
+from mmaib.explanations import Place, Settings, sample_bottleneck, statistics
 from mmaib.explanations.baselines import BASELINES, explain_by, of_images
 from mmaib.explanations.bottleneck import gradients
 from mmaib.explanations.explain import Seen, data_of, frozen, see, targets
@@ -48,6 +56,7 @@ from mmaib.explanations.referee import (
     insertion_deletion,
     location,
     paired_interval,
+    rank_correlation,
 )
 from mmaib.explanations.targets import Target
 from mmaib.visualization.tables import markdown
@@ -86,6 +95,7 @@ def parse_args() -> argparse.Namespace:
         help='D-RISE, random order, the box, the bottleneck at the backbone\n'
         'and the detector run again for every so manyth',
     )
+    parser.add_argument('--randomise', type=int, metavar='DETECTIONS')
     parser.add_argument('--table', type=Path, help='print of these records')
     parser.add_argument('--cfg-options', nargs='+', default=[])
     args = parser.parse_args()
@@ -192,6 +202,66 @@ def judged(
     return results
 
 
+def shuffle_weights(module: nn.Module, generator: torch.Generator) -> None:
+    """Each tensor's values in another order, so that their scale stays."""
+    for weights in module.parameters():
+        values = weights.data.flatten()
+        order = torch.randperm(len(values), generator=generator)
+        weights.data = values[order].view_as(weights)
+
+
+def stability(
+    model: Any,
+    place: Place,
+    moments: Any,
+    found: list[tuple[str, Seen, Target]],
+) -> list[dict[str, float]]:
+    """Rank correlations of each detection's map with itself, after another
+    seed and after shuffled weights; what is shuffled stays so."""
+
+    def maps(seed: int = 0) -> list[Tensor]:
+        made = []
+        for _, seen, target in found:
+            features = place.features(seen.images)
+            one = sample_bottleneck(
+                target,
+                place,
+                features,
+                seen.images,
+                moments,
+                Settings(seed=seed),
+            )
+            made.append(one.bits[in_box(target, one.bits.shape)])
+        return made
+
+    first = maps()
+    changed = {'another seed': maps(seed=1)}
+    generator = torch.Generator().manual_seed(0)
+    head = model.roi_head if hasattr(model, 'roi_head') else model.bbox_head
+    parts = {'head': head, 'neck': model.neck, 'backbone': model.backbone}
+    for name, part in parts.items():
+        shuffle_weights(part, generator)
+        changed[f'{name} shuffled'] = maps()
+    return [
+        {
+            name: round(rank_correlation(own, others[i]), 4)
+            for name, others in changed.items()
+        }
+        for i, own in enumerate(first)
+    ]
+
+
+def in_box(target: Target, size: Sequence[int]) -> tuple[slice, slice]:
+    """The box within an image of that size: outside of it any map is about
+    zero, with whatever weights."""
+    assert target.box is not None
+    left, top, right, bottom = (round(v) for v in target.box.tolist())
+    return (
+        slice(max(0, top), min(size[0], bottom)),
+        slice(max(0, left), min(size[1], right)),
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     compat.register_config_sources()
     torch.set_num_threads(1)
@@ -203,7 +273,7 @@ def run(args: argparse.Namespace) -> None:
     there = {
         (r['image'], r['detection'])
         for r in read(args.records)
-        if (r['name'], r['seed']) == (args.name, args.seed)
+        if (r['name'], r['seed']) == (args.name, args.seed) and 'methods' in r
     }
     with frozen(model):
         training = [
@@ -214,6 +284,27 @@ def run(args: argparse.Namespace) -> None:
             name: statistics(place, training) for name, place in places.items()
         }
         files = files_of(cfg.test_dataloader.dataset)
+        if args.randomise:
+            picked = chosen(model, places['neck'], files, args.per_image)
+            some = [
+                (file, seen, found[number])
+                for file, seen, found, number in islice(picked, args.randomise)
+            ]
+            correlations = stability(
+                model, places['neck'], moments['neck'], some
+            )
+            with args.records.open('a') as lines:
+                for (file, _, _), values in zip(some, correlations):
+                    record = dict(
+                        name=args.name,
+                        seed=args.seed,
+                        commit=commit(),
+                        device=device_name(),
+                        image='/'.join(Path(file).parts[-2:]),
+                        correlations=values,
+                    )
+                    lines.write(json.dumps(record) + '\n')
+            return
         for count, (file, seen, found, number) in enumerate(
             chosen(model, places['neck'], files, args.per_image)
         ):
@@ -255,7 +346,9 @@ def table(records: list[dict[str, Any]]) -> str:
     for record in records:
         by_name[record['name']].append(record)
     parts = []
-    for name, own in by_name.items():
+    for name, of_name in by_name.items():
+        own = [r for r in of_name if 'methods' in r]
+        changed = [r['correlations'] for r in of_name if 'methods' not in r]
         images = {(r['seed'], r['image']) for r in own}
         seeds = sorted({r['seed'] for r in own})
         parts += [
@@ -265,6 +358,16 @@ def table(records: list[dict[str, Any]]) -> str:
             *markdown(rows_of(own)),
             '',
         ]
+        if changed:
+            means = ', '.join(
+                f'{key} {np.mean([c[key] for c in changed]):.2f}'
+                for key in changed[0]
+            )
+            parts += [
+                f'Rank correlation of the map with itself, mean of '
+                f'{len(changed)} detections: {means}.',
+                '',
+            ]
     return '\n'.join(parts)
 
 
