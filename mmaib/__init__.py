@@ -6,7 +6,8 @@ them (`mmaib.X`) or when they are imported, and the functions below when they
 are used:
 
 - :func:`mmaib.wrap_config`: attention in a config;
-- :func:`mmaib.train_readout`: where a trained model looks.
+- :func:`mmaib.train_readout`: where a trained model looks;
+- :func:`mmaib.explain`: what one of its predictions rests on.
 """
 
 from importlib import import_module
@@ -16,6 +17,7 @@ __version__ = '0.1.0'
 _LAZY = {
     'wrap_config': 'mmaib.cli.wrap',
     'train_readout': 'mmaib.cli.readout',
+    'explain': 'mmaib.explanations',
 }
 
 

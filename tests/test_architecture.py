@@ -29,6 +29,7 @@ FLOORS = (
     ('datasets', 'evaluation'),
     ('preflight',),
     ('visualization',),
+    ('explanations',),
     ('hooks',),
     ('cli',),
 )

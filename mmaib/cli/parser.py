@@ -167,6 +167,58 @@ def visualize(parser: Parser) -> None:
     _options(parser)
 
 
+def explain(parser: Parser) -> None:
+    parser.add_argument('config', help="the model's, or mmdet::...")
+    parser.add_argument('checkpoint', type=Path)
+    parser.add_argument(
+        'images', nargs='+', type=Path, help='images, or folders of them'
+    )
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument(
+        '--detection', type=natural, metavar='K', help='the Kth box by score'
+    )
+    parser.add_argument(
+        '--class', dest='class_name', metavar='NAME', help='of this class'
+    )
+    parser.add_argument(
+        '--against', metavar='NAME', help="and not this one: a classifier's"
+    )
+    parser.add_argument(
+        '--missed',
+        nargs=4,
+        type=float,
+        metavar=('X1', 'Y1', 'X2', 'Y2'),
+        help='an object that was not found, with --as NAME',
+    )
+    parser.add_argument('--as', dest='as_name', metavar='NAME')
+    parser.add_argument(
+        '--point',
+        nargs=2,
+        type=float,
+        metavar=('X', 'Y'),
+        help="a segmentor's region",
+    )
+    parser.add_argument(
+        '--at', help="'neck', 'backbone' or a module; default: the neck"
+    )
+    parser.add_argument('--score-thr', type=float, default=0.3)
+    parser.add_argument('--max-explained', type=positive, default=20)
+    parser.add_argument(
+        '--statistics',
+        type=Path,
+        metavar='FOLDER',
+        help="a few dozen images of the model's kind, for the gate's noise; "
+        'default: those that are explained',
+    )
+    parser.add_argument(
+        '--beta', type=float, default=0.3, help='price of the bits'
+    )
+    parser.add_argument('--steps', type=positive, default=20)
+    parser.add_argument('--seed', type=natural, default=0)
+    _device(parser)
+    _options(parser)
+
+
 def report(parser: Parser) -> None:
     parser.add_argument('work_dirs', nargs='+', type=Path)
     parser.add_argument(
@@ -275,6 +327,9 @@ COMMANDS = {
         'visualize',
         'draw attention maps of images, folders, videos',
         visualize,
+    ),
+    'explain': Command(
+        'explain', 'show what single predictions rest on', explain
     ),
     'report': Command('report', 'one HTML page about runs', report),
     'train': Command('train', 'train a config', train),

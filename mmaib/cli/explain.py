@@ -1,0 +1,154 @@
+"""What do a trained model's predictions rest on, one by one?
+
+    mmaib explain CONFIG CHECKPOINT IMAGE... --out DIR
+
+of a detector's boxes, a segmentor's regions, a classifier's class. An
+information gate over the frozen model's features is optimised for each
+prediction to let through as few bits as its probability needs; nothing is
+trained that stays. DIR, which must be new or empty, gets a picture for each
+prediction, explained.json, and explained.html, on which boxes are clicked.
+
+`--missed X1 Y1 X2 Y2 --as NAME` explains an object that a two-stage detector
+did not find: which bits would have to be shut for it to be found there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mmcv
+
+from mmaib import compat, preflight
+from mmaib.explanations import Settings, explanation_of
+from mmaib.explanations.explain import (
+    data_of,
+    default_place,
+    frozen,
+    see,
+    targets,
+)
+from mmaib.explanations.page import page, picture
+from mmaib.explanations.places import Place, statistics
+from mmaib.files import write_whole
+from mmaib.visualization.image_sources import images
+
+from .cfg_options import options_of
+from .launch import device_of
+from .visualize import load
+from .wrap.look import load as load_base
+
+# images whose features give the noise of the gate
+STATISTICS = 24
+
+
+def prepare(args: argparse.Namespace) -> Callable[[], None]:
+    """Load the model, and refuse what is not there."""
+    compat.register_config_sources()
+    preflight.check_checkpoint('checkpoint', str(args.checkpoint))
+    if args.out.exists() and any(args.out.iterdir()):
+        raise ValueError(f'--out {args.out}: not empty, take another folder')
+    if (args.missed is None) != (args.as_name is None):
+        raise ValueError('--missed X1 Y1 X2 Y2 and --as NAME go together')
+    paths = [path for given in args.images for path in images(given)]
+    others = images(args.statistics)[:STATISTICS] if args.statistics else []
+    cfg = load_base(args.config)
+    cfg.merge_from_dict(options_of(args.cfg_options))
+    model, visualizer = load(cfg, str(args.checkpoint), device_of(args.device))
+    model.cfg, model.dataset_meta = cfg, visualizer.dataset_meta
+    place = Place(model, args.at or default_place(model))
+    asked = dict(
+        detection=args.detection,
+        class_name=args.as_name or args.class_name,
+        against=args.against,
+        missed_box=args.missed,
+        point=args.point,
+        score_thr=args.score_thr,
+        at_most=args.max_explained,
+    )
+    # before work: each image's predictions are there and can be explained
+    with frozen(model):
+        for path in paths:
+            seen = see(model, place, data_of(model, path))
+            try:
+                targets(model, seen, **asked)
+            except ValueError as error:
+                raise ValueError(f'{path}: {error}') from error
+    return partial(work, args, model, place, paths, others, asked)
+
+
+def work(
+    args: argparse.Namespace,
+    model: Any,
+    place: Place,
+    paths: list[Path],
+    others: list[Path],
+    asked: dict[str, Any],
+) -> None:
+    settings = Settings(beta=args.beta, steps=args.steps, seed=args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    records, shown = [], {}
+    with frozen(model):
+        moments = statistics(
+            place,
+            [
+                see(model, place, data_of(model, path)).images
+                for path in others or paths[:STATISTICS]
+            ],
+        )
+        for path in paths:
+            seen = see(model, place, data_of(model, path))
+            name, number = path.stem, 2
+            while name in shown:  # of another folder
+                name, number = f'{path.stem}_{number}', number + 1
+            image = mmcv.imread(str(path), channel_order='rgb')
+            found = []
+            for count, target in enumerate(targets(model, seen, **asked)):
+                one = explanation_of(
+                    target, place, seen, moments, settings,
+                    against=args.missed is not None,
+                )  # fmt: skip
+                found.append(one)
+                drawn = picture(image, one)[..., ::-1]
+                mmcv.imwrite(drawn, str(args.out / f'{name}.{count}.png'))
+                print(
+                    f'{name}: {one.name} {one.score:.2f}, '
+                    f'{one.bits.sum():.0f} bits, {one.kept:.2f} with them '
+                    f'alone, {one.without:.2f} without, {one.seconds:.1f} s',
+                    flush=True,
+                )
+            shown[name] = image, found
+            records += [
+                dict(image=str(path), **one.summary()) for one in found
+            ]
+    text = json.dumps(
+        dict(
+            config=str(args.config),
+            checkpoint=str(args.checkpoint),
+            at=place.name,
+            settings=vars(settings),
+            explanations=records,
+        ),
+        indent=1,
+    )
+    for file, content in (
+        ('explained.json', text),
+        (
+            'explained.html',
+            page(
+                shown,
+                f'Explained: {Path(args.config).stem}',
+                shlex.join(args.command),
+                args.missed is not None,
+            ),
+        ),
+    ):
+        write_whole(
+            args.out / file, content.encode(), args.out / f'.{file}.partial'
+        )
+    print(args.out / 'explained.html')

@@ -1,0 +1,339 @@
+"""Explanations of a model's statements about one image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from torch import Tensor
+
+from mmaib.evaluation.map_geometry import of_the_image, spread
+from mmaib.visualization.image_sources import loadable, test_pipeline
+
+from .bottleneck import Kept, Settings, Statistics, sample_bottleneck
+from .places import Features, Place, statistics
+from .targets import (
+    Target,
+    detections,
+    image_class,
+    label_of,
+    missed,
+    regions,
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image as a model receives it.
+
+    Attributes:
+        images: ``(1, 3, H, W)``, preprocessed.
+        sample: its data sample.
+        features: of the place where they are gated.
+        received: what the head receives.
+    """
+
+    images: Tensor
+    sample: Any
+    features: Features
+    received: Any
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one statement rests on.
+
+    Attributes:
+        name, label, score: of the statement: its class and probability.
+        box: x1, y1, x2, y2 of a detection, in pixels of the original image.
+        bits: ``(H, W)`` of the original image: the bits that pass of each
+            pixel, all levels together. Their sum is what the statement
+            needs; for ``against``, what must be shut.
+        kept, without, mirrored: the probability where only that passes, where
+            all else passes, and where it passes elsewhere
+            (:class:`~mmaib.explanations.bottleneck.Kept`).
+        seconds: of the optimisation.
+    """
+
+    name: str
+    label: int
+    score: float
+    box: tuple[float, ...] | None
+    bits: np.ndarray
+    kept: float
+    without: float
+    mirrored: float | None
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the map, for JSON."""
+        return dict(
+            name=self.name,
+            label=self.label,
+            score=self.score,
+            box=self.box,
+            bits=float(self.bits.sum()),
+            kept=self.kept,
+            without=self.without,
+            mirrored=self.mirrored,
+            seconds=self.seconds,
+        )
+
+
+def task_of(model: Any) -> str:
+    """``'detector'``, ``'segmentor'`` or ``'classifier'``.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if hasattr(model, 'decode_head'):
+        return 'segmentor'
+    if hasattr(model, 'roi_head') or hasattr(model, 'bbox_head'):
+        return 'detector'
+    if hasattr(model, 'head') and hasattr(model, 'extract_feat'):
+        return 'classifier'
+    raise ValueError(
+        f'{type(model).__name__} is neither a detector, a segmentor nor a '
+        'classifier of the MM libraries'
+    )
+
+
+def default_place(model: Any) -> str:
+    """The neck; of a classifier, whose neck pools, the backbone."""
+    return 'backbone' if task_of(model) == 'classifier' else 'neck'
+
+
+def data_of(model: Any, image: str | Path | np.ndarray) -> Any:
+    """An image, a file or an array (H, W, 3) in BGR, through the test
+    pipeline of the model's config (``model.cfg``)."""
+    if not getattr(model, 'cfg', None):
+        raise ValueError(
+            'model.cfg is missing, the config whose test pipeline loads '
+            'images: load the model by mmdet.apis.init_detector or its like, '
+            'or set model.cfg = Config.fromfile(...)'
+        )
+    pipeline = test_pipeline(model.cfg)
+    if isinstance(image, np.ndarray):
+        given = dict(img=image, img_shape=image.shape[:2])
+        given['ori_shape'] = image.shape[:2]
+        transforms = [
+            t
+            for t in pipeline.transforms
+            if 'LoadImage' not in type(t).__name__
+        ]
+        for transform in transforms:
+            given = transform(given)
+        return given
+    if not Path(image).is_file():
+        raise FileNotFoundError(f'no file {image}')
+    return pipeline(loadable(pipeline, Path(image)))
+
+
+@torch.no_grad()
+def see(model: Any, place: Place, data: Any) -> Seen:
+    """Preprocess an image and pass it to the head."""
+    batch = model.data_preprocessor(pseudo_collate([data]), False)
+    images, sample = batch['inputs'], batch['data_samples'][0]
+    if isinstance(images, (list, tuple)):
+        images = torch.stack(images)
+    if 'batch_input_shape' not in sample:
+        sample.set_metainfo(dict(batch_input_shape=tuple(images.shape[2:])))
+    features = place.features(images)
+    return Seen(images, sample, features, place.to_head(features, images))
+
+
+def targets(
+    model: Any,
+    seen: Seen,
+    detection: int | None = None,
+    class_name: str | None = None,
+    against: str | None = None,
+    missed_box: Sequence[float] | None = None,
+    point: tuple[float, float] | None = None,
+    score_thr: float = 0.3,
+    at_most: int = 20,
+) -> list[Target]:
+    """What is asked for, see :func:`explain`; boxes and points in pixels of
+    the original image."""
+    task = task_of(model)
+    label = None if class_name is None else label_of(model, class_name)
+    asked = dict(
+        detection=detection, missed=missed_box, point=point, against=against
+    )
+    fits = {
+        'detector': ('detection', 'missed'),
+        'segmentor': ('point',),
+        'classifier': ('against',),
+    }[task]
+    for name, value in asked.items():
+        if value is not None and name not in fits:
+            raise ValueError(
+                f'--{name}: {type(model).__name__} is a {task}, which takes '
+                f'--class and {" or ".join(f"--{f}" for f in fits)}'
+            )
+    received, sample = seen.received, seen.sample
+    if task == 'classifier':
+        other = None if against is None else label_of(model, against)
+        return [image_class(model, received, label, other)]
+    scale = _scale(sample)
+    if task == 'segmentor':
+        if point is not None:
+            point = (point[0] * scale[0], point[1] * scale[1])
+        return regions(model, received, sample, label, point, at_most)
+    if missed_box is not None:
+        if label is None:
+            raise ValueError('--missed needs --as NAME, the class')
+        box = seen.images.new_tensor(missed_box) * seen.images.new_tensor(
+            [*scale, *scale]
+        )
+        return [missed(model, received, sample, box, label)]
+    found = detections(model, received, sample, score_thr, label, at_most)
+    if detection is None:
+        return found
+    if detection >= len(found):
+        raise ValueError(
+            f'--detection {detection}: there are {len(found)} of a score of '
+            f'at least {score_thr:g}, 0 to {len(found) - 1}'
+        )
+    return [found[detection]]
+
+
+def explain(
+    model: Any,
+    image: str | Path | np.ndarray,
+    *,
+    at: str | None = None,
+    others: Iterable[str | Path | np.ndarray] = (),
+    moments: Statistics | None = None,
+    settings: Settings | None = None,
+    **asked: Any,
+) -> list[Explanation]:
+    """What a trained model's statements about an image rest on.
+
+    For each statement an information gate over the frozen model's features
+    is optimised to let through as few bits as its score needs.
+
+    Args:
+        model: of MMDetection, MMSegmentation or MMPretrain, with ``cfg``, as
+            ``mmdet.apis.init_detector`` and its like return it.
+        image: a file, or an array (H, W, 3) in BGR.
+        at: where the gate is: ``'neck'``, ``'backbone'``, or a module's
+            name; by default the neck, of a classifier the backbone.
+        others: images that the features' statistics are taken from besides
+            this one; a few dozen are enough.
+        moments: those statistics, if there are some already.
+        settings: of the optimisation.
+        **asked: which statement. Of a detector ``detection=K``, the Kth by
+            score, ``class_name='cat'``, or ``missed_box=(x1, y1, x2, y2)``
+            with ``class_name``: what speaks against an object there; all
+            detections of at least ``score_thr=0.3`` by default,
+            ``at_most=20``. Of a segmentor ``point=(x, y)`` or
+            ``class_name``. Of a classifier ``class_name`` and
+            ``against='dog'``: why not that. Pixels of the original image.
+
+    Returns:
+        list[Explanation]: one for each statement.
+
+    Raises:
+        ValueError: if there is no such statement, or it cannot be traced to
+            the features.
+        FileNotFoundError: if there is no such file.
+    """
+    place = Place(model, at or default_place(model))
+    with frozen(model):
+        seen = see(model, place, data_of(model, image))
+        if moments is None:
+            batches = [
+                see(model, place, data_of(model, o)).images for o in others
+            ]
+            moments = statistics(place, [seen.images, *batches])
+        return [
+            explanation_of(
+                target,
+                place,
+                seen,
+                moments,
+                settings,
+                against=asked.get('missed_box') is not None,
+            )
+            for target in targets(model, seen, **asked)
+        ]
+
+
+@contextmanager
+def frozen(model: Any) -> Iterator[None]:
+    """No parameter asks for a gradient, and the model evaluates, inside the
+    block."""
+    training = model.training
+    asked = [p for p in model.parameters() if p.requires_grad]
+    model.eval()
+    for parameter in asked:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.train(training)
+        for parameter in asked:
+            parameter.requires_grad_(True)
+
+
+def explanation_of(
+    target: Target,
+    place: Place,
+    seen: Seen,
+    moments: Statistics,
+    settings: Settings | None = None,
+    against: bool = False,
+) -> Explanation:
+    """One statement's explanation, on the original image."""
+    begun = time.perf_counter()
+    found = sample_bottleneck(
+        target, place, seen.features, seen.images, moments, settings,
+        against=against,
+    )  # fmt: skip
+    seconds = time.perf_counter() - begun
+    return on_original(target, found, seen.sample, seconds)
+
+
+def on_original(
+    target: Target, found: Kept, sample: Any, seconds: float
+) -> Explanation:
+    """From the model's input to the original image; what passes of padding
+    is left out."""
+    meta = sample.metainfo
+    bits = spread(of_the_image(found.bits, meta).double(), meta['ori_shape'])
+    box = None
+    if target.box is not None:
+        scale = _scale(sample)
+        box = tuple(float(v) / s for v, s in zip(target.box, (*scale, *scale)))
+    return Explanation(
+        target.name,
+        target.label,
+        target.score,
+        box,
+        bits.float().numpy(),
+        found.kept,
+        found.without,
+        found.mirrored,
+        seconds,
+    )
+
+
+def _scale(sample: Any) -> tuple[float, float]:
+    """Width and height of the model's image over the original one's."""
+    meta = sample.metainfo
+    factor = meta.get('scale_factor')
+    if factor is None:
+        (height, width), (rows, columns) = (
+            meta['img_shape'][:2],
+            meta['ori_shape'][:2],
+        )
+        factor = width / columns, height / rows
+    return float(factor[0]), float(factor[1])

@@ -1,0 +1,113 @@
+"""A page on which predictions are clicked to see what they rest on."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+from jinja2 import Environment, FileSystemLoader
+from matplotlib import colormaps
+
+from .explain import Explanation
+
+LARGEST = 800  # pixels of a picture's longer side
+
+
+def heat(bits: np.ndarray) -> np.ndarray:
+    """A map as ``(H, W, 4)`` of uint8 in RGBA, clear where nothing passes."""
+    level = bits / max(float(bits.max()), 1e-12)
+    colours = colormaps['inferno'](level)
+    colours[..., 3] = 0.15 + 0.75 * level
+    return (colours * 255).round().astype(np.uint8)
+
+
+def picture(image: np.ndarray, found: Explanation) -> np.ndarray:
+    """Map and box over an image, RGB."""
+    colours = heat(found.bits).astype(float)
+    alpha = colours[..., 3:] / 255
+    mixed = image * (1 - alpha) + colours[..., :3] * alpha
+    drawn = np.ascontiguousarray(mixed.round().astype(np.uint8))
+    if found.box is not None:
+        left, top, right, bottom = (round(v) for v in found.box)
+        cv2.rectangle(drawn, (left, top), (right, bottom), (255, 212, 0), 2)
+    return drawn
+
+
+def about(found: Explanation, against: bool) -> list[tuple[str, str]]:
+    """What is said beside a prediction."""
+    mirrored = '-' if found.mirrored is None else f'{found.mirrored:.3f}'
+    return [
+        ('probability', f'{found.score:.3f}'),
+        (
+            'must be shut' if against else 'needs',
+            f'{found.bits.sum():.0f} bits',
+        ),
+        ('with that alone', f'{found.kept:.3f}'),
+        ('without it', f'{found.without:.3f}'),
+        ('with it mirrored', mirrored),
+    ]
+
+
+def _uri(image: np.ndarray, suffix: str) -> str:
+    longest = max(image.shape[:2])
+    if longest > LARGEST:
+        image = mmcv.imrescale(image, LARGEST / longest)
+    order = [2, 1, 0, 3][: image.shape[2]]
+    _, data = cv2.imencode(suffix, image[..., order])
+    kind = suffix.removeprefix('.').replace('jpg', 'jpeg')
+    return (
+        f'data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}'
+    )
+
+
+def _place(found: Explanation, image: np.ndarray) -> str:
+    """A box's style, in percent of the picture."""
+    if found.box is None:
+        return ''
+    height, width = image.shape[:2]
+    left, top, right, bottom = found.box
+    return (
+        f'left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%;'
+        f'width:{100 * (right - left) / width:.2f}%;'
+        f'height:{100 * (bottom - top) / height:.2f}%'
+    )
+
+
+def page(
+    images: Mapping[str, tuple[np.ndarray, Sequence[Explanation]]],
+    title: str,
+    command: str = '',
+    against: bool = False,
+) -> str:
+    """HTML in one file.
+
+    Args:
+        images: by name, in RGB, each with its explanations.
+        title: of the page.
+        command: that made it.
+        against: whether maps are of what speaks against.
+    """
+    shown: list[dict[str, Any]] = []
+    for name, (image, explanations) in images.items():
+        found = [
+            dict(
+                name=one.name,
+                score=f'{one.score:.2f}',
+                uri=_uri(heat(one.bits), '.png'),
+                place=_place(one, image),
+                about=about(one, against),
+            )
+            for one in explanations
+        ]
+        shown.append(dict(name=name, uri=_uri(image, '.jpg'), found=found))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True
+    )
+    return environment.get_template('page.html').render(
+        title=title, images=shown, command=command
+    )

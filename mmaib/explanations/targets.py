@@ -1,0 +1,465 @@
+"""What is explained: one statement of a model about an image, as a score
+that can be differentiated by the features that the head receives.
+
+Every target is reached by the base model's own head: a two-stage detector's
+box as a RoI, a one-stage detector's position that made the box, a query of a
+set predictor, a region of a segmentor, a class of a classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmaib.models import known
+
+from .places import Features
+
+# of a detection's score and the one found again by position, in log units
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Target:
+    """A statement.
+
+    Attributes:
+        label: its class.
+        name: of the class.
+        score: the model's probability of it.
+        log_scores: its log probability, ``(N,)``, by what the head receives
+            for N copies of the image.
+        box: ``(4,)``, of a detection, in pixels of the model's input.
+        region: ``(H, W)``, of a segmentor, in those pixels.
+        cropped: for part of the features (``Window`` and log scores), where
+            the score depends on nothing else; None if there is no such form.
+    """
+
+    label: int
+    name: str
+    score: float
+    log_scores: Callable[[Any], Tensor]
+    box: Tensor | None = None
+    region: Tensor | None = None
+    shifted: Callable[[int, int, Features], Callable] | None = None
+
+
+def class_names(model: Any) -> list[str]:
+    """Of the data set that a model was trained on; numbers without."""
+    meta = getattr(model, 'dataset_meta', None) or {}
+    names = meta.get('classes') or meta.get('CLASSES') or ()
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _named(model: Any, label: int) -> str:
+    names = class_names(model)
+    return names[label] if label < len(names) else f'class {label}'
+
+
+def label_of(model: Any, name: str) -> int:
+    """Of a class's name, or of its number as text.
+
+    Raises:
+        ValueError: if the model has no such class.
+    """
+    names = class_names(model)
+    if name in names:
+        return names.index(name)
+    if name.isdigit():
+        return int(name)
+    raise ValueError(
+        f'class {name!r}: the model has {", ".join(names[:20]) or "no names"}'
+    )
+
+
+# Detectors
+def detections(
+    model: Any,
+    features: Features,
+    sample: Any,
+    score_thr: float = 0.3,
+    label: int | None = None,
+    at_most: int = 20,
+) -> list[Target]:
+    """A target for each detection of an image.
+
+    Args:
+        model: a detector.
+        features: what its head receives of the image.
+        sample: the image's data sample, preprocessed.
+        score_thr: of the detections.
+        label: of the detections; any by default.
+        at_most: so many, the best.
+
+    Raises:
+        ValueError: if there is none, or the head's score cannot be traced
+            to a position.
+    """
+    make = _detection_kind(model)
+    with torch.no_grad():
+        found = predicted(model, features, [sample])[0]
+    keep = found.scores >= score_thr
+    if label is not None:
+        keep &= found.labels == label
+    if not keep.any():
+        best = found.scores.max().item() if len(found) else 0.0
+        of_class = '' if label is None else f' of {_named(model, label)!r}'
+        raise ValueError(
+            f'no detection{of_class} with a score of at least {score_thr:g}: '
+            f'the best of all is {best:.2f}'
+        )
+    found = found[keep][:at_most]
+    return [
+        make(model, features, sample, box, int(one), float(score))
+        for box, one, score in zip(found.bboxes, found.labels, found.scores)
+    ]
+
+
+def missed(
+    model: Any, features: Features, sample: Any, box: Tensor, label: int
+) -> Target:
+    """A box that a detector did not find, as a class: what of a two-stage
+    detector's RoI head says of it, or of the one-stage detector's position
+    whose box is closest."""
+    height, width = sample.batch_input_shape
+    inside = (0 <= box[0] < box[2] <= width) and (
+        0 <= box[1] < box[3] <= height
+    )
+    if not inside:
+        raise ValueError(
+            f'--missed {[round(v, 1) for v in box.tolist()]}: not a box '
+            f'inside the image of {width:g} x {height:g} pixels, as the '
+            'model receives it'
+        )
+    make = _detection_kind(model)
+    if make is _roi_target:
+        return make(model, features, sample, box, label, None)
+    raise ValueError(
+        f'--missed: {type(model).__name__} has no RoI head that could judge a '
+        'box of yours; give --class for what it found'
+    )
+
+
+def predicted(model: Any, features: Features, samples: list) -> list:
+    """Instances that a detector finds on each image, in pixels of its
+    input."""
+    if hasattr(model, 'roi_head'):
+        proposals = model.rpn_head.predict(features, samples, rescale=False)
+        return model.roi_head.predict(
+            features, proposals, samples, rescale=False
+        )
+    if hasattr(model, 'forward_transformer'):
+        given = model.forward_transformer(features, samples)
+        return model.bbox_head.predict(
+            **given, rescale=False, batch_data_samples=samples
+        )
+    return model.bbox_head.predict(features, samples, rescale=False)
+
+
+def _detection_kind(model: Any) -> Callable[..., Target]:
+    if hasattr(model, 'roi_head'):
+        # a query's feature in the RoI head is no region of the image's
+        if known.find('outputs', type(model)) != 'set':
+            return _roi_target
+    elif hasattr(model, 'forward_transformer'):
+        return _query_target
+    elif getattr(model, 'bbox_head', None) is not None:
+        return _position_target
+    raise ValueError(
+        f'{type(model).__name__} is no detector whose detections can be '
+        'traced to its features: explained are two-stage detectors with an '
+        'RPN and a RoI head, one-stage detectors and DETRs'
+    )
+
+
+def _roi_target(
+    model: Any,
+    features: Features,
+    sample: Any,
+    box: Tensor,
+    label: int,
+    score: float | None,
+) -> Target:
+    """A box as a RoI of the base model's own RoI head; of a cascade the mean
+    of its stages, as the base library's."""
+    head = model.roi_head
+    stages = range(getattr(head, 'num_stages', 0))
+
+    def probabilities(features: Features, rois: Tensor, *stage: int) -> Tensor:
+        logits = head._bbox_forward(*stage, features, rois)['cls_score']
+        bbox_head = head.bbox_head[stage[0]] if stage else head.bbox_head
+        if getattr(bbox_head, 'custom_cls_channels', False):
+            return bbox_head.loss_cls.get_activation(logits)
+        return logits.softmax(1)
+
+    def scores_at(box: Tensor) -> Callable[[Features], Tensor]:
+        def log_scores(features: Features) -> Tensor:
+            count = len(features[0])
+            rois = torch.cat(
+                [
+                    torch.arange(count).to(box)[:, None],
+                    box.expand(count, -1),
+                ],
+                1,
+            )
+            if not stages:
+                found = probabilities(features, rois)
+            else:
+                each = [probabilities(features, rois, s) for s in stages]
+                found = torch.stack(each).mean(0)
+            return found[:, label].clamp(min=1e-12).log()
+
+        return log_scores
+
+    box = box.detach()
+    log_scores = scores_at(box)
+    with torch.no_grad():
+        own = log_scores(features).exp().item()
+
+    def shifted(left: int, top: int, _: Features) -> Callable:
+        return scores_at(box - box.new_tensor([left, top, left, top]))
+
+    return Target(
+        label, _named(model, label), own, log_scores, box, shifted=shifted
+    )
+
+
+def dense_log_scores(head: Any, raw: Sequence) -> list[Tensor]:
+    """Log scores ``(N, A, C, H, W)`` of a dense head's levels, by what its
+    forward gives: logits of classes and, where it has them, of centerness
+    or objectness."""
+    classes = head.cls_out_channels
+    factors = raw[2] if len(raw) > 2 else None
+    found = []
+    for level, logits in enumerate(raw[0]):
+        logits = logits.unflatten(1, (-1, classes))
+        if not getattr(head, 'use_sigmoid_cls', True):
+            log = logits.log_softmax(2)[:, :, :-1]
+        elif ((logits >= 0) & (logits <= 1)).all():  # a head that applied it
+            log = logits.clamp(min=1e-12).log()
+        else:
+            log = torch.nn.functional.logsigmoid(logits)
+        if factors is not None and factors[level].size(1) == log.size(1):
+            factor = torch.nn.functional.logsigmoid(factors[level])
+            log = log + factor[:, :, None]
+        found.append(log)
+    return found
+
+
+def _position_target(
+    model: Any,
+    features: Features,
+    sample: Any,
+    box: Tensor,
+    label: int,
+    score: float,
+) -> Target:
+    """The position and prior of a dense head that made a detection, found
+    again by its score."""
+    head = model.bbox_head
+    with torch.no_grad():
+        raw = head(features)
+        dense = isinstance(raw, tuple) and hasattr(head, 'cls_out_channels')
+        found = dense_log_scores(head, raw) if dense else []
+    wanted = torch.tensor(max(score, 1e-12)).log().item()
+    best: tuple[float, int, tuple[int, ...]] = (float('inf'), 0, ())
+    for level, log in enumerate(found):
+        far = (log[0, :, label] - wanted).abs()
+        closest = int(far.argmin())
+        distance = far.flatten()[closest].item()
+        index = tuple(
+            int(i)
+            for i in torch.unravel_index(torch.tensor(closest), far.shape)
+        )
+        best = min(best, (distance, level, index))
+    distance, level, index = best
+    if distance > TOLERANCE:
+        raise ValueError(
+            f'{type(head).__name__}: no position has the score of the '
+            f'detection, {score:.3f}, so that it cannot be explained; '
+            'explained are heads of logits a position, such as RetinaNet, '
+            'FCOS, ATSS, GFL, RTMDet and YOLOX, two-stage detectors and DETRs'
+        )
+
+    def score_at(anchor: int, row: int, column: int) -> Callable:
+        def log_scores(features: Features) -> Tensor:
+            logs = dense_log_scores(head, head(features))
+            return logs[level][:, anchor, label, row, column]
+
+        return log_scores
+
+    def shifted(left: int, top: int, features: Features) -> Callable:
+        height, width = sample.batch_input_shape
+        rows, columns = features[level].shape[2:]
+        anchor, row, column = index
+        return score_at(
+            anchor,
+            row - round(top * rows / height),
+            column - round(left * columns / width),
+        )
+
+    return Target(
+        label,
+        _named(model, label),
+        score,
+        score_at(*index),
+        box.detach(),
+        shifted=shifted,
+    )
+
+
+def _query_target(
+    model: Any,
+    features: Features,
+    sample: Any,
+    box: Tensor,
+    label: int,
+    score: float,
+) -> Target:
+    """The query of a set predictor that made a detection."""
+    head = model.bbox_head
+
+    def log_of_queries(features: Features) -> Tensor:
+        samples = [sample] * len(features[0])
+        seen: list[Any] = []
+        handle = head.register_forward_hook(
+            lambda _, __, output: seen.append(output)
+        )
+        try:
+            given = model.forward_transformer(features, samples)
+            head.predict(**given, rescale=False, batch_data_samples=samples)
+        finally:
+            handle.remove()
+        logits = seen[-1][0][-1]
+        if head.loss_cls.use_sigmoid:
+            return torch.nn.functional.logsigmoid(logits)
+        return logits.log_softmax(-1)
+
+    with torch.no_grad():
+        far = log_of_queries(features)[0, :, label].exp() - score
+    query = int(far.abs().argmin())
+    if far.abs()[query] > TOLERANCE:
+        raise ValueError(
+            f'{type(head).__name__}: no query has the score of the '
+            f'detection, {score:.3f}'
+        )
+
+    def log_scores(features: Features) -> Tensor:
+        return log_of_queries(features)[:, query, label]
+
+    return Target(label, _named(model, label), score, log_scores, box.detach())
+
+
+# Segmentors
+def regions(
+    model: Any,
+    features: Features,
+    sample: Any,
+    label: int | None = None,
+    point: tuple[float, float] | None = None,
+    at_most: int = 20,
+) -> list[Target]:
+    """Why a region has its class: a target for each class that a segmentor
+    predicts, for one class, or for the connected region around a point.
+
+    Args:
+        model: a segmentor.
+        features: what its head receives of the image.
+        sample: the image's data sample, preprocessed.
+        label: of the region.
+        point: x and y, in pixels of the model's input.
+        at_most: so many, the largest.
+    """
+    from scipy import ndimage
+
+    def logits_of(features: Features) -> Tensor:
+        given: tuple[Any, ...] = (features,)
+        head = model.decode_head
+        if isinstance(head, nn.ModuleList):  # each looks at the one before
+            *earlier, head = head
+            for one in earlier:
+                given = (features, one(*given))
+        metas = [sample.metainfo] * len(features[0])
+        return head.predict(*given, metas, model.test_cfg)
+
+    with torch.no_grad():
+        predicted = logits_of(features)[0].argmax(0)
+    if point is not None:
+        x, y = (int(v) for v in point)
+        if not (0 <= y < predicted.shape[0] and 0 <= x < predicted.shape[1]):
+            raise ValueError(
+                f'--point {x} {y}: outside the image of '
+                f'{predicted.shape[1]} x {predicted.shape[0]} pixels, as the '
+                'model receives it'
+            )
+        label = int(predicted[y, x])
+        parts, _ = ndimage.label((predicted == label).cpu().numpy())
+        chosen = [(label, torch.from_numpy(parts == parts[y, x]))]
+    else:
+        there, counts = predicted.unique(return_counts=True)
+        order = counts.argsort(descending=True)[:at_most]
+        labels = [int(i) for i in there[order]] if label is None else [label]
+        chosen = [(one, predicted == one) for one in labels]
+    found = []
+    for one, region in chosen:
+        if not region.any():
+            raise ValueError(
+                f'class {_named(model, one)!r}: the segmentor predicts it '
+                'nowhere on the image'
+            )
+        inside = region.to(predicted.device)
+
+        def log_scores(
+            features: Features, one: int = one, inside: Tensor = inside
+        ) -> Tensor:
+            log = logits_of(features).log_softmax(1)
+            return log[:, one][:, inside].mean(1)
+
+        with torch.no_grad():
+            score = log_scores(features).exp().item()
+        found.append(
+            Target(one, _named(model, one), score, log_scores, region=inside)
+        )
+    return found
+
+
+# Classifiers
+def image_class(
+    model: Any, features: Any, label: int | None, against: int | None = None
+) -> Target:
+    """Why an image has a class, by default the predicted one; or why that
+    and not another: the log odds of the two.
+
+    Args:
+        model: a classifier.
+        features: what its head receives of the image.
+        label: of the class.
+        against: of the other class.
+    """
+    with torch.no_grad():
+        logits = model.head(features)
+    classes = logits.size(1)
+    chosen = int(logits.argmax(1)) if label is None else label
+    for one in (chosen, against):
+        if one is not None and one >= classes:
+            raise ValueError(
+                f'class {one}: the head has {classes}, 0 to {classes - 1}'
+            )
+
+    def log_scores(features: Any) -> Tensor:
+        logits = model.head(features)
+        if against is None:
+            return logits.log_softmax(1)[:, chosen]
+        difference = logits[:, chosen] - logits[:, against]
+        return torch.nn.functional.logsigmoid(difference)
+
+    with torch.no_grad():
+        score = log_scores(features).exp().item()
+    name = _named(model, chosen)
+    if against is not None:
+        name += f', not {_named(model, against)}'
+    return Target(chosen, name, score, log_scores)

@@ -1,0 +1,136 @@
+"""`mmaib explain` and `mmaib.explain` from a config and a checkpoint to
+pictures, numbers and the page."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from support import detection as det
+
+import mmaib
+from mmaib.cli.main import main
+from mmaib.explanations import Settings
+
+SIZE = (96, 128)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A small detector's config, checkpoint, and two photographs."""
+    folder = tmp_path_factory.mktemp('model')
+    cfg = det.shrink(det.plain_config())
+    cfg.test_dataloader.dataset.pipeline[1].scale = (2 * SIZE[1], 2 * SIZE[0])
+    cfg.dump(folder / 'small.py')
+    torch.manual_seed(0)
+    model = det.build(cfg)
+    meta = dict(dataset_meta=dict(classes=('a', 'b', 'c', 'd', 'e')))
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=meta), folder / 'small.pth'
+    )
+    rng = np.random.default_rng(0)
+    for name in ('one', 'two'):
+        image = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f'{name}.png'), image)
+    return folder
+
+
+def explain(folder, *words):
+    return main(
+        [
+            'explain', str(folder / 'small.py'), str(folder / 'small.pth'),
+            *map(str, words), '--device', 'cpu',
+        ]
+    )  # fmt: skip
+
+
+def test_pictures_numbers_and_a_page(trained, tmp_path):
+    out = tmp_path / 'out'
+    assert not explain(
+        trained, trained / 'one.png', trained / 'two.png', '--out', out,
+        '--score-thr', 0, '--max-explained', 2, '--steps', 2,
+    )  # fmt: skip
+    said = json.loads((out / 'explained.json').read_text())
+    assert said['at'] == 'neck'
+    assert len(said['explanations']) == 4
+    for one in said['explanations']:
+        assert one['name'] in 'abcde'
+        left, top, right, bottom = one['box']  # of the original image
+        assert 0 <= left < right <= SIZE[1]
+        assert 0 <= top < bottom <= SIZE[0]
+        assert one['bits'] > 0
+    names = {p.name for p in out.glob('*.png')}
+    assert names == {f'{n}.{k}.png' for n in ('one', 'two') for k in (0, 1)}
+    assert cv2.imread(str(out / 'one.0.png')).shape == (*SIZE, 3)
+    page = (out / 'explained.html').read_text()
+    assert page.count('data-image>') == 2
+    assert page.count('style="left:') == 4
+    assert page.count('data-map="data:image/png') == 4
+
+
+def test_python_says_the_same_as_the_command(trained, tmp_path):
+    from mmdet.apis import init_detector
+
+    out = tmp_path / 'out'
+    explain(
+        trained, trained / 'one.png', '--out', out, '--score-thr', 0,
+        '--detection', 1, '--steps', 2,
+    )  # fmt: skip
+    (said,) = json.loads((out / 'explained.json').read_text())['explanations']
+    model = init_detector(
+        Config.fromfile(trained / 'small.py'), str(trained / 'small.pth'),
+        device='cpu',
+    )  # fmt: skip
+    (own,) = mmaib.explain(
+        model, trained / 'one.png', score_thr=0, detection=1,
+        settings=Settings(steps=2),
+    )  # fmt: skip
+    assert own.bits.shape == SIZE
+    assert own.bits.sum() == pytest.approx(said['bits'], rel=1e-4)
+    assert own.box == pytest.approx(said['box'])
+    image = cv2.imread(str(trained / 'one.png'))
+    (array,) = mmaib.explain(
+        model, image, score_thr=0, detection=1, settings=Settings(steps=2)
+    )
+    assert np.allclose(array.bits, own.bits)
+
+
+def test_a_missed_object(trained, tmp_path):
+    assert not explain(
+        trained, trained / 'one.png', '--out', tmp_path / 'out', '--missed',
+        10, 10, 60, 50, '--as', 'd', '--steps', 2,
+    )  # fmt: skip
+    text = (tmp_path / 'out' / 'explained.html').read_text()
+    assert 'must be shut' in text
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--class', 'z'], "one.png: class 'z': the model has a, b, c, d, e"),
+        (['--missed', 1, 2, 3, 4], '--missed X1 Y1 X2 Y2 and --as NAME go'),
+        (['--at', 'nekc'], "at='nekc': FasterRCNN has no such module"),
+        (['--score-thr', 1.1], 'no detection with a score of at least 1.1'),
+        (['--against', 'b', '--score-thr', 0], '--against: FasterRCNN is a'),
+    ],
+)
+def test_refusals_before_work(trained, tmp_path, capsys, words, message):
+    out = tmp_path / 'out'
+    assert explain(trained, trained / 'one.png', '--out', out, *words) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith('mmaib explain: ')
+    assert message in lines[-1]
+    assert not out.exists()
+
+
+def test_nothing_is_written_over(trained, tmp_path, capsys):
+    kept = tmp_path / 'explained.json'
+    kept.write_text('mine')
+    assert explain(trained, trained / 'one.png', '--out', tmp_path) == 2
+    assert kept.read_text() == 'mine'
+    assert 'not empty' in capsys.readouterr().err
+    missing = trained / 'three.png'
+    assert explain(trained, missing, '--out', tmp_path / 'new') == 2
+    assert 'three.png' in capsys.readouterr().err

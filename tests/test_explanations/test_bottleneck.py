@@ -1,0 +1,265 @@
+"""The per-sample bottleneck where the answer is known, and the targets of
+real heads against the base libraries' own predictions."""
+
+import pytest
+import torch
+from mmengine.hub import get_config
+from mmengine.registry import MODELS, init_default_scope
+from support import classification as cls
+from support import detection as det
+from support import segmentation as seg
+
+from mmaib.explanations import (
+    Place,
+    Settings,
+    Target,
+    sample_bottleneck,
+    statistics,
+)
+from mmaib.explanations.bottleneck import gradients, reach
+from mmaib.explanations.explain import frozen, see, targets
+
+SIZE = (96, 128)
+
+
+class Identity(torch.nn.Module):
+    """A model whose features at the neck are its images."""
+
+    with_neck = False
+
+    def extract_feat(self, images):
+        return (images,)
+
+
+def evidence(features):
+    """Depends on rows 2 to 4 and columns 3 to 6 alone."""
+    mean = features[0][:, :, 2:5, 3:7].mean((1, 2, 3))
+    return torch.nn.functional.logsigmoid((mean - 1.4) * 16)
+
+
+@pytest.fixture
+def known():
+    place = Place(Identity())
+    images = torch.zeros(1, 3, 12, 16)
+    images[:, :, 2:5, 3:7] = 2.0
+    target = Target(0, 'patch', 0.99, evidence)
+    moments = [(torch.zeros(3, 1, 1), torch.ones(3, 1, 1))]
+    return target, place, (images,), images, moments
+
+
+def test_bits_are_where_the_evidence_is(known):
+    kept = sample_bottleneck(*known)
+    inside = kept.bits[2:5, 3:7].sum()
+    assert kept.bits.sum() > 1
+    assert inside / kept.bits.sum() > 0.85  # the openness is smoothed
+    assert kept.kept > 0.9 > 0.2 > kept.without
+
+
+def test_a_price_takes_bits_and_a_seed_repeats(known):
+    cheap, dear = (
+        sample_bottleneck(*known, Settings(beta=beta))
+        for beta in (0.01, 100.0)
+    )
+    assert dear.bits.sum() < 0.8 * cheap.bits.sum()
+    again = sample_bottleneck(*known, Settings(beta=100.0))
+    assert torch.equal(again.bits, dear.bits)
+
+
+def test_what_speaks_against_is_shut(known):
+    _, place, features, images, moments = known
+
+    def not_there(features):
+        return torch.nn.functional.logsigmoid(
+            4 - features[0][:, :, 2:5, 3:7].mean((1, 2, 3)) * 8
+        )
+
+    against = sample_bottleneck(
+        Target(0, 'absence', 0.01, not_there),
+        place, features, images, moments, Settings(beta=0.3), against=True,
+    )  # fmt: skip
+    # the openness is smoothed over neighbours
+    assert against.bits[:7, 1:9].sum() > 0.95 * against.bits.sum() > 1
+    assert against.bits[2:5, 3:7].mean() > 20 * against.bits[8:].mean()
+    assert against.kept > 0.5
+
+
+def test_statistics_are_those_of_all_images():
+    place = Place(Identity())
+    images = torch.randn(
+        5, 3, 4, 6, generator=torch.Generator().manual_seed(0)
+    )
+    ((mean, std),) = statistics(place, [images[:2], images[2:]])
+    assert torch.allclose(mean[:, 0, 0], images.mean((0, 2, 3)), atol=1e-6)
+    wanted = images.transpose(0, 1).flatten(1).std(1, correction=0)
+    assert torch.allclose(std[:, 0, 0], wanted, atol=1e-5)
+
+
+def test_a_place_that_is_not_there():
+    with pytest.raises(ValueError, match=r"at='necks': Identity has no such"):
+        Place(Identity(), 'necks')
+
+
+def seen_by(model, data, place=None):
+    place = place or Place(model)
+    one = dict(inputs=data['inputs'][0], data_samples=data['data_samples'][0])
+    return place, see(model, place, one)
+
+
+def small(name):
+    """A base library's detector, small, with names of its classes."""
+    torch.manual_seed(0)
+    init_default_scope('mmdet')
+    if name == 'two-stage':
+        return det.build(det.shrink(det.plain_config()))
+    model = get_config(
+        {
+            'cascade': 'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
+            'retinanet': 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+            'fcos': 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+            'detr': 'mmdet::detr/detr_r50_8xb2-150e_coco.py',
+        }[name]
+    ).model
+    model.backbone.update(depth=18, init_cfg=None, frozen_stages=-1)
+    channels = [64, 128, 256, 512]
+    model.neck.in_channels = channels[-len(model.neck.in_channels) :]
+    test = model.get('test_cfg', {})
+    test.get('rcnn', test)['score_thr'] = 0.0  # untrained scores are low
+    found = MODELS.build(model)
+    found.init_weights()
+    return found
+
+
+@pytest.mark.parametrize(
+    'name', ['two-stage', 'cascade', 'retinanet', 'fcos', 'detr']
+)
+def test_a_detection_is_found_again_by_its_head(name):
+    model = small(name)
+    data = det.inputs((SIZE,))
+    with frozen(model):
+        place, seen = seen_by(model, data)
+        found = targets(model, seen, score_thr=0.0, at_most=3)
+        own = model.predict(seen.images, [seen.sample], rescale=False)
+        scores = own[0].pred_instances.scores
+        for target, score in zip(found, scores):
+            again = target.log_scores(seen.received).exp()
+            assert again.item() == pytest.approx(target.score, abs=1e-4)
+            if name in ('retinanet', 'fcos', 'detr'):
+                assert target.score == pytest.approx(score.item(), abs=1e-4)
+            kept = sample_bottleneck(
+                target, place, seen.features, seen.images,
+                statistics(place, [seen.images]), Settings(steps=2),
+            )  # fmt: skip
+            assert kept.bits.shape == seen.images.shape[2:]
+            assert torch.isfinite(kept.bits).all()
+            assert kept.bits.sum() > 0
+
+
+@pytest.mark.parametrize('name', ['two-stage', 'cascade', 'retinanet'])
+def test_the_part_that_a_score_depends_on_has_the_same_score(name):
+    model = small(name)
+    with frozen(model):
+        place, seen = seen_by(model, det.inputs((SIZE,)))
+        for target in targets(model, seen, score_thr=0.0, at_most=4):
+            own, slope = gradients(
+                target.log_scores, place, seen.features, seen.images
+            )
+            part = reach(target, place, seen.features, seen.images, slope, own)
+            assert part.cropped
+            small_part = part.part(seen.features)
+            alone = part.log_scores(tuple(small_part))
+            assert torch.allclose(alone, own, atol=1e-3)
+            cells = sum(x[0, 0].numel() for x in small_part)
+            assert cells < sum(x[0, 0].numel() for x in seen.features)
+            # nothing outside has a gradient
+            for gradient, window in zip(slope, part.windows):
+                rest = gradient.clone()
+                if window is not None:
+                    rest[..., window[0], window[1]] = 0
+                assert not rest.any()
+
+
+def test_a_missed_object_and_what_is_refused():
+    model = small('two-stage')
+    model.dataset_meta = dict(classes=('a', 'b', 'c', 'd', 'e'))
+    with frozen(model):
+        _, seen = seen_by(model, det.inputs((SIZE,)))
+        box = (8, 8, 40, 40)
+        (target,) = targets(model, seen, class_name='c', missed_box=box)
+        assert (target.name, target.label) == ('c', 2)
+        for given, message in (
+            (dict(class_name='f'), "class 'f': the model has a, b, c, d, e"),
+            (dict(score_thr=1.1), 'no detection with a score of at least 1.1'),
+            (dict(missed_box=box), '--missed needs --as NAME'),
+            (
+                dict(class_name='a', missed_box=(0, 0, 500, 20)),
+                'not a box inside the image of 128 x 96',
+            ),
+            (dict(point=(1, 1)), '--point: FasterRCNN is a detector'),
+            (
+                dict(score_thr=0.0, at_most=2, detection=2),
+                '--detection 2: there are 2',
+            ),
+        ):
+            with pytest.raises(ValueError, match=message):
+                targets(model, seen, **given)
+
+
+def test_regions_of_a_segmentor():
+    torch.manual_seed(0)
+    model = seg.make(seg.UPERNET / seg.BEIT)
+    with frozen(model):
+        place, seen = seen_by(model, seg.inputs(((64, 64),)))
+        found = targets(model, seen)
+        logits = model.decode_head.predict(
+            seen.received, [seen.sample.metainfo], model.test_cfg
+        )
+        wanted = logits[0].argmax(0)
+        assert sum(int(t.region.sum()) for t in found) == wanted.numel()
+        (one,) = targets(model, seen, point=(10, 20))
+        assert one.label == wanted[20, 10]
+        assert one.region[20, 10]
+        log = logits[0].log_softmax(0)[one.label][one.region].mean()
+        assert one.score == pytest.approx(log.exp().item(), rel=1e-4)
+        kept = sample_bottleneck(
+            one, place, seen.features, seen.images,
+            statistics(place, [seen.images]), Settings(steps=2),
+        )  # fmt: skip
+        assert kept.bits.sum() > 0
+
+
+def test_a_class_and_not_another():
+    torch.manual_seed(0)
+    model = cls.make(cls.RESNET)
+    with frozen(model):
+        place, seen = seen_by(model, cls.inputs(), Place(model, 'backbone'))
+        logits = model.head(seen.received)[0]
+        (own,) = targets(model, seen)
+        assert own.label == logits.argmax()
+        (two,) = targets(model, seen, class_name='1', against='0')
+        wanted = (logits[1] - logits[0]).sigmoid().item()
+        assert two.score == pytest.approx(wanted, abs=1e-5)
+        kept = sample_bottleneck(
+            own, place, seen.features, seen.images,
+            statistics(place, [seen.images]), Settings(steps=2),
+        )  # fmt: skip
+        assert kept.bits.sum() > 0
+        with pytest.raises(ValueError, match='class 99: the head has'):
+            targets(model, seen, class_name='99')
+
+
+def test_nothing_of_the_model_changes():
+    model = small('two-stage').train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with frozen(model):
+        place, seen = seen_by(model, det.inputs((SIZE,)))
+        (target,) = targets(model, seen, score_thr=0.0, at_most=1)
+        sample_bottleneck(
+            target, place, seen.features, seen.images,
+            statistics(place, [seen.images]), Settings(steps=2),
+        )  # fmt: skip
+    assert model.training
+    assert all(p.requires_grad for p in model.neck.parameters())
+    assert all(
+        torch.equal(v, before[k]) for k, v in model.state_dict().items()
+    )
+    assert all(p.grad is None for p in model.parameters())

@@ -1,0 +1,137 @@
+"""Baselines and the referee against brute force."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mmaib.explanations import Target, baselines
+from mmaib.explanations.referee import (
+    blank,
+    changed_images,
+    discrimination,
+    insertion_deletion,
+    location,
+    paired_interval,
+    rank_correlation,
+)
+
+SIZE = (8, 10)
+TARGET = Target(0, 'x', 1.0, lambda x: x, box=torch.tensor([2.0, 1, 8, 7]))
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_maps_of_gradients_by_hand():
+    x = torch.randn(1, 3, 4, 5, generator=generator())
+    g = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(1))
+    made = {
+        'grad-cam': lambda c, i, j: g[0, c].mean() * x[0, c, i, j],
+        'layer-cam': lambda c, i, j: max(g[0, c, i, j], 0) * x[0, c, i, j],
+        'odam': lambda c, i, j: g[0, c, i, j] * x[0, c, i, j],
+    }
+    for name, term in made.items():
+        found = baselines.BY_GRADIENT[name](x, g)[0, 0]
+        for i in range(4):
+            for j in range(5):
+                value = sum(float(term(c, i, j)) for c in range(3))
+                assert found[i, j] == pytest.approx(max(value, 0), abs=1e-5)
+
+
+def test_priors_lie_on_the_box():
+    centre = baselines.centre(TARGET, SIZE)
+    row, column = divmod(int(centre.argmax()), SIZE[1])
+    assert (row, column) in {(3, 4), (3, 5), (4, 4), (4, 5)}
+    box = baselines.box(TARGET, SIZE)
+    assert box.sum() == 36
+    assert box[1:7, 2:8].all()
+
+
+def test_d_rise_finds_the_pixels_that_count():
+    images = torch.ones(1, 3, 32, 32)
+
+    def score(images):
+        return images[:, 0, 8:12, 20:24].mean((1, 2))
+
+    found = baselines.d_rise(score, images, masks=200, grid=8)
+    assert torch.equal(
+        found, baselines.d_rise(score, images, masks=200, grid=8)
+    )
+    row, column = divmod(int(found.argmax()), 32)
+    assert 6 <= row <= 13
+    assert 18 <= column <= 25
+
+
+def test_insertion_and_deletion_of_a_mean():
+    images, blanked = torch.ones(1, 3, *SIZE), torch.zeros(1, 3, *SIZE)
+    order = torch.arange(80.0).view(SIZE)
+    inserted, deleted = [], []
+    for count in np.linspace(0, 40, 13).astype(int):
+        inserted.append(count / 80)
+        deleted.append(1 - count / 80)
+    (found,) = insertion_deletion(
+        order, images, blanked, 40, [lambda x: x.mean((1, 2, 3))]
+    )
+    assert found[0] == pytest.approx(np.trapezoid(inserted) / 12)
+    assert found[1] == pytest.approx(np.trapezoid(deleted) / 12)
+    shown = changed_images(order, images, blanked, 40)[1]
+    assert shown[-1, 0].flatten()[40:].all()
+    assert not shown[-1, 0].flatten()[:40].any()
+
+
+def test_ties_are_broken_alike_for_every_map():
+    images = torch.rand(1, 3, *SIZE, generator=generator())
+    flat, other = (
+        changed_images(torch.full(SIZE, v), images, images * 0, 40)[1]
+        for v in (0.0, 3.0)
+    )
+    assert torch.equal(flat, other)
+
+
+def test_what_is_hidden_is_really_gone():
+    images = torch.zeros(1, 3, 200, 200)
+    images[..., 60:140, 60:140] = 1.0  # survives a blur of 31 pixels
+
+    def score(x):
+        return (x[:, 0, 100, 100] > 0.4).float()
+
+    assert score(images) == 1
+    assert score(blank(images, score)) == 0
+    colour = blank(images, lambda x: torch.ones(len(x)))  # never gone
+    assert torch.allclose(colour, images.mean((2, 3), keepdim=True))
+
+
+def test_where_a_map_lies():
+    order = torch.zeros(SIZE)
+    order[2, 3], order[7, 9] = 3.0, 1.0
+    own = baselines.box(TARGET, SIZE).bool()
+    found = location(order, own)
+    assert found['energy'] == pytest.approx(0.75)
+    assert found['area'] == pytest.approx(36 / 80)
+    assert found['pointing'] == 1
+    others = torch.zeros(SIZE).bool()
+    assert math.isnan(discrimination(order, own, others))
+    others[7, 9] = True
+    assert discrimination(order, own, others) == pytest.approx(0.25)
+    assert rank_correlation(order, order) == pytest.approx(1)
+    assert rank_correlation(order, -order) == pytest.approx(-1)
+
+
+def test_intervals_resample_images():
+    values = np.random.default_rng(0).normal(1.0, 1.0, 200)
+    alone = paired_interval(values, range(200))
+    half = 1.96 * values.std() / 200**0.5
+    assert alone[0] == pytest.approx(values.mean())
+    assert alone[2] - alone[1] == pytest.approx(2 * half, rel=0.1)
+    # ten copies of one image are no more than one
+    repeated = paired_interval(
+        np.repeat(values[:20], 10), np.repeat(np.arange(20), 10)
+    )
+    once = paired_interval(values[:20], range(20))
+    assert repeated[2] - repeated[1] == pytest.approx(
+        once[2] - once[1], rel=0.05
+    )
+    assert math.isnan(paired_interval([1.0, 2.0], ['a', 'a'])[1])

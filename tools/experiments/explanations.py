@@ -1,0 +1,412 @@
+"""Who explains a detection best? Every method on the same detections, by the
+same referee.
+
+    python tools/experiments/explanations.py CONFIG CHECKPOINT --name trees \\
+        --seed 1 --records FILE.jsonl --detections 100
+
+explains the detections of the test images (score at least 0.5, at least 400
+pixels of the model's input, --per-image of each) and adds a line a detection
+to FILE; detections that have one are skipped. The bottleneck's settings are
+the command's own. With
+
+    --randomise 12
+
+it adds instead how far the maps of twelve detections stay as they were when
+the weights of head, neck and backbone are shuffled, one after the other
+(Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018), and when
+the seed is another: Spearman's rank correlation over the pixels of the box.
+
+    python tools/experiments/explanations.py --table FILE.jsonl
+
+prints, for each name in FILE, the mean of every measure and the bottleneck's
+paired difference to each method with its 95 % interval, by a bootstrap of
+images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from torch import Tensor, nn
+
+from mmaib import compat
+from mmaib.cli.cfg_options import options_of
+from mmaib.cli.runs import commit, device_name
+from mmaib.cli.visualize import load
+from mmaib.explanations import Place, Settings, sample_bottleneck, statistics
+from mmaib.explanations.baselines import BASELINES, explain_by, of_images
+from mmaib.explanations.bottleneck import gradients
+from mmaib.explanations.explain import Seen, data_of, frozen, see, targets
+from mmaib.explanations.referee import (
+    AREA,
+    blank,
+    detected,
+    discrimination,
+    insertion_deletion,
+    location,
+    paired_interval,
+    rank_correlation,
+)
+from mmaib.explanations.targets import Target
+from mmaib.visualization.tables import markdown
+
+OWN = 'bottleneck'
+# each costs 26 images a detection, D-RISE 400 more
+SLOW = ('random', 'box', 'd-rise')
+AT_BACKBONE = ('layer-cam', 'odam', OWN)
+MEASURES = {
+    'difference': 'insertion - deletion',
+    'insertion': 'insertion',
+    'deletion': 'deletion',
+    'difference_again': 'the same, detector run again',
+    'pointing': 'pointing',
+    'energy': 'energy in box',
+    'odi': 'ODI',
+    'seconds': 's',
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument('config', nargs='?', type=Path)
+    parser.add_argument('checkpoint', nargs='?', type=Path)
+    parser.add_argument('--name', help='of the base model and data set')
+    parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--records', type=Path)
+    parser.add_argument('--detections', type=int, default=100)
+    parser.add_argument('--per-image', type=int, default=2)
+    parser.add_argument(
+        '--d-rise-every',
+        type=int,
+        default=5,
+        help='D-RISE, random order, the box, the bottleneck at the backbone\n'
+        'and the detector run again for every so manyth',
+    )
+    parser.add_argument('--randomise', type=int, metavar='DETECTIONS')
+    parser.add_argument('--table', type=Path, help='print of these records')
+    parser.add_argument('--cfg-options', nargs='+', default=[])
+    args = parser.parse_args()
+    if not args.table and not (args.checkpoint and args.name and args.records):
+        parser.error('give CONFIG CHECKPOINT --name --records, or --table')
+    return args
+
+
+def files_of(dataset: Any) -> list[str]:
+    """Paths of a data set's images."""
+    built = DATASETS.build(dataset)
+    return [built.get_data_info(i)['img_path'] for i in range(len(built))]
+
+
+def chosen(
+    model: Any, place: Place, files: list[str], per_image: int
+) -> Iterator[tuple[str, Seen, list[Target], int]]:
+    """Detections, in the order of the images: the file, what the model saw,
+    all that it found there, and the number of the one."""
+    for file in files:
+        seen = see(model, place, data_of(model, file))
+        try:
+            found = targets(model, seen, score_thr=0.5, at_most=50)
+        except ValueError:  # nothing found
+            continue
+        large = [i for i, t in enumerate(found) if area_of(t) >= 400]
+        for number in large[:per_image]:
+            yield file, seen, found, number
+
+
+def area_of(target: Target) -> float:
+    assert target.box is not None
+    left, top, right, bottom = target.box.tolist()
+    return max(right - left, 0) * max(bottom - top, 0)
+
+
+def inside(target: Target, size: tuple[int, ...]) -> Tensor:
+    assert target.box is not None
+    left, top, right, bottom = target.box.cpu()
+    rows, columns = (torch.arange(n) + 0.5 for n in size)
+    return ((rows > top) & (rows < bottom))[:, None] & (
+        (columns > left) & (columns < right)
+    )
+
+
+def judged(
+    model: Any,
+    places: dict[str, Place],
+    moments: dict[str, Any],
+    seen: Seen,
+    found: list[Target],
+    number: int,
+    slow: bool,
+) -> dict[str, dict[str, float]]:
+    """What the referee says of each method, on one detection."""
+    target, images = found[number], seen.images
+    size = tuple(images.shape[2:])
+    own = inside(target, size)
+    others = torch.stack(
+        [inside(t, size) for i, t in enumerate(found) if i != number]
+        or [torch.zeros_like(own)]
+    ).any(0)
+    features = {
+        'neck': seen.features,
+        'backbone': places['backbone'].features(images),
+    }
+
+    def explained(name: str, at: str) -> Tensor:
+        given = target, places[at], features[at]
+        if name == OWN:
+            return sample_bottleneck(*given, images, moments[at]).bits
+        score = target.log_scores
+        _, slope = gradients(score, places[at], features[at], images)
+        return explain_by(name, *given, slope, images)
+
+    rows = [(name, 'neck') for name in (*BASELINES, OWN)]
+    rows += [(name, 'backbone') for name in AT_BACKBONE]
+    scores = [of_images(target, places['neck'])]
+    if slow:
+        scores.append(detected(model, places['neck'], target, seen.sample))
+    blanked = blank(images, scores[0])
+    results = {}
+    for name, at in rows:
+        if not slow and (name in SLOW or (name, at) == (OWN, 'backbone')):
+            continue
+        begun = time.perf_counter()
+        order = explained(name, at).float().cpu()
+        seconds = time.perf_counter() - begun
+        curves = insertion_deletion(
+            order, images, blanked, AREA * area_of(target), scores
+        )
+        result = dict(
+            insertion=curves[0][0],
+            deletion=curves[0][1],
+            difference=curves[0][0] - curves[0][1],
+            odi=discrimination(order, own, others),
+            seconds=seconds,
+            **location(order, own),
+        )
+        if slow:
+            result['difference_again'] = curves[1][0] - curves[1][1]
+        label = name if at == 'neck' else f'{name}, {at}'
+        results[label] = {k: round(v, 4) for k, v in result.items()}
+    return results
+
+
+def shuffle_weights(module: nn.Module, generator: torch.Generator) -> None:
+    """Each tensor's values in another order, so that their scale stays."""
+    for weights in module.parameters():
+        values = weights.data.flatten()
+        order = torch.randperm(len(values), generator=generator)
+        weights.data = values[order].view_as(weights)
+
+
+def stability(
+    model: Any,
+    place: Place,
+    moments: Any,
+    found: list[tuple[str, Seen, Target]],
+) -> list[dict[str, float]]:
+    """Rank correlations of each detection's map with itself, after another
+    seed and after shuffled weights; what is shuffled stays so."""
+
+    def maps(seed: int = 0) -> list[Tensor]:
+        made = []
+        for _, seen, target in found:
+            features = place.features(seen.images)
+            one = sample_bottleneck(
+                target,
+                place,
+                features,
+                seen.images,
+                moments,
+                Settings(seed=seed),
+            )
+            made.append(one.bits[in_box(target, one.bits.shape)])
+        return made
+
+    first = maps()
+    changed = {'another seed': maps(seed=1)}
+    generator = torch.Generator().manual_seed(0)
+    head = model.roi_head if hasattr(model, 'roi_head') else model.bbox_head
+    parts = {'head': head, 'neck': model.neck, 'backbone': model.backbone}
+    for name, part in parts.items():
+        shuffle_weights(part, generator)
+        changed[f'{name} shuffled'] = maps()
+    return [
+        {
+            name: round(rank_correlation(own, others[i]), 4)
+            for name, others in changed.items()
+        }
+        for i, own in enumerate(first)
+    ]
+
+
+def in_box(target: Target, size: Sequence[int]) -> tuple[slice, slice]:
+    """The box within an image of that size: outside of it any map is about
+    zero, with whatever weights."""
+    assert target.box is not None
+    left, top, right, bottom = (round(v) for v in target.box.tolist())
+    return (
+        slice(max(0, top), min(size[0], bottom)),
+        slice(max(0, left), min(size[1], right)),
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    compat.register_config_sources()
+    torch.set_num_threads(1)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(options_of(args.cfg_options))
+    model, visualizer = load(cfg, str(args.checkpoint), torch.device('cpu'))
+    model.cfg, model.dataset_meta = cfg, visualizer.dataset_meta
+    places = {name: Place(model, name) for name in ('neck', 'backbone')}
+    there = {
+        (r['image'], r['detection'])
+        for r in read(args.records)
+        if (r['name'], r['seed']) == (args.name, args.seed) and 'methods' in r
+    }
+    with frozen(model):
+        training = [
+            see(model, places['neck'], data_of(model, f)).images
+            for f in files_of(cfg.train_dataloader.dataset)[:24]
+        ]
+        moments = {
+            name: statistics(place, training) for name, place in places.items()
+        }
+        files = files_of(cfg.test_dataloader.dataset)
+        if args.randomise:
+            picked = chosen(model, places['neck'], files, args.per_image)
+            some = [
+                (file, seen, found[number])
+                for file, seen, found, number in islice(picked, args.randomise)
+            ]
+            correlations = stability(
+                model, places['neck'], moments['neck'], some
+            )
+            with args.records.open('a') as lines:
+                for (file, _, _), values in zip(some, correlations):
+                    record = dict(
+                        name=args.name,
+                        seed=args.seed,
+                        commit=commit(),
+                        device=device_name(),
+                        image='/'.join(Path(file).parts[-2:]),
+                        correlations=values,
+                    )
+                    lines.write(json.dumps(record) + '\n')
+            return
+        for count, (file, seen, found, number) in enumerate(
+            chosen(model, places['neck'], files, args.per_image)
+        ):
+            if count >= args.detections:
+                break
+            key = '/'.join(Path(file).parts[-2:]), number
+            if key in there:
+                continue
+            slow = count % args.d_rise_every == 0
+            record = dict(
+                name=args.name,
+                seed=args.seed,
+                config=args.config.stem,
+                commit=commit(),
+                device=device_name(),
+                image=key[0],
+                detection=number,
+                label=found[number].label,
+                score=round(found[number].score, 4),
+                area=round(area_of(found[number])),
+                methods=judged(
+                    model, places, moments, seen, found, number, slow
+                ),
+            )
+            with args.records.open('a') as lines:
+                lines.write(json.dumps(record) + '\n')
+            print(count + 1, *key, flush=True)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """In Markdown, a part a name."""
+    by_name: dict[str, list] = defaultdict(list)
+    for record in records:
+        by_name[record['name']].append(record)
+    parts = []
+    for name, of_name in by_name.items():
+        own = [r for r in of_name if 'methods' in r]
+        changed = [r['correlations'] for r in of_name if 'methods' not in r]
+        images = {(r['seed'], r['image']) for r in own}
+        seeds = sorted({r['seed'] for r in own})
+        parts += [
+            f'{name}: {len(own)} detections on {len(images)} images, seeds '
+            f'{", ".join(map(str, seeds))} of the base model',
+            '',
+            *markdown(rows_of(own)),
+            '',
+        ]
+        if changed:
+            means = ', '.join(
+                f'{key} {np.mean([c[key] for c in changed]):.2f}'
+                for key in changed[0]
+            )
+            parts += [
+                f'Rank correlation of the map with itself, mean of '
+                f'{len(changed)} detections: {means}.',
+                '',
+            ]
+    return '\n'.join(parts)
+
+
+def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
+    methods = list(dict.fromkeys(m for r in records for m in r['methods']))
+    head = ['method', *MEASURES.values(), f'{OWN} minus it', 'detections']
+    rows = [head, ['---'] * len(head)]
+    for method in methods:
+        here = [r for r in records if method in r['methods']]
+        row = [method]
+        for measure in MEASURES:
+            values = [
+                r['methods'][method].get(measure, float('nan')) for r in here
+            ]
+            known = [v for v in values if not np.isnan(v)]
+            row.append(f'{np.mean(known):.3f}' if known else '-')
+        if method == OWN:
+            row.append('-')
+        else:
+            mean, low, high = paired_interval(
+                [
+                    r['methods'][OWN]['difference']
+                    - r['methods'][method]['difference']
+                    for r in here
+                ],
+                [f'{r["seed"]} {r["image"]}' for r in here],
+            )
+            row.append(f'{mean:+.3f} [{low:+.3f}, {high:+.3f}]')
+        rows.append([*row, str(len(here))])
+    return rows
+
+
+def main() -> None:
+    args = parse_args()
+    if args.table:
+        print(table(read(args.table)))
+    else:
+        run(args)
+
+
+if __name__ == '__main__':
+    main()
