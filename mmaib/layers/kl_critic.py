@@ -21,10 +21,11 @@ class KLCritic(BaseModule):
 
         z --> FC(K, K) --> LeakyReLU --> FC(K, K) --> LeakyReLU --> FC(K, 1)
 
-    with dropout behind each LeakyReLU. [AIB] trains critic and encoder in
-    turn. Here one forward and one backward do both: the critic's loss sees
-    latents without their graph, the encoder's term sees the critic with
-    constant weights. Its learning rate is a matter of the config,
+    with dropout behind each LeakyReLU. [AIB] iterates two steps: the critic
+    with the encoder fixed, then the encoder with the critic fixed. Here one
+    forward and one backward do both: the critic's loss sees latents without
+    their graph, the encoder's term sees the critic with constant weights.
+    Its learning rate is a matter of the config,
     ``paramwise_cfg=dict(custom_keys={'critic': dict(lr_mult=...)})``.
 
     Args:
@@ -35,6 +36,9 @@ class KLCritic(BaseModule):
         saturating: whether the encoder's term is Eq. 20 as it stands, or
             the form whose gradient does not vanish where the critic is
             certain (see :func:`adversarial_kl`).
+        num_steps: of the critic for one of the encoder: its term has a
+            gradient in one call of so many, chosen at random, as a head may
+            call the encoder once for each level. 1 is [AIB]'s.
         init_cfg: see MMEngine.
 
     Shape:
@@ -58,6 +62,7 @@ class KLCritic(BaseModule):
         dropout: float = 0.2,
         max_rows: int = 4096,
         saturating: bool = True,
+        num_steps: int = 1,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -66,6 +71,7 @@ class KLCritic(BaseModule):
             raise ValueError(f'dropout must be below 1, got {dropout!r}')
         self.max_rows = at_least('max_rows', max_rows, 1)
         self.saturating = saturating
+        self.num_steps = at_least('num_steps', num_steps, 1)
         self.net = nn.Sequential(
             nn.Linear(channels, channels),
             nn.LeakyReLU(),
@@ -89,6 +95,8 @@ class KLCritic(BaseModule):
             )
             logits = functional_call(self.net, constant, (rows,))
             kl = adversarial_kl(logits, self.saturating)
+        if self.num_steps > 1 and torch.rand(()) >= 1 / self.num_steps:
+            kl = kl.detach()  # the critic's turn alone; the log keeps it
         return kl, critic
 
     def _rows(self, z: Tensor) -> Tensor:

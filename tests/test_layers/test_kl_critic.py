@@ -37,6 +37,32 @@ def test_one_backward_is_two_separate_steps(monkeypatch):
             )
 
 
+def test_an_encoder_steps_once_in_num_steps_of_the_critic(monkeypatch):
+    critic, encoder = KLCritic(6, dropout=0.0, num_steps=4), nn.Linear(4, 6)
+    x, prior = torch.randn(9, 4), torch.randn(9, 6)
+    of_critic, of_encoder = two_steps(critic, encoder, x, prior)
+    monkeypatch.setattr(torch, 'randn_like', lambda rows: prior)
+    torch.manual_seed(0)
+    steps, values = 0, set()
+    for _ in range(400):
+        kl, loss = critic(encoder(x))
+        values.add(kl.item())
+        critic.zero_grad()
+        encoder.zero_grad()
+        (kl + loss).backward()
+        for parameter, gradient in zip(critic.parameters(), of_critic):
+            torch.testing.assert_close(
+                parameter.grad, gradient, rtol=1e-6, atol=1e-6
+            )
+        if encoder.weight.grad is not None:
+            steps += 1
+            torch.testing.assert_close(
+                encoder.weight.grad, of_encoder[0], rtol=1e-6, atol=1e-6
+            )
+    assert len(values) == 1  # reported each time
+    assert 75 <= steps <= 125
+
+
 def test_each_part_moves_its_own_weights_alone():
     critic, encoder = KLCritic(6), nn.Linear(4, 6)
     kl, loss = critic(encoder(torch.randn(9, 4)))
@@ -119,6 +145,7 @@ def test_dropout_stands_behind_each_leaky_relu():
         (dict(latent_channels=6), r"critic sets {'latent_channels': 6}"),
         (dict(dropout=1.0), 'dropout must be below 1'),
         (dict(max_rows=0), 'max_rows must be >= 1'),
+        (dict(num_steps=0), 'num_steps must be >= 1'),
     ],
 )
 def test_bad_fields(fields, message):
