@@ -15,7 +15,7 @@ from .image_cells import own_cells
 
 @MODELS.register_module()
 class KLCritic(BaseModule):
-    r"""Tells latents from draws of the prior N(0, 1), Eq. 20 of [AIB].
+    r"""Distinguishes latents from samples of N(0, 1), Eq. 20 of [AIB].
 
     ::
 

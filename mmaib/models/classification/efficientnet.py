@@ -1,5 +1,5 @@
-"""EfficientNet cut before its head convolution, where [RECT] puts its
-attention."""
+"""EfficientNet cut before its head convolution, where mmaib's configs put
+[RECT]'s attention: [RECT] does not say where it is."""
 
 from __future__ import annotations
 
