@@ -15,8 +15,8 @@ from support import classification as cls
 from support import detection as det
 from support import loss, predict
 from support import segmentation as seg
-from support.measure import peak_mib
 
+from mmaib.evaluation.cost import peak_mib
 from mmaib.layers import (
     AttentiveBottleneck,
     anchor_quantizer,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 
+import mmcv
 import pytest
 import torch
 from mmengine.config import Config
@@ -22,7 +23,7 @@ DOCS = REPOSITORY / 'docs'
 # where the blocks of a page are run: here, in test_docs.py or test_wrap.py
 RUN = {'tutorial': 6, 'your_own': 3, 'information_gate': 1, 'any_model': 3,
        'uncertainty': 2, 'rectangles': 2, 'troubleshooting': 1,
-       'fields': 2}  # fmt: skip
+       'fields': 2, 'explain': 1}  # fmt: skip
 
 
 def files_and_lines(page):
@@ -64,6 +65,20 @@ def test_the_tutorial(folder, capsys):
         exec(text, names)
     assert names['custom_hooks'][0]['ablations'][0] == 'mirror'
     assert "'loss_vq'" in capsys.readouterr().out
+
+
+def test_why_this_box(folder, capsys):
+    cfg = det.shrink(det.plain_config())
+    cfg.dump(folder / 'small.py')
+    model = det.build(cfg)
+    torch.nn.init.constant_(model.roi_head.bbox_head.fc_cls.bias[:1], 5.0)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), 'small.pth')
+    noise = torch.randint(0, 256, (96, 128, 3), dtype=torch.uint8)
+    mmcv.imwrite(noise.numpy(), 'image.jpg')
+    (text,) = files_and_lines(DOCS / 'explain.md')[1]
+    exec(text, dict(config='small.py', checkpoint='small.pth'))
+    numbers = capsys.readouterr().out.splitlines()[-1].split()[-4:]
+    assert all(float(number) > 0 for number in numbers)
 
 
 def test_parts_of_one_s_own(folder):

@@ -5,9 +5,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from support import CONFIGS
-from support.measure import gmacs
 from torch import nn
 
+from mmaib.evaluation.cost import gmacs
 from mmaib.functional import rectangle_window
 from mmaib.layers import (
     AttentiveBottleneck,

@@ -71,3 +71,16 @@ def test_records_have_the_names_of_today():
     names = {name for record in records for name in record['metrics']}
     assert {'attention/iou', 'ablation/mirror/mIoU'} <= names
     assert not any('causal' in name or 'fitting' in name for name in names)
+
+
+def test_the_page_of_explanations_has_its_table(monkeypatch, capsys):
+    tool = REPOSITORY / 'tools' / 'experiments' / 'explanations.py'
+    records = REPOSITORY / 'docs' / 'results' / 'explanations'
+    path = str(records / 'detections.jsonl')
+    monkeypatch.setattr(sys, 'argv', [str(tool), '--table', path])
+    runpy.run_path(str(tool), run_name='__main__')
+    lines = capsys.readouterr().out.splitlines()
+    page = records.with_suffix('.md').read_text()
+    rows = [line for line in lines if line.startswith(('|', 'Rank'))]
+    assert len(rows) > 50
+    assert all(row in page for row in rows)

@@ -64,6 +64,8 @@ from mmaib.visualization.tables import markdown
 OWN = 'bottleneck'
 # each costs 26 images a detection, D-RISE 400 more
 SLOW = ('random', 'box', 'd-rise')
+# images, below which an interval says nothing
+FEWEST = 5
 AT_BACKBONE = ('layer-cam', 'odam', OWN)
 MEASURES = {
     'difference': 'insertion - deletion',
@@ -360,7 +362,7 @@ def table(records: list[dict[str, Any]]) -> str:
         ]
         if changed:
             means = ', '.join(
-                f'{key} {np.mean([c[key] for c in changed]):.2f}'
+                f'{key} {np.nanmean([c[key] for c in changed]):.2f}'
                 for key in changed[0]
             )
             parts += [
@@ -374,7 +376,7 @@ def table(records: list[dict[str, Any]]) -> str:
 def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
     methods = list(dict.fromkeys(m for r in records for m in r['methods']))
     head = ['method', *MEASURES.values(), f'{OWN} minus it', 'detections']
-    rows = [head, ['---'] * len(head)]
+    rows = [head]
     for method in methods:
         here = [r for r in records if method in r['methods']]
         row = [method]
@@ -384,6 +386,7 @@ def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
             ]
             known = [v for v in values if not np.isnan(v)]
             row.append(f'{np.mean(known):.3f}' if known else '-')
+        images = [f'{r["seed"]} {r["image"]}' for r in here]
         if method == OWN:
             row.append('-')
         else:
@@ -393,9 +396,10 @@ def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
                     - r['methods'][method]['difference']
                     for r in here
                 ],
-                [f'{r["seed"]} {r["image"]}' for r in here],
+                images,
             )
-            row.append(f'{mean:+.3f} [{low:+.3f}, {high:+.3f}]')
+            enough = len({*images}) >= FEWEST
+            row.append(f'{mean:+.3f}' + f' [{low:+.3f}, {high:+.3f}]' * enough)
         rows.append([*row, str(len(here))])
     return rows
 
