@@ -282,7 +282,8 @@ def _position_target(
             f'{type(head).__name__}: no position has the score of the '
             f'detection, {score:.3f}, so that it cannot be explained; '
             'explained are heads of logits a position, such as RetinaNet, '
-            'FCOS, ATSS, GFL, VFNet, TOOD and YOLOX, two-stage detectors and DETRs'
+            'FCOS, ATSS, GFL, VFNet, TOOD and YOLOX, two-stage detectors and '
+            'DETRs'
         )
 
     def score_at(anchor: int, row: int, column: int) -> Callable:
