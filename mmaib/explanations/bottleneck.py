@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mmaib.functional import gate_information, information_gate, resize
 
+from .baselines import layer_cam
 from .places import Features, Place
 from .targets import Target
 
@@ -172,10 +173,8 @@ def reach(
     return part if (alone - own).abs().max() < 1e-3 else full
 
 
-def _layer_cam(x: Tensor, gradient: Tensor) -> Tensor:
-    """Jiang et al., TIP 2021, in [0, 1]: what is kept first."""
-    found = (gradient.relu() * x).sum(1, keepdim=True).relu()
-    return found / found.max().clamp(min=1e-12)
+def _from_0_1_to_0_9(found: Tensor) -> Tensor:
+    return 0.1 + 0.8 * found / found.max().clamp(min=1e-12)
 
 
 def _smooth(openness: Tensor) -> Tensor:
@@ -224,7 +223,7 @@ def sample_bottleneck(
     generator = torch.Generator().manual_seed(chosen.seed)
     slopes = found.part(gradient)
     begin = {
-        i: _layer_cam(parts[i], slopes[i]).mul(0.8).add(0.1).logit()
+        i: _from_0_1_to_0_9(layer_cam(parts[i], slopes[i])).logit()
         if not against
         else torch.full_like(parts[i][:, :1], OPEN)
         for i in levels

@@ -45,7 +45,7 @@ from mmaib.cli.cfg_options import options_of
 from mmaib.cli.runs import commit, device_name
 from mmaib.cli.visualize import load
 from mmaib.explanations import Place, Settings, sample_bottleneck, statistics
-from mmaib.explanations.baselines import BASELINES, explain_by, of_images
+from mmaib.explanations.baselines import BASELINES, box, explain_by, of_images
 from mmaib.explanations.bottleneck import gradients
 from mmaib.explanations.explain import Seen, data_of, frozen, see, targets
 from mmaib.explanations.referee import (
@@ -134,15 +134,6 @@ def area_of(target: Target) -> float:
     return max(right - left, 0) * max(bottom - top, 0)
 
 
-def inside(target: Target, size: tuple[int, ...]) -> Tensor:
-    assert target.box is not None
-    left, top, right, bottom = target.box.cpu()
-    rows, columns = (torch.arange(n) + 0.5 for n in size)
-    return ((rows > top) & (rows < bottom))[:, None] & (
-        (columns > left) & (columns < right)
-    )
-
-
 def judged(
     model: Any,
     places: dict[str, Place],
@@ -155,9 +146,9 @@ def judged(
     """What the referee says of each method, on one detection."""
     target, images = found[number], seen.images
     size = tuple(images.shape[2:])
-    own = inside(target, size)
+    own = box(target, size).bool()
     others = torch.stack(
-        [inside(t, size) for i, t in enumerate(found) if i != number]
+        [box(t, size).bool() for i, t in enumerate(found) if i != number]
         or [torch.zeros_like(own)]
     ).any(0)
     features = {

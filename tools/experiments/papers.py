@@ -40,7 +40,7 @@ class Study(NamedTuple):
         note: below the table.
         metrics: of the logs, by column; accuracy by default.
         seeds: of the paper.
-        show: a cell of ours.
+        show: one cell of the table.
     """
 
     title: str

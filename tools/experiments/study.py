@@ -187,7 +187,7 @@ def paper_table(
         rows: of the table.
         args: of the command.
         metrics: of the logs, by column; accuracy by default.
-        show: a cell of ours.
+        show: one cell of the table.
     """
     columns = dict.fromkeys(c for r in rows for c in (*r.arms, *r.paper))
     known = {column for row in rows for column in row.paper}
