@@ -5,8 +5,8 @@ _base_ = [
     '../../_base_/default_runtime_cls.py',
 ]
 
-# what the authors' code does otherwise: the std from the map's mean, L = 12, and
-# pooling to 3x3
+# what the authors' code does otherwise: L = 12, the std from the map's mean,
+# and pooling to 3x3
 model = dict(
     test_draws=dict(attention=12, latent=12),
     neck=dict(
