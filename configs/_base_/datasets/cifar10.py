@@ -1,5 +1,6 @@
-# CIFAR-10 as [AIB] and its authors' code train on it: crops of reflected
-# borders and flips. mmpretrain downloads it; MMAIB_DATA moves the folder.
+# CIFAR-10: crops and flips are [AIB]'s; the borders' reflection and the
+# normalisation, close to CIFAR-100's statistics, are its authors' code's.
+# mmpretrain downloads it; MMAIB_DATA moves the folder.
 data_root = '{{$MMAIB_DATA:data}}/cifar10/'
 dataset_type = 'CIFAR10'
 data_preprocessor = dict(

@@ -1,5 +1,5 @@
 # CUB-200-2011, birds cropped to their boxes in training and test, as the
-# authors' code does.
+# authors' code does; its size and crops are in cub_boxes_bs16_224_released.py.
 data_root = '{{$MMAIB_DATA:data}}/CUB_200_2011/'
 dataset_type = 'mmaib.CUBWithBoxes'
 data_preprocessor = dict(

@@ -5,6 +5,17 @@ _base_ = [
     '../../_base_/default_runtime_cls.py',
 ]
 
-# what the authors' code does otherwise: the std from the map's mean
+# what the authors' code does otherwise: the initial weights, and the std from
+# the map's mean
+initial = [
+    dict(
+        type='Xavier',
+        layer='Conv2d',
+        distribution='uniform',
+        gain=2**0.5),
+    dict(type='Uniform', layer='BatchNorm2d', a=0, b=1)]
 model = dict(
-    neck=dict(bottleneck=dict(attention=dict(std_source='mean'))))
+    backbone=dict(init_cfg=initial),
+    neck=dict(
+        neck=dict(init_cfg=initial),
+        bottleneck=dict(attention=dict(std_source='mean'))))
