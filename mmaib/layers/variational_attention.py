@@ -44,7 +44,9 @@ class VariationalAttention(Starting):
             for classification.
         std_shift: subtracted before the softplus.
         logit_norm: whether the logits of each map are standardised over its
-            positions (:func:`standardized_logit`), which [AIB] does not do.
+            positions (:func:`standardized_logit`), which [AIB] does not do,
+            or ``'batch'``, by a batch norm, as the IJCAI code does with
+            Wide ResNet.
         mean_bias: of the mean's convolution at the start: 0 starts the map
             at 0.5 as [AIB] does, 2 at 0.88. A gate that starts open closes
             where that costs the model least.
@@ -74,7 +76,7 @@ class VariationalAttention(Starting):
         std_source: str = 'feature',
         std_kernel: int = 1,
         std_shift: float = 5.0,
-        logit_norm: bool = False,
+        logit_norm: bool | str = False,
         mean_bias: float = 0.0,
         mean_trunk: dict | None = None,
         init_cfg: dict | list | None = None,
@@ -83,12 +85,14 @@ class VariationalAttention(Starting):
         at_least('in_channels', in_channels, 1)
         self.std_source = one_of('std_source', std_source, ('feature', 'mean'))
         self.std_shift = at_least('std_shift', std_shift, 0.0)
-        self.logit_norm = one_of('logit_norm', logit_norm, (True, False))
+        self.logit_norm = one_of(
+            'logit_norm', logit_norm, (True, False, 'batch')
+        )
         one_of('std_kernel', std_kernel, (1, 3, 5, 7))
         self.mean_bias = at_least('mean_bias', mean_bias, 0.0)
         if logit_norm and mean_bias:
             raise ValueError(
-                f'mean_bias={mean_bias}: logit_norm=True standardises it '
+                f'mean_bias={mean_bias}: logit_norm={logit_norm} takes it '
                 'away, leave one of them out'
             )
         self.mean_trunk = None
@@ -110,6 +114,7 @@ class VariationalAttention(Starting):
         self.mean_conv = ConvToOne(
             mean_channels, 1, 3, padding=1, bias=not logit_norm
         )
+        self.logit_bn = nn.BatchNorm2d(1) if logit_norm == 'batch' else None
         self.std_conv = ConvToOne(
             in_channels if std_source == 'feature' else 1,
             1,
@@ -127,7 +132,9 @@ class VariationalAttention(Starting):
 
     def forward(self, x: Tensor) -> MapDistribution:
         logit = at_least_float32(self.mean_conv(self._trunk(x)))
-        if self.logit_norm:
+        if self.logit_bn is not None:
+            logit = self.logit_bn(logit)
+        elif self.logit_norm:
             logit = standardized_logit(logit, cells=own_cells(logit))
         mean = logit.sigmoid()
         source = x if self.std_source == 'feature' else mean

@@ -250,13 +250,14 @@ def arms_of(args: argparse.Namespace) -> list[Arm]:
     if not args.held_out:
         configs = without_held_out(configs, args.children, args.cfg_options)
     plain, *others, stage2 = configs
+    first = Arm(PLAIN, plain)
     without = ['model.train_draws=mean', f'{args.field}=0']
     return [
-        Arm(PLAIN, plain),
+        first,
         *(Arm(path.stem, path) for path in others),
-        Arm(CONTROL, stage2, [*without, 'model.test_draws=mean'], PLAIN),
+        Arm(CONTROL, stage2, [*without, 'model.test_draws=mean'], first),
         *(
-            Arm(name, stage2, [f'{args.field}={weight:g}'], PLAIN)
+            Arm(name, stage2, [f'{args.field}={weight:g}'], first)
             for name, weight in args.stages.items()
         ),
     ]
@@ -367,7 +368,8 @@ def main() -> None:
         done = train_arms(arms, args, keep=False)
         if done:
             measure_all(args, arms)
-    conclude(args, 'calibration.md', table(figures_of(args)), NOTE, done)
+    path = args.out / 'calibration.md'
+    conclude(path, table(figures_of(args)), NOTE, done)
 
 
 if __name__ == '__main__':

@@ -145,8 +145,7 @@ def main() -> None:
     )
     metric = next(iter(metrics_to_tabulate([], rows.values())), 'metric')
     conclude(
-        args,
-        'rate.md',
+        args.out / 'rate.md',
         table(rows, metric),
         'Mean ± standard deviation over seeds, last evaluation. What a '
         'mirrored map loses grows with what the gate holds back: compare '

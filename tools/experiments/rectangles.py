@@ -8,8 +8,8 @@ rectangle: image, level, window, centre and halves of the long and the short
 side, in sides of the image as the model saw it, padding included, and angle in
 degrees, the long side's from the vertical, in [0, 180), as on an image that is
 scaled to a square, and area; and sheet.png: the images whose rectangle lies
-furthest to the left, right, top and bottom, and those of the smallest, the
-largest and the most oblique one, with its outline.
+furthest to the left, right, top, bottom and two corners, and those of the
+smallest, the largest and the most oblique one, with its outline.
 """
 
 import argparse
@@ -60,6 +60,8 @@ ORDERS: dict[str, Callable[[Rectangle], float]] = {
     'right': lambda r: -r.column,
     'top': lambda r: r.row,
     'bottom': lambda r: -r.row,
+    'upper left': lambda r: r.row + r.column,
+    'lower right': lambda r: -r.row - r.column,
     'small': lambda r: r.area,
     'large': lambda r: -r.area,
     'oblique': lambda r: abs(r.angle % 90 - 45),

@@ -21,6 +21,7 @@ The other studies of this folder are data for :func:`train_arms` and
 """
 
 import argparse
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -44,11 +45,14 @@ from mmaib.visualization.tables import (
 )
 from mmaib.visualization.work_dirs import (
     SECONDS,
+    entries,
     last_checkpoint,
+    read_json,
     read_records,
 )
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+METRICS_OF_TEST = 'metrics.json'
 
 
 class Arm(NamedTuple):
@@ -58,14 +62,15 @@ class Arm(NamedTuple):
         name: of its folder and of its records.
         config: path.
         options: of the config, with ``{seed}`` in place of the seed.
-        start: name of the arm from whose checkpoint of the same seed it
-            starts.
+        start: the arm from whose checkpoint of the same seed it starts.
+        test: whether that checkpoint is tested, and nothing trained.
     """
 
     name: str
     config: Path
     options: Sequence[str] = ()
-    start: str | None = None
+    start: 'Arm | None' = None
+    test: bool = False
 
     def work_dir(self, out: Path, seed: int) -> Path:
         return out / self.name / f'seed_{seed}'
@@ -102,6 +107,7 @@ def parser_of_runs(
     add('--commit', default=commit(), help="of the code; git's by default")
     add('--seeds', nargs='+', type=int, default=seeds)
     add('--jobs', type=int, default=jobs)
+    add('--gpus', type=int, default=1, help='of each run, by torchrun')
     add('--cfg-options', nargs='+', default=[], help='for mmaib train')
     add('--report-only', action='store_true', help='train nothing')
     return parser
@@ -110,8 +116,9 @@ def parser_of_runs(
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The arguments, without two runs in one folder."""
     args = parser.parse_args()
-    if args.jobs < 1:
-        parser.error(f'--jobs must be >= 1, got {args.jobs}')
+    for name in ('jobs', 'gpus'):
+        if (number := getattr(args, name)) < 1:
+            parser.error(f'--{name} must be >= 1, got {number}')
     if len({*args.seeds}) < len(args.seeds):
         parser.error(f'--seeds must differ, got {args.seeds}')
     return args
@@ -121,7 +128,8 @@ def train_arms(
     arms: Sequence[Arm], args: argparse.Namespace, keep: bool = True
 ) -> bool:
     """Train what is not finished, seed by seed, so that an unfinished study
-    is still paired, and after all others what starts from another arm.
+    is still paired, and after all others what starts from another arm; then
+    test what is only tested.
 
     Args:
         arms: of the study.
@@ -132,13 +140,11 @@ def train_arms(
     Returns:
         whether all are finished now.
     """
-    by_name = {arm.name: arm for arm in arms}
 
     def run(arm: Arm, seed: int) -> tuple:
-        options = [*args.cfg_options]
-        options += [o.replace('{seed}', str(seed)) for o in arm.options]
+        options = options_of_run(arm, seed, args)
         if arm.start:
-            start = by_name[arm.start].work_dir(args.out, seed)
+            start = arm.start.work_dir(args.out, seed)
             options.append(f'load_from={last_checkpoint(start)}')
         work_dir = arm.work_dir(args.out, seed)
         return arm.config, seed, work_dir, options, arm.name
@@ -149,28 +155,82 @@ def train_arms(
                 run(arm, seed)
                 for seed in args.seeds
                 for arm in arms
-                if bool(arm.start) is later
+                if bool(arm.start) is later and not arm.test
             ],
             args.jobs,
             args.records,
             args.commit,
             keep,
+            args.gpus,
         )
         for later in (False, True)
+    ) and all(
+        [
+            tested(arm, seed, args)
+            for seed in args.seeds
+            for arm in arms
+            if arm.test
+        ]
     )
+
+
+def options_of_run(arm: Arm, seed: int, args: argparse.Namespace) -> list[str]:
+    own = [o.replace('{seed}', str(seed)) for o in arm.options]
+    return [*args.cfg_options, *own]
+
+
+def tested(arm: Arm, seed: int, args: argparse.Namespace) -> bool:
+    """Test a checkpoint of another arm, once; whether that is done."""
+    assert arm.start
+    work_dir = arm.work_dir(args.out, seed)
+    if (work_dir / METRICS_OF_TEST).exists():
+        return True
+    work_dir.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, '-m', 'mmaib', 'test', arm.config,
+        last_checkpoint(arm.start.work_dir(args.out, seed)),
+        '--work-dir', work_dir, '--out', work_dir / METRICS_OF_TEST,
+        '--out-item', 'metrics',
+    ]  # fmt: skip
+    if options := options_of_run(arm, seed, args):
+        command += ['--cfg-options', *options]
+    print('test  ', work_dir, flush=True)
+    with open(work_dir / 'stdout.log', 'w') as log:
+        done = subprocess.run(
+            [*map(str, command)], stdout=log, stderr=subprocess.STDOUT
+        )
+    if done.returncode:
+        print(f'FAILED {work_dir}/stdout.log', flush=True)
+    return not done.returncode
 
 
 def finished(arm: Arm, args: argparse.Namespace) -> Runs:
     """The metrics of the seeds that are finished, of their logs or records."""
     found = {}
     for seed in args.seeds:
-        metrics = read_log(arm.work_dir(args.out, seed))
+        work_dir = arm.work_dir(args.out, seed)
+        metrics = read_json(work_dir / METRICS_OF_TEST) or read_log(work_dir)
         if not metrics:
             record = find_record(args.records, arm.name, seed) or {}
             metrics = record.get('metrics')
         if metrics:
             found[seed] = metrics
     return found
+
+
+def best(arm: Arm, args: argparse.Namespace, metric: str) -> list[float]:
+    """Of each seed that is finished, the highest value of all evaluations."""
+    return [
+        max(there)
+        for seed in args.seeds
+        if read_log(work_dir := arm.work_dir(args.out, seed))
+        and (there := [
+            entry[metric]
+            for log in work_dir.glob('*/vis_data/scalars.json')
+            for entry in entries(log)
+            if metric in entry
+        ])
+    ]  # fmt: skip
 
 
 def paper_table(
@@ -180,7 +240,8 @@ def paper_table(
     metrics: Mapping[str, str],
     show: Callable[[Sequence[float]], str],
 ) -> list[str]:
-    """The paper's layout, with its figures beside ours.
+    """The paper's layout, with its figures beside those of the runs: of the
+    last epoch and, in brackets, of the best one.
 
     Args:
         head: of the rows' labels.
@@ -201,7 +262,10 @@ def paper_table(
             metric = metrics.get(column, 'accuracy/top1')
             arm = row.arms.get(column)
             found = values(finished(arm, args), metric) if arm else []
-            line.append(show(found) if arm else '-')
+            text = show(found) if arm else '-'
+            if arm and (top := best(arm, args, metric)) and top != found:
+                text += f' ({show(top)})'
+            line.append(text)
             if column in known:
                 line.append(row.paper.get(column, '-'))
         lines.append(line)
@@ -209,21 +273,17 @@ def paper_table(
 
 
 def conclude(
-    args: argparse.Namespace,
-    name: str,
-    lines: Sequence[str],
-    note: str,
-    done: bool = True,
+    path: Path, lines: Sequence[str], note: str, done: bool = True
 ) -> None:
-    """Write a table to a file of this name, and print it.
+    """Write a table to a file, and print it.
 
     Raises:
         SystemExit: if not all runs are done.
     """
     command = ' '.join(['python', *sys.argv])
     text = '\n'.join([*lines, '', f'{note} Command: `{command}`', ''])
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / name).write_text(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
     print(text)
     if not done:
         sys.exit('some runs failed: see above')
@@ -298,14 +358,12 @@ def table(arms: Sequence[Arm], args: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     args = parse_args()
-    first = args.configs[0].stem
     arms = [Arm(config.stem, config) for config in args.configs]
-    arms += [Arm(path.stem, path, start=first) for path in args.readout]
+    arms += [Arm(path.stem, path, start=arms[0]) for path in args.readout]
     done = args.report_only or train_arms(arms, args)
     spread = '95 % interval' if args.interval else 'standard deviation'
     conclude(
-        args,
-        'table.md',
+        args.out / 'table.md',
         table(arms, args),
         f'Mean ± {spread} over seeds, last evaluation.',
         done,
