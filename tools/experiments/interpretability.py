@@ -114,7 +114,7 @@ def read_patches(source: Path | None) -> list[Tensor]:
     if source is None:
         return []
     if source.suffix == '.mat':
-        pixels = torch.from_numpy(loadmat(source)['X'])
+        pixels = torch.from_numpy(loadmat(str(source))['X'])
         return [*pixels.permute(3, 2, 0, 1).flip(1)]
     paths = images(source)
     paths = random.Random(0).sample(paths, min(len(paths), 100))

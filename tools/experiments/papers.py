@@ -326,11 +326,9 @@ PICTURES = (
     '--max-images 16'
 )
 LAYERS = TOOLS + 'complexity.py --layers configs/classification/'
-SCORES = (
-    TOOLS + 'interpretability.py {runs} --out {out} '
-    '--patches ${{MMAIB_DATA:-data}}/svhn/test_32x32.mat'
-)
-ROWS = SCORES + ' --max-images 16 --pictures '
+MAPS = TOOLS + 'interpretability.py {runs} --out {out}'
+SVHN = ' --patches ${{MMAIB_DATA:-data}}/svhn/test_32x32.mat'
+ROWS = MAPS + ' --max-images 16 --pictures '
 FEW = '--max-images 4'
 PET, COCO, ADE = 'Oxford-IIIT Pet', 'COCO 2017', 'ADE20K, BEiT-base'
 CIFAR, CLASSES = 'CIFAR-10', 'CIFAR-10, CIFAR-100, CUB, SVHN, STL-10'
@@ -437,7 +435,7 @@ CELLS: dict[str, Cell] = {
     'table aib/6': TABLE6,
     'table aib/7': TABLE7,
     'table aib/8': figure(
-        'Interpretability scores', TABLE5, '.*aib.*cifar100?', SCORES,
+        'Interpretability scores', TABLE5, '.*aib.*cifar100?', MAPS + SVHN,
         tiny=f'{FEW} --no-ablations', data='CIFAR-10, CIFAR-100, SVHN',
     ),
     **{f'figure aib/{i}': Cell(DRAWING, '-') for i in range(1, 6)},
@@ -457,7 +455,7 @@ CELLS: dict[str, Cell] = {
     'figure aib/10': figure('Maps of detectors', TABLE7, AIB, PICTURES),
     'figure aib/11': figure(
         'Maps of modified images', TABLE5, '.*aib.*cifar10',
-        f'{ROWS}modified', data='CIFAR-10, SVHN',
+        f'{ROWS}modified{SVHN}', data='CIFAR-10, SVHN',
     ),
     **{
         f'figure aib/{number}': figure(

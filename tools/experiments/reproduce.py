@@ -166,6 +166,7 @@ def write_tiny(config: Path, out: Path) -> None:
                 num_images=16,
                 pipeline=[dict(type='PackInputs')],
             )
+            cfg.model.head.num_classes = 10
     if 'max_iters' in cfg.train_cfg:
         cfg.train_cfg.update(max_iters=4, val_interval=2)
         cfg.default_hooks.checkpoint.interval = 2
@@ -196,11 +197,12 @@ def sample_data(folder: Path) -> None:
         name = maker.__name__.rpartition('.')[2]
         if not (folder / name).exists():
             maker.build(folder / name)
-    if not (folder / 'svhn').exists():
-        (folder / 'svhn').mkdir()
+    patches = folder / 'svhn' / 'test_32x32.mat'
+    if not patches.exists():
+        patches.parent.mkdir(exist_ok=True)
         pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 9))
         content = dict(X=pixels.astype(np.uint8))
-        savemat(folder / 'svhn' / 'test_32x32.mat', content)
+        savemat(patches, content)
     os.environ['MMAIB_DATA'] = str(folder)
 
 
@@ -268,6 +270,43 @@ def plot(
     return figure
 
 
+def tiny_rows(
+    rows: Sequence[PaperRow], args: argparse.Namespace
+) -> list[PaperRow]:
+    """The rows of narrowed models, without the paper's figures, and their
+    configs and data on disk."""
+    if not (args.dry_run or args.report_only):
+        sample_data(args.configs.with_name('data'))
+        for arm in arms_of(rows):
+            write_tiny(arm.config, args.configs / arm.config.name)
+    return [
+        PaperRow(
+            row.labels,
+            {c: tiny_arm(arm, args.configs) for c, arm in row.arms.items()},
+            {},
+        )
+        for row in rows
+    ]
+
+
+def train(arms: Sequence[Arm], args: argparse.Namespace) -> bool:
+    """Train them, or print how; whether all are finished now."""
+    if not args.dry_run:
+        return args.report_only or not arms or train_arms(arms, args)
+    for seed in args.seeds:
+        for arm in arms:
+            words = command_of(
+                arm.config,
+                seed,
+                arm.work_dir(args.runs, seed),
+                options_of_run(arm, seed, args),
+                args.gpus,
+            )
+            if not arm.test:
+                print(shlex.join(['python', *words]))
+    return True
+
+
 def make(name: str, args: argparse.Namespace) -> None:
     """Train what a table or figure needs, and write it."""
     found = CELLS[name]
@@ -275,39 +314,12 @@ def make(name: str, args: argparse.Namespace) -> None:
     args.seeds = args.seeds or [*found.seeds][: 1 if args.tiny else None]
     out = args.out / re.sub('[ /]', '-', name)
     args.out = args.runs
-    paper = arms_of(rows, found.arms)
     if args.tiny:
-        rows = [
-            PaperRow(
-                row.labels,
-                {c: tiny_arm(a, args.configs) for c, a in row.arms.items()},
-                {},
-            )
-            for row in rows
-        ]
+        rows = tiny_rows(rows, args)
     else:
         # a batch of another size than the config's, on fewer GPUs
         args.cfg_options = ['auto_scale_lr.enable=True', *args.cfg_options]
-    arms = arms_of(rows, found.arms)
-    if args.dry_run:
-        for seed in args.seeds:
-            for arm in arms:
-                if not arm.test:
-                    words = command_of(
-                        arm.config,
-                        seed,
-                        arm.work_dir(args.out, seed),
-                        options_of_run(arm, seed, args),
-                        args.gpus,
-                    )
-                    print(shlex.join(['python', *words]))
-    elif not args.report_only and arms:
-        if args.tiny:
-            sample_data(args.configs.with_name('data'))
-            for arm in paper:
-                write_tiny(arm.config, args.configs / arm.config.name)
-        if not train_arms(arms, args):
-            sys.exit('some runs failed: see above')
+    done = train(arms_of(rows, found.arms), args)
     if found.head and not args.dry_run:
         note = f'{found.note} Last epoch (best epoch), mean ± standard '
         note += f'deviation over seeds {" ".join(map(str, args.seeds))}.'
@@ -317,14 +329,18 @@ def make(name: str, args: argparse.Namespace) -> None:
         conclude(out / 'table.md', table, note)
     if found.lines and not args.dry_run:
         plot(found, rows, args).savefig(out / 'plot.png')
+    if not done:
+        sys.exit('some runs failed: see above')
     for command in filled(found, rows, out, args):
         print(command, flush=True)
         if not args.dry_run:
             out.mkdir(parents=True, exist_ok=True)
             env = {**os.environ, 'PATH': PATH}
-            subprocess.run(
-                command, shell=True, check=True, cwd=CONFIGS.parent, env=env
+            done = subprocess.run(
+                command, shell=True, cwd=CONFIGS.parent, env=env
             )
+            if done.returncode:
+                sys.exit('stopped: this command failed')
 
 
 def main() -> None:
