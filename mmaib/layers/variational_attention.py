@@ -131,10 +131,11 @@ class VariationalAttention(Starting):
             nn.init.constant_(bias, self.mean_bias)
 
     def forward(self, x: Tensor) -> MapDistribution:
-        logit = at_least_float32(self.mean_conv(self._trunk(x)))
+        logit = self.mean_conv(self._trunk(x))
         if self.logit_bn is not None:
             logit = self.logit_bn(logit)
-        elif self.logit_norm:
+        logit = at_least_float32(logit)
+        if self.logit_norm is True:
             logit = standardized_logit(logit, cells=own_cells(logit))
         mean = logit.sigmoid()
         source = x if self.std_source == 'feature' else mean

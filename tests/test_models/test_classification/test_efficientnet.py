@@ -45,7 +45,7 @@ def small(path):
 def test_the_pet_configs_train():
     folder = CLASSIFICATION / 'oxford_pet'
     paths = sorted(folder.glob('*.py'))
-    assert len(paths) == 10
+    assert len(paths) == 12
     for path in paths:
         model = small(path)
         losses = cls.loss(model, cls.inputs(2, 64, 37))
@@ -59,7 +59,10 @@ def test_the_pet_configs_train():
         assert ('loss_equivariance' in losses) == ('-equi-' in path.stem)
         if path.stem.startswith(('pw-', 'rect-')):
             channels = 960 if 'mobilenet' in path.stem else 320
-            bottleneck = model.neck.bottleneck
+            bottleneck = getattr(model.neck, 'bottleneck', None)
+            if '-shallow-' in path.stem:
+                channels = 112
+                (bottleneck,) = model.backbone.ib_attention
             assert bottleneck.map_channels == channels
             rescaled = bottleneck.modulation.rescale
             assert rescaled == path.stem.startswith('rect-')
