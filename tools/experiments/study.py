@@ -12,6 +12,13 @@ Where the maps were evaluated (mmaib.AttentionEvalHook) the table shows what
 the first metric loses when they are mirrored, flattened, shuffled, and where
 they look.
 
+`--values FIELD V...` trains the last config with each of these values of a
+field, an information gate's weight for instance, a row each. If the maps'
+bits were evaluated, curve.png has the first metric and the maps' AUC over
+them, the first of several configs as a dashed line. A `{seed}` in
+`--cfg-options` is the run's, so that a readout may start from its seed's
+checkpoint: `load_from=DIR/BASE/seed_{seed}/epoch_12.pth`.
+
 Each finished run leaves a record.json: metrics, seed, options, commit,
 versions, seconds. `--records FILE.jsonl` keeps it as a line, from
 which the table is written on another machine too.
@@ -27,9 +34,18 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import NamedTuple
 
-from mmaib.cli.runs import commit, find_record, read_log, train_all
+from matplotlib.figure import Figure
+
+from mmaib.cli.runs import (
+    commit,
+    find_record,
+    read_config,
+    read_log,
+    train_all,
+)
 from mmaib.visualization.tables import (
     METRICS,
     Column,
@@ -53,6 +69,7 @@ from mmaib.visualization.work_dirs import (
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 METRICS_OF_TEST = 'metrics.json'
+BITS, AUC = 'attention/bits_per_image', 'attention/auc'
 
 
 class Arm(NamedTuple):
@@ -175,8 +192,8 @@ def train_arms(
 
 
 def options_of_run(arm: Arm, seed: int, args: argparse.Namespace) -> list[str]:
-    own = [o.replace('{seed}', str(seed)) for o in arm.options]
-    return [*args.cfg_options, *own]
+    options = [*args.cfg_options, *arm.options]
+    return [option.replace('{seed}', str(seed)) for option in options]
 
 
 def tested(arm: Arm, seed: int, args: argparse.Namespace) -> bool:
@@ -299,6 +316,10 @@ def parse_args() -> argparse.Namespace:
         'same seed',
     )  # fmt: skip
     add(
+        '--values', nargs='+', default=[], metavar='FIELD VALUE',
+        help='of the last config',
+    )  # fmt: skip
+    add(
         '--metrics', nargs='+', default=[],
         help='fields of the last evaluation, as in the log; by default\n'
         f'those of {", ".join(METRICS)} that are there',
@@ -317,6 +338,15 @@ def parse_args() -> argparse.Namespace:
     for path in args.compare:
         if not read_records(path):
             parser.error(f'--compare {path}: no records there')
+    field, *several = args.values or ['']
+    if args.values and len({*several}) < max(len(several), 1):
+        parser.error(f'--values {field}: values that differ, got {several}')
+    # a part that the config does not have would fail each training
+    part = {} if args.report_only else read_config(args.configs[-1])
+    for key in () if args.report_only else field.split('.')[:-1]:
+        if key not in part:
+            parser.error(f'--values {field}: no {key} in {args.configs[-1]}')
+        part = part[key]
     configs = [*args.configs, *args.readout]
     if len({config.stem for config in configs}) < len(configs):
         parser.error('configs must differ in their file names')
@@ -339,17 +369,61 @@ def other_records(path: Path) -> dict[str, Runs]:
     }
 
 
-def table(arms: Sequence[Arm], args: argparse.Namespace) -> list[str]:
+def arms_of(args: argparse.Namespace) -> list[Arm]:
+    """Of each config, of each value and of each readout."""
+    arms = [Arm(config.stem, config) for config in args.configs]
+    if args.values:
+        last = arms.pop()
+        field, *several = args.values
+        leaf = field.rpartition('.')[2]
+        arms += [
+            Arm(f'{last.name}_{leaf}-{v}', last.config, [f'{field}={v}'])
+            for v in several
+        ]
+    return arms + [Arm(p.stem, p, start=arms[0]) for p in args.readout]
+
+
+def curve(
+    rows: Mapping[str, Runs], base_model: Sequence[float], metric: str
+) -> Figure:
+    """The metric and, where it was measured, the AUC over bits an image, by
+    the values that end the rows' names."""
+    panels = {metric: metric, AUC: 'AUC of the map'}
+    if not any(values(runs, AUC) for runs in rows.values()):
+        del panels[AUC]
+    figure = Figure((4.4 * len(panels), 3.6), 130, layout='constrained')
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (name, title) in zip(axes, panels.items()):
+        axis.set(xscale='log', xlabel='bits an image (labels: value)')
+        axis.set_ylabel(title)
+        centres = []
+        for label, runs in rows.items():
+            measured = [r for r in runs.values() if {BITS, name} <= {*r}]
+            if not measured:
+                continue
+            x, y = ([run[key] for run in measured] for key in (BITS, name))
+            centres.append((mean(x), mean(y)))
+            # one seed has no bar
+            x_bar, y_bar = (stdev(v) if len(v) > 1 else 0 for v in (x, y))
+            axis.errorbar(*centres[-1], y_bar, x_bar, 'o', c='C0', capsize=2)
+            axis.annotate(
+                label.rpartition('-')[2], centres[-1], (3, 3), fontsize=8,
+                textcoords='offset points', rotation=60,
+            )  # fmt: skip
+        axis.plot(*zip(*centres), color='C0', alpha=0.5)
+        if name == metric and base_model:
+            axis.axhline(mean(base_model), ls='--', color='grey')
+    return figure
+
+
+def table(
+    rows: Mapping[str, Runs], metrics: Sequence[str], args: argparse.Namespace
+) -> list[str]:
     """Of what was run so far, a row a config."""
-    logs = {arm.name: finished(arm, args) for arm in arms}
-    for path in args.compare:
-        logs.update(other_records(path))
-    rows = with_nothing_found(logs)
-    metrics = metrics_to_tabulate(args.metrics, rows.values())
     show = partial(cell, interval=args.interval)
     seconds = partial(values, name=SECONDS)
     columns = [
-        *columns_of_metrics(metrics, rows[arms[0].name], show),
+        *columns_of_metrics(metrics, next(iter(rows.values())), show),
         *columns_of_maps(rows.values(), metrics, show),
         Column(SECONDS, seconds, partial(cell, digits=2)),
     ]
@@ -358,13 +432,26 @@ def table(arms: Sequence[Arm], args: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     args = parse_args()
-    arms = [Arm(config.stem, config) for config in args.configs]
-    arms += [Arm(path.stem, path, start=arms[0]) for path in args.readout]
+    arms = arms_of(args)
     done = args.report_only or train_arms(arms, args)
+    logs = {arm.name: finished(arm, args) for arm in arms}
+    for path in args.compare:
+        logs.update(other_records(path))
+    rows = with_nothing_found(logs)
+    metrics = metrics_to_tabulate(args.metrics, rows.values())
+    if args.values and any(values(runs, BITS) for runs in rows.values()):
+        several = {
+            a.name: rows[a.name] for a in arms if a.options and rows[a.name]
+        }
+        first = rows[arms[0].name] if not arms[0].options else {}
+        base_model = values(first, metrics[0])
+        args.out.mkdir(parents=True, exist_ok=True)
+        figure = curve(several, base_model, metrics[0])
+        figure.savefig(args.out / 'curve.png')
     spread = '95 % interval' if args.interval else 'standard deviation'
     conclude(
         args.out / 'table.md',
-        table(arms, args),
+        table(rows, metrics, args),
         f'Mean ± {spread} over seeds, last evaluation.',
         done,
     )
