@@ -4,7 +4,7 @@
         --seeds 1 2 3 4 5 6 7 8
 
 trains PLAIN without every tenth image of its training set; then, from each
-seed's checkpoint, STAGE2 (freeze='features') without noise, the fair
+seed's checkpoint, STAGE2 (frozen='features') without noise, the fair
 control, and with each of --kl-weights; as `study.py` does, so that
 running it again skips what is finished and resumes what was interrupted. A
 temperature for PLAIN is fitted on the tenth that no arm was trained on, or on
@@ -169,10 +169,10 @@ def known_corruptions(names: list[str] | None) -> list[str]:
 
 def check_stage2(args: argparse.Namespace) -> None:
     cfg = read_config(args.stage2)
-    if cfg.model.get('freeze') != 'features':
+    if cfg.model.get('frozen') != 'features':
         raise ValueError(
-            f"{args.stage2}: model.freeze must be 'features', got "
-            f'{cfg.model.get("freeze")!r}'
+            f"{args.stage2}: model.frozen must be 'features', got "
+            f'{cfg.model.get("frozen")!r}'
         )
     args.field = args.field or FIELDS[cfg.default_scope]
     # a head without a latent=dict(...) has its defaults
