@@ -21,7 +21,6 @@ from mmaib.evaluation import (
     CalibrationMetric,
     DetectionCalibrationMetric,
 )
-from mmaib.hooks.beta_warmup_hook import SHAPES
 from mmaib.layers.capture import MAP_CHANGES, OPEN
 from mmaib.layers.feature_modulation import MODES
 from mmaib.models.freezing import FROZEN
@@ -243,7 +242,6 @@ def test_the_page_of_uncertainty(tmp_path):
     [
         ('neck.bottleneck.modulation', MODES),
         ('attention', (*MAP_CHANGES, OPEN)),
-        ('custom_hooks', SHAPES),
         ('frozen', FROZEN),
     ],
 )

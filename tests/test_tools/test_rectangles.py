@@ -38,7 +38,7 @@ def test_the_outline_is_that_of_the_window(rectangles, extents):
     params = torch.tensor([0.45, 0.55, *extents, 0.6])
     side = 201
     values = rectangles.on_image(params, (side, side))
-    found = rectangles.Rectangle(0, 0, 0, *values)
+    found = rectangles.Rectangle(0, 0, *values)
     assert found.half_long > found.half_short
     assert 0 <= found.angle < 180
     corners = [(x, y) for y, x in side * found.corners]
@@ -54,15 +54,15 @@ def test_the_outline_is_that_of_the_window(rectangles, extents):
 def test_a_map_that_is_not_square(rectangles, size, angle):
     """The outline of the pictures, in sides of the image."""
     params = torch.tensor([0.45, 0.55, 0.3, 0.15, angle])
-    found = rectangles.Rectangle(0, 0, 0, *rectangles.on_image(params, size))
+    found = rectangles.Rectangle(0, 0, *rectangles.on_image(params, size))
     captured = CapturedMap(
-        '', 0, torch.zeros(1, 1, *size), rectangles=params[None, None]
+        '', 0, torch.zeros(1, 1, *size), rectangles=params[None]
     )
     metainfo = dict(img_shape=(300, 200), ori_shape=(300, 200))
     (outline,) = rectangles_on_image([captured], 0, metainfo)
     drawn = torch.tensor(found.corners * (300, 200)).flip(-1)
-    assert torch.allclose(outline[0].double(), drawn.double(), atol=1e-3)
-    x, y = (outline[0].double() / torch.tensor([200, 300])).unbind(1)
+    assert torch.allclose(outline.double(), drawn.double(), atol=1e-3)
+    x, y = (outline.double() / torch.tensor([200, 300])).unbind(1)
     shoelace = (x * y.roll(-1) - y * x.roll(-1)).sum().abs() / 2
     assert found.area == pytest.approx(float(shoelace), rel=1e-4)
 

@@ -9,8 +9,8 @@ STUDY = REPOSITORY / 'tools' / 'experiments' / 'study.py'
 FOLDER = CONFIGS / 'sample' / 'cluttered-digits'
 NAME = 'vgg_1xb50-12e_cluttered-digits-48x48.py'
 ARMS = (
-    'pw', 'var', 'gate', 'rect', 'rect-equi', 'rect-equi-l2', 'rect-var',
-    'rect-gate', 'pw-gate', 'rect-moments', 'rect-moments-gate',
+    'pw', 'var', 'gate', 'rect', 'rect-equi', 'pw-gate', 'rect-moments',
+    'rect-moments-gate',
 )  # fmt: skip
 SHORT = (
     'train_cfg.max_epochs=1',
