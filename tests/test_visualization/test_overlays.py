@@ -251,7 +251,7 @@ def test_a_gate_is_scored_and_drawn_window_by_window(monkeypatch):
         assert len(metric._maps) == 2
         maps = whole_maps(segmentor, metric._maps, sample.metainfo)
         metric.process(None, [sample.to_dict()])
-    (scores,) = metric.results
+    ((scores, _),) = metric.results
     assert 0 <= scores['auc_norm'] <= 1
     bits = bits_on_image(maps, 0, sample.metainfo)
     assert scores['bits_per_image'] == pytest.approx(float(bits.sum()), 1e-4)

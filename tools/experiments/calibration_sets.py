@@ -149,7 +149,7 @@ class ImageSets:
         found = []
         for batch in loader:
             for sample in model.test_step(batch):
-                log_probs, labels = metric.predictions(sample.to_dict())
+                log_probs, labels, *_ = metric.predictions(sample.to_dict())
                 kept = evenly(len(labels), share)
                 found.append([log_probs[kept].cpu(), labels[kept].cpu()])
         log_probs, labels = (torch.cat(every) for every in zip(*found))
