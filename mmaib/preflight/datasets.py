@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import os.path as osp
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from math import ceil, isfinite
 from traceback import walk_tb
@@ -15,9 +15,9 @@ from mmengine.dataset import BaseDataset
 
 from mmaib.datasets.check_files import CheckFiles
 
-from .fields import raised_everywhere
+from .fields import counted, raised_everywhere, warn
 from .model import check_topk, class_heads
-from .samples import check_sample, labels_of, skips, steps, warn
+from .samples import check_sample, labels_of, skips, steps
 
 # of a data set that are read
 ENTRIES = 200_000
@@ -44,10 +44,9 @@ def check_datasets(
     built = {}
     for name in loaders:
         asked = getattr(runner, f'_{name}', None)
-        if not isinstance(asked, dict):
-            continue
-        built[name] = _built(runner, name, asked)
-        setattr(runner, f'_{name}', built[name])
+        if isinstance(asked, dict):
+            built[name] = _built(runner, name, asked)
+            setattr(runner, f'_{name}', built[name])
     for name, loader in built.items():
         for path, dataset in leaves(loader.dataset, f'{name}.dataset'):
             if not len(dataset):
@@ -135,21 +134,18 @@ def _look(built: dict[str, Any], heads: dict[str, Any]) -> None:
             known = isinstance(classes, (list, tuple)) and not getattr(
                 dataset, 'return_classes', False
             )
-            counted = heads if known or not classes else {}
+            own = heads if known or not classes else {}
             if 'Panoptic' in type(dataset).__name__:
-                counted = {}  # things and stuff
+                own = {}  # things and stuff
             if known:
-                _check_heads(path, len(classes), counted, trains)
+                _check_heads(path, len(classes), own, trains)
                 if trains:
                     trained.append(list(classes))
-                elif (
-                    counted
-                    and trained
-                    and all(c == trained[0] for c in trained)
-                ):
+                elif own and trained and trained == trained[:1] * len(trained):
                     _check_order(path, list(classes), trained[0])
-            _check_entries(path, dataset, counted)
-            check_sample(path, dataset, counted, trains)
+            if type(dataset).get_data_info is BaseDataset.get_data_info:
+                _check_entries(path, dataset, own)
+                check_sample(path, dataset, own, trains)
 
 
 def _check_folders(path: str, dataset: Any) -> None:
@@ -213,8 +209,6 @@ def _check_entries(
 ) -> None:
     """Files that are not there, labels that no class has, boxes of no
     number."""
-    if type(dataset).get_data_info is not BaseDataset.get_data_info:
-        return
     fields = []
     loads = [] if skips(dataset) else steps(dataset, 'LoadImage')
     if any(_is_local(dataset, step) for step in loads):
@@ -226,7 +220,7 @@ def _check_entries(
         fields.append('seg_map_path')
     folders: dict[str, set[str]] = {}
     most = min((h.num_classes for h in heads.values()), default=None)
-    wrong: dict[str, list[str]] = {}
+    wrong: dict[str, list[str]] = defaultdict(list)
     stride = ceil(len(dataset) / ENTRIES)
     for i in range(0, len(dataset), stride):
         info = dataset.get_data_info(i)
@@ -234,24 +228,20 @@ def _check_entries(
         for field in fields:
             file = info.get(field)
             if isinstance(file, str) and not _is_file(file, folders):
-                wrong.setdefault(f'have no file for {field}', []).append(file)
+                wrong[f'entries have no file for {field}'].append(repr(file))
         instances = info.get('instances')
         instances = instances if isinstance(instances, list) else []
         labels = [i['bbox_label'] for i in instances if 'bbox_label' in i]
         labels += _as_list(info.get('gt_label'))
         outside = [n for n in labels if most is not None and not 0 <= n < most]
         if outside:
-            fault = f'have labels outside 0 to {most - 1}'  # type: ignore
-            wrong.setdefault(fault, []).append(f'{image}: {outside[0]}')
+            fault = f'entries have labels outside 0 to {most - 1}'  # type: ignore
+            wrong[fault].append(repr(f'{image}: {outside[0]}'))
         if not all(isfinite(sum(i.get('bbox', ()))) for i in instances):
-            wrong.setdefault('have boxes of no number', []).append(image)
+            wrong['entries have boxes of no number'].append(repr(image))
     if wrong:
         total = len(range(0, len(dataset), stride))
-        faults = [
-            f'{len(found)} of {total} entries {fault} (first: {found[0]!r})'
-            for fault, found in wrong.items()
-        ]
-        raise ValueError(f'{path}: {"; ".join(faults)}')
+        raise ValueError(f'{path}: {"; ".join(counted(wrong, total))}')
 
 
 def _as_list(label: Any) -> list[int]:
