@@ -37,48 +37,30 @@ SKIPPED = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
 
 @dataclass
 class Run:
-    """One training, or the record of one.
+    """One training, or the record of one."""
 
-    Attributes:
-        name: of its config.
-        path: work dir, or the record's file.
-        seed: None if unknown.
-        options: ``--cfg-options`` of a study.
-        state: what a reader should know of how far it is.
-        training: series of the training's log, by name.
-        evaluation: series of the evaluations, by the training's steps.
-        metrics: what it ended with, or has reached.
-        evaluated: whether it has been, if without any metric.
-        config: None of a record.
-        pictures: folders with a ``scores.json``.
-        snapshots: the newest picture that an AttentionVisHook made of each
-            image, by its name.
-        facts: the record, if there is one.
-    """
-
-    name: str
-    path: Path
-    seed: int | None
-    options: list[str] = field(default_factory=list)
-    state: str = RECORD
+    name: str  # of its config
+    path: Path  # work dir, or the record's file
+    seed: int | None  # None if unknown
+    options: list[str] = field(default_factory=list)  # of a study
+    state: str = RECORD  # how far it is
+    # series of the log, by name; those of evaluations by the training's steps
     training: dict[str, Series] = field(default_factory=dict)
     evaluation: dict[str, Series] = field(default_factory=dict)
+    # what it ended with, or has reached; whether it was evaluated, if it has
+    # no metric
     metrics: dict[str, float] = field(default_factory=dict)
     evaluated: bool | None = None
-    config: Config | None = None
-    pictures: list[Path] = field(default_factory=list)
+    config: Config | None = None  # None of a record
+    pictures: list[Path] = field(default_factory=list)  # have a scores.json
+    # the newest that an AttentionVisHook made of each image, by its name
     snapshots: dict[str, Path] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)  # the record
 
 
 @dataclass
 class Group:
-    """The seeds of one config, with the same options.
-
-    Attributes:
-        label: of all its runs.
-        runs: a seed each.
-    """
+    """The seeds of one config, with the same options."""
 
     label: str
     runs: list[Run]
@@ -95,10 +77,10 @@ def read_run(path: Path) -> Run:
     record = named_today(read_json(path / 'record.json'))
     # the newest, where a work dir was used for several
     names = sorted(path.glob('*.py'), key=_changed)
-    dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))]
-    config = None
-    if dumped:
-        config = Config.fromfile(dumped[-1], import_custom_modules=False)
+    dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))][-1:]
+    config = next(
+        (Config.fromfile(p, import_custom_modules=False) for p in dumped), None
+    )
     run = Run(
         record.get('config') or (names[-1].stem if names else path.name),
         path,
@@ -109,12 +91,12 @@ def read_run(path: Path) -> Run:
     )
     step = epoch = 0
     for entry in (e for log in logs for e in entries(log)):
+        values, series = _numbers(entry), run.evaluation
         if 'loss' in entry:
             step = int(entry.get('iter', entry.get('step', step)))
             epoch = int(entry.get('epoch', 0))
-            values, series = _numbers(entry), run.training
+            series = run.training
         else:
-            values, series = _numbers(entry), run.evaluation
             # one that found nothing has not the AP of the one before; what
             # is lost without a map is a line of its own
             if not any(name.startswith('ablation/') for name in values):
@@ -171,19 +153,6 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return [named_today(json.loads(line)) for line in lines]
 
 
-def run_of_record(record: dict[str, Any], path: Path) -> Run:
-    """A run of which ``study.py --records`` kept what it ended with."""
-    return Run(
-        record['name'],
-        path,
-        record['seed'],
-        record.get('options', []),
-        metrics=_numbers(record['metrics']),
-        evaluated='step' in record['metrics'] or None,
-        facts=record,
-    )
-
-
 def find_runs(folders: Iterable[Path]) -> list[Run]:
     """The runs and records in work dirs, studies, files and folders of
     records.
@@ -203,7 +172,16 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         known = [_identity(run) for run in found.values()]
         files = [folder] if folder.is_file() else folder.rglob('*.jsonl')
         for path in sorted(files):
-            for run in [run_of_record(r, path) for r in read_records(path)]:
+            for record in read_records(path):
+                run = Run(
+                    record['name'],
+                    path,
+                    record['seed'],
+                    record.get('options', []),
+                    metrics=_numbers(record['metrics']),
+                    evaluated='step' in record['metrics'] or None,
+                    facts=record,
+                )
                 if _identity(run) not in known:
                     found[path.resolve(), run.name, run.seed] = run
         if not found:
@@ -386,11 +364,7 @@ def entries(log: Path) -> Iterator[dict[str, float]]:
 
 
 def last_checkpoint(work_dir: Path, root: Path = Path()) -> Path:
-    """Of a training's folder, which may have been moved since.
-
-    Args:
-        work_dir: the folder.
-        root: what it is relative to.
-    """
+    """Of a training's folder, relative to another, which may have been moved
+    since."""
     path = (root / work_dir / 'last_checkpoint').read_text().strip()
     return work_dir / Path(path).name
