@@ -82,7 +82,6 @@ class AttentionMetric(BaseMetric):
             held against the boxes of all classes.
         tolerance: of ``pointing``, in pixels of the original image.
         threshold: above which a score counts as attended to.
-        by_level: whether to give ``auc_level0`` ... too.
         ignore_index: of a segmentor's void pixels.
         kwargs: of MMEngine's ``BaseMetric``.
 
@@ -98,7 +97,6 @@ class AttentionMetric(BaseMetric):
         foreground: Sequence[int] | None = None,
         tolerance: int = 15,
         threshold: float = 0.5,
-        by_level: bool = False,
         ignore_index: int = 255,
         **kwargs: Any,
     ) -> None:
@@ -114,7 +112,6 @@ class AttentionMetric(BaseMetric):
         self.foreground = None if foreground is None else [*foreground]
         self.tolerance = tolerance
         self.threshold = threshold
-        self.by_level = by_level
         self.ignore_index = ignore_index
         # after which boxes do not lie on their image
         self._transform: str | None = None
@@ -196,10 +193,6 @@ class AttentionMetric(BaseMetric):
             missing=missing_rate(*sides),
             iou=iou(*sides),
         )
-        if self.by_level:
-            for level, x in enumerate(means):
-                level_on_image = map_on_image(x[0], sample)[known]
-                scores[f'auc_level{level}'] = roc_auc(level_on_image, inside)
         return scores
 
     def _misplaced(self, sample: dict) -> str | None:

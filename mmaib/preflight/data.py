@@ -12,19 +12,21 @@ from mmengine.registry import DATASETS, METRICS, Registry
 from mmaib.registry import DATASETS as OURS
 
 from .coco_annotations import check_coco, check_evaluated
-from .fields import configs_with, evaluator_with, raised_everywhere, warn
+from .fields import (
+    configs_with,
+    evaluator_with,
+    named,
+    raised_everywhere,
+    warn,
+)
 
 
 def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
-    """Refuse a config whose data are not where it says.
+    """Refuse a config whose data are not where it says, in the dataloaders
+    that will be used, such as ``('train_dataloader', 'val_dataloader')``.
 
     Files of ``backend_args`` are asked for there: an annotation file
     through the data set's, folders also through those of its pipeline.
-
-    Args:
-        cfg: the experiment's config.
-        loaders: dataloaders that will be used, for instance
-            ``('train_dataloader', 'val_dataloader')``.
 
     Raises:
         FileNotFoundError: naming the field, the folder or file, and how to
@@ -36,9 +38,8 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
         for path, owner in configs_with('classes', cfg.get(loader), loader):
             if '.pipeline.' not in path:
                 _must_be_names(f'{path}.classes', owner['classes'])
-        for path, dataset in configs_with(
-            'data_root', cfg.get(loader), loader
-        ):
+        roots = configs_with('data_root', cfg.get(loader), loader)
+        for path, dataset in roots:
             root = dataset['data_root']
             if not osp.isdir(root) and _downloads(dataset, scope):
                 continue  # the data set sees to it
@@ -121,11 +122,8 @@ def _must_exist(
 
 def check_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
     """Refuse COCO annotations that cannot be meant, and warn of those that
-    mmdet would skip without a word.
-
-    Args:
-        cfg: the experiment's config; its scope must be initialised.
-        loaders: dataloaders that will be used.
+    mmdet would skip without a word, in the dataloaders that will be used; the
+    config's scope must be initialised.
 
     Raises:
         ValueError: on every process, naming the field, the file and what is
@@ -141,8 +139,8 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
             kind = _class_of(dataset)
             if not _reads_coco(kind):
                 continue
-            named = {**kind.METAINFO, **(dataset.get('metainfo') or {})}
-            classes = named.get('classes')
+            metainfo = {**kind.METAINFO, **(dataset.get('metainfo') or {})}
+            classes = metainfo.get('classes')
             if isinstance(classes, str):
                 classes = fileio.list_from_file(classes)
             known.update(classes or ())
@@ -153,19 +151,13 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
             if not _is_read(ann_file, reader):
                 continue
             filters = dataset.get('filter_cfg') or {}
-            try:
+            filters_empty = filters.get('filter_empty_gt', False)
+            filters_empty = filters_empty and not dataset.get('test_mode')
+            loads = any(configs_with('with_mask', dataset.get('pipeline'), ''))
+            with named(f'{path}.ann_file'):
                 sentences = check_coco(
-                    ann_file,
-                    classes,
-                    reader,
-                    bool(filters.get('filter_empty_gt'))
-                    and not dataset.get('test_mode'),
-                    any(
-                        configs_with('with_mask', dataset.get('pipeline'), '')
-                    ),
+                    ann_file, classes, reader, filters_empty, loads
                 )
-            except ValueError as error:
-                raise ValueError(f'{path}.ann_file: {error}') from error
             for sentence in sentences:
                 warn(f'{path}.ann_file {ann_file}: {sentence}')
         for path, metric in evaluator_with('ann_file', cfg, loader):
@@ -180,10 +172,8 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
                 continue
             asked = metric.get('metric', 'bbox')
             asked = [asked] if isinstance(asked, str) else asked
-            try:
+            with named(f'{path}.ann_file'):
                 check_evaluated(ann_file, known, asked, reader)
-            except ValueError as error:
-                raise ValueError(f'{path}.ann_file: {error}') from error
 
 
 def _is_read(path: str, reader: dict | None) -> bool:

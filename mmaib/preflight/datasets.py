@@ -11,6 +11,7 @@ from math import ceil, isfinite
 from traceback import walk_tb
 from typing import Any
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmaib.datasets.check_files import CheckFiles
@@ -29,12 +30,9 @@ def check_datasets(
     """Build the data sets, as the Runner is about to, and look at them.
 
     Args:
-        runner: it is given the dataloaders.
+        runner: it is given the dataloaders, which are returned too.
         cfg: the experiment's config.
         loaders: dataloaders that will be used, that of training first.
-
-    Returns:
-        The dataloaders.
 
     Raises:
         ValueError: on every process, naming the field, how many entries are
@@ -62,17 +60,14 @@ def check_datasets(
 def leaves(dataset: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The data sets inside wrappers and lists that have entries of their
     own, with the path that --cfg-options knows them by."""
-    for field in ('dataset', '_dataset'):
-        if inner := getattr(dataset, field, None):
-            yield from leaves(inner, f'{path}.dataset')
-            return
-    many = getattr(dataset, 'datasets', None)
-    if many is None:
-        if isinstance(dataset, BaseDataset):
-            yield path, dataset
-        return
-    for i, inner in enumerate(many):
-        yield from leaves(inner, f'{path}.datasets.{i}')
+    inner = getattr(dataset, 'dataset', None)
+    if inner := inner or getattr(dataset, '_dataset', None):
+        yield from leaves(inner, f'{path}.dataset')
+    elif hasattr(dataset, 'datasets'):
+        for i, inner in enumerate(dataset.datasets):
+            yield from leaves(inner, f'{path}.datasets.{i}')
+    elif isinstance(dataset, BaseDataset):
+        yield path, dataset
 
 
 def _built(runner: Any, name: str, cfg: dict) -> Any:
@@ -86,31 +81,26 @@ def _built(runner: Any, name: str, cfg: dict) -> Any:
         for frame, _ in walk_tb(error.__traceback__):
             if frame.f_code.co_name in ('_serialize_data', '_find_samples'):
                 dataset = frame.f_locals['self']
-                path = f'{name}.dataset'
-                raise ValueError(_empty(path, dataset)) from error
+                raise ValueError(_empty(f'{name}.dataset', dataset)) from error
         raise
 
 
 def _empty(path: str, dataset: Any) -> str:
     """What was looked for, and what is there."""
-    fields = ('img_suffix', 'extensions', 'ann_file', 'filter_cfg', '_indices')
     asked = [
-        f'{field.lstrip("_")}={getattr(dataset, field)!r}'
-        for field in fields
-        if getattr(dataset, field, None)
-    ]
-    prefixes = dataset.data_prefix
-    prefixes = prefixes if isinstance(prefixes, dict) else {'': prefixes}
+        f'{field.lstrip("_")}={value!r}'
+        for field in ('img_suffix', 'extensions', 'ann_file', 'filter_cfg',
+                      '_indices')
+        if (value := getattr(dataset, field, None))
+    ]  # fmt: skip
+    folders = dataset.data_prefix
+    folders = folders.values() if isinstance(folders, dict) else [folders]
     there = []
-    for folder in prefixes.values():
-        if isinstance(folder, str) and osp.isdir(folder):
-            ends = Counter(
-                osp.splitext(name)[1]
-                for _, _, names in os.walk(folder)
-                for name in names
-            )
-            found = ', '.join(f'{n} {end}' for end, n in ends.most_common(5))
-            there.append(f"'{folder}' has {found or 'no file'}")
+    for folder in filter(osp.isdir, filter(None, folders)):
+        names = (name for _, _, names in os.walk(folder) for name in names)
+        ends = Counter(osp.splitext(name)[1] for name in names)
+        found = ', '.join(f'{n} {end}' for end, n in ends.most_common(5))
+        there.append(f"'{folder}' has {found or 'no file'}")
     return (
         f'{path} ({type(dataset).__name__}) has no image: '
         f'{", ".join(asked)}; {"; ".join(there)}'
@@ -213,10 +203,9 @@ def _check_entries(
     loads = [] if skips(dataset) else steps(dataset, 'LoadImage')
     if any(_is_local(dataset, step) for step in loads):
         fields.append('img_path')
-    if loads and any(
-        getattr(step, 'with_seg', False) and _is_local(dataset, step)
-        for step in steps(dataset, 'LoadAnnotations')
-    ):
+    masks = steps(dataset, 'LoadAnnotations') if loads else []
+    masks = [step for step in masks if getattr(step, 'with_seg', False)]
+    if any(_is_local(dataset, step) for step in masks):
         fields.append('seg_map_path')
     folders: dict[str, set[str]] = {}
     most = min((h.num_classes for h in heads.values()), default=None)
@@ -232,7 +221,8 @@ def _check_entries(
         instances = info.get('instances')
         instances = instances if isinstance(instances, list) else []
         labels = [i['bbox_label'] for i in instances if 'bbox_label' in i]
-        labels += _as_list(info.get('gt_label'))
+        if info.get('gt_label') is not None:
+            labels += np.ravel(info['gt_label']).tolist()
         outside = [n for n in labels if most is not None and not 0 <= n < most]
         if outside:
             fault = f'entries have labels outside 0 to {most - 1}'  # type: ignore
@@ -244,17 +234,9 @@ def _check_entries(
         raise ValueError(f'{path}: {"; ".join(counted(wrong, total))}')
 
 
-def _as_list(label: Any) -> list[int]:
-    if label is None:
-        return []
-    label = label.tolist() if hasattr(label, 'tolist') else label
-    return list(label) if isinstance(label, (list, tuple)) else [label]
-
-
 def _is_local(dataset: Any, step: Any) -> bool:
-    args = getattr(step, 'backend_args', None) or getattr(
-        dataset, 'backend_args', None
-    )
+    of = [getattr(owner, 'backend_args', None) for owner in (step, dataset)]
+    args = of[0] or of[1]
     return not args or args.get('backend') == 'local'
 
 

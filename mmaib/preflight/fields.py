@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -33,6 +34,15 @@ def evaluator_with(
     """Those of the evaluator that belongs to a dataloader."""
     name = loader.replace('_dataloader', '_evaluator')
     return configs_with(field, cfg.get(name), name)
+
+
+@contextmanager
+def named(field: str) -> Iterator[None]:
+    """What a ValueError is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f'{field}: {error}') from error
 
 
 def counted(faults: Mapping[str, Sequence[Any]], total: int) -> list[str]:

@@ -10,6 +10,7 @@ from mmaib.compat import PACKAGES
 from mmaib.losses import Reporter
 from mmaib.models import AuxLossMixin
 from mmaib.models.unwrapped import unwrapped
+from mmaib.registry import type_name
 
 from .fields import configs_with, evaluator_with, warn
 
@@ -86,7 +87,7 @@ def check_plugins(model: nn.Module) -> list[str]:
         if not type(block).__module__.startswith('mmseg.'):
             continue
         for position in ('conv1', 'conv2', 'conv3'):
-            names = getattr(block, f'after_{position}_plugin_names', ())
+            names = [*getattr(block, f'after_{position}_plugin_names', [])]
             layers = [getattr(block, layer) for layer in names]
             ours = any(isinstance(layer, Reporter) for layer in layers)
             if ours and len(names) > 1:
@@ -143,7 +144,9 @@ def check_topk(cfg: Any, loaders: tuple[str, ...], num_classes: int) -> None:
         (path, metric)
         for loader in loaders
         for path, metric in evaluator_with('topk', cfg, loader)
-        if _name_of(metric.get('type')) in ('Accuracy', 'MultiLabelMetric')
+        if type_name(metric.get('type', '')).endswith(
+            ('Accuracy', '.MultiLabelMetric')
+        )
     ]
     asked += [
         (path, head)
@@ -158,8 +161,3 @@ def check_topk(cfg: Any, loaders: tuple[str, ...], num_classes: int) -> None:
                 f'{path}.topk={topk!r}: the head has {num_classes} classes, '
                 f'so at most {num_classes} fits'
             )
-
-
-def _name_of(kind: Any) -> str:
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    return name.rpartition('.')[2]

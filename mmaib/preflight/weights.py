@@ -16,7 +16,7 @@ from mmaib.models.freezing import trainable_prefixes
 from mmaib.models.unwrapped import unwrapped
 
 from .checkpoint import read_checkpoint
-from .fields import configs_with, warn
+from .fields import configs_with, named, warn
 
 OF_BASE = "Take a checkpoint of the config that this one's _base_ is."
 OF_CONFIG = 'Take a checkpoint that was trained with this config.'
@@ -55,13 +55,13 @@ def check_weights(cfg: Any) -> None:
 
 def named_weights(cfg: Any) -> Iterator[tuple[str, str]]:
     """Fields and paths of the local files that a config starts from."""
-    named = []
+    found = []
     if not cfg.get('resume'):  # what is resumed is looked at there
-        named.append(('load_from', cfg.get('load_from')))
+        found.append(('load_from', cfg.get('load_from')))
     for field in ('pretrained', 'checkpoint'):
         for path, owner in configs_with(field, cfg.get('model'), 'model'):
-            named.append((f'{path}.{field}', owner[field]))
-    for field, path in named:
+            found.append((f'{path}.{field}', owner[field]))
+    for field, path in found:
         if isinstance(path, str) and '://' not in path:
             yield field, path
 
@@ -74,10 +74,8 @@ def check_checkpoint(field: str, path: str) -> None:
         ValueError: naming the field, the file and what is wrong with it.
     """
     if '://' not in path:
-        try:
+        with named(field):
             read_checkpoint(path)
-        except ValueError as error:
-            raise ValueError(f'{field}: {error}') from error
 
 
 def check_frozen(cfg: Any, model: nn.Module) -> None:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader
 
 from .charts import Line, chart
-from .gallery import SCORES, data_uri, failures, pictures
+from .gallery import SCORES, data_uri, pictures
 from .tables import (
     METRICS,
     OF_MAPS,
@@ -250,7 +250,6 @@ def render(
         curves=curves(groups),
         cards=cards,
         left_out=left_out,
-        failures=failures(cards),
         scores={
             name: text
             for name, text in SCORES.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -81,10 +82,13 @@ def read_run(path: Path) -> Run:
     config = next(
         (Config.fromfile(p, import_custom_modules=False) for p in dumped), None
     )
+    seed = (config or {}).get('randomness', {}).get('seed')
+    if named := re.fullmatch(r'seed_(\d+)', path.name):
+        seed = int(named[1])
     run = Run(
         record.get('config') or (names[-1].stem if names else path.name),
         path,
-        record.get('seed', _seed(path, config)),
+        record.get('seed', seed),
         record.get('options', []),
         config=config,
         facts=record,
@@ -113,7 +117,7 @@ def read_run(path: Path) -> Run:
             run.metrics.update(_numbers(entry))
         for found in log.parents[1].glob('*.json'):
             run.metrics.update(_numbers(read_json(found)))
-    run.state = _state(path, config, logs, step, epoch)
+    run.state = _state(run, step, epoch)
     run.pictures = sorted(p.parent for p in path.glob('*/scores.json'))
     images = path.glob('*/vis_data/vis_image/attention_*_*.png')
     for image in sorted(images, key=_changed):
@@ -208,48 +212,31 @@ def _trained(folder: Path) -> bool:
 def grouped(runs: Iterable[Run]) -> list[Group]:
     """Runs that differ in their seed alone, together. The first group without
     a map comes first, as what the others are compared with."""
-    groups: list[tuple[str, Path, list[Run]]] = []
+    groups: dict[tuple, list[Run]] = defaultdict(list)
+    seen: Counter[tuple] = Counter()
     for run in runs:
         home = run.path.absolute()
         if run.state != RECORD:
             home = home.parents[1]
-        for name, folder, members in groups:
-            if (name, folder) == (run.name, home) and is_seed(run, members):
-                members.append(run)
-                break
-        else:
-            groups.append((run.name, home, [run]))
-    result: list[Group] = []
-    taken: set[str] = set()
-    for name, folder, members in groups:
-        label = name if name not in taken else f'{name}, {folder.stem}'
+        config = repr(_plain(_without_seed(run.config)))
+        key = run.name, home, *_shared(run.options), config
+        seen[key, run.seed] += 1
+        groups[key, seen[key, run.seed]].append(run)
+    result: dict[str, Group] = {}
+    for ((name, home, *_), _), members in groups.items():
+        label = name if name not in result else f'{name}, {home.stem}'
         numbers = count(2)
-        while label in taken:
-            label = f'{name}, {folder.stem} ({next(numbers)})'
-        taken.add(label)
+        while label in result:
+            label = f'{name}, {home.stem} ({next(numbers)})'
         members.sort(key=lambda run: (run.seed is None, run.seed))
-        result.append(Group(label, members))
+        result[label] = Group(label, members)
     # where a detector found nothing its AP is 0
-    all_metrics = [[run.metrics for run in group.runs] for group in result]
+    all_metrics = [[run.metrics for run in g.runs] for g in result.values()]
     others = [metrics for of_group in all_metrics for metrics in of_group]
-    for group, alike in zip(result, all_metrics):
+    for group, alike in zip(result.values(), all_metrics):
         for run in group.runs:
             run.metrics = completed(run.metrics, alike, others, run.evaluated)
-    return sorted(result, key=_has_map)
-
-
-def is_seed(run: Run, members: Sequence[Run]) -> bool:
-    """Whether a run differs from these in its seed alone."""
-    first = members[0]
-    return (
-        run.seed not in [member.seed for member in members]
-        and _shared(run.options) == _shared(first.options)
-        and (
-            run.config is None
-            or first.config is None
-            or not differences({'0': first.config, '1': run.config})
-        )
-    )
+    return sorted(result.values(), key=_has_map)
 
 
 def _shared(options: Iterable[str]) -> list[str]:
@@ -284,17 +271,17 @@ def differences(
         if len({*texts}) > 1:
             found.append((prefix, texts))
 
-    own = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level')
-    there = [
-        {k: v for k, v in (config or {}).items() if k not in own}
-        for config in configs.values()
-    ]
-    for config in there:
-        randomness = dict(config.get('randomness') or {})
-        randomness.pop('seed', None)
-        config['randomness'] = randomness
-    walk('', there)
+    walk('', [_without_seed(config) for config in configs.values()])
     return found
+
+
+def _without_seed(config: Mapping | None) -> dict[str, Any]:
+    """A config without what may differ between the seeds of a study."""
+    own = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level')
+    found = {k: v for k, v in (config or {}).items() if k not in own}
+    randomness = dict(found.get('randomness') or {})
+    randomness.pop('seed', None)
+    return {**found, 'randomness': randomness}
 
 
 def _plain(value: Any) -> Any:
@@ -326,32 +313,20 @@ def _changed(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _seed(path: Path, config: Config | None) -> int | None:
-    if named := re.fullmatch(r'seed_(\d+)', path.name):
-        return int(named[1])
-    return (config or {}).get('randomness', {}).get('seed')
-
-
-def _state(
-    path: Path,
-    config: Config | None,
-    logs: Sequence[Path],
-    step: int,
-    epoch: int,
-) -> str:
+def _state(run: Run, step: int, epoch: int) -> str:
     """Whether it is finished, or how far it has come."""
-    train = (config or {}).get('train_cfg') or {}
-    wanted, reached, unit = train.get('max_iters'), step, 'step'
+    train = (run.config or {}).get('train_cfg') or {}
+    of, last = f'step {step}', f'iter_{train.get("max_iters")}.pth'
+    wanted = train.get('max_epochs', train.get('max_iters'))
     if 'max_epochs' in train:
-        wanted, reached, unit = train['max_epochs'], epoch, 'epoch'
-    of = f'{unit} {reached}' + (f' of {wanted}' if wanted else '')
+        of, last = f'epoch {epoch}', f'epoch_{wanted}.pth'
+    of += f' of {wanted}' if wanted else ''
     # the last epoch is whole with its checkpoint
-    last = path / f'{"epoch" if unit == "epoch" else "iter"}_{wanted}.pth'
-    if (path / 'finished').exists() or last.exists():
+    if (run.path / 'finished').exists() or (run.path / last).exists():
         return f'finished, {of}'
-    written = max((log.stat().st_mtime for log in logs), default=0)
-    when = f'{datetime.fromtimestamp(written):%Y-%m-%d %H:%M}'
-    return f'{of}, last written {when}'
+    logs = run.path.glob('*/vis_data/scalars.json')
+    written = datetime.fromtimestamp(max(map(_changed, logs), default=0))
+    return f'{of}, last written {written:%Y-%m-%d %H:%M}'
 
 
 def entries(log: Path) -> Iterator[dict[str, float]]:

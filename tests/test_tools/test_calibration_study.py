@@ -550,10 +550,8 @@ def test_a_detector_and_a_segmentor(
     options = [run[run.index('--cfg-options') :] for run in trainings.commands]
     assert f'model.{field}.latent.beta=1' in options[2]
     found = {
-        arm: json.loads(
-            (out / arm / 'seed_1' / 'calibration.json').read_text()
-        )['metrics']
-        for arm in ('plain', 'temperature', 'stage2-no-noise', 'stage2-kl-1')
+        record['name']: record['metrics']
+        for record in read_records(out / 'records.jsonl')
     }
     plain, scaled = found['plain'], found['temperature']
     # nothing was learned, so without noise all is as it was

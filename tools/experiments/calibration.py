@@ -26,9 +26,9 @@ library's loader and metrics:
         --out DIR --held-out ann_file=annotations/test.json \\
         --corruptions gaussian_noise fog --draws 8 --seeds 1 2 3 4 5
 
-DIR/calibration.md has the table, made of the records alone: means, paired
-differences to plain, to temperature scaling and to the control, with
-bootstrap intervals over seeds.
+DIR/calibration.md has the table, made of the records (--records, by default
+DIR/records.jsonl) alone: means, paired differences to plain, to temperature
+scaling and to the control, with bootstrap intervals over seeds.
 """
 
 import argparse
@@ -90,6 +90,7 @@ def parse_args() -> argparse.Namespace:
         'temperature is fitted on that',
     )  # fmt: skip
     args = parsed(parser)
+    args.records = args.records or args.out / 'records.jsonl'
     # what is trained with each of the weights
     args.stages = {
         f'stage2-kl-{weight:g}': weight for weight in args.kl_weights
@@ -130,20 +131,12 @@ def check(args: argparse.Namespace) -> None:
             DATASETS.build(held_out(args, cfg))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f'--held-out {args.held_out}: {error}') from error
-    paths = [
-        path
-        for name in row_names(args)
-        for path in (args.out / name).glob('seed_*/calibration.json')
-    ]
-    of_tests = [(path, json.loads(path.read_text())) for path in paths]
-    if args.records:
-        of_tests += [(args.records, r) for r in read_records(args.records)]
-    for path, record in of_tests:
+    for record in read_records(args.records):
         if record.get('settings') != settings(args):
             raise ValueError(
-                f'{path} is of another test, {record.get("settings")}, and '
-                f'would be lost or mixed with this one, {settings(args)}: '
-                'move it away, or take another --out and --records'
+                f'{args.records} is of another test, '
+                f'{record.get("settings")}, and would be lost or mixed with '
+                f'this one, {settings(args)}: take another --records'
             )
 
 
@@ -176,11 +169,6 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         max_images=args.max_images,
     )
     return {**found, 'held_out': args.held_out} if args.held_out else found
-
-
-def row_names(args: argparse.Namespace) -> list[str]:
-    """Of all rows of the table, in their order."""
-    return [*REFERENCES, *args.stages]
 
 
 def arms_of(args: argparse.Namespace) -> list[Arm]:
@@ -251,49 +239,32 @@ def measure_all(args: argparse.Namespace, arms: Sequence[Arm]) -> None:
     for seed, arm in ((seed, arm) for seed in args.seeds for arm in arms):
         work_dir = arm.work_dir(args.out, seed)
         names = [arm.name, *([TEMPERATURE] if arm.name == PLAIN else [])]
-        paths = [record_path(args.out, name, seed) for name in names]
-        if not all(map(Path.exists, paths)):
-            sets = sets or ImageSets(
-                args, merged(args.plain, args.cfg_options)
-            )
-            print('measure', work_dir, flush=True)
-            options = [*args.cfg_options, *arm.options]
-            if arm.name in args.stages:
-                options.append(f'model.test_draws.latent={args.draws}')
-            found = sets.figures(
-                merged(arm.config, options),
-                str(last_checkpoint(work_dir)),
-                scaled=arm.name == PLAIN,
-            )
-            of_run = json.loads((work_dir / 'record.json').read_text())
-            for name, path, metrics in zip(names, paths, found):
-                record = dict(of_run, arm=name, settings=own, metrics=metrics)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(record, indent=1) + '\n')
-        for name, path in zip(names, paths):
-            if args.records:
-                record = json.loads(path.read_text())
-                keep_record(args.records, name, record)
-
-
-def record_path(out: Path, name: str, seed: int) -> Path:
-    return out / name / f'seed_{seed}' / 'calibration.json'
+        if all(find_record(args.records, name, seed) for name in names):
+            continue
+        sets = sets or ImageSets(args, merged(args.plain, args.cfg_options))
+        print('measure', work_dir, flush=True)
+        options = [*args.cfg_options, *arm.options]
+        if arm.name in args.stages:
+            options.append(f'model.test_draws.latent={args.draws}')
+        found = sets.figures(
+            merged(arm.config, options),
+            str(last_checkpoint(work_dir)),
+            scaled=arm.name == PLAIN,
+        )
+        of_run = json.loads((work_dir / 'record.json').read_text())
+        for name, metrics in zip(names, found):
+            record = dict(of_run, arm=name, settings=own, metrics=metrics)
+            keep_record(args.records, name, record)
 
 
 def figures_of(args: argparse.Namespace) -> Records:
-    """The figures of every arm and seed, of the runs or of the records."""
+    """The figures of every arm and seed that has a record."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     tests = []
-    for name in row_names(args):
+    for name in (*REFERENCES, *args.stages):
         found[name] = {}
         for seed in args.seeds:
-            path = record_path(args.out, name, seed)
-            record = (
-                json.loads(path.read_text())
-                if path.exists()
-                else find_record(args.records, name, seed)
-            )
-            if record:
+            if record := find_record(args.records, name, seed):
                 found[name][seed] = record['metrics']
                 tests.append(record['settings'])
     if other := next((test for test in tests if test != tests[0]), None):
