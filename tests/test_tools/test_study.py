@@ -150,7 +150,7 @@ def test_a_mistake_that_nothing_was_trained_with_is_mended(
 def test_a_checkpoint_that_nobody_knows_is_left_alone(
     name, tmp_path, trainings
 ):
-    """Of a training by hand, or an earlier version's that was cut off."""
+    """Of a training by hand."""
     config = write_configs(tmp_path)[0]
     run = tmp_path / 'run'
     run.mkdir()
@@ -246,14 +246,6 @@ def test_how_far_a_run_is_is_printed_while_it_goes_on(
         f'start  {run}', f'{run}: Iter(train) [1/2], 0:00:01 left',
         f'done   {run}',
     ]  # fmt: skip
-
-
-def test_a_run_that_an_earlier_version_finished(tmp_path, trainings):
-    config = write_configs(tmp_path)[0]
-    (tmp_path / 'finished').write_text('train_cfg.max_epochs=1')
-    assert not runs.train(config, 1, tmp_path, [])
-    assert runs.train(config, 1, tmp_path, ['train_cfg.max_epochs=1'])
-    assert trainings.commands == []
 
 
 def test_a_record_is_not_written_over_by_one_of_other_options(
