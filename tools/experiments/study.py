@@ -418,10 +418,19 @@ def curve(
     return figure
 
 
-def table(
-    rows: Mapping[str, Runs], metrics: Sequence[str], args: argparse.Namespace
-) -> list[str]:
-    """Of what was run so far, a row a config."""
+def rows_of(
+    arms: Sequence[Arm], args: argparse.Namespace
+) -> dict[str, dict[int, dict[str, float]]]:
+    """What was run so far, a row an arm, and other records."""
+    logs = {arm.name: finished(arm, args) for arm in arms}
+    for path in args.compare:
+        logs.update(other_records(path))
+    return with_nothing_found(logs)
+
+
+def table(rows: Mapping[str, Runs], args: argparse.Namespace) -> list[str]:
+    """In Markdown, the first row the baseline of the differences."""
+    metrics = metrics_to_tabulate(args.metrics, rows.values())
     show = partial(cell, interval=args.interval)
     seconds = partial(values, name=SECONDS)
     columns = [
@@ -436,24 +445,18 @@ def main() -> None:
     args = parse_args()
     arms = arms_of(args)
     done = args.report_only or train_arms(arms, args)
-    logs = {arm.name: finished(arm, args) for arm in arms}
-    for path in args.compare:
-        logs.update(other_records(path))
-    rows = with_nothing_found(logs)
-    metrics = metrics_to_tabulate(args.metrics, rows.values())
+    rows = rows_of(arms, args)
     if args.values and any(values(runs, BITS) for runs in rows.values()):
-        several = {
-            a.name: rows[a.name] for a in arms if a.options and rows[a.name]
-        }
-        first = rows[arms[0].name] if not arms[0].options else {}
-        base_model = values(first, metrics[0])
+        metric = metrics_to_tabulate(args.metrics, rows.values())[0]
+        several = {a.name: rows[a.name] for a in arms if a.options}
+        plain = {} if arms[0].options else rows[arms[0].name]
         args.out.mkdir(parents=True, exist_ok=True)
-        figure = curve(several, base_model, metrics[0])
+        figure = curve(several, values(plain, metric), metric)
         figure.savefig(args.out / 'curve.png')
     spread = '95 % interval' if args.interval else 'standard deviation'
     conclude(
         args.out / 'table.md',
-        table(rows, metrics, args),
+        table(rows, args),
         f'Mean ± {spread} over seeds, last evaluation.',
         done,
     )
