@@ -209,6 +209,24 @@ def overlays(
     return seen, shown, right
 
 
+def grid(
+    rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str] = ()
+) -> Figure:
+    """Images in rows, by the rows' labels."""
+    count = max(map(len, rows.values()))
+    size = (1.5 * count, 1.6 * len(rows))
+    figure = Figure(size, 150, layout='constrained')
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for line, (label, shown) in zip(axes, rows.items()):
+        for axis, image in zip(line, shown):
+            axis.imshow(image)
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, fontsize=6)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=6)
+    return figure
+
+
 def draw(
     models: Mapping[str, tuple[Config, Path]],
     patches: Sequence[Tensor],
@@ -231,18 +249,9 @@ def draw(
         if args.pictures == 'corrected' and (rights[0] or not rights[-1]):
             continue
         (seen, _, _), *_ = found.values()
-        rows = {'': seen, **{k: shown for k, (_, shown, _) in found.items()}}
-        size = (1.5 * len(copies), 1.6 * len(rows))
-        figure = Figure(size, 150, layout='constrained')
-        axes = figure.subplots(len(rows), len(copies), squeeze=False)
-        for line, (label, shown) in zip(axes, rows.items()):
-            for axis, title, image in zip(line, copies, shown):
-                axis.imshow(image)
-                axis.set(xticks=[], yticks=[])
-                if not label:
-                    axis.set_title(title, fontsize=6)
-            line[0].set_ylabel(label.partition('_')[0], fontsize=6)
-        figure.savefig(args.out / f'{number:05d}.png')
+        rows = {'': seen}
+        rows |= {k.replace('_', '\n', 1): s for k, (_, s, _) in found.items()}
+        grid(rows, [*copies]).savefig(args.out / f'{number:05d}.png')
         made += 1
         if made == args.max_images:
             break

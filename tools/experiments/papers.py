@@ -306,7 +306,7 @@ counts more than the networks. Without evaluations.
 
 # the columns that are taken at `--scale tiny`: others differ in the data alone
 TINY = (
-    'CIFAR-10', 'CUB-200-2011', 'SVHN', 'STL10-test', '8:2', 'mIoU', 'mAP',
+    'CIFAR-10', 'CUB-200-2011', 'STL10-test', '8:2', 'mIoU', 'mAP',
     'mAP@50', 'mAP@75',
 )  # fmt: skip
 # the sample config in place of one of COCO or ADE20K, whose models have no

@@ -336,10 +336,9 @@ def make(name: str, args: argparse.Namespace) -> None:
         if not args.dry_run:
             out.mkdir(parents=True, exist_ok=True)
             env = {**os.environ, 'PATH': PATH}
-            done = subprocess.run(
+            if subprocess.run(
                 command, shell=True, cwd=CONFIGS.parent, env=env
-            )
-            if done.returncode:
+            ).returncode:
                 sys.exit('stopped: this command failed')
 
 
