@@ -15,7 +15,7 @@ class PositionWiseAttention(BaseModule):
     r"""The map that [RECT] compares a rectangle with: each position's score
     by convolutions, Appendix G.
 
-    A 1x1 convolution, two 3x3 with dilation 4, ReLU behind each, and one
+    A 1x1 convolution, two 3x3 with dilation 4, ReLU after each, and one
     more to one channel, with a sigmoid.
 
     Its scores have no std: where maps are drawn, all are alike.
