@@ -36,10 +36,9 @@ from mmaib.preflight import check_data, named_weights
 from mmaib.visualization.work_dirs import (
     MONITORS,
     SECONDS,
-    VERSION,
     entries,
-    lines_of_records,
     read_records,
+    set_of_records,
 )
 
 from .cfg_options import options_of
@@ -196,25 +195,34 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
 def find_record(
     records: Path | None, name: str, seed: int
 ) -> dict[str, Any] | None:
-    """A run's record in a study's file, if both are there."""
-    for record in read_records(records) if records else ():
-        if (record['name'], record['seed']) == (name, seed):
-            return record
-    return None
+    """A run's record in a study's file, or in a set of it, if both are
+    there."""
+    if records is None:
+        return None
+    file, group = set_of_records(records)
+    return _by_run(file).get((group, name, seed))
+
+
+def _by_run(file: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Records by set, name and seed."""
+    return {
+        (record.get('set', ''), record['name'], record['seed']): record
+        for record in read_records(file)
+    }
 
 
 def keep_record(records: Path, name: str, record: Mapping[str, Any]) -> None:
-    """Put a run's line into a study's file, in place of an earlier one of
-    the same name and seed. One process at a time may write to a file."""
+    """Put a run's line into a study's file, or into a set of it, in place of
+    an earlier one of the same name and seed. One process at a time may write
+    to a file."""
+    file, group = set_of_records(records)
+    named = {'set': group} if group else {}
     with WRITING:
-        lines = lines_of_records(records)
-        lines[name, record['seed']] = json.dumps({'name': name, **record})
-        ordered = sorted(
-            lines, key=lambda key: (key[0].rpartition(': '), key[1])
-        )
-        text = ''.join(f'{lines[key]}\n' for key in ordered)
-        partial = records.with_name(f'.{records.name}.partial')
-        write_whole(records, text.encode(), partial)
+        by_run = _by_run(file)
+        by_run[group, name, record['seed']] = {**named, 'name': name, **record}
+        lines = [json.dumps(by_run[key]) for key in sorted(by_run)]
+        partial = file.with_name(f'.{file.name}.partial')
+        write_whole(file, '\n'.join([*lines, '']).encode(), partial)
 
 
 def refuse_other_runs(runs: Iterable[tuple], records: Path | None) -> None:
@@ -256,7 +264,6 @@ def write_record(
     path = work_dir / 'record.json'
     if not path.exists():
         record = {
-            'version': VERSION,
             'config': config.stem,
             'seed': seed,
             'options': options,

@@ -191,7 +191,7 @@ def bits_on_image(
 
 def rectangles_on_image(
     maps: Sequence[CapturedMap], index: int, metainfo: dict
-) -> list[Tensor]:
+) -> list[Tensor | None]:
     """Corners of the rectangles that maps are, on the original image.
 
     Args:
@@ -200,8 +200,8 @@ def rectangles_on_image(
         metainfo: of its data sample.
 
     Returns:
-        for each map ``(K, 4, 2)``, x and y in pixels, the first pixel from 0
-        to 1; K is 0 where the map has no such shape, as under a window that
+        for each map ``(4, 2)``, x and y in pixels, the first pixel from 0 to
+        1, or None where the map has no such shape, as under a window that
         slides. A corner may lie outside.
     """
     top, bottom, left, right = image_box(metainfo)
@@ -209,10 +209,10 @@ def rectangles_on_image(
     scale = torch.tensor(metainfo['ori_shape'][:2]) / torch.tensor(
         [bottom - top, right - left]
     )
-    found = []
+    found: list[Tensor | None] = []
     for captured in maps:
         if captured.rectangles is None:
-            found.append(torch.zeros(0, 4, 2))
+            found.append(None)
             continue
         corners = rectangle_corners(captured.rectangles[index].float().cpu())
         # rows and columns of a map lie in the middle of their cells

@@ -88,7 +88,7 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
     frozen = bare.frozen if isinstance(bare, AuxLossMixin) else None
     if not frozen or cfg.get('resume'):
         return
-    asked, path = f'model.freeze={frozen!r}', cfg.get('load_from')
+    asked, path = f'model.frozen={frozen!r}', cfg.get('load_from')
     if not path:
         if (cfg.get('model') or {}).get('init_cfg'):
             return  # a whole model may be loaded by it

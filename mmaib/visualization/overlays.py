@@ -218,11 +218,13 @@ def outlined(
     levels = rectangles_on_image(maps, index, metainfo)
     drawn = np.ascontiguousarray(image).copy()
     width = max(1, round(max(image.shape[:2]) / 150))
-    for level, windows in reversed([*enumerate(levels)]):
+    for level, corners in reversed([*enumerate(levels)]):
+        if corners is None:
+            continue
         colour = colormaps['Set1'](level % 9)[:3]
         cv2.polylines(
             drawn,
-            [*windows.floor().int().numpy()],
+            [corners.floor().int().numpy()],
             isClosed=True,
             color=[round(255 * part) for part in colour],
             thickness=width,

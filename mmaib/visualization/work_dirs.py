@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,6 @@ SECONDS = 'seconds per step'
 MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 Series = dict[int, float]  # step -> value
 RECORD = 'record'
-# of a record: without it, the names are those of before the first release
-VERSION = 1
-RENAMED = (
-    (r'^vgg16-(.+?)_x0\.125_(?=1xb128)', r'\1_vgg16-x0.125_'),
-    (r'^vgg16-(.+?)_(?=1xb128)', r'\1_vgg16_'),
-    (r'^vgg16_x0\.125_', 'vgg16-x0.125_'),
-    (r'^(.+)-vgg_(?=1xb50)', r'\1_vgg_'),
-    (r'^(aib|aib-qt)_', r'\1-literal_'),
-    (r'^aib-norm(-qt)?_', r'aib\1_'),
-)
 SKIPPED = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
 
 
@@ -75,7 +66,7 @@ class Group:
 def read_run(path: Path) -> Run:
     """A run from its work dir, from what is there so far."""
     logs = sorted(path.glob('*/vis_data/scalars.json'))
-    record = named_today(read_json(path / 'record.json'))
+    record = read_json(path / 'record.json')
     # the newest, where a work dir was used for several
     names = sorted(path.glob('*.py'), key=_changed)
     dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))][-1:]
@@ -126,35 +117,28 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def named_today(record: dict[str, Any]) -> dict[str, Any]:
-    """A record whose config and metrics have the names of today."""
-    if record.get('version') == VERSION:
-        return record
-    names = {}
-    for key in {'config', 'name'} & record.keys():
-        label, colon, name = record[key].rpartition(': ')
-        for old, new in RENAMED:
-            name = re.sub(old, new, name)
-        names[key] = label + colon + name
-    metrics = {
-        re.sub('^causal/', 'ablation/', k).replace('/fitting', '/iou'): value
-        for k, value in record.get('metrics', {}).items()
-    }
-    return {**record, **names, 'metrics': metrics}
-
-
-def lines_of_records(path: Path) -> dict[tuple[str, int], str]:
-    """The lines of a study's file, by the run's name and seed."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    records = [named_today(json.loads(line)) for line in lines]
-    return {(r['name'], r['seed']): s for r, s in zip(records, lines)}
+def set_of_records(path: Path) -> tuple[Path, str]:
+    """The file, and the set in it, that ``FILE.jsonl#SET`` names: a study
+    keeps runs of one config with other options as sets of one file."""
+    name, _, group = path.name.partition('#')
+    return path.with_name(name), group
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a study, a line a run, by today's names; none if there
-    is no file."""
-    lines = lines_of_records(path).values()
-    return [named_today(json.loads(line)) for line in lines]
+    """The records of a study, a line a run; of ``FILE.jsonl#SET`` those of
+    the sets that match, such as ``rect-*``; none if there is no file."""
+    file, pattern = set_of_records(path)
+    lines = file.read_text().splitlines() if file.is_file() else []
+    records = map(json.loads, lines)
+    if not pattern:
+        return [*records]
+    return [r for r in records if fnmatch(r.get('set', ''), pattern)]
+
+
+def labelled(record: Mapping[str, Any], otherwise: str = '') -> str:
+    """A run's name, after that of its set."""
+    group = record.get('set', otherwise)
+    return f'{group}: {record["name"]}' if group else record['name']
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
@@ -178,7 +162,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         for path in sorted(files):
             for record in read_records(path):
                 run = Run(
-                    record['name'],
+                    labelled(record),
                     path,
                     record['seed'],
                     record.get('options', []),

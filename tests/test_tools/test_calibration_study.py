@@ -465,7 +465,7 @@ def test_bad_arguments(command, capsys, data, tmp_path, more, message):
 def test_a_second_config_that_is_no_second_stage(command, capsys, tmp_path):
     with pytest.raises(SystemExit):
         command(PLAIN, SAMPLE / f'aib-literal_{FEW}', '--out', tmp_path)
-    assert "freeze must be 'features'" in capsys.readouterr().err
+    assert "frozen must be 'features'" in capsys.readouterr().err
 
 
 def test_no_config_is_written_over(command, data, tmp_path):

@@ -501,6 +501,24 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
     ]  # fmt: skip
 
 
+def test_sets_of_one_file_are_kept_apart(command, tmp_path, capsys):
+    file, of_set = tmp_path / 'records.jsonl', tmp_path / 'records.jsonl#b-0.1'
+    runs.keep_record(file, 'gate', dict(seed=1, metrics={AP: 0.5}))
+    runs.keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.7}))
+    runs.keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.75}))
+    assert runs.find_record(file, 'gate', 1)['metrics'] == {AP: 0.5}
+    assert runs.find_record(of_set, 'gate', 1)['metrics'] == {AP: 0.75}
+    assert runs.find_record(tmp_path / 'records.jsonl#c', 'gate', 1) is None
+    assert [path.name for path in tmp_path.glob('*.jsonl*')] == [file.name]
+    assert len(file.read_text().splitlines()) == 2
+    compared = ('gate.py', '--report-only', '--seeds', 1, '--records', file)
+    command(*compared, '--compare', f'{file}#b-*')
+    first, row = cells(capsys.readouterr().out)
+    assert [first[AP], row['config'], row[AP]] == [
+        '0.5000', 'b-0.1: gate', '0.7500'
+    ]  # fmt: skip
+
+
 def test_the_seconds_of_a_run_are_those_of_all_its_trainings(
     command, tmp_path
 ):

@@ -15,7 +15,7 @@ from mmaib.evaluation.map_geometry import (
     whole_maps,
     windows,
 )
-from mmaib.functional import rectangle_window, unite_windows
+from mmaib.functional import rectangle_window
 from mmaib.layers import CapturedMap
 from mmaib.visualization import overlays as visualization
 from mmaib.visualization.overlays import (
@@ -315,8 +315,8 @@ PADDED = dict(
 
 
 def rectangle(*params, size=(64, 128)):
-    rectangles = torch.tensor([[params]])
-    mean = unite_windows(rectangle_window(rectangles, size))
+    rectangles = torch.tensor([params])
+    mean = rectangle_window(rectangles, size)[:, None]
     return CapturedMap('neck', 0, mean, rectangles=rectangles)
 
 
@@ -353,7 +353,7 @@ def test_a_map_of_one_row_lies_in_the_middle():
         [rectangle(0.5, 0.5, 0.5, 0.5, 0.0, size=(1, 2))], 0, PADDED
     )
     # of 256 by 512 pixels, padding and all: all rows, the cells' middles
-    assert corners[0].tolist() == [[128, 0], [384, 0], [384, 256], [128, 256]]
+    assert corners.tolist() == [[128, 0], [384, 0], [384, 256], [128, 256]]
 
 
 def test_a_picture_has_the_outline(monkeypatch):

@@ -4,7 +4,7 @@
         --seeds 1 2 3 4 5 6 7 8
 
 trains PLAIN without every tenth image of its training set; then, from each
-seed's checkpoint, STAGE2 (freeze='features') without noise, the fair
+seed's checkpoint, STAGE2 (frozen='features') without noise, the fair
 control, and with each of --kl-weights; as `study.py` does, so that
 running it again skips what is finished and resumes what was interrupted. A
 temperature for PLAIN is fitted on the tenth that no arm was trained on, or on
@@ -111,10 +111,10 @@ def check(args: argparse.Namespace) -> None:
     """
     args.corruptions = known_corruptions(args.corruptions)
     stage2 = read_config(args.stage2)
-    if stage2.model.get('freeze') != 'features':
+    if stage2.model.get('frozen') != 'features':
         raise ValueError(
-            f"{args.stage2}: model.freeze must be 'features', got "
-            f'{stage2.model.get("freeze")!r}'
+            f"{args.stage2}: model.frozen must be 'features', got "
+            f'{stage2.model.get("frozen")!r}'
         )
     if stage2.default_scope == 'mmdet' and args.max_images:
         raise ValueError(
