@@ -1,9 +1,12 @@
+import re
+
 import torch
 from mmengine.config import Config
 from mmpretrain.models import EfficientNet
-from support import CLASSIFICATION
+from support import CLASSIFICATION, REPOSITORY
 from support import classification as cls
 
+from mmaib.cli.cfg_options import options_of
 from mmaib.models.classification import EfficientNetFeatures, EfficientNetHead
 
 
@@ -40,6 +43,30 @@ def small(path):
     neck = cfg.model.neck
     neck.get('neck', neck).pop('init_cfg', None)
     return cls.build(cfg)
+
+
+def test_the_other_reading_of_mobilenets_head():
+    """docs/rectangles.md: 960 to 1280 with its dropout, then 512."""
+    page = (REPOSITORY / 'docs' / 'rectangles.md').read_text()
+    options = re.findall(r'model\.head\.\S+', page)
+    cfg = Config.fromfile(
+        CLASSIFICATION
+        / 'oxford_pet'
+        / 'mobilenetv3-large_1xb32-40e_pet-300x300.py'
+    )
+    cfg.merge_from_dict(options_of([o.strip('"') for o in options]))
+    assert cfg.model.head.pop('init_cfg') == dict(
+        cfg.model.backbone.pop('init_cfg'), prefix='head.'
+    )
+    head = cls.build(cfg).head
+    widths = [
+        m.out_features for m in head.modules() if hasattr(m, 'out_features')
+    ]
+    assert widths == [1280, 512, 37]
+    assert [m.p for m in head.modules() if type(m).__name__ == 'Dropout'] == [
+        0.2,
+        0.2,
+    ]
 
 
 def test_the_pet_configs_train():
