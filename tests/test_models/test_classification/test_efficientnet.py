@@ -39,7 +39,8 @@ def test_both_halves_are_mmpretrains_efficientnet(tmp_path):
 def small(path):
     """Without weights to download."""
     cfg = Config.fromfile(path)
-    cfg.model.backbone.pop('init_cfg')
+    backbone = cfg.model.backbone
+    backbone.get('backbone', backbone).pop('init_cfg')
     neck = cfg.model.neck
     neck.get('neck', neck).pop('init_cfg', None)
     return cls.build(cfg)
