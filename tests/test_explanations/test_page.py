@@ -52,7 +52,9 @@ def test_boxes_are_clicked(tmp_path, width):
     cat = explained('cat', 0.9, (8.0, 4.0, 40.0, 20.0), (5, 9))
     dog = explained('<dog>', 0.8, (40.0, 10.0, 72.0, 30.0), (20, 50))
     whole = explained('bird', 0.7, None, (1, 1))
-    html = page({'one': (image, [cat, dog, whole]), 'two': (image, [dog])}, 'T')
+    html = page(
+        {'one': (image, [cat, dog, whole]), 'two': (image, [dog])}, 'T'
+    )
     seen = visit(html, VISITOR, tmp_path, width)
     assert seen == {
         'errors': [],
