@@ -3,6 +3,7 @@ in a browser."""
 
 import json
 import os
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean
