@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmaib.contexts import Opened
+from mmaib.functional import split_levels
 from mmaib.sampling.draws import current
 
 Window = tuple[slice, slice]
@@ -274,6 +275,18 @@ def own_mean(values: Tensor, cells: Tensor | None) -> Tensor:
     return (values * cells).sum() / (cells.sum() * values.size(1))
 
 
+def own_level_mean(values: Tensor, grids: Sequence[Sequence[int]]) -> Tensor:
+    """The mean over levels of the mean over all that counts of each.
+
+    Args:
+        values: ``(N, 1, 1, T)``, of maps side by side, or of a single one.
+        grids: of the levels, see :func:`mmaib.functional.split_levels`.
+    """
+    levels = split_levels(values, grids)
+    means = [own_mean(x, own_cells(x)) for x in levels]
+    return means[0] if len(means) == 1 else torch.stack(means).mean()
+
+
 def own_position_mean(values: Tensor, cells: Tensor | None) -> Tensor:
     """The mean over the positions that count, ``(..., 1, 1)``.
 
@@ -285,14 +298,6 @@ def own_position_mean(values: Tensor, cells: Tensor | None) -> Tensor:
         return values.mean((-2, -1), keepdim=True)
     total = cells.sum((-2, -1), keepdim=True)
     return (values * cells).sum((-2, -1), keepdim=True) / total
-
-
-def own_numel(values: Tensor, cells: Tensor | None) -> Any:
-    """How many values an image has, on average over the batch; a tensor
-    where that is no plain number, so that no GPU is waited for."""
-    if cells is None:
-        return values[0].numel()
-    return values.size(1) * cells.sum() / len(cells)
 
 
 def changed_cells(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
