@@ -17,12 +17,7 @@ from mmaib.losses import (
 )
 from mmaib.registry import MODELS
 
-from .image_cells import (
-    own_cells,
-    own_level_mean,
-    own_mean,
-    own_position_mean,
-)
+from .image_cells import own_cells, own_level_mean, own_position_mean
 from .map_distribution import MapDistribution
 from .modulation import Modulation
 
@@ -232,24 +227,24 @@ class AttentiveBottleneck(Reporter, BaseModule):
         return self.modulation(x, attention, level)
 
     def _report(self, maps: MapDistribution) -> None:
+        mean, grids = maps.mean, maps.grids
         kl = maps.kl() if self.beta > 0 else None
         if kl is not None:
-            kl = own_level_mean(kl, maps.grids) if kl.dim() == 4 else kl.mean()
+            kl = own_level_mean(kl, grids) if kl.dim() == 4 else kl.mean()
             report_loss('loss_kl_map', self.beta * kl)
             report_scalar('kl_map_nats', kl)
         if not monitoring():
             return
+        report_scalar('attention_mean', own_level_mean(mean, grids))
         if maps.std is not None:
-            std = own_level_mean(maps.std, maps.grids)
-            report_scalar('attention_std', std)
-        for mean in split_levels(maps.mean, maps.grids):
-            cells = own_cells(mean)
-            report_scalar('attention_mean', own_mean(mean, cells))
-            offset = mean - own_position_mean(mean, cells)
+            report_scalar('attention_std', own_level_mean(maps.std, grids))
+        saturated = ((mean - 0.5).abs() > 0.5 - SATURATED).float()
+        report_scalar('attention_saturated', own_level_mean(saturated, grids))
+        for level in split_levels(mean, grids):
+            cells = own_cells(level)
+            offset = level - own_position_mean(level, cells)
             contrast = own_position_mean(offset.square(), cells).sqrt()
             report_scalar('attention_contrast', contrast.mean())
-            saturated = ((mean - 0.5).abs() > 0.5 - SATURATED).float()
-            report_scalar('attention_saturated', own_mean(saturated, cells))
 
 
 def _stochastic(attention: Any) -> bool:
