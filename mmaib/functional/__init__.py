@@ -47,12 +47,10 @@ from .information import (
 from .levels import join_levels, split_levels
 from .quantization import nearest_anchor, straight_through
 from .rectangle import (
-    ellipse_window,
     l2_residual,
     periodic_residual,
     rectangle_corners,
     rectangle_window,
-    unite_windows,
     warp_images,
     warp_rectangles,
 )
@@ -64,7 +62,6 @@ __all__ = [
     'conv_to_one',
     'critic_loss',
     'draw_gaussian',
-    'ellipse_window',
     'gate_information',
     'gaussian_kl',
     'information_gate',
@@ -80,7 +77,6 @@ __all__ = [
     'split_levels',
     'standardized',
     'straight_through',
-    'unite_windows',
     'warp_images',
     'warp_rectangles',
 ]

@@ -43,8 +43,8 @@ class MapDistribution:
             and std.
         nats: a function that gives the KL of what is drawn instead of
             scores, an image each, ``(N,)``.
-        geometry: parameters ``(N, K, 5)`` of a map that is a union of
-            rectangles, see :mod:`mmaib.functional.rectangle`.
+        geometry: parameters ``(N, 5)`` of a map that is a rectangle, see
+            :mod:`mmaib.functional.rectangle`.
         activations: what ``mean`` and ``std`` still have to pass, here once
             for all levels of a pyramid.
         grids: height and width of each level, where several lie side by side
