@@ -131,7 +131,7 @@ def readout(parser: Parser) -> None:
         '--grad-cam',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='evaluate Grad-CAM in the same gate (package grad-cam)',
+        help='evaluate Grad-CAM in the same gate',
     )
     _device(parser)
     _options(parser)

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmaib.checks import at_least, level_channels, part_fields
+from mmaib.checks import at_least, level_channels
 from mmaib.functional import split_levels
 from mmaib.losses import (
     Reporter,
@@ -15,7 +15,7 @@ from mmaib.losses import (
     report_loss,
     report_scalar,
 )
-from mmaib.registry import MODELS
+from mmaib.registry import MODELS, build_part
 
 from .image_cells import own_cells, own_level_mean, own_position_mean
 from .map_distribution import MapDistribution
@@ -95,12 +95,11 @@ class AttentiveBottleneck(Reporter, BaseModule):
         self.num_levels = len(channels)
         self.map_channels = map_channels or channels[0]
         self.beta = at_least('beta', beta, 0.0)
-        self.attention = MODELS.build(
-            {
-                'type': 'mmaib.VariationalAttention',
-                'in_channels': self.map_channels,
-                **part_fields('attention', attention, ['in_channels']),
-            }
+        self.attention = build_part(
+            'attention',
+            attention,
+            'mmaib.VariationalAttention',
+            in_channels=self.map_channels,
         )
         # one that reports its KL itself has a beta of its own
         own = getattr(self.attention, 'beta', None) is not None
@@ -112,26 +111,20 @@ class AttentiveBottleneck(Reporter, BaseModule):
             )
         self.quantizer = None
         if quantizer is not None:
-            fields = part_fields('quantizer', quantizer)
-            self.quantizer = MODELS.build(
-                {'type': 'mmaib.AnchorQuantizer', **fields}
+            self.quantizer = build_part(
+                'quantizer', quantizer, 'mmaib.AnchorQuantizer'
             )
         self.noise = None
         if noise is not None:
-            self.noise = MODELS.build(
-                {
-                    'type': 'mmaib.FeatureNoise',
-                    'in_channels': channels[0],
-                    **part_fields('noise', noise, ['in_channels']),
-                }
+            self.noise = build_part(
+                'noise', noise, 'mmaib.FeatureNoise', in_channels=channels[0]
             )
             channels = [self.noise.out_channels] * len(channels)
-        self.modulation: Any = MODELS.build(
-            {
-                'type': 'mmaib.FeatureModulation',
-                'in_channels': channels,
-                **part_fields('modulation', modulation, ['in_channels']),
-            }
+        self.modulation: Any = build_part(
+            'modulation',
+            modulation,
+            'mmaib.FeatureModulation',
+            in_channels=channels,
         )
         kind = type(self.modulation).__name__
         if not isinstance(self.modulation, Modulation):

@@ -292,8 +292,9 @@ def picture(
     draws: int = 0,
 ) -> np.ndarray:
     """Image, attention averaged over levels, quantised attention,
-    information, predictions and their uncertainty side by side, of one image
-    of a batch that just ran; with the outlines of maps that are rectangles.
+    information, predictions and their uncertainty side by side, of the image
+    ``index`` of a batch that just ran; with the outlines of maps that are
+    rectangles.
 
     Args:
         visualizer: the base library's.
@@ -302,12 +303,10 @@ def picture(
         sample: its data sample with predictions.
         index: its place in the batch.
         score_thr: detections below are not drawn.
-        draws: single draws to show, with their deviation, of maps with a
-            std.
+        draws: single draws to show, with their deviation.
 
     Raises:
-        ValueError: if the model has no attention, and its predictions no
-            map of their uncertainty.
+        ValueError: if there is neither a map nor one of uncertainty.
     """
     uncertainty = uncertainty_maps(sample)
     if not maps and not uncertainty:

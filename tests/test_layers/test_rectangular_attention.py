@@ -106,10 +106,9 @@ def test_parameters_and_multiply_adds_at_320_channels(layer, parameters):
     assert gmacs(lambda: attention(x)) == pytest.approx(macs / 1e9)
 
 
-@pytest.mark.parametrize('dilation', [4, 1])
-def test_the_position_wise_map_is_appendix_gs(dilation):
+def test_the_position_wise_map_is_appendix_gs():
     """A product with the taps' shifted features, position by position."""
-    attention = PositionWiseAttention(3, channels=5, dilation=dilation)
+    attention, dilation = PositionWiseAttention(3, channels=5), 4
     x = torch.randn(2, 3, 9, 11)
     convs = [m for m in attention.layers if isinstance(m, nn.Conv2d)]
     assert [c.weight.shape[0] for c in convs] == [5, 5, 5, 1]
@@ -320,7 +319,7 @@ def test_bad_fields(field, value):
 
 
 def test_bad_fields_of_the_others():
-    for field in ('in_channels', 'channels', 'dilation'):
+    for field in ('in_channels', 'channels'):
         with pytest.raises(ValueError, match=field):
             PositionWiseAttention(**{'in_channels': 4, field: 0})
     with pytest.raises(ValueError, match=r'beta=0.1.*RectangularAttention'):
