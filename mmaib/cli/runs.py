@@ -158,7 +158,22 @@ def following(work_dir: Path) -> Iterator[None]:
         thread.join()
 
 
-def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
+def command_of(
+    config: Path, seed: int, work_dir: Path, options: list, gpus: int = 1
+) -> list[str]:
+    """What trains a run, after python: on several GPUs by torchrun."""
+    words = ['-m', 'mmaib', 'train', str(config)]
+    words += ['--work-dir', str(work_dir), '--resume']
+    if gpus > 1:
+        start = ['-m', 'torch.distributed.run', '--standalone']
+        start.append(f'--nproc-per-node={gpus}')
+        words = [*start, *words, '--launcher', 'pytorch']
+    return [*words, '--cfg-options', f'randomness.seed={seed}', *options]
+
+
+def train(
+    config: Path, seed: int, work_dir: Path, options: list, gpus: int = 1
+) -> bool:
     """One run, resumed where it stopped; what it is of is written before its
     first step, and a marker when it is finished. Whether it is now."""
     own = identity(config, seed, options)
@@ -171,13 +186,11 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     text = json.dumps(own)
     begun = work_dir / 'identity.json'
     write_whole(begun, text.encode(), work_dir / '.identity.json')
-    command = [sys.executable, '-m', 'mmaib', 'train', str(config)]
-    command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
-    command += [f'randomness.seed={seed}', *options]
+    command = command_of(config, seed, work_dir, options, gpus)
     print('start ', work_dir, flush=True)
     with open(work_dir / 'stdout.log', 'a') as log, following(work_dir):
         done = subprocess.run(
-            command,
+            [sys.executable, *command],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, 'OMP_NUM_THREADS': '1'},
@@ -316,11 +329,12 @@ def train_all(
     records: Path | None = None,
     code: str | None = None,
     keep: bool = True,
+    gpus: int = 1,
 ) -> bool:
     """:func:`train` each of these, so many at a time, in their order, and
     keep their records; whether all are finished. A run is what `train`
-    takes and, if its config is not enough, a name for its record. Without
-    `keep` nothing is written to the records.
+    takes, without `gpus`, and, if its config is not enough, a name for its
+    record. Without `keep` nothing is written to the records.
 
     Raises:
         SystemExit: before the first, if a folder has another run, the data
@@ -333,7 +347,7 @@ def train_all(
 
     def run(one: tuple) -> bool:
         config, seed, work_dir, options, *name = one
-        done = train(config, seed, work_dir, options)
+        done = train(config, seed, work_dir, options, gpus)
         if done:
             write_record(config, seed, work_dir, options, kept, code, *name)
         return done

@@ -54,6 +54,16 @@ def test_normalised_logits_use_the_whole_range_at_any_scale():
     assert ((saturated - 0.5).abs() > 0.48).float().mean() > 0.5
 
 
+def test_logits_normalised_over_a_batch():
+    attention = VariationalAttention(8, logit_norm='batch')
+    x = 24 * (torch.randn(4, 8, 16, 16) + 1)
+    logit = F.conv2d(x, attention.mean_conv.weight, padding=1)
+    expected = (logit - logit.mean()) / logit.var(correction=0).sqrt()
+    mean = attention(x).mean
+    torch.testing.assert_close(mean, expected.sigmoid(), atol=1e-4, rtol=0)
+    assert attention.eval()(x).mean.std() > mean.std()  # by its statistics
+
+
 @pytest.mark.parametrize('kind', ['model', 'layer'])
 def test_a_parents_init_cfg_leaves_the_std_at_zero(kind):
     """A model's own init_cfg, as of mmpretrain's Swin, takes every layer
