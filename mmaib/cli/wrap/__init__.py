@@ -22,7 +22,7 @@ from mmengine.logging import MMLogger
 from mmaib.compat import config_name
 from mmaib.preflight import check_checkpoint
 
-from .cost import compare, cost, is_ours
+from .checkpoint import compare, is_ours
 from .look import (
     WrapError,
     build,
@@ -34,6 +34,7 @@ from .look import (
     look,
 )
 from .plan import READOUT, plan
+from .shapes import Cost, Uninitialised, cost
 from .write import checked_files, hooks, own_run, schedule, written
 
 __all__ = ['WrapError', 'is_ours', 'prepare', 'wrap', 'wrap_config']
@@ -88,7 +89,8 @@ def wrap(
     plain = _built(f'{original} as it is', cfg)
     check_base(cfg, plain)
     size = size or image_size(cfg, plain)
-    planned = plan(cfg, look(plain, size), attention, where, latent, at)
+    seen = look(plain, size)
+    planned = plan(cfg, seen, attention, where, latent, at)
     if iterations < 1:
         raise WrapError(f'--iterations must be >= 1, got {iterations}')
     default_hooks, said = hooks(cfg, attention, iterations)
@@ -109,7 +111,7 @@ def wrap(
     )
     try:
         model = _built(f'{original} with attention', load(str(out)))
-        costs = [cost(m, size) for m in (plain, model)]
+        costs = seen.cost, cost(model, seen.image)
         lines = [f'wrote {out}', *planned.did]
         if default_hooks:
             types = [hook['type'] for hook in default_hooks.values()]
@@ -134,12 +136,7 @@ def wrap(
             f"left alone: the base model's {', '.join(left)}, data, {rest}"
             'checkpoint keys'
         )
-        (before, macs), (after, more) = costs
-        lines.append(
-            f'parameters: {before:.2f} M -> {after:.2f} M; multiply-adds of '
-            f'backbone and neck at {size[0]}x{size[1]}: {macs:.2f} G -> '
-            f'{more:.2f} G'
-        )
+        lines.append(_price(*costs, size))
         good = True
         if check:
             report, good = compare(model, check)
@@ -185,11 +182,22 @@ def _built(what: str, cfg: Any) -> Any:
         WrapError: if it does not build.
     """
     try:
-        return build(cfg)
+        with Uninitialised():
+            return build(cfg)
     except Exception as error:
         raise WrapError(
             f'{what} does not build: {type(error).__name__}: {error}'
         ) from error
+
+
+def _price(before: Cost, after: Cost, size: tuple[int, int]) -> str:
+    names = ', '.join(sorted(before.uncounted | after.uncounted))
+    return (
+        f'parameters: {before.parameters:.2f} M -> {after.parameters:.2f} M; '
+        f'multiply-adds of backbone and neck at {size[0]}x{size[1]}: '
+        f'{before.macs:.2f} G -> {after.macs:.2f} G'
+        f'{names and f", without those of {names}"}'
+    )
 
 
 def prepare(args: argparse.Namespace) -> Callable[[], int]:

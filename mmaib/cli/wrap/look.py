@@ -22,6 +22,8 @@ from mmaib.compat import config_name, register_config_sources
 from mmaib.losses import Reporter
 from mmaib.models import AuxLossMixin
 
+from .shapes import Cost, cost
+
 SIZES = {'mmdet': (640, 640), 'mmseg': (512, 512), 'mmpretrain': (224, 224)}
 
 
@@ -54,16 +56,20 @@ class Seen:
     Attributes:
         model: itself.
         size: of that image.
+        image: itself, blank.
         backbone, neck: what they give; None without a neck.
         inside: ``{name: what it gives}`` of the blocks of the backbone, as
             they ran.
+        cost: of that.
     """
 
     model: Any
     size: tuple[int, int]
+    image: Tensor
     backbone: Any = None
     neck: Any = None
     inside: dict[str, Any] = field(default_factory=dict)
+    cost: Cost | None = None
 
 
 def load(name: str) -> Any:
@@ -171,7 +177,7 @@ def blank_image(model: Any, size: tuple[int, int]) -> Tensor:
     return torch.zeros(1, _bands(model, size), *size)
 
 
-class _Reached(Exception):  # noqa: N818
+class _Reached(BaseException):
     """The first layer with a width of its own."""
 
 
@@ -197,19 +203,18 @@ def _bands(model: Any, size: tuple[int, int]) -> int:
         found = shown * takes // given
         raise _Reached
 
-    with ExitStack() as handles, suppress(Exception):
+    with ExitStack() as handles, suppress(Exception, _Reached):
         for layer in model.backbone.modules():
             if isinstance(layer, (nn.Conv2d, _BatchNorm)):
                 handle = layer.register_forward_pre_hook(reach)
                 handles.callback(handle.remove)
-        model.extract_feat(torch.zeros(1, shown, *size))
+        cost(model, torch.zeros(1, shown, *size))
     return found
 
 
-@torch.no_grad()
 def look(model: Any, size: tuple[int, int]) -> Seen:
     """Show the model an image and note what its parts give."""
-    seen = Seen(model, size)
+    seen = Seen(model, size, blank_image(model, size))
 
     def note(name: str) -> Any:
         def hook(_: nn.Module, __: Any, out: Any) -> None:
@@ -228,7 +233,7 @@ def look(model: Any, size: tuple[int, int]) -> Seen:
                 handle = module.register_forward_hook(note(name))
                 handles.callback(handle.remove)
         try:
-            model.extract_feat(blank_image(model, size))
+            seen.cost = cost(model, seen.image)
         except Exception as error:
             raise WrapError(
                 f'{type(model).__name__} takes no image of {size[0]}x'
