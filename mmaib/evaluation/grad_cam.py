@@ -25,36 +25,24 @@ class NoGradientError(RuntimeError):
     """The base model's predictions do not depend on its features."""
 
 
-def why_not_at_all() -> str | None:
-    """Why there is no Grad-CAM of any model, or None."""
+def why_not(model: Any) -> str | None:
+    """Why there is no Grad-CAM of a model, or None; of None, of any."""
     if not find_spec('pytorch_grad_cam'):
         return 'pip install grad-cam (no module pytorch_grad_cam)'
     try:
         import pytorch_grad_cam  # noqa: F401
     except Exception as error:  # whatever a package does when it is broken
         return f'it does not import ({type(error).__name__}: {error})'
-    return None
-
-
-def why_not(model: Any) -> str | None:
-    """Why there is no Grad-CAM of a model, or None."""
-    if reason := why_not_at_all():
-        return reason
     if slides(model):
         return 'the segmentor slides a window, and each would have its map'
     return None
 
 
 def with_scores_of(own: Tensor, places: Tensor) -> Tensor:
-    """The scores of one map where another one has them: its highest where the
-    other is highest. So two maps let as much through and differ in nothing but
-    the order of their positions.
-
-    Args:
-        own: the map that gives the scores, ``(N, 1, H, W)``.
-        places: the map that gives the order, of the same shape; where it is
-            equal, as all that Grad-CAM leaves at 0, a fixed random order.
-    """
+    """The scores of a map ``(N, 1, H, W)`` in the order of another one: its
+    highest where the other is highest, and where that is equal, as all that
+    Grad-CAM leaves at 0, a fixed random order. So two maps let as much
+    through and differ in nothing but the order of their positions."""
     count = own[0].numel()
     generator = torch.Generator().manual_seed(0)
     shuffled = torch.randperm(count, generator=generator).to(own.device)
@@ -73,13 +61,8 @@ class Confidence(nn.Module):
 
     That is the sum of the scores of what a detector found, of the highest
     class's logits over a segmentor's pixels, the highest score of a
-    classifier. The gate is left out, and the features that it would receive
-    pass one of ``levels`` each.
-
-    Args:
-        model: with one :class:`AttentiveBottleneck`.
-        bottleneck: that one.
-    """
+    classifier. The gate of the model's bottleneck is left out, and the
+    features that it would receive pass one of ``levels`` each."""
 
     def __init__(self, model: Any, bottleneck: AttentiveBottleneck) -> None:
         super().__init__()
@@ -193,14 +176,12 @@ class GradCAMInGate(nn.Module):
         key = self._batch, self._call
         self._call += 1
         if key not in self._maps:
-            # a shared map is asked for once
             gate: Any = self.explained._bottleneck[0]
-            shared = gate.map_channels != gate.modulation.out_channels
-            cam = (
-                torch.stack(self._cams).mean(0)
-                if shared
-                else self._cams[key[1]]
-            )
+            # a shared map is asked for once
+            if gate.map_channels != gate.modulation.out_channels:
+                cam = torch.stack(self._cams).mean(0)
+            else:
+                cam = self._cams[key[1]]
             cam = resize(cam, mean.shape[2:])
             # each image's scores among its own cells
             self._maps[key] = changed_cells(
@@ -218,14 +199,8 @@ def measured(
     changes: tuple[str, ...],
     metric: AttentionMetric,
 ) -> dict[str, float]:
-    """What a readout's log has, of Grad-CAM's map in its gate.
-
-    Args:
-        model: the readout, in evaluation mode.
-        dataloader, evaluator: of its validation.
-        changes: of the map, see :func:`ablation_metrics`.
-        metric: of the map.
-    """
+    """What the log of a readout's validation has, of Grad-CAM's map in its
+    gate, with its ``changes`` and its ``metric``."""
     applied = GradCAMInGate(model, len(dataloader))
     watched = Evaluator([*evaluator.metrics, metric])
     watched.dataset_meta = dataloader.dataset.metainfo

@@ -42,12 +42,10 @@ from .gaussian import draw_gaussian, gaussian_kl, softplus_std
 from .information import gate_information, information_gate
 from .quantization import nearest_anchor, straight_through
 from .rectangle import (
-    ellipse_window,
     l2_residual,
     periodic_residual,
     rectangle_corners,
     rectangle_window,
-    unite_windows,
     warp_images,
     warp_rectangles,
 )
@@ -58,7 +56,6 @@ __all__ = [
     'conv_to_one',
     'critic_loss',
     'draw_gaussian',
-    'ellipse_window',
     'gate_information',
     'gaussian_kl',
     'information_gate',
@@ -71,7 +68,6 @@ __all__ = [
     'softplus_std',
     'standardized_logit',
     'straight_through',
-    'unite_windows',
     'warp_images',
     'warp_rectangles',
 ]

@@ -33,8 +33,7 @@ class CapturedMap:
     Attributes:
         name: of the bottleneck in the model.
         level: how often the bottleneck had run before, in this capture.
-        mean: mu_a, ``(N, 1, H, W)``; of a variational rectangle, the map of
-            its mean parameters.
+        mean: mu_a, ``(N, 1, H, W)``.
         quantized: a_q of the mean; None without a quantiser.
         norms: the norm over channels of the features that it modulates,
             ``(N, 1, H, W)``; one a level that shares the map.
@@ -42,8 +41,8 @@ class CapturedMap:
             channels; none where it does not know its information.
         std: sigma_a, like the mean; None of a map whose scores have none.
         anchors: of the quantiser, ``(Q,)``; None without one.
-        rectangles: parameters ``(N, K, 5)`` of a map that is their union,
-            see :mod:`mmaib.functional.rectangle`; None of any other.
+        rectangles: parameters ``(N, 5)`` of a map that is a rectangle, see
+            :mod:`mmaib.functional.rectangle`; None of any other.
     """
 
     name: str

@@ -28,8 +28,8 @@ class MapDistribution:
             and std.
         nats: a function that gives the KL of what is drawn instead of
             scores, an image each, ``(N,)``.
-        geometry: parameters ``(N, K, 5)`` of a map that is a union of
-            rectangles, see :mod:`mmaib.functional.rectangle`.
+        geometry: parameters ``(N, 5)`` of a map that is a rectangle, see
+            :mod:`mmaib.functional.rectangle`.
 
     Example:
         >>> from mmaib.sampling.draws import Draws

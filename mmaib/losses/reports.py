@@ -16,7 +16,7 @@ class AuxLosses:
     """Losses and monitors reported within one :func:`collect`.
 
     Attributes:
-        rectangles: parameters ``(N, K, 5)`` of each map that has a shape,
+        rectangles: parameters ``(N, 5)`` of each map that is a rectangle,
             and the size of its grid, level by level.
     """
 
@@ -157,8 +157,7 @@ def report_rectangles(params: Tensor, size: tuple[int, int]) -> None:
     """Tell the model where the maps lie; a no-op outside :func:`collect`.
 
     Args:
-        params: mean parameters of rectangles ``(N, K, 5)``, with their
-            graph.
+        params: of rectangles, ``(N, 5)``, with their graph.
         size: H and W of the map.
     """
     if losses := _active.innermost():

@@ -146,7 +146,7 @@ class Equivariance:
         centre in the image.
 
         Args:
-            first: parameters ``(N, K, 5)`` of the images.
+            first: parameters ``(N, 5)`` of the images.
             second: of the warped images.
             warp: ``(N, 4)``.
             size: H and W of the map.

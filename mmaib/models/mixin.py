@@ -21,7 +21,7 @@ from .draw_checks import check_test_draws, check_train_draws
 from .equivariance import Equivariance
 from .flat_map import FlatMapWarning
 from .freezing import (
-    FREEZE,
+    FROZEN,
     freeze_parameters,
     in_frozen_stages,
     reporters,
@@ -54,8 +54,8 @@ class AuxLossMixin:
             ``average='probabilities'`` a prediction is the mean of the
             draws' probabilities, not of their logits; with
             ``uncertainty=True`` it gives how far they differ.
-        freeze: what is frozen, weights and statistics, to the
-            bit. ``'base'``: the base model, so that the layers that report
+        frozen: weights and statistics that stay as loaded, to the bit.
+            ``'base'``: the base model, so that the layers that report
             losses (maps, gates) learn alone; with an information gate that
             shows where a trained model looks. ``'features'``: all before a
             head's latent, so that latent, std and predictors learn too, the
@@ -96,7 +96,7 @@ class AuxLossMixin:
         *args: Any,
         train_draws: dict | str | None = None,
         test_draws: dict | str = 'mean',
-        freeze: str | None = None,
+        frozen: str | None = None,
         base_checkpoint: str | None = None,
         equivariance: dict | None = None,
         **kwargs: Any,
@@ -114,8 +114,7 @@ class AuxLossMixin:
         check_train_draws(self, self.train_draws)
         for layer in in_frozen_stages(self):  # type: ignore[arg-type]
             layer.requires_grad_(True)
-        # not `freeze`, which is a method of semi-supervised detectors
-        self.frozen = one_of('freeze', freeze, FREEZE)
+        self.frozen = one_of('frozen', frozen, FROZEN)
         if self.frozen:
             freeze_parameters(self, self.frozen)  # type: ignore[arg-type]
         self.equivariance = Equivariance.from_config(equivariance, self)

@@ -183,7 +183,6 @@ def test_a_seed_that_found_nothing_counts(command, tmp_path):
     [
         (['--weights', 0, 1], '--weights must be > 0 and differ'),
         (['--weights', 1, 1.0], '--weights must be > 0 and differ'),
-        (['--field', 'model.neck.bottle.beta'], 'no bottle in'),
         (['--jobs', 0], '--jobs must be >= 1'),
     ],
 )

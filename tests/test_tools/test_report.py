@@ -272,12 +272,6 @@ def test_the_worst_images_come_first_and_are_what_fits(study):
     assert left_out == 1
     cards, left_out = gallery.pictures(groups, 48, megabytes=1e-6)
     assert [card.name for card in cards] == ['bad']
-    cards, _ = gallery.pictures(groups, 48)
-    failures = gallery.failures(cards, worst_of=2)
-    assert {k: [c.name for c in v] for k, v in failures.items()} == {
-        'base/F1': ['bad', 'middle'],
-        'auc': ['middle', 'bad'],
-    }
 
 
 def test_a_run_in_progress_shows_what_its_hook_drew(tmp_path):

@@ -150,7 +150,7 @@ def test_a_mistake_that_nothing_was_trained_with_is_mended(
 def test_a_checkpoint_that_nobody_knows_is_left_alone(
     name, tmp_path, trainings
 ):
-    """Of a training by hand, or an earlier version's that was cut off."""
+    """Of a training by hand."""
     config = write_configs(tmp_path)[0]
     run = tmp_path / 'run'
     run.mkdir()
@@ -246,14 +246,6 @@ def test_how_far_a_run_is_is_printed_while_it_goes_on(
         f'start  {run}', f'{run}: Iter(train) [1/2], 0:00:01 left',
         f'done   {run}',
     ]  # fmt: skip
-
-
-def test_a_run_that_an_earlier_version_finished(tmp_path, trainings):
-    config = write_configs(tmp_path)[0]
-    (tmp_path / 'finished').write_text('train_cfg.max_epochs=1')
-    assert not runs.train(config, 1, tmp_path, [])
-    assert runs.train(config, 1, tmp_path, ['train_cfg.max_epochs=1'])
-    assert trainings.commands == []
 
 
 def test_a_record_is_not_written_over_by_one_of_other_options(
@@ -506,6 +498,24 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
     *_, one, other = cells(capsys.readouterr().out)
     assert [one['config'], other['config']] == [
         'weight-0.1: gate', 'weight-0.1: gate_b'
+    ]  # fmt: skip
+
+
+def test_sets_of_one_file_are_kept_apart(command, tmp_path, capsys):
+    file, of_set = tmp_path / 'records.jsonl', tmp_path / 'records.jsonl#b-0.1'
+    runs.keep_record(file, 'gate', dict(seed=1, metrics={AP: 0.5}))
+    runs.keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.7}))
+    runs.keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.75}))
+    assert runs.find_record(file, 'gate', 1)['metrics'] == {AP: 0.5}
+    assert runs.find_record(of_set, 'gate', 1)['metrics'] == {AP: 0.75}
+    assert runs.find_record(tmp_path / 'records.jsonl#c', 'gate', 1) is None
+    assert [path.name for path in tmp_path.glob('*.jsonl*')] == [file.name]
+    assert len(file.read_text().splitlines()) == 2
+    compared = ('gate.py', '--report-only', '--seeds', 1, '--records', file)
+    command(*compared, '--compare', f'{file}#b-*')
+    first, row = cells(capsys.readouterr().out)
+    assert [first[AP], row['config'], row[AP]] == [
+        '0.5000', 'b-0.1: gate', '0.7500'
     ]  # fmt: skip
 
 

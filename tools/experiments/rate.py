@@ -26,7 +26,6 @@ from statistics import mean, stdev
 from matplotlib.figure import Figure
 from study import Arm, conclude, finished, parsed, parser_of_runs, train_arms
 
-from mmaib.cli.runs import read_config
 from mmaib.visualization.tables import (
     Column,
     Runs,
@@ -42,6 +41,7 @@ from mmaib.visualization.tables import (
 
 BITS, AUC = 'attention/bits_per_image', 'attention/auc'
 BASE = 'base model'
+WEIGHT = 'model.neck.bottleneck.modulation.beta'
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,10 +51,6 @@ def parse_args() -> argparse.Namespace:
     weights = [0.001, 0.003, 0.01, 0.03, 0.1]
     add('--weights', nargs='+', type=float, default=weights)
     add(
-        '--field', default='model.neck.bottleneck.modulation.beta',
-        help='the weight in the config; default: %(default)s',
-    )  # fmt: skip
-    add(
         '--load-from', metavar='PATTERN',
         help='checkpoint to start from, with {seed} in place of the seed',
     )  # fmt: skip
@@ -62,24 +58,17 @@ def parse_args() -> argparse.Namespace:
     args = parsed(parser)
     if min(args.weights) <= 0 or len({*args.weights}) < len(args.weights):
         parser.error(f'--weights must be > 0 and differ, got {args.weights}')
-    # a part that the config does not have would fail each training
-    part = {} if args.report_only else read_config(args.config)
-    for key in () if args.report_only else args.field.split('.')[:-1]:
-        if key not in part:
-            parser.error(f'--field {args.field}: no {key} in {args.config}')
-        part = part[key]
     return args
 
 
 def arms_of(args: argparse.Namespace) -> dict[str, Arm]:
     """By weight, as if each were a config of its own."""
-    field = args.field.rpartition('.')[2]
     start = [f'load_from={args.load_from}'] if args.load_from else []
     return {
         f'{weight:g}': Arm(
-            f'{args.config.stem}_{field}-{weight:g}',
+            f'{args.config.stem}_beta-{weight:g}',
             args.config,
-            [f'{args.field}={weight:g}', *start],
+            [f'{WEIGHT}={weight:g}', *start],
         )
         for weight in sorted(args.weights)
     }

@@ -4,7 +4,7 @@
     python tools/experiments/rectangles.py CONFIG CHECKPOINT --out DIR
 
 Over the images of the config's test set DIR gets rectangles.csv, a line a
-rectangle: image, level, window, centre and halves of the long and the short
+rectangle: image, level, centre and halves of the long and the short
 side, in sides of the image as the model saw it, padding included, and angle in
 degrees, the long side's from the vertical, in [0, 180), as on an image that is
 scaled to a square, and area; and sheet.png: the images whose rectangle lies
@@ -41,11 +41,10 @@ THUMBNAIL = 120
 
 
 class Rectangle(NamedTuple):
-    """One window of one map, as a line of the table has it."""
+    """That of one map, as a line of the table has it."""
 
     image: int
     level: int
-    window: int
     row: float
     column: float
     half_long: float
@@ -107,16 +106,12 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[Image.Image]]:
                 f'{type(model).__name__} has no mmaib.RectangularAttention'
             )
         for level, (params, size) in enumerate(seen.rectangles):
-            for index, windows in enumerate(params.float().cpu()):
-                for window, values in enumerate(windows):
-                    found.append(
-                        Rectangle(
-                            len(thumbnails) + index,
-                            level,
-                            window,
-                            *on_image(values, size),
-                        )
-                    )
+            found += [
+                Rectangle(image, level, *on_image(values, size))
+                for image, values in enumerate(
+                    params.float().cpu(), len(thumbnails)
+                )
+            ]
         for image, sample in zip(data['inputs'], samples, strict=True):
             # files load as BGR, arrays are RGB
             image = image.flip(0) if 'img_path' in sample else image

@@ -14,7 +14,8 @@ they look.
 
 Each finished run leaves a record.json: metrics, seed, options, commit,
 versions, seconds. `--records FILE.jsonl` keeps it as a line, from
-which the table is written on another machine too.
+which the table is written on another machine too; FILE.jsonl#SET keeps runs
+with other --cfg-options apart in the same file.
 
 The other studies of this folder are data for :func:`train_arms` and
 :func:`conclude`.
@@ -44,6 +45,7 @@ from mmaib.visualization.tables import (
 )
 from mmaib.visualization.work_dirs import (
     SECONDS,
+    labelled,
     last_checkpoint,
     read_records,
 )
@@ -98,7 +100,7 @@ def parser_of_runs(
     )
     add = parser.add_argument
     add('--out', type=Path, default=out, required=out is None)
-    add('--records', type=Path, help='file (.jsonl) for finished runs')
+    add('--records', type=Path, help='FILE.jsonl[#SET] for finished runs')
     add('--commit', default=commit(), help="of the code; git's by default")
     add('--seeds', nargs='+', type=int, default=seeds)
     add('--jobs', type=int, default=jobs)
@@ -245,8 +247,9 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     add(
         '--compare', nargs='+', type=Path, default=[],
-        help='more files of records, such as of other --cfg-options:\n'
-        'a row for each config in each, named by its file',
+        help='more records, such as of other --cfg-options: FILE.jsonl or\n'
+        'sets in it, "FILE.jsonl#SET-*"; a row for each config in each,\n'
+        'named by its set or file',
     )  # fmt: skip
     add(
         '--interval', action='store_true',
@@ -264,13 +267,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def other_records(path: Path) -> dict[str, Runs]:
-    """The metrics of each config's seeds in a file of records, by the file or
-    the label before the config's name, and the config's name up to its first
-    underscore, where that is one config's alone."""
+    """The metrics of each config's seeds in a file of records, by the set or
+    the file, and the config's name up to its first underscore, where that is
+    one config's alone."""
     records: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
     for record in read_records(path):
-        label, _, name = record['name'].rpartition(': ')
-        key = f'{label or path.stem}: {name}'
+        key = labelled(record, path.stem)
         records[key][record['seed']] = record['metrics']
     short = [name.partition('_')[0] for name in records]
     return {

@@ -116,9 +116,9 @@ def plan(
         f'model.type: {type_name(base_model.type)} collects auxiliary losses'
     ]
     if attention == READOUT:
-        made['freeze'] = 'base'
+        made['frozen'] = 'base'
         did.append(
-            'model.freeze: the map alone learns; load_from must name a '
+            'model.frozen: the map alone learns; load_from must name a '
             'checkpoint of the base model'
         )
     place = None if at else _place(cfg, seen, where)
