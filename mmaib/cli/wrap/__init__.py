@@ -26,14 +26,14 @@ from .checkpoint import compare, is_ours
 from .look import (
     WrapError,
     build,
-    check_base,
-    check_style,
     image_size,
+    inner,
     library_of,
     load,
     look,
+    part_of,
 )
-from .plan import READOUT, plan
+from .plan import READOUT, around, plan
 from .shapes import Cost, Uninitialised, cost
 from .write import checked_files, hooks, own_run, schedule, written
 
@@ -51,6 +51,7 @@ def wrap(
     size: tuple[int, int] | None = None,
     command: str = 'mmaib wrap',
     iterations: int = 200,
+    inside: str | None = None,
 ) -> tuple[list[str], bool]:
     """Write a config with attention over a base config.
 
@@ -64,6 +65,7 @@ def wrap(
             for what the config says, or as large as is common.
         command: that the file's first line names.
         iterations: how long a readout trains.
+        inside: see :func:`part_of`.
 
     Returns:
         what to print, and whether the checkpoint, if any, is of the base
@@ -85,12 +87,22 @@ def wrap(
     if out.exists():
         raise WrapError(f'{out} is there already: name another file')
     cfg = load(original)
-    check_style(cfg)
-    plain = _built(f'{original} as it is', cfg)
-    check_base(cfg, plain)
-    size = size or image_size(cfg, plain)
+    if not (cfg.get('model') or {}).get('type'):
+        raise WrapError(f'model.type is None: {original} has no model')
+    whole = _built(f'{original} as it is', cfg)
+    inside, plain = part_of(cfg, whole, inside)
+    base_model = cfg.model[inside] if inside else cfg.model
+    size = size or image_size(base_model, plain, cfg.get('crop_size'))
     seen = look(plain, size)
-    planned = plan(cfg, seen, attention, where, latent, at)
+    path = f'model.{inside}' if inside else 'model'
+    planned = plan(base_model, seen, attention, where, latent, at, path)
+    if inside:
+        if attention == READOUT:
+            raise WrapError(
+                f'--attention readout: {type(whole).__name__} trains more '
+                f'than its {inside}. Wrap the config of that alone'
+            )
+        planned = around(cfg.model, whole, inside, planned)
     if iterations < 1:
         raise WrapError(f'--iterations must be >= 1, got {iterations}')
     default_hooks, said = hooks(cfg, attention, iterations)
@@ -111,14 +123,16 @@ def wrap(
     )
     try:
         model = _built(f'{original} with attention', load(str(out)))
-        costs = seen.cost, cost(model, seen.image)
+        part = inner(model, inside) if inside else model
+        costs = seen.cost, cost(part, seen.image)
         lines = [f'wrote {out}', *planned.did]
         if default_hooks:
             types = [hook['type'] for hook in default_hooks.values()]
             lines.append(f'default_hooks: {", ".join(types)}')
         lines += [said] if said else []
-        heads = [k for k in cfg.model if k.endswith('head')]
-        left = [k for k in ('backbone', *heads) if k not in planned.model]
+        heads = [k for k in base_model if k.endswith('head')]
+        changed = planned.model[inside] if inside else planned.model
+        left = [k for k in ('backbone', *heads) if k not in changed]
         if trained:
             lines.append(f'{", ".join(trained)}: {iterations} iterations')
         lines += [
@@ -155,8 +169,8 @@ def wrap_config(
     Args:
         cfg: a config, its path, or a name such as ``'mmdet::...'``.
         attention: ``'gate'``, ``'readout'``, ``'aib'`` or ``'aib-qt'``.
-        options: ``where``, ``latent``, ``at``, ``size``, ``iterations`` of
-            :func:`wrap`.
+        options: ``where``, ``latent``, ``at``, ``size``, ``iterations``,
+            ``inside`` of :func:`wrap`.
 
     Raises:
         WrapError: with the reason.
@@ -216,6 +230,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], int]:
         args.size and tuple(args.size),
         ' '.join(args.command),
         args.iterations,
+        args.inside,
     )
 
     def work() -> int:

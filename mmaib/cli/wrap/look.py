@@ -102,40 +102,47 @@ def load(name: str) -> Any:
 
 
 def build(cfg: Any) -> Any:
-    """The model of a config, uninitialised and without SyncBN."""
+    """The model of a config, uninitialised, without SyncBN and weights."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = copy.deepcopy(cfg.model)
+    _fetch_nothing(model)
     if 'data_preprocessor' in cfg:  # as the Runner does
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with MODELS.switch_scope_and_registry(None) as registry:
         return revert_sync_batchnorm(registry.build(model)).eval()
 
 
-def check_style(cfg: Any) -> None:
-    """Refuse a config that no `_base_` can name.
+def _fetch_nothing(part: Any) -> None:
+    """Leave out the weights that some models load while they are built."""
+    if isinstance(part, (list, tuple)):
+        for item in part:
+            _fetch_nothing(item)
+    elif isinstance(part, dict):
+        if part.get('teacher_ckpt'):
+            part['teacher_ckpt'] = None
+        if part.get('pretrained') is True:  # timm's
+            part['pretrained'] = False
+        for value in part.values():
+            _fetch_nothing(value)
+
+
+def part_of(
+    cfg: Any, model: nn.Module, inside: str | None = None
+) -> tuple[str | None, nn.Module]:
+    """What of a model takes attention: itself, or the model inside it, such
+    as a tracker's detector or a semi-supervised detector's student.
+
+    Args:
+        cfg: the base config.
+        model: as it builds it.
+        inside: field of the model that is inside; None for the only one, if
+            the model has no features of its own.
+
+    Returns:
+        the field, None for the model itself, and the part.
 
     Raises:
-        WrapError: telling what to take instead.
-    """
-    if not (cfg.get('model') or {}).get('type'):
-        raise WrapError(
-            f'model.type is None: {cfg.filename} is the config of no model'
-        )
-    if Config._is_lazy_import(str(cfg.filename)):
-        raise WrapError(
-            f"{cfg.filename} is of MMEngine's new style (`with read_base()`, "
-            'or imports of classes), which no `_base_` can name. Write it in '
-            'the old style and wrap that: python -c "from mmengine.config '
-            f'import Config; Config.fromfile({cfg.filename!r}).dump('
-            "'old_style.py')\""
-        )
-
-
-def check_base(cfg: Any, model: nn.Module) -> None:
-    """Refuse what is no base library's model, or contains mmaib already.
-
-    Raises:
-        WrapError: saying which.
+        WrapError: if there is none, or it contains mmaib already.
     """
     ours = [
         f'{name or "model"} ({type(module).__name__})'
@@ -147,26 +154,51 @@ def check_base(cfg: Any, model: nn.Module) -> None:
             f'this config already contains mmaib ({ours[0]}). Edit its '
             'fields (docs/fields.md), or wrap the original config'
         )
-    missing = [
+    if inside is None and not _lacks(model):
+        return None, model
+    parts = {
+        field: inner(model, field)
+        for field, value in cfg.model.items()
+        if isinstance(value, dict)
+    }
+    found = {field: part for field, part in parts.items() if not _lacks(part)}
+    if inside is None and len(found) == 1:
+        inside = next(iter(found))
+    if inside in found:
+        return inside, found[inside]
+    if inside:
+        raise WrapError(
+            f'--inside {inside}: no model with backbone, extract_feat and '
+            f'loss; there are {[*found]}'
+        )
+    raise WrapError(
+        f'{type(model).__name__} has no {" and no ".join(_lacks(model))}, so '
+        f'where its features pass is unknown, and of its parts {[*parts]} '
+        + (f'several have: --inside {[*found]}' if found else 'none has them')
+    )
+
+
+def inner(model: nn.Module, field: str) -> Any:
+    """The model that a field of another's config builds."""
+    return getattr(model, field, getattr(model, 'student', None))
+
+
+def _lacks(model: Any) -> list[str]:
+    """What a model needs and has not."""
+    return [
         part
         for part in ('backbone', 'extract_feat', 'loss')
         if not hasattr(model, part)
     ]
-    if missing:
-        inner = [k for k, v in cfg.model.items() if isinstance(v, dict)]
-        raise WrapError(
-            f'{type(model).__name__} has no {" and no ".join(missing)}, so '
-            'where its features pass is unknown. Wrap the config of the '
-            f'model inside it (its parts: {inner}) and train that: what '
-            'stands around it may run the parts where no loss is collected'
-        )
 
 
-def image_size(cfg: Any, model: nn.Module) -> tuple[int, int]:
+def image_size(
+    base_model: Any, model: nn.Module, crop_size: Any = None
+) -> tuple[int, int]:
     """Height and width of images that the model of a config takes."""
-    size = cfg.model.backbone.get('img_size')
-    processor = cfg.model.get('data_preprocessor') or {}
-    size = size or processor.get('size') or cfg.get('crop_size')
+    size = base_model.backbone.get('img_size')
+    processor = base_model.get('data_preprocessor') or {}
+    size = size or processor.get('size') or crop_size
     if size is None:
         return SIZES[library_of(model) or 'mmseg']
     return (size, size) if isinstance(size, int) else (size[0], size[1])
