@@ -109,7 +109,9 @@ def build(cfg: Any) -> Any:
     if 'data_preprocessor' in cfg:  # as the Runner does
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with MODELS.switch_scope_and_registry(None) as registry:
-        return revert_sync_batchnorm(registry.build(model)).eval()
+        built = revert_sync_batchnorm(registry.build(model))
+    built.eval()  # of which some give None
+    return built
 
 
 def _fetch_nothing(part: Any) -> None:
@@ -120,6 +122,11 @@ def _fetch_nothing(part: Any) -> None:
     elif isinstance(part, dict):
         if part.get('teacher_ckpt'):
             part['teacher_ckpt'] = None
+        teacher = str(part.get('teacher_config', ''))
+        if teacher.startswith('configs/') and not Path(teacher).exists():
+            # where training starts, in the base library's checkout
+            place = Path(find_spec('mmdet').origin).parent / '.mim'
+            part['teacher_config'] = str(place / teacher)
         if part.get('pretrained') is True:  # timm's
             part['pretrained'] = False
         for value in part.values():
