@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any
 
 from mmengine.dist import all_reduce_dict
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmaib.checks import one_of
 from mmaib.functional.sliding import slides, windows
@@ -157,6 +157,10 @@ class AuxLossMixin:
                 layer.train()
         if mode and self.frozen:
             train_trainable(self, self.frozen)  # type: ignore[arg-type]
+        # SoftTeacher's would report without gradient
+        teacher = getattr(self, 'teacher', None)
+        if isinstance(teacher, nn.Module):
+            teacher.eval()
         # a backbone freezes its stages again at each call
         for parameter in trainable:
             parameter.requires_grad_(True)
