@@ -9,9 +9,11 @@ RUN := $(THREADS) '$(VENV)/bin/python'
 DOCS_ENV := $(VENV)-docs-$(shell sha256sum requirements/docs.txt | cut -c1-12)
 SITE ?= build/docs
 PYTEST := $(RUN) -m pytest -n 2
+# of `make pytest`: files and folders
+TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup env demo demo-baseline demo-seg test test-slow \
+.PHONY: help setup env demo demo-baseline demo-seg test pytest test-slow \
 	test-gpu test-openmmlab docs docs-env lint venv-path
 
 help:  ## this list
@@ -36,7 +38,10 @@ demo-seg: env  ## the same for segmentation, digits on photographs (10 minutes)
 test: env  ## lint, type-check and run the tests (20 minutes)
 	@$(MAKE) --no-print-directory lint
 	@echo 'tests, two processes:'
-	@$(PYTEST) -m 'not slow'
+	@$(MAKE) --no-print-directory pytest
+
+pytest: env  ## the tests alone, or some: TESTS=tests/test_cli
+	@$(PYTEST) -m 'not slow' $(TESTS)
 
 test-slow: env  ## the tests that take minutes each
 	@$(PYTEST) -m slow
