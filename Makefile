@@ -26,7 +26,7 @@ setup: env  ## build the environment, once per machine (10 minutes)
 env:
 	@tools/setup_env.sh
 
-demo: env  ## train a detector on aerial photographs, read out where it looks, evaluate, draw (10 minutes)
+demo: env  ## train a detector on aerial photographs, read out where it looks, explain its boxes (10 minutes)
 	@$(RUN) tools/demo.py --out work_dirs/demo
 
 demo-baseline: env  ## the same for the plain detector

@@ -1,5 +1,6 @@
 """What a package has beside its code: an index for mim, a citation, CI."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -99,6 +100,7 @@ def test_mim_finds_and_runs_it(tmp_path):
         done = subprocess.run(
             [python.with_name('mim'), *words],
             cwd=tmp_path,
+            env={**os.environ, 'MMAIB_DATA': 'data'},
             capture_output=True,
             text=True,
         )

@@ -95,7 +95,13 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=5,
         help='D-RISE, random order, the box, the bottleneck at the backbone\n'
-        'and the detector run again for every so manyth',
+        'and the detector run again for every so manyth; 0: for none',
+    )
+    parser.add_argument(
+        '--methods',
+        nargs='+',
+        default=[],
+        help="some alone: odam, 'odam, backbone', ...",
     )
     parser.add_argument('--randomise', type=int, metavar='DETECTIONS')
     parser.add_argument('--table', type=Path, help='print of these records')
@@ -142,6 +148,7 @@ def judged(
     found: list[Target],
     number: int,
     slow: bool,
+    methods: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """What the referee says of each method, on one detection."""
     target, images = found[number], seen.images
@@ -172,7 +179,10 @@ def judged(
     blanked = blank(images, scores[0])
     results = {}
     for name, at in rows:
+        label = name if at == 'neck' else f'{name}, {at}'
         if not slow and (name in SLOW or (name, at) == (OWN, 'backbone')):
+            continue
+        if methods and label not in methods:
             continue
         begun = time.perf_counter()
         order = explained(name, at).float().cpu()
@@ -190,7 +200,6 @@ def judged(
         )
         if slow:
             result['difference_again'] = curves[1][0] - curves[1][1]
-        label = name if at == 'neck' else f'{name}, {at}'
         results[label] = {k: round(v, 4) for k, v in result.items()}
     return results
 
@@ -306,7 +315,7 @@ def run(args: argparse.Namespace) -> None:
             key = '/'.join(Path(file).parts[-2:]), number
             if key in there:
                 continue
-            slow = count % args.d_rise_every == 0
+            slow = args.d_rise_every and count % args.d_rise_every == 0
             record = dict(
                 name=args.name,
                 seed=args.seed,
@@ -319,7 +328,14 @@ def run(args: argparse.Namespace) -> None:
                 score=round(found[number].score, 4),
                 area=round(area_of(found[number])),
                 methods=judged(
-                    model, places, moments, seen, found, number, slow
+                    model,
+                    places,
+                    moments,
+                    seen,
+                    found,
+                    number,
+                    bool(slow),
+                    args.methods,
                 ),
             )
             with args.records.open('a') as lines:
