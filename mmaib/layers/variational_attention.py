@@ -4,12 +4,17 @@ from mmengine.model import constant_init
 from torch import Tensor, nn
 
 from mmaib.checks import at_least, one_of, part_fields
-from mmaib.functional import conv_to_one, softplus_std, standardized_logit
+from mmaib.functional import (
+    LOGISTIC_STD,
+    conv_to_one,
+    softplus_std,
+    standardized,
+)
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
 
 from .image_cells import own_cells
-from .map_distribution import MapDistribution
+from .map_distribution import Activations, MapDistribution
 from .starting import Starting
 
 
@@ -44,7 +49,7 @@ class VariationalAttention(Starting):
             for classification.
         std_shift: subtracted before the softplus.
         logit_norm: whether the logits of each map are standardised over its
-            positions (:func:`standardized_logit`), which [AIB] does not do,
+            positions (:func:`standardized`), which [AIB] does not do,
             or ``'batch'``, by a batch norm, as the IJCAI code does with
             Wide ResNet.
         mean_bias: of the mean's convolution at the start: 0 starts the map
@@ -134,17 +139,26 @@ class VariationalAttention(Starting):
         logit = self.mean_conv(self._trunk(x))
         if self.logit_bn is not None:
             logit = self.logit_bn(logit)
-        logit = at_least_float32(logit)
         if self.logit_norm is True:
-            logit = standardized_logit(logit, cells=own_cells(logit))
-        mean = logit.sigmoid()
-        source = x if self.std_source == 'feature' else mean
+            logit = standardized(logit, cells=own_cells(logit))
+
+        def raw_std() -> Tensor:
+            if self.std_source == 'feature':
+                return self.std_conv(x)
+            return self.std_conv(self._scores(logit).to(x.dtype))
+
         return MapDistribution(
-            mean,
-            lambda: softplus_std(
-                self.std_conv(source.to(x.dtype)), self.std_shift
-            ),
+            logit, raw_std, activations=Activations(self._scores, self._std)
         )
+
+    def _scores(self, logit: Tensor) -> Tensor:
+        logit = at_least_float32(logit)
+        return (
+            LOGISTIC_STD * logit if self.logit_norm is True else logit
+        ).sigmoid()
+
+    def _std(self, raw: Tensor) -> Tensor:
+        return softplus_std(raw, self.std_shift)
 
     def _trunk(self, x: Tensor) -> Tensor:
         """What the mean's convolution sees."""
