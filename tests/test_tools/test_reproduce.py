@@ -209,6 +209,10 @@ def test_splits_and_hyperparameters_have_a_plot(papers, run, tmp_path):
         write_log(arm.work_dir(tmp_path / 'runs', seed), **{
             'accuracy/top1': 90.0 + seed
         })  # fmt: skip
+    for row in papers.hyperparameters()[:3]:
+        write_log(row.arms['CIFAR-10'].work_dir(tmp_path / 'runs', 1), **{
+            'accuracy/top1': 95.0
+        })  # fmt: skip
     run(REPRODUCE, '--figure', 'rect/5', '--out', tmp_path, '--report-only')
     run(REPRODUCE, '--figure', 'aib/6', '--out', tmp_path, '--report-only')
     for name in ('figure-rect-5', 'figure-aib-6'):

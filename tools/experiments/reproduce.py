@@ -48,7 +48,6 @@ from study import (
 
 from mmaib.cli.runs import command_of, read_config
 from mmaib.datasets import digits, trees
-from mmaib.visualization.tables import values
 from mmaib.visualization.work_dirs import last_checkpoint
 
 # where the commands find the python that runs this
@@ -241,32 +240,31 @@ def filled(
 
 def plot(
     found: Cell, rows: Sequence[PaperRow], args: argparse.Namespace
-) -> Figure:
+) -> Figure | None:
     """A panel of lines for each of the cell's: over seeds, or over the values
-    of the rows."""
+    of the rows; None of no run."""
     panels: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     assert found.lines
     for row in rows:
         for column, arm in row.arms.items():
             panel, line = found.lines(row, column)
             metric = found.metrics.get(column, 'accuracy/top1')
-            runs = finished(arm, args)
-            for seed, run in runs.items():
+            for seed, run in finished(arm, args).items():
                 x = seed if line else float(row.labels[1])
-                panels[panel][line] += [
-                    (x, y) for y in values({0: run}, metric)
-                ]
+                panels[panel][line].append((x, run[metric]))
+    if not panels:
+        return None
     figure = Figure((4 * len(panels), 3.5), layout='constrained')
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (panel, lines) in zip(axes, panels.items()):
         for label, points in lines.items():
             axis.plot(*zip(*sorted(points)), 'o-', label=label)
-            if not label:
-                axis.set_xscale('log')
         axis.set(title=panel, ylabel='accuracy, %')
-    if any(label for lines in panels.values() for label in lines):
-        axes[0].legend(fontsize='small')
-        axes[0].set_xlabel('split')
+        if '' in lines:
+            axis.set_xscale('log')
+        else:
+            axis.legend(fontsize='small')
+            axis.set_xlabel('split')
     return figure
 
 
@@ -327,8 +325,12 @@ def make(name: str, args: argparse.Namespace) -> None:
             note += ' Narrowed models on sample data: no figures of the paper.'
         table = paper_table(found.head, rows, args, found.metrics, found.show)
         conclude(out / 'table.md', table, note)
-    if found.lines and not args.dry_run:
-        plot(found, rows, args).savefig(out / 'plot.png')
+    if (
+        found.lines
+        and not args.dry_run
+        and (figure := plot(found, rows, args))
+    ):
+        figure.savefig(out / 'plot.png')
     if not done:
         sys.exit('some runs failed: see above')
     for command in filled(found, rows, out, args):
