@@ -296,17 +296,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        '--rounds', type=int, default=20, help='of timing; 0 times nothing'
-    )
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--device', type=device_argument, default=get_device())
-    parser.add_argument('--layers', type=Path, metavar='CONFIG')
-    parser.add_argument('--size', type=int, default=32, help='for --layers')
-    parser.add_argument(
-        '--maps', action='store_true', help='of rectangular attention'
-    )
-    parser.add_argument('--out', type=Path, help='markdown file to write')
+    add = parser.add_argument
+    add('--rounds', type=int, default=20, help='of timing; 0 times nothing')
+    add('--threads', type=int, default=1)
+    add('--device', type=device_argument, default=get_device())
+    add('--layers', type=Path, metavar='CONFIG')
+    add('--size', type=int, default=32, help='for --layers')
+    add('--maps', action='store_true', help='of rectangular attention')
+    add('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
     if args.rounds < 0:
         parser.error(f'--rounds must be >= 0, got {args.rounds}')

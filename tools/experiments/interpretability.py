@@ -347,25 +347,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         'models', nargs='+', type=model_argument, metavar='MODEL',
         help='a work dir, or CONFIG=CHECKPOINT',
     )  # fmt: skip
-    parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument(
-        '--patches', type=Path, help='a folder of images; default: no patches'
-    )
-    parser.add_argument('--max-images', type=int, help='default: all')
-    parser.add_argument(
-        '--pictures', choices=('corrected', 'modified', 'transformed')
-    )
-    parser.add_argument('--score-thr', type=float, default=0.3)
-    parser.add_argument(
+    add('--out', type=Path, required=True)
+    add('--patches', type=Path, help='a folder, or .mat; default: no patches')
+    add('--max-images', type=int, help='default: all')
+    add('--pictures', choices=('corrected', 'modified', 'transformed'))
+    add('--score-thr', type=float, default=0.3)
+    add(
         '--ablations', action=argparse.BooleanOptionalAction, default=True,
         help="four evaluations of the test images, for the base metric\n"
         'with changed maps',
     )  # fmt: skip
-    parser.add_argument('--device', type=device_argument, default=get_device())
+    add('--device', type=device_argument, default=get_device())
     args = parser.parse_args()
     if args.max_images is not None and args.max_images < 1:
         parser.error(f'--max-images must be >= 1, got {args.max_images}')
