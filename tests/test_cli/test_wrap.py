@@ -95,6 +95,21 @@ def test_the_pages_show_what_is_written(
     assert all(is_ours(model, key) for key in ours.missing_keys)
 
 
+def test_families_that_were_tried(capsys):
+    """And the page counts them."""
+    assert main(['wrap', '--list']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 100
+    for library in ('mmdet', 'mmseg', 'mmpretrain'):
+        own = [x for x in lines if x.startswith(f'{library}::')]
+        placed = [
+            x for x in own if x.split(maxsplit=1)[1].startswith('placed')
+        ]
+        assert f'| {library} | {len(own)} | {len(placed)} |' in PAGE
+    assert main(['wrap', RETINANET]) == 2
+    assert 'CONFIG and --out FILE.py are needed' in capsys.readouterr().err
+
+
 def test_from_the_command_line(tmp_path):
     write_original(tmp_path, 'ResNet')
     command = ['-m', 'mmaib', 'wrap', 'original.py', '--out', 'out.py']
