@@ -60,8 +60,8 @@ def save_readout(work_dir: str | Path, to: str | Path) -> None:
         )
     if not any(name.startswith('ablation/open/') for name in run.metrics):
         raise ValueError(
-            f'work_dir={work_dir}: not evaluated beside the base model. `mmaib '
-            "readout` is; by hand, AttentionEvalHook's ablations=['open', ...]"
+            f'work_dir={work_dir}: not evaluated beside the base model, as '
+            "`mmaib readout` does by AttentionEvalHook's ablations=['open']"
         )
     assert run.config is not None  # training dumps it
     base = BaseCheckpoint.from_tensor(state[KEY])
