@@ -96,6 +96,12 @@ def wrap(parser: Parser) -> None:
         '--at', help='block of the backbone to attend after, not at the neck'
     )
     parser.add_argument(
+        '--inside',
+        metavar='FIELD',
+        help="model inside the config's; default: the only one, such as a "
+        "tracker's detector",
+    )
+    parser.add_argument(
         '--check', metavar='CHECKPOINT', help="compare a checkpoint's keys"
     )
     parser.add_argument(
@@ -131,7 +137,7 @@ def readout(parser: Parser) -> None:
         '--grad-cam',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='evaluate Grad-CAM in the same gate (package grad-cam)',
+        help='evaluate Grad-CAM in the same gate',
     )
     _device(parser)
     _options(parser)
@@ -213,7 +219,11 @@ def explain(parser: Parser) -> None:
     parser.add_argument(
         '--beta', type=float, default=0.3, help='price of the bits'
     )
-    parser.add_argument('--steps', type=positive, default=20)
+    parser.add_argument(
+        '--steps',
+        type=natural,
+        help='of the optimisation; default: 20, of a one-stage detector 0',
+    )
     parser.add_argument('--seed', type=natural, default=0)
     _device(parser)
     _options(parser)

@@ -11,9 +11,9 @@ resumes what was interrupted. DIR, in which nobody else has trained, gets the
 config, log, checkpoint, pictures, readout.md, a table of the log, and
 report.html; files elsewhere stay as they are.
 
-With the package grad-cam (`pip install grad-cam`) the table has Grad-CAM's map
-in the same place: the scores of the map that was learned, the highest where
-Grad-CAM is highest, so that both let as much through.
+The table has Grad-CAM's map in the same place: the scores of the map that was
+learned, the highest where Grad-CAM is highest, so that both let as much
+through.
 """
 
 from __future__ import annotations
@@ -33,14 +33,18 @@ from mmengine.config import Config
 from mmaib import compat, preflight
 from mmaib.evaluation import grad_cam
 from mmaib.evaluation.nothing_found import completed
+from mmaib.functional.sliding import slides
 from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.image_sources import evaluation
 from mmaib.visualization.tables import (
     CHANGES,
     METRICS,
     OF_MAPS,
-    cell,
+    Column,
+    columns_of_maps,
     markdown,
+    tabulate,
+    values,
 )
 from mmaib.visualization.work_dirs import last_checkpoint
 
@@ -54,6 +58,7 @@ from .wrap.look import load as load_base
 
 OPEN = 'ablation/open/'
 NORM = 'attention/auc_norm'
+SHARE = 'train/gate_open'
 NOT_RUN = 'not run'
 
 
@@ -134,8 +139,8 @@ def of_grad_cam(
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(options_of(args.cfg_options))
     model, _ = load(cfg, str(checkpoint), args.device)
-    if reason := grad_cam.why_not(model):
-        return reason
+    if slides(model):
+        return 'the segmentor slides a window, and each would have its map'
     print("\nGrad-CAM's map in the place of the gate's", flush=True)
     try:
         found = grad_cam.measured(
@@ -152,43 +157,30 @@ def table(
 ) -> list[list[str]]:
     """Of the base model, of the readout and of Grad-CAM's map."""
     log = completed(log, [])  # what it lacks, nothing was found for
-    if not isinstance(cam, str):
-        cam = completed(cam, [log])
     base = {
         k.removeprefix(OPEN): v for k, v in log.items() if k.startswith(OPEN)
     }
     metrics = [m for m in METRICS if m in base] or [*base]
-    of_maps = [m for m in OF_MAPS if m in log and m != NORM]
-    first = next(iter(metrics), '')
-    drops = [f'ablation/{change}/{first}' for change in CHANGES]
-    head = ['map', *metrics]
-    head += [f'lost by {change}' for change in CHANGES]
-    head += ['share open', *(OF_MAPS[m] for m in of_maps)]
-    rows = [head]
-
-    def add(name: str, found: Mapping[str, float], share: str) -> None:
-        row = [name]
-        row += [cell([found[m]]) if m in found else '-' for m in metrics]
-        row += [
-            cell([found[first] - found[drop]])
-            if first in found and drop in found
-            else '-'
-            for drop in drops
-        ]
-        row.append(share)
-        for m in of_maps:
-            digits = 0 if 'bits' in m else 3
-            row.append(cell([found[m]], digits) if m in found else '-')
-        rows.append(row)
-
-    add('none: the base model, gate open', base, '1.000')
-    share = cell([log['train/gate_open']], 3)
-    add('the readout', log, share)
+    found = {
+        'none: the base model, gate open': {**base, SHARE: 1.0},
+        'the readout': log,
+    }
+    if not isinstance(cam, str):
+        own = completed(cam, [log])
+        found['Grad-CAM'] = {**own, SHARE: log[SHARE]}
+    rows = {name: {0: run} for name, run in found.items()}
+    shown = {k: v for k, v in OF_MAPS.items() if k != NORM}
+    columns = [Column(m, partial(values, name=m)) for m in metrics]
+    columns += columns_of_maps(
+        rows.values(), metrics, of_maps={SHARE: 'share open', **shown}
+    )
+    lines = [
+        [name, *cells] for name, _, *cells in tabulate('map', rows, columns)
+    ]
     if isinstance(cam, str):
-        rows.append(['Grad-CAM', NOT_RUN, *[''] * (len(head) - 2)])
-    else:
-        add('Grad-CAM', cam, 'as the readout')
-    return rows
+        blank = [''] * (len(lines[0]) - 2)
+        lines.append(['Grad-CAM', NOT_RUN, *blank])
+    return lines
 
 
 def summary(
@@ -198,33 +190,30 @@ def summary(
     args: argparse.Namespace,
 ) -> str:
     """Markdown of what came out."""
-    lines = markdown(table(log, cam))
-    note = [
-        '',
-        'On the validation images, after '
-        f'{args.iterations} iterations with the base model frozen, seed '
-        f'{args.seed}. *Lost*: of the first metric, when every map is '
-        'mirrored, flattened to its mean, shuffled; a map that loses nothing '
-        'is not used; what is lost grows with what the gate holds back, '
-        'so compare it at equal bits. *Share open*: mean of the gate in the '
-        'last step that was logged.',
-    ]
+    note = (
+        f'On the validation images, after {args.iterations} iterations with '
+        f'the base model frozen, seed {args.seed}. *Lost*: of the first '
+        'metric, when every map is mirrored, flattened to its mean, shuffled; '
+        'a map that loses nothing is not used; what is lost grows with what '
+        'the gate holds back, so compare it at equal bits. *Share open*: mean '
+        'of the gate in the last step that was logged.'
+    )
     if NORM in log:
-        note[-1] += (
+        note += (
             f" The features' norm, without a map, has an AUC of "
             f'{log[NORM]:.3f}.'
         )
     if isinstance(cam, str):
-        note += ['', f'Grad-CAM: {NOT_RUN}, {cam}.']
+        note += f'\n\nGrad-CAM: {NOT_RUN}, {cam}.'
     else:
-        note[-1] += (
+        note += (
             " *Grad-CAM*: the readout's scores, image by image and level by "
             'level, in the order that Grad-CAM gives the positions.'
         )
-    note += ['', 'Commands:', '', *(f'    {command}' for command in commands)]
-    return '\n'.join(
-        [f'# {Path(args.config).stem}: where it looks', '', *lines, *note, '']
-    )
+    title = f'# {Path(args.config).stem}: where it looks'
+    lines = [title, '', *markdown(table(log, cam)), '', note, '', 'Commands:']
+    lines += ['', *(f'    {command}' for command in commands), '']
+    return '\n'.join(lines)
 
 
 def train_readout(
@@ -271,10 +260,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], int]:
     if not args.checkpoint.is_file():
         raise FileNotFoundError(f'checkpoint: no file {args.checkpoint}')
     check_base(args)
-    config = readout_config(args)
-    if args.grad_cam and (missing := grad_cam.why_not_at_all()):
-        print(f'Grad-CAM: {NOT_RUN}, {missing}', flush=True)
-    return partial(measure, config, args)
+    return partial(measure, readout_config(args), args)
 
 
 def measure(config: Path, args: argparse.Namespace) -> int:
@@ -289,15 +275,14 @@ def measure(config: Path, args: argparse.Namespace) -> int:
     cam = of_grad_cam(config, checkpoint, args)
     log = read_log(work_dir)
     assert log is not None  # it is finished
+    drawn = (work_dir / 'attention' / 'scores.json').exists()
     look(
         commands,
         work_dir / config.name,  # with the options
         checkpoint,
         work_dir,
         f'Where {Path(args.config).stem} looks',
-        0
-        if (work_dir / 'attention' / 'scores.json').exists()
-        else args.pictures,
+        0 if drawn else args.pictures,
     )
     text = summary(log, cam, commands, args)
     path = args.out / 'readout.md'

@@ -36,10 +36,9 @@ from mmaib.preflight import check_data, named_weights
 from mmaib.visualization.work_dirs import (
     MONITORS,
     SECONDS,
-    VERSION,
     entries,
-    lines_of_records,
     read_records,
+    set_of_records,
 )
 
 from .cfg_options import options_of
@@ -87,7 +86,8 @@ def identity(config: Path, seed: int, options: list) -> dict[str, Any]:
         if Path(path).expanduser().is_file()
     }
     return {
-        '--cfg-options': options,
+        # without the checkpoint's place, as studies are moved
+        '--cfg-options': [o for o in options if not o.startswith(START)],
         'seed': seed,
         'config': hashlib.sha256(text.encode()).hexdigest()[:16],
         WEIGHTS: weights,
@@ -109,20 +109,8 @@ def refusal(work_dir: Path, own: Mapping[str, Any]) -> str | None:
             f'{work_dir}: {saved[0].name} in it is of a run that is not known '
             'here, and would be resumed or written over; take another --out'
         )
-    text = marker.read_text()
-    # an earlier version's has options alone
-    stored = (
-        json.loads(text)
-        if text.startswith('{')
-        else {'--cfg-options': text.splitlines()}
-    )
-    known = WEIGHTS in stored
-    other = [
-        name
-        for name in stored.keys() & own.keys()
-        if without_place(stored[name], known)
-        != without_place(own[name], known)
-    ]
+    stored = json.loads(marker.read_text() or '{}')
+    other = [n for n in own if n in stored and own[n] != stored[n]]
     if other:
         return (
             f'{work_dir}: {how} with another {", another ".join(other)}; '
@@ -131,15 +119,11 @@ def refusal(work_dir: Path, own: Mapping[str, Any]) -> str | None:
     return None
 
 
-def without_place(value: Any, known: bool = False) -> Any:
-    """Options with the end of a checkpoint's path, as studies are moved;
-    without it where its content is known."""
-    if not isinstance(value, list):
-        return value
+def without_place(options: Iterable[str]) -> list[str]:
+    """Options with the end of a checkpoint's path, as studies are moved."""
     return [
         str(Path(*Path(word).parts[-3:])) if word.startswith(START) else word
-        for word in value
-        if not (known and word.startswith(START))
+        for word in options
     ]
 
 
@@ -194,7 +178,22 @@ def last_line(log: Path) -> str:
     return log.read_text().strip().rpartition('\n')[2]
 
 
-def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
+def command_of(
+    config: Path, seed: int, work_dir: Path, options: list, gpus: int = 1
+) -> list[str]:
+    """What trains a run, after python: on several GPUs by torchrun."""
+    words = ['-m', 'mmaib', 'train', str(config)]
+    words += ['--work-dir', str(work_dir), '--resume']
+    if gpus > 1:
+        start = ['-m', 'torch.distributed.run', '--standalone']
+        start.append(f'--nproc-per-node={gpus}')
+        words = [*start, *words, '--launcher', 'pytorch']
+    return [*words, '--cfg-options', f'randomness.seed={seed}', *options]
+
+
+def train(
+    config: Path, seed: int, work_dir: Path, options: list, gpus: int = 1
+) -> bool:
     """One run, resumed where it stopped; what it is of is written before its
     first step, and a marker when it is finished. Whether it is now."""
     own = identity(config, seed, options)
@@ -207,12 +206,14 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     text = json.dumps(own)
     begun = work_dir / 'identity.json'
     write_whole(begun, text.encode(), work_dir / '.identity.json')
-    command = [sys.executable, '-m', 'mmaib', 'train', str(config)]
-    command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
-    command += [f'randomness.seed={seed}', *options]
+    command = command_of(config, seed, work_dir, options, gpus)
     print('start ', work_dir, flush=True)
     log = work_dir / 'stdout.log'
-    if run_logged(command, log, env={**os.environ, 'OMP_NUM_THREADS': '1'}):
+    if run_logged(
+        [sys.executable, *command],
+        log,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    ):
         print(f'FAILED {log}: {last_line(log)}', flush=True)
         return False
     marker.write_text(text)
@@ -223,25 +224,34 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
 def find_record(
     records: Path | None, name: str, seed: int
 ) -> dict[str, Any] | None:
-    """A run's record in a study's file, if both are there."""
-    for record in read_records(records) if records else ():
-        if (record['name'], record['seed']) == (name, seed):
-            return record
-    return None
+    """A run's record in a study's file, or in a set of it, if both are
+    there."""
+    if records is None:
+        return None
+    file, group = set_of_records(records)
+    return _by_run(file).get((group, name, seed))
+
+
+def _by_run(file: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Records by set, name and seed."""
+    return {
+        (record.get('set', ''), record['name'], record['seed']): record
+        for record in read_records(file)
+    }
 
 
 def keep_record(records: Path, name: str, record: Mapping[str, Any]) -> None:
-    """Put a run's line into a study's file, in place of an earlier one of
-    the same name and seed. One process at a time may write to a file."""
+    """Put a run's line into a study's file, or into a set of it, in place of
+    an earlier one of the same name and seed. One process at a time may write
+    to a file."""
+    file, group = set_of_records(records)
+    named = {'set': group} if group else {}
     with WRITING:
-        lines = lines_of_records(records)
-        lines[name, record['seed']] = json.dumps({'name': name, **record})
-        ordered = sorted(
-            lines, key=lambda key: (key[0].rpartition(': '), key[1])
-        )
-        text = ''.join(f'{lines[key]}\n' for key in ordered)
-        partial = records.with_name(f'.{records.name}.partial')
-        write_whole(records, text.encode(), partial)
+        by_run = _by_run(file)
+        by_run[group, name, record['seed']] = {**named, 'name': name, **record}
+        lines = [json.dumps(by_run[key]) for key in sorted(by_run)]
+        partial = file.with_name(f'.{file.name}.partial')
+        write_whole(file, '\n'.join([*lines, '']).encode(), partial)
 
 
 def refuse_other_runs(runs: Iterable[tuple], records: Path | None) -> None:
@@ -283,7 +293,6 @@ def write_record(
     path = work_dir / 'record.json'
     if not path.exists():
         record = {
-            'version': VERSION,
             'config': config.stem,
             'seed': seed,
             'options': options,
@@ -308,12 +317,10 @@ def seconds(work_dir: Path) -> int | None:
     first and last line of their logs; None without a log."""
     spent = []
     for path in work_dir.glob('*/*.log'):
-        stamps = STAMPED.findall(path.read_text())
+        found = STAMPED.findall(path.read_text())
+        stamps = [datetime.strptime(stamp, STAMP) for stamp in found]
         if stamps:
-            first, last = (
-                datetime.strptime(stamps[i], STAMP) for i in (0, -1)
-            )
-            spent.append((last - first).total_seconds())
+            spent.append((stamps[-1] - stamps[0]).total_seconds())
     return round(sum(spent)) if spent else None
 
 
@@ -338,11 +345,12 @@ def train_all(
     records: Path | None = None,
     code: str | None = None,
     keep: bool = True,
+    gpus: int = 1,
 ) -> bool:
     """:func:`train` each of these, so many at a time, in their order, and
     keep their records; whether all are finished. A run is what `train`
-    takes and, if its config is not enough, a name for its record. Without
-    `keep` nothing is written to the records.
+    takes, without `gpus`, and, if its config is not enough, a name for its
+    record. Without `keep` nothing is written to the records.
 
     Raises:
         SystemExit: before the first, if a folder has another run, the data
@@ -353,20 +361,15 @@ def train_all(
     refuse_missing_data(runs)
     kept = records if keep else None
 
-    def run(
-        config: Path,
-        seed: int,
-        work_dir: Path,
-        options: list,
-        name: str | None = None,
-    ) -> bool:
-        done = train(config, seed, work_dir, options)
+    def run(one: tuple) -> bool:
+        config, seed, work_dir, options, *name = one
+        done = train(config, seed, work_dir, options, gpus)
         if done:
-            write_record(config, seed, work_dir, options, kept, code, name)
+            write_record(config, seed, work_dir, options, kept, code, *name)
         return done
 
     with ThreadPoolExecutor(jobs) as pool:
-        return all([*pool.map(lambda one: run(*one), runs)])
+        return all([*pool.map(run, runs)])
 
 
 def device_name() -> str:
@@ -447,17 +450,9 @@ def look(
     pictures: int,
     start: Callable[..., float] | None = None,
 ) -> dict[str, float]:
-    """Pictures of a trained model's maps, and the page about its folder;
-    seconds of each.
-
-    Args:
-        commands: those so far.
-        config, checkpoint: of the model.
-        out: folder of its training; the page is its ``report.html``.
-        title: of the page.
-        pictures: how many; 0 for none.
-        start: :func:`run`, in another folder or environment.
-    """
+    """So many pictures of a trained model's maps, and the page of this title
+    about its folder, ``report.html``; seconds of each. ``start``:
+    :func:`run`, in another folder or environment."""
     start = start or partial(run, env={'OMP_NUM_THREADS': '1'})
     seconds = {}
     if pictures:

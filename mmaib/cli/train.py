@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmaib import preflight
-from mmaib.hooks import LearningHook
+from mmaib.hooks import LearningHook, MonitorHook
 
 from .launch import build_runner, leave, load_config
 
@@ -27,11 +27,11 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     runner = build_runner(cfg, ('train_dataloader', 'val_dataloader'))
     preflight.check_collects(runner.model)
     preflight.check_plugins(runner.model)
-    preflight.check_batch(runner.model, cfg.train_dataloader.get('batch_size'))
     preflight.check_frozen(cfg, runner.model)
     preflight.check_resume(cfg, runner.model)
     runner.register_hook(MissedValidationHook(), 'LOWEST')
     runner.register_hook(LearningHook(), 'LOWEST')
+    runner.register_hook(MonitorHook())
     # popped, so that no model holds the group of processes that is left
     waiting = [runner]
     del runner

@@ -29,7 +29,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
@@ -40,11 +40,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import (
-    MODELS,
-    VISUALIZERS,
-    init_default_scope,
-)
+from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
@@ -63,6 +59,7 @@ from mmaib.registry import type_name
 from mmaib.sampling.draws import Draws
 from mmaib.visualization.image_sources import (
     VIDEOS,
+    Images,
     frames,
     images,
     join,
@@ -112,57 +109,6 @@ def metric_of(cfg: Config) -> AttentionMetric:
     return AttentionMetric()
 
 
-@torch.no_grad()
-def draw(
-    model: Any,
-    visualizer: Visualizer,
-    metric: AttentionMetric,
-    path: str,
-    data: Any,
-    name: Path,
-    score_thr: float,
-    draws: int = 0,
-) -> tuple[dict[str, float], np.ndarray]:
-    """Write the overlay and the raw maps of one image; its scores, and the
-    picture of all panels."""
-    data = pseudo_collate([data])
-    with capture_attention(model) as captured_maps:
-        sample = model.test_step(data)[0].cpu()
-    maps = whole_maps(model, captured_maps, sample.metainfo)
-    if is_classified(sample):
-        image, sample = classifier_input(model, data['inputs'], sample)
-    else:
-        image = mmcv.imread(path, channel_order='rgb')
-    drawn = picture(
-        visualizer, maps, image, sample, score_thr=score_thr, draws=draws
-    )
-    known = {**sample.metainfo, **sample.to_dict()}
-    scores = to_truth(known, score_thr)
-    if maps:
-        scores.update(metric.scores(maps, 0, known))
-        attention = mean_over_levels(maps, 0, sample.metainfo).numpy()
-        mixed = outlined(overlay(image, attention), maps, 0, sample.metainfo)
-        mmcv.imwrite(mixed[..., ::-1], f'{name}.overlay.jpg')
-    bits = bits_on_image(maps, 0, sample.metainfo)
-    if bits is not None:
-        np.save(f'{name}.bits.npy', bits.numpy())
-    for field, values in uncertainty_maps(sample).items():
-        np.save(f'{name}.{field}.npy', values)
-    for level, captured in enumerate(maps):
-        stem = f'{name}.level{level}'
-        np.save(f'{stem}.npy', captured.mean[0, 0].cpu().numpy())
-        if captured.quantized is not None:
-            quantized = captured.quantized[0, 0].cpu().numpy()
-            np.save(f'{stem}.quantized.npy', quantized)
-    return scores, drawn
-
-
-def unused(name: str, names: Container[str]) -> str:
-    """The name, with a number if it stands already."""
-    numbered = (f'{name}_{i}' for i in count(2))
-    return next(n for n in chain([name], numbered) if n not in names)
-
-
 class Drawer(NamedTuple):
     """A model with what it needs to be looked at."""
 
@@ -198,9 +144,53 @@ def drawer(config: Path, checkpoint: Path, args: argparse.Namespace) -> Drawer:
     return Drawer(config.stem, cfg, model, visualizer, metric_of(cfg))
 
 
+@torch.no_grad()
+def draw(
+    one: Drawer, path: str, data: Any, name: Path, args: argparse.Namespace
+) -> tuple[dict[str, float], np.ndarray]:
+    """Write the overlay and the raw maps of one image; its scores, and the
+    picture of all panels."""
+    data = pseudo_collate([data])
+    with capture_attention(one.model) as captured_maps:
+        sample = one.model.test_step(data)[0].cpu()
+    maps = whole_maps(one.model, captured_maps, sample.metainfo)
+    if is_classified(sample):
+        image, sample = classifier_input(one.model, data['inputs'], sample)
+    else:
+        image = mmcv.imread(path, channel_order='rgb')
+    drawn = picture(
+        one.visualizer, maps, image, sample, 0, args.score_thr, args.draws
+    )
+    known = {**sample.metainfo, **sample.to_dict()}
+    scores = to_truth(known, args.score_thr)
+    if maps:
+        scores.update(one.metric.scores(maps, 0, known))
+        attention = mean_over_levels(maps, 0, sample.metainfo).numpy()
+        mixed = outlined(overlay(image, attention), maps, 0, sample.metainfo)
+        mmcv.imwrite(mixed[..., ::-1], f'{name}.overlay.jpg')
+    bits = bits_on_image(maps, 0, sample.metainfo)
+    if bits is not None:
+        np.save(f'{name}.bits.npy', bits.numpy())
+    for field, values in uncertainty_maps(sample).items():
+        np.save(f'{name}.{field}.npy', values)
+    for level, captured in enumerate(maps):
+        stem = f'{name}.level{level}'
+        np.save(f'{stem}.npy', captured.mean[0, 0].cpu().numpy())
+        if captured.quantized is not None:
+            quantized = captured.quantized[0, 0].cpu().numpy()
+            np.save(f'{stem}.quantized.npy', quantized)
+    return scores, drawn
+
+
+def unused(name: str, names: Container[str]) -> str:
+    """The name, with a number if it stands already."""
+    numbered = (f'{name}_{i}' for i in count(2))
+    return next(n for n in chain([name], numbered) if n not in names)
+
+
 def images_of(
     drawers: Sequence[Drawer], args: argparse.Namespace
-) -> list[tuple[int, Iterator[tuple[str, Any]]]]:
+) -> list[Images]:
     """How many images each model draws, and their paths and data.
 
     Raises:
@@ -213,13 +203,13 @@ def images_of(
 
 def draw_all(
     drawers: Sequence[Drawer],
-    sources: Sequence[tuple[int, Iterator[tuple[str, Any]]]],
+    sources: Sequence[Images],
     args: argparse.Namespace,
 ) -> None:
     """Every image by every model; files and scores are the first one's."""
     number = min(sources[0][0], args.max_images or sources[0][0])
     args.out.mkdir(parents=True, exist_ok=True)
-    scores: dict[str, dict] = {}
+    scores: dict[str, dict[str, float]] = {}
     images_of_all = islice(zip(*(found for _, found in sources)), number)
     for seen in track_iter_progress((images_of_all, number)):
         path = seen[0][0]
@@ -230,35 +220,16 @@ def draw_all(
         rows: dict[str, np.ndarray] = {}
         with tempfile.TemporaryDirectory() as others:
             for one, (_, data) in zip(drawers, seen):
-                found, drawn = draw(
-                    one.model,
-                    one.visualizer,
-                    one.metric,
-                    path,
-                    data,
-                    (Path(others) if rows else args.out) / name,
-                    args.score_thr,
-                    args.draws,
-                )
+                folder = Path(others) if rows else args.out
+                found, drawn = draw(one, path, data, folder / name, args)
                 scores.setdefault(name, found)
-                label = (
-                    one.name
-                    if one.name not in rows
-                    else f'{one.name} {len(rows) + 1}'
-                )
-                rows[label] = drawn
+                number_of = f' {len(rows) + 1}' * (one.name in rows)
+                rows[f'{one.name}{number_of}'] = drawn
         picture_of_all = rows_of(rows) if len(rows) > 1 else drawn
         mmcv.imwrite(picture_of_all[..., ::-1], str(args.out / f'{name}.png'))
-    (args.out / 'scores.json').write_text(
-        json.dumps(
-            dict(
-                config=str(args.config),
-                checkpoint=str(args.checkpoint),
-                images=scores,
-            ),
-            indent=1,
-        )
-    )
+    config, checkpoint = str(args.config), str(args.checkpoint)
+    content = dict(config=config, checkpoint=checkpoint, images=scores)
+    (args.out / 'scores.json').write_text(json.dumps(content, indent=1))
     print(f'\n{number} pictures in {args.out}')
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calibration import box_overlaps
+from .ground_truth import boxes_of
 
 
 def box_agreement(
@@ -24,10 +24,8 @@ def box_agreement(
     highest IoU are matched first.
 
     Args:
-        boxes: ``(N, 4)``.
-        labels: ``(N,)``.
-        others: ``(M, 4)``.
-        other_labels: ``(M,)``.
+        boxes, labels: ``(N, 4)`` and ``(N,)``.
+        others, other_labels: ``(M, 4)`` and ``(M,)``.
         threshold: the lowest IoU of a match.
 
     Example:
@@ -38,7 +36,9 @@ def box_agreement(
     """
     if len(boxes) + len(others) == 0:
         return 1.0
-    iou = box_overlaps(boxes, others)
+    from mmdet.structures.bbox import bbox_overlaps
+
+    iou = bbox_overlaps(boxes, others)
     iou[labels[:, None] != other_labels] = 0
     matched = 0
     while matched < min(iou.shape):
@@ -51,12 +51,8 @@ def box_agreement(
 
 
 def mask_agreement(labels: Tensor, others: Tensor, ignore: int = 255) -> float:
-    """Mean IoU over the classes in either of two label maps.
-
-    Args:
-        labels: ``(H, W)``.
-        others: the same shape.
-        ignore: positions of this label in either do not count.
+    """Mean IoU over the classes in either of two label maps of one shape;
+    positions with the label ``ignore`` in either do not count.
 
     Example:
         >>> mask_agreement(torch.tensor([[0, 1]]), torch.tensor([[0, 0]]))
@@ -75,9 +71,7 @@ def mask_agreement(labels: Tensor, others: Tensor, ignore: int = 255) -> float:
 def found_boxes(instances: Any, score_thr: float) -> tuple[Tensor, Tensor]:
     """Boxes and labels of instances, of those that have a score the ones not
     below the threshold."""
-    boxes = torch.as_tensor(
-        getattr(instances['bboxes'], 'tensor', instances['bboxes'])
-    ).cpu()
+    boxes = boxes_of(instances['bboxes'])
     labels = torch.as_tensor(instances['labels']).cpu()
     if 'scores' in instances:
         kept = instances['scores'].cpu() >= score_thr
@@ -91,8 +85,7 @@ def to_truth(
     """How well the base model's prediction fits an image's ground truth.
 
     Args:
-        sample: ``to_dict()`` of a base library's data sample, with predictions
-            and ground truth.
+        sample: ``to_dict()`` of a data sample with predictions.
         score_thr: detections below do not count.
 
     Returns:
@@ -123,8 +116,7 @@ def between(
     IoU. Of detectors: :func:`box_agreement`, 0 if the sets of classes differ.
 
     Args:
-        sample: ``to_dict()`` of a base library's data sample, with
-            predictions.
+        sample: ``to_dict()`` of a data sample with predictions.
         other: the same image's, after a change.
         score_thr: detections below do not count.
     """
@@ -139,5 +131,4 @@ def between(
             sample['pred_sem_seg']['data'][0].cpu(),
             other['pred_sem_seg']['data'][0].cpu(),
         )
-    same = sample['pred_score'].argmax() == other['pred_score'].argmax()
-    return float(same)
+    return float(sample['pred_score'].argmax() == other['pred_score'].argmax())

@@ -33,9 +33,6 @@ from .scores import (
     weighted_mean,
 )
 
-# what process() keeps of an image that cannot be compared
-UNFIT = 'unfit'
-
 
 @METRICS.register_module()
 class AttentionMetric(BaseMetric):
@@ -85,7 +82,6 @@ class AttentionMetric(BaseMetric):
             held against the boxes of all classes.
         tolerance: of ``pointing``, in pixels of the original image.
         threshold: above which a score counts as attended to.
-        by_level: whether to give ``auc_level0`` ... too.
         ignore_index: of a segmentor's void pixels.
         kwargs: of MMEngine's ``BaseMetric``.
 
@@ -101,7 +97,6 @@ class AttentionMetric(BaseMetric):
         foreground: Sequence[int] | None = None,
         tolerance: int = 15,
         threshold: float = 0.5,
-        by_level: bool = False,
         ignore_index: int = 255,
         **kwargs: Any,
     ) -> None:
@@ -117,7 +112,6 @@ class AttentionMetric(BaseMetric):
         self.foreground = None if foreground is None else [*foreground]
         self.tolerance = tolerance
         self.threshold = threshold
-        self.by_level = by_level
         self.ignore_index = ignore_index
         # after which boxes do not lie on their image
         self._transform: str | None = None
@@ -145,23 +139,16 @@ class AttentionMetric(BaseMetric):
             )
         for index, sample in enumerate(data_samples):
             maps = whole_maps(self._model, self._maps, sample)
-            found: dict[str, Any] = {**self.scores(maps, index, sample)}
-            if reason := self._misplaced(sample):
-                found[UNFIT] = reason
-            self.results.append(found)
+            scores = self.scores(maps, index, sample)
+            self.results.append((scores, self._misplaced(sample)))
         self._maps.clear()
 
     def scores(
         self, maps: Sequence[CapturedMap], index: int, sample: dict
     ) -> dict[str, float]:
-        """The scores of one image; without a ground truth those of the maps
-        alone.
-
-        Args:
-            maps: of its batch, of whole images.
-            index: its place there.
-            sample: its data sample, as a dict.
-        """
+        """The scores of the image ``index`` of a batch, from the maps of whole
+        images and its data sample as a dict; without a ground truth those of
+        the maps alone."""
         means = [captured.mean[index] for captured in maps]
         own = [image_shares(x, sample) for x in means]
         middle = torch.tensor(0.5) - SATURATED
@@ -173,9 +160,13 @@ class AttentionMetric(BaseMetric):
             ),
         }
         bits = [b[index] for captured in maps for b in captured.bits]
-        if bits:
+        if bits:  # of a cell, as far as it is image
+            shares_of = [image_shares(b, sample) for b in bits]
             scores['bits_per_image'] = float(
-                sum(_counted(b, image_shares(b, sample)).sum() for b in bits)
+                sum(
+                    (b if shares is None else b * shares).sum()
+                    for b, shares in zip(bits, shares_of)
+                )
             )
         truth = object_mask(sample, self.foreground, self.ignore_index)
         if truth is None or self._misplaced(sample):
@@ -202,10 +193,6 @@ class AttentionMetric(BaseMetric):
             missing=missing_rate(*sides),
             iou=iou(*sides),
         )
-        if self.by_level:
-            for level, x in enumerate(means):
-                level_on_image = map_on_image(x[0], sample)[known]
-                scores[f'auc_level{level}'] = roc_auc(level_on_image, inside)
         return scores
 
     def _misplaced(self, sample: dict) -> str | None:
@@ -215,14 +202,10 @@ class AttentionMetric(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         found: dict[str, list[float]] = defaultdict(list)
-        unfit = []
-        for scores in results:
+        for scores, _ in results:
             for name, value in scores.items():
-                if name == UNFIT:
-                    unfit.append(value)
-                else:
-                    found[name].append(value)
-        if unfit:
+                found[name].append(value)
+        if unfit := [reason for _, reason in results if reason]:
             MMLogger.get_current_instance().warning(
                 f'AttentionMetric: {len(unfit)} of {len(results)} images are '
                 'left out of auc, energy, pointing and the like, as their '
@@ -232,11 +215,6 @@ class AttentionMetric(BaseMetric):
                 "stand before a detector's or segmentor's LoadAnnotations"
             )
         return {name: mean(values) for name, values in found.items()}
-
-
-def _counted(bits: Tensor, shares: Tensor | None) -> Tensor:
-    """Bits a cell, as far as the cell is image."""
-    return bits if shares is None else bits * shares
 
 
 def _to_centre(mask: Tensor) -> Tensor:

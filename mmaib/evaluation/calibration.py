@@ -14,12 +14,13 @@ SMALLEST = torch.finfo(torch.float32).tiny
 
 def bin_sums(confidence: Tensor, correct: Tensor, bins: int) -> Tensor:
     """What a calibration plot is made of; sums over batches are those of
-    all their predictions.
+    all their predictions. Bins are equal in width and closed below, the last
+    one above too.
 
     Args:
         confidence: ``(n,)``, in [0, 1].
-        correct: ``(n,)``, bool: whether what was predicted is so.
-        bins: equal in width, closed below; the last one has 1 too.
+        correct: ``(n,)``, bool.
+        bins: their number.
 
     Returns:
         ``(3, bins)`` in double: how many predictions, the sum of their
@@ -47,14 +48,11 @@ def grouped_sums(
 
 def calibration_errors(sums: Tensor) -> tuple[float, float]:
     r"""Expected and maximum calibration error (Guo et al., *On Calibration of
-    Modern Neural Networks*, ICML 2017).
+    Modern Neural Networks*, ICML 2017), of :func:`bin_sums`.
 
     .. math::
         ECE = \sum_b \frac{n_b}{n} |acc_b - conf_b|, \quad
         MCE = \max_b |acc_b - conf_b|
-
-    Args:
-        sums: of :func:`bin_sums`; empty bins count for nothing.
 
     Example:
         >>> confidence = torch.tensor([0.25, 0.75, 0.75])
@@ -124,17 +122,11 @@ def risk_coverage(
 
 
 def scoring_rules(log_probs: Tensor, labels: Tensor) -> Tensor:
-    r"""Negative log-likelihood and Brier score, sums over predictions.
+    r"""Negative log-likelihood and Brier score of ``(n, C)`` log-probabilities
+    and ``(n,)`` labels, sums over predictions, ``(2,)`` in double.
 
     .. math::
         NLL = -\log p_y, \quad Brier = \sum_c (p_c - [c = y])^2
-
-    Args:
-        log_probs: ``(n, C)``.
-        labels: ``(n,)``.
-
-    Returns:
-        ``(2,)`` in double.
 
     Example:
         >>> probs = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
@@ -154,11 +146,8 @@ def log_of(probs: Tensor) -> Tensor:
 
 
 def at_temperature(log_probs: Tensor, temperature: float) -> Tensor:
-    """``log softmax(log p / T)`` (Guo et al., ICML 2017).
-
-    Args:
-        log_probs: ``(n, C)``; logits do as well.
-        temperature: T; above 1 it makes a model less sure.
+    """``log softmax(log p / T)`` (Guo et al., ICML 2017) of ``(n, C)``
+    log-probabilities or logits; above 1 it makes a model less sure.
 
     Example:
         >>> at_temperature(torch.tensor([[0.8, 0.2]]).log(), 2.0).exp()
@@ -168,12 +157,9 @@ def at_temperature(log_probs: Tensor, temperature: float) -> Tensor:
 
 
 def fitted_temperature(log_probs: Tensor, labels: Tensor) -> float:
-    """The temperature of the least NLL, searched over 1 / T, in which it is
-    convex; from 0.05 to 100.
-
-    Args:
-        log_probs: ``(n, C)``, of predictions that no figure is made of.
-        labels: ``(n,)``.
+    """The temperature of the least NLL of ``(n, C)`` log-probabilities and
+    ``(n,)`` labels, searched over 1 / T, in which it is convex; from 0.05 to
+    100.
 
     Example:
         >>> sure = log_of(torch.tensor([[0.9, 0.1]] * 4))
@@ -197,59 +183,3 @@ def fitted_temperature(log_probs: Tensor, labels: Tensor) -> float:
         nll, bounds=(0.01, 20.0), method='bounded', options={'xatol': 1e-10}
     )
     return 1 / float(found.x)
-
-
-def box_overlaps(
-    boxes: Tensor, others: Tensor, of_first: bool = False
-) -> Tensor:
-    """Intersection over union of each pair.
-
-    Args:
-        boxes: ``(n, 4)``, left, top, right, bottom.
-        others: ``(m, 4)``.
-        of_first: over the area of the first instead.
-
-    Returns:
-        ``(n, m)``.
-
-    Example:
-        >>> box_overlaps(torch.tensor([[0.0, 0, 2, 2]]),
-        ...              torch.tensor([[1.0, 0, 3, 2]]))
-        tensor([[0.3333]])
-    """
-    low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    common = (high - low).clamp(min=0).prod(-1)
-    area, other = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (boxes, others))
-    whole = area[:, None].expand_as(common)
-    if not of_first:
-        whole = whole + other[None] - common
-    return common / whole.clamp(min=SMALLEST)
-
-
-def true_positives(
-    boxes: Tensor, scores: Tensor, true_boxes: Tensor, iou_thr: float
-) -> Tensor:
-    """Which detections of one class are right, as COCO's evaluation has it:
-    from the highest score on, each takes the box that it overlaps most among
-    those not yet taken.
-
-    Args:
-        boxes: ``(n, 4)``.
-        scores: ``(n,)``.
-        true_boxes: ``(m, 4)``.
-        iou_thr: the least overlap.
-
-    Returns:
-        ``(n,)``, bool.
-    """
-    right = torch.zeros(len(boxes), dtype=torch.bool)
-    overlaps = box_overlaps(boxes, true_boxes)
-    if not overlaps.numel():
-        return right
-    for i in scores.argsort(descending=True, stable=True).tolist():
-        best, j = overlaps[i].max(0)
-        if best >= iou_thr:
-            right[i] = True
-            overlaps[:, j] = -1.0
-    return right

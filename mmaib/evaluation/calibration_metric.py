@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
@@ -22,11 +24,19 @@ from .calibration import (
     risk_coverage,
     scoring_rules,
 )
-from .calibration_plots import draw_reliability, draw_risk_coverage
 
 # a pixel's uncertainty is kept to so many levels
 LEVELS = 512
-UNCERTAINTIES = ('entropy', 'mutual_information')
+
+
+class Predictions(NamedTuple):
+    """Those of an image, before any temperature."""
+
+    log_probs: Tensor  # (n, C)
+    labels: Tensor  # (n,)
+    uncertainties: Mapping[str, Tensor] = {}  # (n,) each
+    predicted: Tensor | None = None  # (n,); None is the most probable
+    pixels: bool = False  # so many that uncertainties are rounded
 
 
 @METRICS.register_module()
@@ -68,6 +78,9 @@ class CalibrationMetric(BaseMetric):
     """
 
     default_prefix = 'calibration'
+    uncertainties: tuple[str, ...] = ('entropy', 'mutual_information')
+    right = 'accuracy'  # the share of right predictions, in the plot
+    nothing = 'no prediction has a label'
 
     def __init__(
         self,
@@ -84,36 +97,36 @@ class CalibrationMetric(BaseMetric):
         self.out_dir = out_dir
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        for sample in data_samples:
-            log_probs, labels = self.predictions(sample)
-            found = self._uncertainties(sample)
-            levels, predicted = None, None
-            if 'seg_logits' in sample:
-                levels = LEVELS
-                predicted = labels_of_pixels(sample, log_probs.device)
-                if predicted is not None:
-                    predicted = predicted[self._labelled(sample)]
-            self.results.append(
-                self.sums(log_probs, labels, found, levels, predicted)
-            )
+        self.results += [self.sums(self.predictions(s)) for s in data_samples]
 
-    def predictions(self, sample: dict) -> tuple[Tensor, Tensor]:
-        """Log-probabilities ``(n, C)``, before any temperature, and labels
-        ``(n,)`` of an image, or of its pixels that have a label."""
+    def predictions(self, sample: dict) -> Predictions:
+        """Of an image, or of its pixels that have a label."""
+        there = [name for name in self.uncertainties if name in sample]
         if 'pred_score' in sample and 'gt_label' in sample:
-            label = torch.as_tensor(sample['gt_label']).reshape(-1)
+            label = torch.as_tensor(sample['gt_label']).reshape(-1).cpu()
             if len(label) != 1:
                 raise ValueError(
                     'CalibrationMetric needs one gt_label an image, got '
                     f'{label.tolist()}'
                 )
-            return log_of(sample['pred_score'])[None].cpu(), label.cpu()
+            return Predictions(
+                log_of(sample['pred_score'])[None].cpu(),
+                label,
+                {n: torch.as_tensor(sample[n]).reshape(1) for n in there},
+            )
         if 'seg_logits' in sample and 'gt_sem_seg' in sample:
             log_probs = of_pixels(sample)
             labels = sample['gt_sem_seg']['data'].flatten()
-            labels = labels.to(log_probs.device)
-            kept = self._labelled(sample)
-            return log_probs[kept], labels[kept].long()
+            labels = labels.to(log_probs.device).long()
+            kept = labels != self.ignore_index
+            answers = labels_of_pixels(sample, log_probs.device)
+            return Predictions(
+                log_probs[kept],
+                labels[kept],
+                {n: sample[n]['data'].flatten()[kept] for n in there},
+                None if answers is None else answers[kept],
+                pixels=True,
+            )
         raise ValueError(
             'CalibrationMetric needs pred_score and gt_label of a '
             'classifier, or seg_logits and gt_sem_seg of a '
@@ -121,72 +134,61 @@ class CalibrationMetric(BaseMetric):
             'mmaib.DetectionCalibrationMetric'
         )
 
-    def _uncertainties(self, sample: dict) -> dict[str, Tensor]:
-        there = [name for name in UNCERTAINTIES if name in sample]
-        if 'seg_logits' not in sample:
-            return {n: torch.as_tensor(sample[n]).reshape(1) for n in there}
-        kept = self._labelled(sample)
-        return {n: sample[n]['data'].flatten()[kept] for n in there}
-
-    def _labelled(self, sample: dict) -> Tensor:
-        """Which pixels have a label."""
-        labels = sample['gt_sem_seg']['data'].flatten()
-        kept = labels != self.ignore_index
-        return kept.to(sample['seg_logits']['data'].device)
-
-    def sums(
-        self,
-        log_probs: Tensor,
-        labels: Tensor,
-        uncertainties: Mapping[str, Tensor],
-        levels: int | None = None,
-        predicted: Tensor | None = None,
-    ) -> dict[str, Any]:
-        """What is kept of an image, or of any number of predictions.
-
-        Args:
-            log_probs: ``(n, C)``.
-            labels: ``(n,)``.
-            uncertainties: ``(n,)`` each, by name.
-            levels: to which they are rounded; None keeps every one.
-            predicted: what the model answered, ``(n,)``; None is the most
-                probable.
-        """
+    def sums(self, found: Predictions) -> dict[str, Any]:
+        """What is kept of an image."""
+        log_probs = found.log_probs
         if self.temperature != 1:
             log_probs = at_temperature(log_probs, self.temperature)
-        confidence, predicted = confidence_of(log_probs, predicted)
-        right = predicted == labels
-        of_curves = {'': 1 - confidence, **uncertainties}
+        confidence, predicted = confidence_of(log_probs, found.predicted)
+        wrong = predicted != found.labels
+        of_curves = {'': 1 - confidence, **found.uncertainties}
         return dict(
-            bins=bin_sums(confidence, right, self.num_bins).cpu(),
-            rules=scoring_rules(log_probs, labels).cpu(),
+            bins=bin_sums(confidence, ~wrong, self.num_bins).cpu(),
+            rules=scoring_rules(log_probs, found.labels).cpu(),
             curves={
-                name: _levels(value, ~right, log_probs.size(1), levels)
+                name: _rounded(value, wrong, log_probs.size(1))
+                if found.pixels
+                else torch.stack(
+                    [
+                        value.double(),
+                        wrong.double(),
+                        torch.ones_like(confidence),
+                    ]
+                ).cpu()
                 for name, value in of_curves.items()
             },
         )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         bins = sum(kept['bins'] for kept in results)
-        count = float(bins[0].sum()) if results else 0.0
-        if not count:
-            print_log(
-                'CalibrationMetric: no prediction has a label', 'current'
-            )
+        if not results or not bins[0].any():
+            print_log(f'{type(self).__name__}: {self.nothing}', 'current')
             return {}
         ece, mce = calibration_errors(bins)
+        count = float(bins[0].sum())
         nll, brier = (sum(kept['rules'] for kept in results) / count).tolist()
-        accuracy = float(bins[2].sum()) / count
-        curves = curves_of([kept['curves'] for kept in results])
+        of_all = [kept['curves'] for kept in results]
+        curves = {
+            name: risk_coverage(*torch.cat([one[name] for one in of_all], 1))
+            for name in of_all[0]
+            if all(name in one for one in of_all)
+        }
         if self.out_dir is not None:
-            draw(self.out_dir, bins, curves, 'accuracy')
+            folder = Path(self.out_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            plot = draw_reliability(bins, self.right)
+            plot.savefig(folder / 'reliability.png')
+            draw_risk_coverage(curves).savefig(folder / 'risk_coverage.png')
         return dict(
             ece=ece,
             mce=mce,
             nll=nll,
             brier=brier,
-            accuracy=accuracy,
-            **areas(curves),
+            accuracy=float(bins[2].sum()) / count,
+            **{
+                f'aurc_{name}'.rstrip('_'): curve.area
+                for name, curve in curves.items()
+            },
         )
 
 
@@ -222,48 +224,45 @@ def confidence_of(
     return best.double().exp(), predicted
 
 
-def _levels(
-    uncertainty: Tensor, errors: Tensor, classes: int, levels: int | None
-) -> Tensor:
-    """Uncertainty, errors and counts of groups, ``(3, g)``; each prediction
-    its own group if ``levels`` is None."""
-    if levels is None:
-        counts = torch.ones_like(errors)
-        rows = uncertainty.double(), errors.double(), counts.double()
-        return torch.stack(rows).cpu()
+def _rounded(uncertainty: Tensor, errors: Tensor, classes: int) -> Tensor:
+    """Uncertainty, errors and counts of groups of pixels, ``(3, g)``."""
     # the fourth root: most pixels are sure, and their differences should show
     share = uncertainty.double() / math.log(max(classes, 2))
-    index = (share.clamp(0, 1).pow(0.25) * levels).long().clamp(max=levels - 1)
-    counts = torch.bincount(index, minlength=levels)
-    found = torch.bincount(index[errors], minlength=levels)
+    index = (share.clamp(0, 1).pow(0.25) * LEVELS).long().clamp(max=LEVELS - 1)
+    counts = torch.bincount(index, minlength=LEVELS)
+    found = torch.bincount(index[errors], minlength=LEVELS)
     used = counts.nonzero()[:, 0]
     return torch.stack([used, found[used], counts[used]]).double().cpu()
 
 
-def curves_of(
-    kept: Sequence[Mapping[str, Tensor]],
-) -> dict[str, RiskCoverage]:
-    """The curves of the uncertainties that every image has."""
-    names = [name for name in kept[0] if all(name in one for one in kept)]
-    return {
-        name: risk_coverage(*torch.cat([one[name] for one in kept], dim=1))
-        for name in names
-    }
+def draw_reliability(sums: Tensor, right: str) -> Figure:
+    """A calibration plot of :func:`bin_sums`: how often predictions of each
+    confidence are right, and how many there are."""
+    count, confidence, correct = sums.numpy()
+    width = 1 / len(count)
+    middle = (np.arange(len(count)) + 0.5) * width
+    filled = count > 0
+    ece, mce = calibration_errors(sums)
+    figure = Figure((4.4, 5.2), 130, layout='constrained')
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    shares = correct[filled] / count[filled]
+    above.bar(middle[filled], shares, width, color='C0', ec='white')
+    above.plot(confidence[filled] / count[filled], shares, 'o', c='k', ms=3)
+    above.plot([0, 1], [0, 1], '--', color='grey')
+    title = f'ECE {ece:.3f}, MCE {mce:.3f}'
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel=right, title=title)
+    below.bar(middle, count / count.sum(), width, color='C1', ec='white')
+    below.set(xlabel='confidence', ylabel='share')
+    return figure
 
 
-def areas(curves: Mapping[str, RiskCoverage]) -> dict[str, float]:
-    """AURC by the name of its uncertainty, '' being the confidence."""
-    return {
-        f'aurc_{name}'.rstrip('_'): curve.area
-        for name, curve in curves.items()
-    }
-
-
-def draw(
-    out_dir: str, bins: Tensor, curves: Mapping[str, RiskCoverage], right: str
-) -> None:
-    """Write both pictures; ``right`` names the share of the right ones."""
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    draw_reliability(bins, right).savefig(folder / 'reliability.png')
-    draw_risk_coverage(curves).savefig(folder / 'risk_coverage.png')
+def draw_risk_coverage(curves: Mapping[str, RiskCoverage]) -> Figure:
+    """Risk against coverage, a line for each uncertainty."""
+    figure = Figure((4.4, 3.6), 130, layout='constrained')
+    axis = figure.subplots()
+    for name, curve in curves.items():
+        label = f'{name or "confidence"}, AURC {curve.area:.4f}'
+        axis.plot(curve.coverage, curve.risk, label=label.replace('_', ' '))
+    axis.set(xlabel='coverage', ylabel='risk', xlim=(0, 1))
+    axis.legend()
+    return figure

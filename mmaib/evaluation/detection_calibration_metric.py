@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 from torch import Tensor
 
 from mmaib.checks import at_least, one_of
@@ -13,23 +11,18 @@ from mmaib.registry import METRICS
 
 from .calibration import (
     at_temperature,
-    bin_sums,
-    box_overlaps,
     calibration_errors,
     grouped_sums,
     log_of,
-    risk_coverage,
-    scoring_rules,
-    true_positives,
 )
-from .calibration_metric import areas, draw
+from .calibration_metric import CalibrationMetric, Predictions
+from .ground_truth import boxes_of
 
-UNCERTAINTIES = ('entropy', 'score_std')
 MOST_BINS = 16  # to the fifth power they are counted
 
 
 @METRICS.register_module()
-class DetectionCalibrationMetric(BaseMetric):
+class DetectionCalibrationMetric(CalibrationMetric):
     """Whether a detector's scores are the share of its detections that are
     right, D-ECE (Kueppers et al., *Multivariate Confidence Calibration for
     Object Detection*, CVPR Workshops 2020).
@@ -62,18 +55,17 @@ class DetectionCalibrationMetric(BaseMetric):
         min_samples: what a bin of ``d_ece_box`` must have, 8 in that paper;
             one with less adds no error, as in its authors' netcal, and
             without any such bin there is no ``d_ece_box``.
-        temperature: by which a score's logit is divided; which detections
-            are used is known before that.
-        out_dir: folder for ``reliability.png`` and ``risk_coverage.png``;
-            None draws nothing.
-        kwargs: of MMEngine's ``BaseMetric``.
+        kwargs: ``temperature``, by which a score's logit is divided (which
+            detections are used is known before that), and others of
+            :class:`CalibrationMetric`.
 
     Raises:
         ValueError: if a field is out of range; at the first batch, if
             predictions are not a detector's.
     """
 
-    default_prefix = 'calibration'
+    uncertainties = ('entropy', 'score_std')
+    right = 'precision'
 
     def __init__(
         self,
@@ -82,140 +74,121 @@ class DetectionCalibrationMetric(BaseMetric):
         num_bins: int = 20,
         box_bins: int = 5,
         min_samples: int = 8,
-        temperature: float = 1.0,
-        out_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_bins, **kwargs)
         self.iou_thr = at_least('iou_thr', iou_thr, 0.0)
         self.score_thr = at_least('score_thr', score_thr, 0.0)
-        self.num_bins = at_least('num_bins', num_bins, 1)
         self.box_bins = one_of('box_bins', box_bins, range(1, MOST_BINS + 1))
         self.min_samples = at_least('min_samples', min_samples, 1)
-        self.temperature = at_least('temperature', temperature, 0.01)
-        self.out_dir = out_dir
+        self.nothing = f'no detection with a score of {score_thr} or more'
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
-            if not {'pred_instances', 'gt_instances'} <= sample.keys():
-                raise ValueError(
-                    'DetectionCalibrationMetric needs pred_instances and '
-                    f'gt_instances, got {sorted(sample)}'
-                )
-            self.results.append(self._detections(sample))
+            found, place = self._detections(sample)
+            log_probs = at_temperature(found.log_probs, self.temperature)
+            columns = [log_probs[:, 1:].exp(), place, found.labels[:, None]]
+            boxes = torch.cat(columns, dim=1)
+            self.results.append({**self.sums(found), 'boxes': boxes})
 
-    def predictions(self, sample: dict) -> tuple[Tensor, Tensor]:
-        """Log-probabilities ``(n, 2)`` of being right, before any
-        temperature, and whether each detection is, ``(n,)``."""
-        found = self._detections(sample)
-        return of_being_right(found['scores']), found['right'].long()
+    def predictions(self, sample: dict) -> Predictions:
+        """Whether each detection is right, of two classes."""
+        return self._detections(sample)[0]
 
-    def _detections(self, sample: dict) -> dict[str, Tensor]:
-        """The detections of an image, whether each is right, and where it
-        lies."""
-        found = sample['pred_instances']
+    def _detections(self, sample: dict) -> tuple[Predictions, Tensor]:
+        """Those of an image, and their centres and sizes, ``(n, 4)``,
+        relative to it."""
+        if not {'pred_instances', 'gt_instances'} <= sample.keys():
+            raise ValueError(
+                'DetectionCalibrationMetric needs pred_instances and '
+                f'gt_instances, got {sorted(sample)}'
+            )
+        found, true = sample['pred_instances'], sample['gt_instances']
+        ignored = sample.get('ignored_instances') or {}
         kept = found['scores'].cpu() >= self.score_thr
-        scores, labels = (
-            found[name].cpu()[kept] for name in ('scores', 'labels')
-        )
-        boxes = _boxes(found)[kept]
+        scores, labels = (found[n].cpu()[kept] for n in ('scores', 'labels'))
+        boxes = boxes_of(found['bboxes'])[kept]
         right = torch.zeros(len(boxes), dtype=torch.bool)
         left_out = torch.zeros_like(right)
-        true = sample['gt_instances']
-        ignored = sample.get('ignored_instances') or {}
         for label in labels.unique():
             own = labels == label
+            true_boxes = boxes_of(true['bboxes'])[
+                true['labels'].cpu() == label
+            ]
             right[own] = true_positives(
-                boxes[own],
-                scores[own],
-                _boxes(true)[true['labels'].cpu() == label],
-                self.iou_thr,
+                boxes[own], scores[own], true_boxes, self.iou_thr
             )
             if 'labels' in ignored:
                 of_class = ignored['labels'].cpu() == label
-                overlap = box_overlaps(
-                    boxes[own], _boxes(ignored)[of_class], of_first=True
-                )
-                left_out[own] = (overlap >= self.iou_thr).any(1)
-        left_out &= ~right
+                left_out[own] = (
+                    _overlaps(
+                        boxes[own],
+                        boxes_of(ignored['bboxes'])[of_class],
+                        'iof',
+                    )
+                    >= self.iou_thr
+                ).any(1)
+        used = right | ~left_out
+        scores, right, boxes = scores[used].double(), right[used], boxes[used]
         height, width = sample['ori_shape'][:2]
         size = boxes.new_tensor([width, height])
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / size
         extent = (boxes[:, 2:] - boxes[:, :2]) / size
-        return {
-            'scores': scores[~left_out].double(),
-            'right': right[~left_out],
-            'place': torch.cat([centre, extent], dim=1)[~left_out].double(),
-            **{
-                name: found[name].cpu()[kept][~left_out].double()
-                for name in UNCERTAINTIES
+        of_right = Predictions(
+            log_of(torch.stack([1 - scores, scores], dim=1)),
+            right.long(),
+            {
+                name: found[name].cpu()[kept][used]
+                for name in self.uncertainties
                 if name in found
             },
-        }
+            torch.ones_like(right).long(),
+        )
+        return of_right, torch.cat([centre, extent], dim=1)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        names = [
-            name
-            for name in (results[0] if results else ())
-            if all(name in kept for kept in results)
-        ]
-        found = {n: torch.cat([kept[n] for kept in results]) for n in names}
-        if not len(found.get('scores', ())):
-            print_log(
-                'DetectionCalibrationMetric: no detection with a score of '
-                f'{self.score_thr} or more',
-                'current',
-            )
-            return {}
-        scores, right = found['scores'], found['right']
-        log_probs = of_being_right(scores)
-        if self.temperature != 1:
-            log_probs = at_temperature(log_probs, self.temperature)
-            scores = log_probs[:, 1].exp()
-        bins = bin_sums(scores, right, self.num_bins)
-        d_ece, d_mce = calibration_errors(bins)
-        rules = scoring_rules(log_probs, right.long()) / len(scores)
-        curves = {
-            name: risk_coverage(value, (~right).double())
-            for name, value in [
-                ('', 1 - scores),
-                *((n, found[n]) for n in UNCERTAINTIES if n in found),
-            ]
-        }
-        if self.out_dir is not None:
-            draw(self.out_dir, bins, curves, 'precision')
+        found = super().compute_metrics(results)
+        if not found:
+            return found
         metrics = dict(
-            d_ece=d_ece,
-            d_mce=d_mce,
-            nll=float(rules[0]),
-            brier=float(rules[1]) / 2,  # of two classes each error is twice
-            precision=float(right.double().mean()),
-            **areas(curves),
+            d_ece=found.pop('ece'),
+            d_mce=found.pop('mce'),
+            precision=found.pop('accuracy'),
+            **found,
         )
-        sums = self._box_sums(scores, right, found['place'])
+        metrics['brier'] /= 2  # of two classes each error is twice
+        *where, right = torch.cat([kept['boxes'] for kept in results]).T
+        bins = self.box_bins
+        index = torch.zeros_like(right).long()
+        for value in where:  # all five as the digits of one number
+            index = bins * index + (value * bins).long().clamp(0, bins - 1)
+        sums = grouped_sums(index, where[0], right, bins ** len(where))
+        sums = sums[:, sums[0] >= self.min_samples]
         if sums.numel():
-            looked_at = float(sums[0].sum()) / len(scores)
+            looked_at = float(sums[0].sum()) / len(right)
             metrics['d_ece_box'] = looked_at * calibration_errors(sums)[0]
         return metrics
 
-    def _box_sums(
-        self, scores: Tensor, right: Tensor, place: Tensor
-    ) -> Tensor:
-        """:func:`bin_sums` over all five, of the bins that count."""
-        bins = self.box_bins
-        where = torch.cat([scores[:, None], place], dim=1)
-        index = (where * bins).long().clamp(0, bins - 1)
-        weights = bins ** torch.arange(index.size(1))
-        sums = grouped_sums(
-            (index * weights).sum(1), scores, right, bins ** index.size(1)
-        )
-        return sums[:, sums[0] >= self.min_samples]
+
+def true_positives(
+    boxes: Tensor, scores: Tensor, true_boxes: Tensor, iou_thr: float
+) -> Tensor:
+    """Which detections of one class are right, ``(n,)``, as COCO's evaluation
+    has it: from the highest score on, each takes the box that it overlaps
+    most among those not yet taken."""
+    right = torch.zeros(len(boxes), dtype=torch.bool)
+    overlaps = _overlaps(boxes, true_boxes, 'iou')
+    if not overlaps.numel():
+        return right
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        best, j = overlaps[i].max(0)
+        if best >= iou_thr:
+            right[i] = True
+            overlaps[:, j] = -1.0
+    return right
 
 
-def of_being_right(scores: Tensor) -> Tensor:
-    return log_of(torch.stack([1 - scores, scores], dim=1))
+def _overlaps(boxes: Tensor, others: Tensor, mode: str) -> Tensor:
+    from mmdet.structures.bbox import bbox_overlaps
 
-
-def _boxes(instances: Any) -> Tensor:
-    boxes = instances['bboxes']
-    return torch.as_tensor(getattr(boxes, 'tensor', boxes)).cpu()
+    return bbox_overlaps(boxes, others, mode)

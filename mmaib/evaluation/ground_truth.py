@@ -17,30 +17,28 @@ def object_mask(
     foreground: Sequence[int] | None,
     ignore_index: int,
 ) -> tuple[Tensor, Tensor] | None:
-    """What is to be found, and which positions are known to be that or not.
+    """What is to be found, and which positions are known to be that or not,
+    in two masks of ``ori_shape``; None without a ground truth. Not known are
+    the positions in ignored or crowd boxes that no other box has, and void
+    pixels.
 
     Args:
         sample: a data sample as a dict.
         foreground: classes of a segmentor.
         ignore_index: of its void pixels.
-
-    Returns:
-        two masks of ``ori_shape``. Not known are the positions in ignored or
-        crowd boxes that no other box has, and void pixels. None without a
-        ground truth.
     """
     if 'bboxes' in sample.get('gt_instances', {}):
         size = sample['ori_shape'][:2]
-        mask = _inside(_boxes(sample['gt_instances']['bboxes']), *size)
+        mask = _inside(boxes_of(sample['gt_instances']['bboxes']), *size)
         ignored = sample.get('ignored_instances', {})
         if 'bboxes' not in ignored:
             return mask, torch.ones_like(mask)
-        return mask, mask | ~_inside(_boxes(ignored['bboxes']), *size)
+        return mask, mask | ~_inside(boxes_of(ignored['bboxes']), *size)
     if 'gt_bboxes' in sample:
         # of a classifier, on the image as it was resized
         height, width = sample['ori_shape'][:2]
         top, bottom, left, right = image_box(sample)
-        boxes = _boxes(sample['gt_bboxes'])
+        boxes = boxes_of(sample['gt_bboxes'])
         x, y = width / (right - left), height / (bottom - top)
         boxes = boxes - boxes.new_tensor([left, top, left, top])
         mask = _inside(boxes * boxes.new_tensor([x, y, x, y]), height, width)
@@ -56,20 +54,15 @@ def misplaced(
     sample: Mapping[str, Any], foreground: Sequence[int] | None
 ) -> str | None:
     """Why the ground truth of an image does not lie on it, if so: a transform
-    resized one and not the other.
-
-    Args:
-        sample: a data sample as a dict.
-        foreground: classes of a segmentor.
-    """
+    resized one and not the other. As :func:`object_mask` takes them."""
     size, slack = sample.get('ori_shape', (0, 0))[:2], 0
     if 'bboxes' in sample.get('gt_instances', {}):
-        boxes = _boxes(sample['gt_instances']['bboxes'])
+        boxes = boxes_of(sample['gt_instances']['bboxes'])
         # some data sets have boxes that reach over the edge, none beyond it
         reach = boxes[:, :2]
     elif 'gt_bboxes' in sample:
         _, bottom, _, right = image_box(sample)
-        boxes, size, slack = _boxes(sample['gt_bboxes']), (bottom, right), 1
+        boxes, size, slack = boxes_of(sample['gt_bboxes']), (bottom, right), 1
         reach = boxes[:, 2:]
     elif foreground is not None and 'gt_sem_seg' in sample:
         mask = tuple(sample['gt_sem_seg']['data'].shape[-2:])
@@ -92,11 +85,7 @@ def separating(dataset: Any) -> str | None:
 
     A classifier's boxes must follow the image. A detector's must stay, since
     they are held against the original: ``LoadAnnotations`` belongs after
-    what resizes.
-
-    Args:
-        dataset: whose samples a model is evaluated on; of any other kind than
-            MMEngine's it is not known.
+    what resizes. Of data sets that are not MMEngine's it is not known.
     """
     while inner := getattr(dataset, 'datasets', None):
         dataset = inner[0]
@@ -128,14 +117,14 @@ def _seen(results: Mapping[str, Any]) -> tuple[Any, Any]:
     image, boxes = results.get('img'), results.get('gt_bboxes')
     if not isinstance(image, np.ndarray) or boxes is None or not len(boxes):
         return None, None
-    return image, (hasattr(boxes, 'tensor'), _boxes(boxes).tolist())
+    return image, (hasattr(boxes, 'tensor'), boxes_of(boxes).tolist())
 
 
 def _name(sample: Mapping[str, Any]) -> str:
     return str(sample.get('img_path') or sample.get('sample_idx', 'an image'))
 
 
-def _boxes(boxes: Any) -> Tensor:
+def boxes_of(boxes: Any) -> Tensor:
     """``(N, 4)``, of whatever holds them, on the CPU."""
     return torch.as_tensor(getattr(boxes, 'tensor', boxes)).cpu()
 

@@ -26,14 +26,11 @@ from .modifications import modified
 from .scores import contrast
 
 TAUS = (0.85, 0.9, 0.95)
+SAME = 0.5  # the agreement from which on two answers are the same
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    """Of two flattened maps; 0 where one is 0 everywhere.
-
-    Args:
-        a: any shape.
-        b: the same.
+    """Of two flattened maps of one shape; 0 where one is 0 everywhere.
 
     Example:
         >>> cosine(torch.ones(2, 2), torch.full((2, 2), 0.1))
@@ -48,10 +45,6 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
     """Of two flattened maps less their means, Pearson's correlation; 0 where
     one is constant, as it points nowhere.
 
-    Args:
-        a: any shape.
-        b: the same.
-
     Example:
         >>> centred_cosine(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]))
         -1.0
@@ -65,17 +58,11 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
 
 
 class Comparison(NamedTuple):
-    """An image and one of its modifications.
+    """An image and one of its modifications."""
 
-    Attributes:
-        agreement: of the two answers, see :func:`agreement.between`.
-        cosine: of the two maps, the mean over levels; None without a map.
-        centred: the same of the maps less their means.
-    """
-
-    agreement: float
-    cosine: float | None
-    centred: float | None
+    agreement: float  # of the two answers, see `agreement.between`
+    cosine: float | None  # of the two maps, the mean over levels
+    centred: float | None  # the same of the maps less their means
 
 
 def scores_of(
@@ -131,13 +118,9 @@ def compare_modified(
     image = data['inputs']
     generator = torch.Generator().manual_seed(seed)
     changed = modified(image, generator, patches)
-    batch = dict(
-        inputs=[image, *changed.values()],
-        data_samples=[
-            copy.deepcopy(data['data_samples'])
-            for _ in range(len(changed) + 1)
-        ],
-    )
+    inputs = [image, *changed.values()]
+    copies = [copy.deepcopy(data['data_samples']) for _ in inputs]
+    batch = dict(inputs=inputs, data_samples=copies)
     with capture_attention(model) as captured:
         samples = model.test_step(batch)
     metainfo = samples[0].metainfo
@@ -156,12 +139,8 @@ def compare_modified(
 
 
 class Estimate(NamedTuple):
-    """A value, its bootstrap interval of 95 % and what it is of.
-
-    Attributes:
-        value: None of nothing.
-        number: of values that it is the mean of.
-    """
+    """A mean of so many values, None of none, and its bootstrap interval of
+    95 %."""
 
     value: float | None
     low: float | None
@@ -169,14 +148,9 @@ class Estimate(NamedTuple):
     number: int
 
 
-def share(hits: Any, counts: Any, draws: int = 1000) -> Estimate:
-    """The mean of ``hits`` over what counts, with a percentile bootstrap over
-    images, seeded.
-
-    Args:
-        hits: ``(images,)`` or ``(images, modifications)``.
-        counts: the same shape, bool.
-        draws: of the bootstrap.
+def share(hits: Any, counts: Any) -> Estimate:
+    """The mean of ``hits``, ``(images,)`` or ``(images, modifications)``, over
+    what counts, with a percentile bootstrap over images, seeded.
 
     Example:
         >>> share([1, 0, 1], [True, True, False]).value
@@ -190,7 +164,7 @@ def share(hits: Any, counts: Any, draws: int = 1000) -> Estimate:
         x.reshape(len(x), -1).sum(1).astype(float) for x in (values, kept)
     )
     chosen = np.random.default_rng(0).integers(
-        len(sums), size=(draws, len(sums))
+        len(sums), size=(1000, len(sums))
     )
     drawn, of = sums[chosen].sum(1), numbers[chosen].sum(1)
     low, high = np.percentile(drawn[of > 0] / of[of > 0], (2.5, 97.5))
@@ -204,15 +178,11 @@ def share(hits: Any, counts: Any, draws: int = 1000) -> Estimate:
 
 def summary(
     comparisons: Sequence[Sequence[Comparison]],
-    taus: Sequence[float] = TAUS,
-    agreement: float = 0.5,
 ) -> dict[str, Estimate]:
     """What modifications do to a model's maps.
 
     Args:
         comparisons: those of each image, as many of all.
-        taus: thresholds of the paper's score.
-        agreement: from which on two answers are the same.
 
     Returns:
         ``'same answer'``, the share of comparisons; of these ``'score tau'``,
@@ -223,11 +193,11 @@ def summary(
     def each(value: Callable[[Comparison], Any]) -> list[list[Any]]:
         return [[value(row) for row in rows] for rows in comparisons]
 
-    same = each(lambda c: c.agreement >= agreement)
-    kept = each(lambda c: c.agreement >= agreement and c.cosine is not None)
+    same = each(lambda c: c.agreement >= SAME)
+    kept = each(lambda c: c.agreement >= SAME and c.cosine is not None)
     found = {'same answer': share(same, each(lambda _: True))}
     cosines = np.asarray(each(lambda c: c.cosine or 0))
-    for tau in taus:
+    for tau in TAUS:
         found[f'score {tau}'] = share(cosines > tau, kept)
     found['centred'] = share(each(lambda c: c.centred or 0), kept)
     return found

@@ -20,12 +20,8 @@ from mmaib.layers.image_cells import (
 
 
 def of_the_image(x: Tensor, metainfo: dict) -> Tensor:
-    """What of a map is the image's own, to the nearest cell.
-
-    Args:
-        x: ``(..., H, W)``.
-        metainfo: of the data sample; without ``img_shape`` all of it is.
-    """
+    """What of a map ``(..., H, W)`` is the image's own, to the nearest cell;
+    all of it, if the data sample has no ``img_shape``."""
     if 'img_shape' not in metainfo:
         return x
     rows, columns = cell_window(
@@ -84,11 +80,7 @@ def map_on_image(
 def spread(x: Tensor, size: Sequence[int]) -> Tensor:
     """Amounts on another grid, such as bits: each cell's is divided by area
     over the cells that it covers, so that the sum stays what it was, which
-    interpolation does not keep.
-
-    Args:
-        x: ``(..., H, W)``.
-        size: height and width of the new grid.
+    interpolation does not keep. ``size``: height and width of the new grid.
 
     Example:
         >>> spread(torch.tensor([[6.0, 3.0]]), (1, 3))
@@ -152,11 +144,11 @@ def whole_maps(
                 # one of each for every level that shares the map
                 [
                     stitched(x, boxes, size)
-                    for x in zip(*(part.norms for part in parts))
+                    for x in zip(*(p.norms for p in parts))
                 ],
                 [
                     stitched(x, boxes, size, spread)
-                    for x in zip(*(part.bits for part in parts))
+                    for x in zip(*(p.bits for p in parts))
                 ],
                 stitched(stds, boxes, size) if stds else None,
                 parts[0].anchors,
@@ -168,13 +160,8 @@ def whole_maps(
 def mean_over_levels(
     maps: Sequence[CapturedMap], index: int, metainfo: dict
 ) -> Tensor:
-    """The mean map mu_a on the image, averaged over levels.
-
-    Args:
-        maps: of one batch.
-        index: of the image in the batch.
-        metainfo: of its data sample.
-    """
+    """The mean map mu_a of the image ``index`` of a batch, averaged over
+    levels, on the original image, whose metainfo this is."""
     levels = [map_on_image(m.mean[index, 0], metainfo) for m in maps]
     return torch.stack(levels).mean(0)
 
@@ -183,19 +170,12 @@ def bits_on_image(
     maps: Sequence[CapturedMap], index: int, metainfo: dict
 ) -> Tensor | None:
     """What the gates let through of each pixel of the original image, in
-    bits, the sum over levels.
+    bits, the sum over levels; None without an :class:`InformationGate`.
 
     A position's bits are spread evenly over the pixels of its cell, so that
     the sum over pixels is what passed of the image; what passed of its
-    padding, which the model saw too, is left out.
-
-    Args:
-        maps: of one batch.
-        index: of the image in the batch.
-        metainfo: of its data sample.
-
-    Returns:
-        ``ori_shape``, or None without an :class:`InformationGate`.
+    padding, which the model saw too, is left out. Arguments as of
+    :func:`mean_over_levels`.
     """
     levels = [
         spread(bits[index, 0].cpu().double(), padded_size(metainfo))
@@ -211,7 +191,7 @@ def bits_on_image(
 
 def rectangles_on_image(
     maps: Sequence[CapturedMap], index: int, metainfo: dict
-) -> list[Tensor]:
+) -> list[Tensor | None]:
     """Corners of the rectangles that maps are, on the original image.
 
     Args:
@@ -220,25 +200,24 @@ def rectangles_on_image(
         metainfo: of its data sample.
 
     Returns:
-        for each map ``(K, 4, 2)``, x and y in pixels, the first pixel from 0
-        to 1; K is 0 where the map has no such shape, as under a window that
+        for each map ``(4, 2)``, x and y in pixels, the first pixel from 0 to
+        1, or None where the map has no such shape, as under a window that
         slides. A corner may lie outside.
     """
-    found = []
+    top, bottom, left, right = image_box(metainfo)
+    padded = torch.tensor(padded_size(metainfo))
+    scale = torch.tensor(metainfo['ori_shape'][:2]) / torch.tensor(
+        [bottom - top, right - left]
+    )
+    found: list[Tensor | None] = []
     for captured in maps:
         if captured.rectangles is None:
-            found.append(torch.zeros(0, 4, 2))
+            found.append(None)
             continue
         corners = rectangle_corners(captured.rectangles[index].float().cpu())
         # rows and columns of a map lie in the middle of their cells
         grid = torch.tensor(captured.mean.shape[-2:])
         cells = torch.where(grid > 1, corners * (grid - 1), corners - 0.5)
-        padded = torch.tensor(padded_size(metainfo))
-        top, bottom, left, right = image_box(metainfo)
-        corner = torch.tensor([top, left])
-        resized = torch.tensor([bottom - top, right - left])
-        original = torch.tensor(metainfo['ori_shape'][:2])
-        seen = (cells + 0.5) / grid * padded - corner
-        pixels = seen * original / resized
-        found.append(pixels.flip(-1))
+        seen = (cells + 0.5) / grid * padded - torch.tensor([top, left])
+        found.append((seen * scale).flip(-1))
     return found

@@ -94,11 +94,8 @@ def split_frequencies(image: Tensor, radius: float) -> tuple[Tensor, Tensor]:
 
 
 def stretched(image: Tensor) -> Tensor:
-    """Each channel from its lowest value at 0 to its highest at 255, uint8;
-    a constant one is 0.
-
-    Args:
-        image: ``(C, H, W)``.
+    """Each channel of ``(C, H, W)`` from its lowest value at 0 to its highest
+    at 255, uint8; a constant one is 0.
 
     Example:
         >>> stretched(torch.tensor([[[-1.0, 0.0, 1.0]]])).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cv2
+from scipy.stats import rankdata
 from torch import Tensor
 
 
@@ -14,33 +15,30 @@ def roc_auc(attention: Tensor, mask: Tensor) -> float:
         attention: any shape.
         mask: the same shape, bool, with both values in it.
 
+    Raises:
+        ValueError: if the mask has one value alone.
+
     Example:
         >>> roc_auc(torch.tensor([0.1, 0.4, 0.4]),
         ...         torch.tensor([False, False, True]))
         0.75
     """
-    _require_both('roc_auc', mask)
-    _, inverse, counts = attention.flatten().unique(
-        return_inverse=True, return_counts=True
-    )
-    # of equal values the mean of their ranks
-    ranks = counts.cumsum(0) - (counts.double() - 1) / 2
-    inside = mask.flatten()
+    inside = mask.flatten().cpu().numpy()
     positive = int(inside.sum())
-    negative = inside.numel() - positive
-    rank_sum = ranks[inverse[inside]].sum()
-    return float(
-        (rank_sum - positive * (positive + 1) / 2) / (positive * negative)
-    )
+    negative = inside.size - positive
+    if not (positive and negative):
+        raise ValueError(
+            'roc_auc needs a mask with positions inside and outside, got '
+            f'{positive} of {inside.size} inside'
+        )
+    ranks = rankdata(attention.flatten().cpu().numpy())
+    excess = ranks[inside].sum() - positive * (positive + 1) / 2
+    return float(excess / (positive * negative))
 
 
 def energy_inside(attention: Tensor, mask: Tensor) -> float:
     """Share of the map's sum inside the mask; a uniform map has the mask's
-    share of the image.
-
-    Args:
-        attention: any shape, not negative.
-        mask: the same shape, bool.
+    share of the image. Both of any one shape, the map not negative.
 
     Example:
         >>> energy_inside(torch.tensor([1.0, 3.0]),
@@ -84,12 +82,9 @@ def pointing_hit(
 
 
 def catching_rate(first: Tensor, second: Tensor) -> float:
-    r"""How much two maps agree, Eq. 11 of [RECT]: the mean over positions of
-    their product, 1 where they are the same, -1 where they are opposite.
-
-    Args:
-        first: of values -1 and 1.
-        second: the same shape.
+    """How much two maps of values -1 and 1 agree, Eq. 11 of [RECT]: the mean
+    over positions of their product, 1 where they are the same, -1 where they
+    are opposite.
 
     Example:
         >>> first, second = torch.tensor([[1, 1, -1, -1], [1, -1, -1, -1]])
@@ -100,12 +95,8 @@ def catching_rate(first: Tensor, second: Tensor) -> float:
 
 
 def missing_rate(first: Tensor, second: Tensor) -> float:
-    r"""How much two maps differ, Eq. 12 of [RECT], in [0, 1]; of values -1
+    """How much two maps differ, Eq. 12 of [RECT], in [0, 1]; of values -1
     and 1 the share of positions where they do.
-
-    Args:
-        first: of values -1 and 1.
-        second: the same shape.
 
     Example:
         >>> first, second = torch.tensor([[1, 1, -1, -1], [1, -1, -1, -1]])
@@ -116,67 +107,36 @@ def missing_rate(first: Tensor, second: Tensor) -> float:
 
 
 def iou(first: Tensor, second: Tensor) -> float:
-    r"""The fitting rate of two maps, Eq. 21 of [RECT], which is the
-    intersection of where they are 1 over the union (Proposition 1); 1 if
+    """The fitting rate of two maps of values -1 and 1, Eq. 21 of [RECT], as
+    the intersection of where they are 1 over the union (Proposition 1); 1 if
     both are -1 everywhere.
-
-    .. math::
-        \frac{\Psi((a + 1) / 2, (b + 1) / 2)}
-        {2 \Phi((1 - a) / 2, (1 - b) / 2)}
-
-    with the catching rate :math:`\Psi` and the missing rate :math:`\Phi`.
-
-    Args:
-        first: of values -1 and 1.
-        second: the same shape.
 
     Example:
         >>> first, second = torch.tensor([[1, 1, -1, -1], [1, -1, -1, -1]])
         >>> iou(first, second)
         0.5
     """
-    first, second = first.double(), second.double()
-    union = 2 * missing_rate((1 - first) / 2, (1 - second) / 2)
-    if union == 0:
-        return 1.0
-    return catching_rate((first + 1) / 2, (second + 1) / 2) / union
+    union = int(((first > 0) | (second > 0)).sum())
+    both = int(((first > 0) & (second > 0)).sum())
+    return both / union if union else 1.0
 
 
 def contrast(attention: Tensor, weights: Tensor | None = None) -> float:
-    """Standard deviation of the map over its positions.
-
-    Args:
-        attention: any shape.
-        weights: how far each counts, None for all alike.
+    """Standard deviation of the map over its positions, as
+    :func:`weighted_mean` counts them.
 
     Example:
         >>> contrast(torch.tensor([0.0, 1.0]))
         0.5
     """
-    attention = attention.double()
-    if weights is None:
-        return float(attention.std(correction=0))
-    offset = attention - weighted_mean(attention, weights)
+    offset = attention.double() - weighted_mean(attention, weights)
     return float(weighted_mean(offset.square(), weights).sqrt())
 
 
 def weighted_mean(x: Tensor, weights: Tensor | None) -> Tensor:
-    """The mean over positions.
-
-    Args:
-        x: ``(..., H, W)``, all of it averaged.
-        weights: how far each position counts, ``(H, W)``; None for all
-            alike.
-    """
+    """The mean of all of ``(..., H, W)``; ``weights`` ``(H, W)``: how far each
+    position counts, None for all alike."""
     if weights is None:
         return x.double().mean()
     shares = weights.double().expand_as(x)
     return (x.double() * shares).sum() / shares.sum()
-
-
-def _require_both(name: str, mask: Tensor) -> None:
-    if not mask.any() or mask.all():
-        raise ValueError(
-            f'{name} needs a mask with positions inside and outside, got '
-            f'{int(mask.sum())} of {mask.numel()} inside'
-        )

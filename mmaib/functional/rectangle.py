@@ -51,33 +51,20 @@ def rectangle_window(
         >>> rectangle_window(params, (7, 9)).shape
         torch.Size([1, 7, 9])
     """
-    u, v = _within(params, size)
-    return _logistic(1 - u.square(), sharpness) * _logistic(
-        1 - v.square(), sharpness
+    params = at_least_float32(params)
+    mu_1, mu_2, sigma_1, sigma_2, alpha = (
+        p[..., None, None] for p in params.unbind(-1)
     )
-
-
-def ellipse_window(
-    params: Tensor, size: tuple[int, int], sharpness: float = 6.0
-) -> Tensor:
-    r"""The same of the ellipse in the rectangle, which [RECT] does not have:
-    :math:`\Lambda(s (1 - u^2 - v^2))`.
-
-    Args:
-        params: ``(..., 5)``, the ellipse's half axes for half extents.
-        size: H and W of the map.
-        sharpness: s.
-
-    Returns:
-        ``(..., H, W)``, float32 or wider.
-
-    Example:
-        >>> params = torch.tensor([[0.5, 0.5, 0.3, 0.2, 0.0]])
-        >>> ellipse_window(params, (7, 9)).shape
-        torch.Size([1, 7, 9])
-    """
-    u, v = _within(params, size)
-    return _logistic(1 - u.square() - v.square(), sharpness)
+    rows = positions(size[0], params)[:, None] - mu_1
+    columns = positions(size[1], params) - mu_2
+    cos, sin = alpha.cos(), alpha.sin()
+    u = (cos * rows + sin * columns) / sigma_1.clamp(min=MIN_EXTENT)
+    v = (cos * columns - sin * rows) / sigma_2.clamp(min=MIN_EXTENT)
+    along, across = (
+        (sharpness * (1 - t.square())).clamp(min=LOWEST_LOGIT).sigmoid()
+        for t in (u, v)
+    )
+    return along * across
 
 
 def rectangle_corners(params: Tensor) -> Tensor:
@@ -106,26 +93,6 @@ def rectangle_corners(params: Tensor) -> Tensor:
     return torch.stack(
         [mu_1 + cos * u - sin * v, mu_2 + sin * u + cos * v], -1
     )
-
-
-def unite_windows(windows: Tensor) -> Tensor:
-    r"""The union of soft windows, :math:`1 - \prod_k (1 - f_k)`; of one
-    window itself, to the bit.
-
-    Args:
-        windows: ``(N, K, H, W)``, in [0, 1].
-
-    Returns:
-        ``(N, 1, H, W)``.
-
-    Example:
-        >>> unite_windows(torch.rand(2, 3, 7, 9)).shape
-        torch.Size([2, 1, 7, 9])
-    """
-    first, *others = windows.unbind(1)
-    for other in others:
-        first = first + other - first * other
-    return first.unsqueeze(1)
 
 
 def periodic_residual(found: Tensor, target: Tensor) -> Tensor:
@@ -270,28 +237,9 @@ def _span(positions: int) -> float:
     return max(positions - 1, 1) / positions
 
 
-def _within(params: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Coordinates of every position, in half extents from the centre,
-    along the rectangle's sides."""
-    params = at_least_float32(params)
-    mu_1, mu_2, sigma_1, sigma_2, alpha = (
-        p[..., None, None] for p in params.unbind(-1)
-    )
-    rows = positions(size[0], params)[:, None] - mu_1
-    columns = positions(size[1], params) - mu_2
-    cos, sin = alpha.cos(), alpha.sin()
-    u = (cos * rows + sin * columns) / sigma_1.clamp(min=MIN_EXTENT)
-    v = (cos * columns - sin * rows) / sigma_2.clamp(min=MIN_EXTENT)
-    return u, v
-
-
 def positions(count: int, like: Tensor) -> Tensor:
     """Where the rows or columns of a map lie, in [0, 1]."""
     if count == 1:
         return like.new_full((1,), 0.5)
     steps = torch.arange(count, dtype=like.dtype, device=like.device)
     return steps / (count - 1)
-
-
-def _logistic(x: Tensor, sharpness: float) -> Tensor:
-    return (sharpness * x).clamp(min=LOWEST_LOGIT).sigmoid()

@@ -80,13 +80,10 @@ class AttentionEvalHook(Hook):
             self._watching.enter_context(
                 without_files(loop.evaluator, runner.work_dir)
             )
+        place = unwrapped(runner.model), loop.dataloader.dataset
         for metric in metrics:
             if isinstance(metric, AttentionMetric):
-                self._watching.enter_context(
-                    metric.watching(
-                        unwrapped(runner.model), loop.dataloader.dataset
-                    )
-                )
+                self._watching.enter_context(metric.watching(*place))
 
     def _after_epoch(self, runner: Runner, mode: str = 'train') -> None:
         if mode != 'train':
@@ -116,26 +113,23 @@ class AttentionEvalHook(Hook):
     def _measure(self, runner: Runner, loop: Any) -> None:
         if not (self.ablations and _has_maps(unwrapped(runner.model))):
             return
-        fp16 = getattr(loop, 'fp16', False)
-        found: dict[str, float] = {}
-        begun, count = time.monotonic(), len(self.ablations)
-        for done, change in enumerate(self.ablations):
-            spent = time.monotonic() - begun
-            left = timedelta(
-                seconds=round(spent / max(done, 1)) * (count - done)
-            )
-            eta = f'  eta: {left}' if done else ''
+        values: dict[str, float] = {}
+        begun, count, eta = time.monotonic(), len(self.ablations), ''
+        for done, change in enumerate(self.ablations, 1):
             runner.logger.info(
-                f'evaluation {done + 1} of {count} with changed maps, '
+                f'evaluation {done} of {count} with changed maps, '
                 f'{change}{eta}'
             )
+            fp16 = getattr(loop, 'fp16', False)
             with _averaged(runner), autocast(enabled=fp16):
-                found |= ablation_metrics(
+                found = ablation_metrics(
                     runner.model, loop.dataloader, loop.evaluator, [change]
                 )
-        if not found:
+            values |= {f'ablation/{k}': v for k, v in found.items()}
+            each = round((time.monotonic() - begun) / done)
+            eta = f'  eta: {timedelta(seconds=each * (count - done))}'
+        if not values:
             return
-        values = {f'ablation/{name}': value for name, value in found.items()}
         # not runner.iter, which would build a training's loop in a test
         step = runner.message_hub.get_info('iter', 0)
         runner.visualizer.add_scalars(values, step=step)

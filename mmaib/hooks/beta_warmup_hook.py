@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -9,17 +7,11 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from torch import nn
 
-from mmaib.checks import at_least, one_of
+from mmaib.checks import at_least
 from mmaib.layers import Modulation
 from mmaib.losses import Reporter
 from mmaib.models.unwrapped import unwrapped
 from mmaib.registry import HOOKS
-
-SHAPES: dict[str, Callable[[float], float]] = {
-    'constant': lambda t: 0.0,
-    'linear': lambda t: t,
-    'cosine': lambda t: (1 - math.cos(math.pi * t)) / 2,
-}
 
 
 @HOOKS.register_module()
@@ -27,18 +19,16 @@ class BetaWarmupHook(Hook):
     """Raise the weight of the KL from 0 to what the config says.
 
     Every ``beta`` of the model (latents, maps and information gates) is
-    multiplied by a factor that grows over the first steps. It is also given
-    to every modulation with ``fade(factor)``: a gate starts as the base
-    model. The factor depends on the step alone, so a resumed training goes
-    on where it was; an ``EMAHook`` with ``update_buffers`` has it too, not
-    an average. The log shows it as ``beta_factor``.
+    multiplied by a factor that grows linearly over the first steps. It is
+    also given to every modulation with ``fade(factor)``: a gate starts as the
+    base model. The factor depends on the step alone, so a resumed training
+    goes on where it was; an ``EMAHook`` with ``update_buffers`` has it too,
+    not an average. The log shows it as ``beta_factor``.
 
     Args:
         end: the step, or epoch, from which on the factor is 1.
         begin: until then it is 0.
         by_epoch: whether both count epochs, not iterations.
-        schedule: between them, ``'linear'``, ``'cosine'`` or
-            ``'constant'``, 0 until ``end``.
 
     Raises:
         ValueError: if a field is out of range; before the training, if no
@@ -46,16 +36,11 @@ class BetaWarmupHook(Hook):
     """
 
     def __init__(
-        self,
-        end: int,
-        begin: int = 0,
-        by_epoch: bool = False,
-        schedule: str = 'linear',
+        self, end: int, begin: int = 0, by_epoch: bool = False
     ) -> None:
         self.begin = at_least('begin', begin, 0)
         self.end = at_least('end', end, self.begin + 1)
         self.by_epoch = by_epoch
-        self.shape = SHAPES[one_of('schedule', schedule, SHAPES)]
         self._betas: list[tuple[Any, float]] = []
         self._fading: list[Any] = []
 
@@ -96,11 +81,8 @@ class BetaWarmupHook(Hook):
 
     def factor(self, step: int) -> float:
         """What every beta is multiplied by in a step."""
-        if step >= self.end:
-            return 1.0
-        if step < self.begin:
-            return 0.0
-        return self.shape((step - self.begin) / (self.end - self.begin))
+        share = (step - self.begin) / (self.end - self.begin)
+        return min(max(share, 0.0), 1.0)
 
 
 def fading(model: nn.Module) -> list[Any]:

@@ -68,15 +68,14 @@ class FiniteCheckHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
+        found = outputs if isinstance(outputs, dict) else {}
         logged = {
             name: torch.as_tensor(value)
-            for name, value in (
-                outputs if isinstance(outputs, dict) else {}
-            ).items()
-            if isinstance(value, (float, Tensor))
+            for name, value in found.items()
+            if isinstance(value, float)
+            or (isinstance(value, Tensor) and value.numel() == 1)
         }
-        logged = {k: v for k, v in logged.items() if v.numel() == 1}
-        if not _all_finite(list(logged.values())):
+        if not _all_finite([*logged.values()]):
             wrong = {
                 name: float(value)
                 for name, value in logged.items()
@@ -113,29 +112,25 @@ def _all_finite(values: list[Tensor]) -> bool:
     return all(bool(torch.stack(found).all()) for found in answers.values())
 
 
+def _of_batch(batch: Any, field: str) -> list[Any]:
+    """The ``inputs`` or ``data_samples`` of a batch, as the base libraries'
+    data sets give it; those of every branch, if there are several."""
+    found = batch.get(field) if isinstance(batch, dict) else None
+    branches = found.values() if isinstance(found, dict) else [found]
+    several = (list, tuple, Tensor)
+    return [x for b in branches if isinstance(b, several) for x in b]
+
+
 def _images(batch: Any) -> list[Tensor]:
-    """The images of a batch as the base libraries' data sets give it; those of
-    every branch, if there are several."""
-    inputs = batch.get('inputs') if isinstance(batch, dict) else None
-    branches = inputs.values() if isinstance(inputs, dict) else [inputs]
-    return [
-        image
-        for branch in branches
-        if isinstance(branch, (list, tuple, Tensor))
-        for image in branch
-        if isinstance(image, Tensor)
-    ]
+    return [x for x in _of_batch(batch, 'inputs') if isinstance(x, Tensor)]
 
 
 def _paths(batch: Any) -> list[str]:
     """Where the images of a batch come from: a file, or its number in the
     data set, or '?' if unknown."""
-    samples = batch.get('data_samples') if isinstance(batch, dict) else None
-    branches = samples.values() if isinstance(samples, dict) else [samples]
     return [
         getattr(sample, 'img_path', getattr(sample, 'sample_idx', '?'))
-        for branch in branches
-        for sample in branch or ()
+        for sample in _of_batch(batch, 'data_samples')
     ]
 
 

@@ -43,11 +43,8 @@ class LearningHook(Hook):
         for name, layer in _layers(model):
             parameters = dict(layer.named_parameters())
             frozen = [k for k, p in parameters.items() if not p.requires_grad]
-            idle = [
-                k
-                for k, p in parameters.items()
-                if p.requires_grad and not rates.get(id(p))
-            ]
+            waiting = {k: p for k, p in parameters.items() if k not in frozen}
+            idle = [k for k, p in waiting.items() if not rates.get(id(p))]
             if frozen:
                 fields = ', '.join(_freezing_fields(model, name))
                 fix = f', see {fields}' if fields else ''
@@ -55,9 +52,7 @@ class LearningHook(Hook):
                 _warn(name, layer, frozen, why)
             if idle:
                 _warn(name, layer, idle, NO_RATE)
-            waiting = self._waiting[name] = {
-                k: p for k, p in parameters.items() if p.requires_grad
-            }
+            self._waiting[name] = waiting
             for key, parameter in waiting.items():
                 reached = partial(self._reached, name, key)
                 self._handles.append(parameter.register_hook(reached))
@@ -103,15 +98,13 @@ def _frozen_model(module: nn.Module) -> bool:
 
 def _learning_rates(optim_wrapper: Any) -> dict[int, float]:
     """The learning rate of each parameter, by its id, warm-up left out."""
-    optimizers = (
-        [wrapper.optimizer for wrapper in optim_wrapper.values()]
-        if hasattr(optim_wrapper, 'values')
-        else [optim_wrapper.optimizer]
-    )
+    wrappers = [optim_wrapper]
+    if hasattr(optim_wrapper, 'values'):
+        wrappers = optim_wrapper.values()
     return {
         id(parameter): group.get('initial_lr', group['lr'])
-        for optimizer in optimizers
-        for group in optimizer.param_groups
+        for wrapper in wrappers
+        for group in wrapper.optimizer.param_groups
         for parameter in group['params']
     }
 

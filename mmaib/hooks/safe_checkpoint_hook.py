@@ -49,7 +49,7 @@ class SafeCheckpointHook(CheckpointHook):
     checkpoint more than ``max_keep_ckpts`` at times. Remote folders and
     ``backend_args`` of your own are written as MMEngine writes them.
 
-    Over a frozen base model (``freeze='base'``) that came from a local
+    Over a frozen base model (``frozen='base'``) that came from a local
     ``load_from`` a checkpoint holds what was learned, and the path and hash
     of that file; loading it loads both.
 

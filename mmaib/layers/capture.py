@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmaib.checks import one_of
 from mmaib.contexts import in_this_thread
-from mmaib.functional import resize
+from mmaib.functional import resize, split_levels
 from mmaib.losses import collect
 from mmaib.sampling.draws import current
 
@@ -33,8 +33,7 @@ class CapturedMap:
     Attributes:
         name: of the bottleneck in the model.
         level: how often the bottleneck had run before, in this capture.
-        mean: mu_a, ``(N, 1, H, W)``; of a variational rectangle, the map of
-            its mean parameters.
+        mean: mu_a, ``(N, 1, H, W)``.
         quantized: a_q of the mean; None without a quantiser.
         norms: the norm over channels of the features that it modulates,
             ``(N, 1, H, W)``; one a level that shares the map.
@@ -42,8 +41,8 @@ class CapturedMap:
             channels; none where it does not know its information.
         std: sigma_a, like the mean; None of a map whose scores have none.
         anchors: of the quantiser, ``(Q,)``; None without one.
-        rectangles: parameters ``(N, K, 5)`` of a map that is their union,
-            see :mod:`mmaib.functional.rectangle`; None of any other.
+        rectangles: parameters ``(N, 5)`` of a map that is a rectangle, see
+            :mod:`mmaib.functional.rectangle`; None of any other.
     """
 
     name: str
@@ -97,14 +96,17 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
             waiting.append(latest)
             captured.append(latest)
 
-        def on_quantizer(layer: nn.Module, _: tuple, out: Tensor) -> None:
-            latest = waiting[-1]
-            latest.quantized = out.detach()
-            if current().attention is not None:
-                # not through its hooks again, nor heard
-                with torch.no_grad(), collect():
-                    latest.quantized = layer.forward(latest.mean)
-            latest.anchors = _detached(getattr(layer, 'anchors', None))
+        def on_quantizer(layer: nn.Module, args: tuple, out: Tensor) -> None:
+            # of all levels at once, or of the next one
+            seen = [latest for latest in waiting if latest.quantized is None]
+            parts = split_levels(out.detach(), [*args[1:], ()][0])
+            for latest, quantized in zip(seen, parts):
+                latest.quantized = quantized
+                if current().attention is not None:
+                    # not through its hooks again, nor heard
+                    with torch.no_grad(), collect():
+                        latest.quantized = layer.forward(latest.mean)
+                latest.anchors = _detached(getattr(layer, 'anchors', None))
 
         def on_modulation(layer: Any, args: tuple, _: Tensor) -> None:
             # a map a level, or one for all of them

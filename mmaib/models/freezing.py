@@ -1,5 +1,4 @@
-"""What of a model is frozen, to the bit: weights and
-statistics, to the bit."""
+"""What of a model is frozen, weights and statistics, to the bit."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.losses import Reporter
 
-FREEZE = (None, 'base', 'features')
+FROZEN = (None, 'base', 'features')
 
 
 def reporters(model: nn.Module) -> list[Any]:
@@ -30,11 +29,11 @@ def in_frozen_stages(model: nn.Module) -> list[Any]:
     return found
 
 
-def trainable_layers(model: nn.Module, freeze: str) -> list[Any]:
+def trainable_layers(model: nn.Module, frozen: str) -> list[Any]:
     """The layers of a frozen model that learn: those that report losses and,
     with ``'features'``, what a head has from its latent on."""
     found = reporters(model)
-    if freeze == 'features':
+    if frozen == 'features':
         found += [
             head.get_submodule(name)
             for head in model.modules()
@@ -43,9 +42,9 @@ def trainable_layers(model: nn.Module, freeze: str) -> list[Any]:
     return found
 
 
-def trainable_prefixes(model: nn.Module, freeze: str) -> tuple[str, ...]:
+def trainable_prefixes(model: nn.Module, frozen: str) -> tuple[str, ...]:
     """What the keys of the :func:`trainable_layers` begin with."""
-    layers = trainable_layers(model, freeze)
+    layers = trainable_layers(model, frozen)
     return tuple(
         f'{name}.'
         for name, module in model.named_modules()
@@ -53,24 +52,24 @@ def trainable_prefixes(model: nn.Module, freeze: str) -> tuple[str, ...]:
     )
 
 
-def freeze_parameters(model: nn.Module, freeze: str) -> None:
+def freeze_parameters(model: nn.Module, frozen: str) -> None:
     """Leave gradients to the :func:`trainable_layers` alone.
 
     Raises:
         ValueError: if nothing would be left to learn.
     """
-    learning = trainable_layers(model, freeze)
+    learning = trainable_layers(model, frozen)
     heads = any(hasattr(m, 'behind_features') for m in model.modules())
-    if freeze == 'features' and not heads:
+    if frozen == 'features' and not heads:
         raise ValueError(
-            "freeze='features' trains a latent and what predicts from it, "
+            "frozen='features' trains a latent and what predicts from it, "
             'and the model has no head with a latent: '
             'mmaib.AIBShared2FCBBoxHead, mmaib.AIBUPerHead or '
             'mmaib.AIBClsHead'
         )
     if not learning:
         raise ValueError(
-            f'freeze={freeze!r} leaves nothing to learn: the model has no '
+            f'frozen={frozen!r} leaves nothing to learn: the model has no '
             'layer that reports losses, such as the bottleneck of an '
             'mmaib.AIBNeck'
         )
@@ -79,11 +78,11 @@ def freeze_parameters(model: nn.Module, freeze: str) -> None:
         layer.requires_grad_(True)
 
 
-def train_trainable(model: nn.Module, freeze: str) -> None:
+def train_trainable(model: nn.Module, frozen: str) -> None:
     """Put the frozen parts of a model in training into evaluation mode."""
     for child in model.children():
         child.eval()
-    for layer in trainable_layers(model, freeze):
+    for layer in trainable_layers(model, frozen):
         layer.train()
         if isinstance(layer, Reporter):
             continue

@@ -3,26 +3,23 @@
 from .data import check_annotations, check_data
 from .datasets import check_datasets
 from .model import (
-    check_batch,
     check_collects,
     check_library,
     check_plugins,
     check_runner,
 )
+from .resume import check_resume, take_seed
 from .weights import (
     check_checkpoint,
     check_frozen,
-    check_resume,
     check_weights,
     load_whole,
     named_weights,
-    take_seed,
     tell_untrained,
 )
 
 __all__ = [
     'check_annotations',
-    'check_batch',
     'check_checkpoint',
     'check_collects',
     'check_data',

@@ -115,13 +115,10 @@ def load_safely() -> None:
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """The contents of a local checkpoint.
+    """The contents of a local checkpoint, a file that `torch.save` wrote.
 
     Tensors stay on the disk until they are used, so the file must not be
     written over as long as they are.
-
-    Args:
-        path: of a file that `torch.save` wrote.
 
     Raises:
         ValueError: if the file is not whole, or asks for code to be run.

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import os.path as osp
 from inspect import signature
 from typing import Any
 
 from mmengine import fileio
-from mmengine.logging import print_log
 from mmengine.registry import DATASETS, METRICS, Registry
 
 from mmaib.registry import DATASETS as OURS
 
 from .coco_annotations import check_coco, check_evaluated
-from .fields import configs_with, raised_everywhere
+from .fields import (
+    configs_with,
+    evaluator_with,
+    named,
+    raised_everywhere,
+    warn,
+)
 
 
 def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
-    """Refuse a config whose data are not where it says.
+    """Refuse a config whose data are not where it says, in the dataloaders
+    that will be used, such as ``('train_dataloader', 'val_dataloader')``.
 
     Files of ``backend_args`` are asked for there: an annotation file
     through the data set's, folders also through those of its pipeline.
-
-    Args:
-        cfg: the experiment's config.
-        loaders: dataloaders that will be used, for instance
-            ``('train_dataloader', 'val_dataloader')``.
 
     Raises:
         FileNotFoundError: naming the field, the folder or file, and how to
@@ -38,9 +38,8 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
         for path, owner in configs_with('classes', cfg.get(loader), loader):
             if '.pipeline.' not in path:
                 _must_be_names(f'{path}.classes', owner['classes'])
-        for path, dataset in configs_with(
-            'data_root', cfg.get(loader), loader
-        ):
+        roots = configs_with('data_root', cfg.get(loader), loader)
+        for path, dataset in roots:
             root = dataset['data_root']
             if not osp.isdir(root) and _downloads(dataset, scope):
                 continue  # the data set sees to it
@@ -58,10 +57,7 @@ def check_data(cfg: Any, loaders: tuple[str, ...]) -> None:
                 if isinstance(prefix, str):
                     field = f'{path}.data_prefix.{name}'.rstrip('.')
                     _must_exist(field, _joined(root, prefix), readers)
-        evaluator = loader.replace('_dataloader', '_evaluator')
-        for path, metric in configs_with(
-            'ann_file', cfg.get(evaluator), evaluator
-        ):
+        for path, metric in evaluator_with('ann_file', cfg, loader):
             reader = metric.get('backend_args')
             _must_exist(f'{path}.ann_file', metric['ann_file'], [reader])
 
@@ -126,11 +122,8 @@ def _must_exist(
 
 def check_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
     """Refuse COCO annotations that cannot be meant, and warn of those that
-    mmdet would skip without a word.
-
-    Args:
-        cfg: the experiment's config; its scope must be initialised.
-        loaders: dataloaders that will be used.
+    mmdet would skip without a word, in the dataloaders that will be used; the
+    config's scope must be initialised.
 
     Raises:
         ValueError: on every process, naming the field, the file and what is
@@ -143,67 +136,44 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
     for loader in loaders:
         known: set[str] = set()
         for path, dataset in configs_with('ann_file', cfg.get(loader), loader):
-            root = dataset.get('data_root') or ''
             kind = _class_of(dataset)
             if not _reads_coco(kind):
                 continue
-            reader = dataset.get('backend_args')
-            ann_file = _joined(root, dataset['ann_file'])
-            classes = {
-                **kind.METAINFO,
-                **(dataset.get('metainfo') or {}),
-            }.get('classes')
+            metainfo = {**kind.METAINFO, **(dataset.get('metainfo') or {})}
+            classes = metainfo.get('classes')
             if isinstance(classes, str):
                 classes = fileio.list_from_file(classes)
             known.update(classes or ())
+            reader = dataset.get('backend_args')
+            ann_file = _joined(
+                dataset.get('data_root') or '', dataset['ann_file']
+            )
             if not _is_read(ann_file, reader):
                 continue
             filters = dataset.get('filter_cfg') or {}
-            filters_empty = bool(
-                filters.get('filter_empty_gt') and not dataset.get('test_mode')
-            )
-            pipeline = dataset.get('pipeline')
-            with_mask = any(configs_with('with_mask', pipeline, ''))
-            try:
+            filters_empty = filters.get('filter_empty_gt', False)
+            filters_empty = filters_empty and not dataset.get('test_mode')
+            loads = any(configs_with('with_mask', dataset.get('pipeline'), ''))
+            with named(f'{path}.ann_file'):
                 sentences = check_coco(
-                    ann_file, classes, reader, filters_empty, with_mask
+                    ann_file, classes, reader, filters_empty, loads
                 )
-            except ValueError as error:
-                raise ValueError(f'{path}.ann_file: {error}') from error
             for sentence in sentences:
-                print_log(
-                    f'{path}.ann_file {ann_file}: {sentence}',
-                    logger='current',
-                    level=logging.WARNING,
-                )
-        evaluator = loader.replace('_dataloader', '_evaluator')
-        for path, metric in configs_with(
-            'ann_file', cfg.get(evaluator), evaluator
-        ):
-            _read_evaluated(path, metric, known)
-
-
-def _read_evaluated(path: str, metric: dict, classes: set[str]) -> None:
-    """Read the file of a metric of mmdet's on COCO."""
-    kind = _class_of(metric, registry=METRICS)
-    family = [base.__name__ for base in getattr(kind, '__mro__', ())]
-    reader, ann_file = metric.get('backend_args'), metric['ann_file']
-    if (
-        'CocoMetric' not in family
-        or metric.get('format_only')
-        or not _is_read(ann_file, reader)
-    ):
-        return
-    asked = metric.get('metric', 'bbox')
-    try:
-        check_evaluated(
-            ann_file,
-            classes,
-            [asked] if isinstance(asked, str) else asked,
-            reader,
-        )
-    except ValueError as error:
-        raise ValueError(f'{path}.ann_file: {error}') from error
+                warn(f'{path}.ann_file {ann_file}: {sentence}')
+        for path, metric in evaluator_with('ann_file', cfg, loader):
+            kind = _class_of(metric, registry=METRICS)
+            family = [base.__name__ for base in getattr(kind, '__mro__', ())]
+            reader, ann_file = metric.get('backend_args'), metric['ann_file']
+            if (
+                'CocoMetric' not in family
+                or metric.get('format_only')
+                or not _is_read(ann_file, reader)
+            ):
+                continue
+            asked = metric.get('metric', 'bbox')
+            asked = [asked] if isinstance(asked, str) else asked
+            with named(f'{path}.ann_file'):
+                check_evaluated(ann_file, known, asked, reader)
 
 
 def _is_read(path: str, reader: dict | None) -> bool:
@@ -225,9 +195,8 @@ def _must_be_names(field: str, classes: Any) -> None:
 
 def _reads_coco(kind: Any) -> bool:
     """Whether a data set reads its file as mmdet's CocoDataset does."""
-    steps = ('load_data_list', 'parse_data_info')
     return all(
         getattr(getattr(kind, step, None), '__qualname__', '')
         == f'CocoDataset.{step}'
-        for step in steps
+        for step in ('load_data_list', 'parse_data_info')
     )

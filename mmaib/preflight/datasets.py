@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import os
 import os.path as osp
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from math import ceil, isfinite
 from traceback import walk_tb
 from typing import Any
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmaib.datasets.check_files import CheckFiles
 
-from .fields import raised_everywhere
+from .fields import counted, raised_everywhere, warn
 from .model import check_topk, class_heads
-from .samples import check_sample, labels_of, skips, steps, warn
+from .samples import check_sample, labels_of, skips, steps
 
 # of a data set that are read
 ENTRIES = 200_000
@@ -26,15 +27,9 @@ ENTRIES = 200_000
 def check_datasets(
     runner: Any, cfg: Any, loaders: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Build the data sets, as the Runner is about to, and look at them.
-
-    Args:
-        runner: it is given the dataloaders.
-        cfg: the experiment's config.
-        loaders: dataloaders that will be used, that of training first.
-
-    Returns:
-        The dataloaders.
+    """Build the data sets of these loaders, that of training first, as the
+    Runner is about to, and look at them. The Runner is given the dataloaders,
+    which are returned too.
 
     Raises:
         ValueError: on every process, naming the field, how many entries are
@@ -44,10 +39,9 @@ def check_datasets(
     built = {}
     for name in loaders:
         asked = getattr(runner, f'_{name}', None)
-        if not isinstance(asked, dict):
-            continue
-        built[name] = _built(runner, name, asked)
-        setattr(runner, f'_{name}', built[name])
+        if isinstance(asked, dict):
+            built[name] = _built(runner, name, asked)
+            setattr(runner, f'_{name}', built[name])
     for name, loader in built.items():
         for path, dataset in leaves(loader.dataset, f'{name}.dataset'):
             if not len(dataset):
@@ -63,17 +57,14 @@ def check_datasets(
 def leaves(dataset: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The data sets inside wrappers and lists that have entries of their
     own, with the path that --cfg-options knows them by."""
-    for field in ('dataset', '_dataset'):
-        if inner := getattr(dataset, field, None):
-            yield from leaves(inner, f'{path}.dataset')
-            return
-    many = getattr(dataset, 'datasets', None)
-    if many is None:
-        if isinstance(dataset, BaseDataset):
-            yield path, dataset
-        return
-    for i, inner in enumerate(many):
-        yield from leaves(inner, f'{path}.datasets.{i}')
+    inner = getattr(dataset, 'dataset', None)
+    if inner := inner or getattr(dataset, '_dataset', None):
+        yield from leaves(inner, f'{path}.dataset')
+    elif hasattr(dataset, 'datasets'):
+        for i, inner in enumerate(dataset.datasets):
+            yield from leaves(inner, f'{path}.datasets.{i}')
+    elif isinstance(dataset, BaseDataset):
+        yield path, dataset
 
 
 def _built(runner: Any, name: str, cfg: dict) -> Any:
@@ -87,31 +78,26 @@ def _built(runner: Any, name: str, cfg: dict) -> Any:
         for frame, _ in walk_tb(error.__traceback__):
             if frame.f_code.co_name in ('_serialize_data', '_find_samples'):
                 dataset = frame.f_locals['self']
-                path = f'{name}.dataset'
-                raise ValueError(_empty(path, dataset)) from error
+                raise ValueError(_empty(f'{name}.dataset', dataset)) from error
         raise
 
 
 def _empty(path: str, dataset: Any) -> str:
     """What was looked for, and what is there."""
-    fields = ('img_suffix', 'extensions', 'ann_file', 'filter_cfg', '_indices')
     asked = [
-        f'{field.lstrip("_")}={getattr(dataset, field)!r}'
-        for field in fields
-        if getattr(dataset, field, None)
-    ]
-    prefixes = dataset.data_prefix
-    prefixes = prefixes if isinstance(prefixes, dict) else {'': prefixes}
+        f'{field.lstrip("_")}={value!r}'
+        for field in ('img_suffix', 'extensions', 'ann_file', 'filter_cfg',
+                      '_indices')
+        if (value := getattr(dataset, field, None))
+    ]  # fmt: skip
+    folders = dataset.data_prefix
+    folders = folders.values() if isinstance(folders, dict) else [folders]
     there = []
-    for folder in prefixes.values():
-        if isinstance(folder, str) and osp.isdir(folder):
-            ends = Counter(
-                osp.splitext(name)[1]
-                for _, _, names in os.walk(folder)
-                for name in names
-            )
-            found = ', '.join(f'{n} {end}' for end, n in ends.most_common(5))
-            there.append(f"'{folder}' has {found or 'no file'}")
+    for folder in filter(osp.isdir, filter(None, folders)):
+        names = (name for _, _, names in os.walk(folder) for name in names)
+        ends = Counter(osp.splitext(name)[1] for name in names)
+        found = ', '.join(f'{n} {end}' for end, n in ends.most_common(5))
+        there.append(f"'{folder}' has {found or 'no file'}")
     return (
         f'{path} ({type(dataset).__name__}) has no image: '
         f'{", ".join(asked)}; {"; ".join(there)}'
@@ -135,21 +121,18 @@ def _look(built: dict[str, Any], heads: dict[str, Any]) -> None:
             known = isinstance(classes, (list, tuple)) and not getattr(
                 dataset, 'return_classes', False
             )
-            counted = heads if known or not classes else {}
+            own = heads if known or not classes else {}
             if 'Panoptic' in type(dataset).__name__:
-                counted = {}  # things and stuff
+                own = {}  # things and stuff
             if known:
-                _check_heads(path, len(classes), counted, trains)
+                _check_heads(path, len(classes), own, trains)
                 if trains:
                     trained.append(list(classes))
-                elif (
-                    counted
-                    and trained
-                    and all(c == trained[0] for c in trained)
-                ):
+                elif own and trained and trained == trained[:1] * len(trained):
                     _check_order(path, list(classes), trained[0])
-            _check_entries(path, dataset, counted)
-            check_sample(path, dataset, counted, trains)
+            if type(dataset).get_data_info is BaseDataset.get_data_info:
+                _check_entries(path, dataset, own)
+                check_sample(path, dataset, own, trains)
 
 
 def _check_folders(path: str, dataset: Any) -> None:
@@ -213,20 +196,17 @@ def _check_entries(
 ) -> None:
     """Files that are not there, labels that no class has, boxes of no
     number."""
-    if type(dataset).get_data_info is not BaseDataset.get_data_info:
-        return
     fields = []
     loads = [] if skips(dataset) else steps(dataset, 'LoadImage')
     if any(_is_local(dataset, step) for step in loads):
         fields.append('img_path')
-    if loads and any(
-        getattr(step, 'with_seg', False) and _is_local(dataset, step)
-        for step in steps(dataset, 'LoadAnnotations')
-    ):
+    masks = steps(dataset, 'LoadAnnotations') if loads else []
+    masks = [step for step in masks if getattr(step, 'with_seg', False)]
+    if any(_is_local(dataset, step) for step in masks):
         fields.append('seg_map_path')
     folders: dict[str, set[str]] = {}
     most = min((h.num_classes for h in heads.values()), default=None)
-    wrong: dict[str, list[str]] = {}
+    wrong: dict[str, list[str]] = defaultdict(list)
     stride = ceil(len(dataset) / ENTRIES)
     for i in range(0, len(dataset), stride):
         info = dataset.get_data_info(i)
@@ -234,37 +214,26 @@ def _check_entries(
         for field in fields:
             file = info.get(field)
             if isinstance(file, str) and not _is_file(file, folders):
-                wrong.setdefault(f'have no file for {field}', []).append(file)
+                wrong[f'entries have no file for {field}'].append(repr(file))
         instances = info.get('instances')
         instances = instances if isinstance(instances, list) else []
         labels = [i['bbox_label'] for i in instances if 'bbox_label' in i]
-        labels += _as_list(info.get('gt_label'))
+        if info.get('gt_label') is not None:
+            labels += np.ravel(info['gt_label']).tolist()
         outside = [n for n in labels if most is not None and not 0 <= n < most]
         if outside:
-            fault = f'have labels outside 0 to {most - 1}'  # type: ignore
-            wrong.setdefault(fault, []).append(f'{image}: {outside[0]}')
+            fault = f'entries have labels outside 0 to {most - 1}'  # type: ignore
+            wrong[fault].append(repr(f'{image}: {outside[0]}'))
         if not all(isfinite(sum(i.get('bbox', ()))) for i in instances):
-            wrong.setdefault('have boxes of no number', []).append(image)
+            wrong['entries have boxes of no number'].append(repr(image))
     if wrong:
         total = len(range(0, len(dataset), stride))
-        faults = [
-            f'{len(found)} of {total} entries {fault} (first: {found[0]!r})'
-            for fault, found in wrong.items()
-        ]
-        raise ValueError(f'{path}: {"; ".join(faults)}')
-
-
-def _as_list(label: Any) -> list[int]:
-    if label is None:
-        return []
-    label = label.tolist() if hasattr(label, 'tolist') else label
-    return list(label) if isinstance(label, (list, tuple)) else [label]
+        raise ValueError(f'{path}: {"; ".join(counted(wrong, total))}')
 
 
 def _is_local(dataset: Any, step: Any) -> bool:
-    args = getattr(step, 'backend_args', None) or getattr(
-        dataset, 'backend_args', None
-    )
+    of = [getattr(owner, 'backend_args', None) for owner in (step, dataset)]
+    args = of[0] or of[1]
     return not args or args.get('backend') == 'local'
 
 

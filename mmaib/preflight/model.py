@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from mmengine.logging import print_log
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.compat import PACKAGES
 from mmaib.losses import Reporter
 from mmaib.models import AuxLossMixin
 from mmaib.models.unwrapped import unwrapped
+from mmaib.registry import type_name
 
-from .fields import configs_with
+from .fields import configs_with, evaluator_with, warn
 
 _CLASS_HEADS = (
     'bbox_head',
@@ -69,8 +67,7 @@ def check_collects(model: Any) -> None:
         TypeError: naming the layer and what to use instead.
     """
     model = unwrapped(model)
-    uncollected = _uncollected(model)
-    if uncollected:
+    if uncollected := _uncollected(model):
         name, layer = uncollected
         raise TypeError(
             f'{type(model).__name__} does not collect the losses of {name} '
@@ -84,36 +81,23 @@ def check_collects(model: Any) -> None:
 def check_plugins(model: nn.Module) -> list[str]:
     """Warn of mmaib's plug-in layers that a block's forward does not reach,
     or that keep it from others: mmseg's blocks run only the last of several
-    in one position.
-
-    Args:
-        model: as the Runner built it.
-
-    Returns:
-        the warnings.
-    """
+    in one position. Returns the warnings."""
     sentences = []
     for name, block in model.named_modules():
         if not type(block).__module__.startswith('mmseg.'):
             continue
         for position in ('conv1', 'conv2', 'conv3'):
-            names = getattr(block, f'after_{position}_plugin_names', None)
-            if names is None or len(names) < 2:
-                continue
+            names = [*getattr(block, f'after_{position}_plugin_names', [])]
             layers = [getattr(block, layer) for layer in names]
-            if any(isinstance(layer, Reporter) for layer in layers):
+            ours = any(isinstance(layer, Reporter) for layer in layers)
+            if ours and len(names) > 1:
                 sentences.append(
                     f'{name}: of its plug-ins after_{position}, {names}, '
                     f'mmseg runs only {names[-1]}. Give each a position of '
                     'its own'
                 )
-    for sentence in sentences[:1]:
-        more = len(sentences) - 1
-        print_log(
-            f'{sentence} ({more} more blocks).' if more else f'{sentence}.',
-            logger='current',
-            level=logging.WARNING,
-        )
+    if sentences:
+        warn(f'{sentences[0]} ({len(sentences) - 1} more blocks).')
     return sentences
 
 
@@ -132,11 +116,7 @@ def _uncollected(module: nn.Module, name: str = '') -> tuple | None:
 def class_heads(model: nn.Module) -> dict[str, Any]:
     """Heads whose ``num_classes`` are those of the data set, by the fields of
     the config: not a proposal head's, an auxiliary boundary's or a semantic
-    branch's, and none of a model that reads its classes as text.
-
-    Args:
-        model: as the Runner built it.
-    """
+    branch's, and none of a model that reads its classes as text."""
     model = unwrapped(model)
     if any(hasattr(model, name) for name in _READS_TEXT):
         return {}
@@ -155,24 +135,18 @@ def class_heads(model: nn.Module) -> dict[str, Any]:
 
 
 def check_topk(cfg: Any, loaders: tuple[str, ...], num_classes: int) -> None:
-    """Refuse an accuracy among more classes than there are.
-
-    Args:
-        cfg: the experiment's config.
-        loaders: dataloaders that will be used.
-        num_classes: of a classifier's head.
+    """Refuse an accuracy among more classes than a classifier's head has.
 
     Raises:
         ValueError: naming the field and what fits.
     """
-    fields = [
-        loader.replace('_dataloader', '_evaluator') for loader in loaders
-    ]
     asked = [
         (path, metric)
-        for field in fields
-        for path, metric in configs_with('topk', cfg.get(field), field)
-        if _name_of(metric.get('type')) in ('Accuracy', 'MultiLabelMetric')
+        for loader in loaders
+        for path, metric in evaluator_with('topk', cfg, loader)
+        if type_name(metric.get('type', '')).endswith(
+            ('Accuracy', '.MultiLabelMetric')
+        )
     ]
     asked += [
         (path, head)
@@ -187,43 +161,3 @@ def check_topk(cfg: Any, loaders: tuple[str, ...], num_classes: int) -> None:
                 f'{path}.topk={topk!r}: the head has {num_classes} classes, '
                 f'so at most {num_classes} fits'
             )
-
-
-def _name_of(kind: Any) -> str:
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    return name.rpartition('.')[2]
-
-
-def check_batch(model: nn.Module, batch_size: int | None) -> None:
-    """Refuse to train BatchNorm after a global pooling, as in UPerNet and
-    DeepLab, on a single image.
-
-    Args:
-        model: as the Runner built it: without several processes SyncBN is
-            BatchNorm by then.
-        batch_size: of the training's dataloader.
-
-    Raises:
-        ValueError: naming the layer and what to set.
-    """
-    if batch_size != 1:
-        return
-    for name, module in unwrapped(model).named_modules():
-        if not (
-            isinstance(module, nn.Sequential)
-            and len(module)
-            and isinstance(module[0], nn.AdaptiveAvgPool2d)
-            and module[0].output_size in (1, (1, 1))
-        ):
-            continue
-        for norm in module.modules():
-            if isinstance(norm, _BatchNorm) and not isinstance(
-                norm, nn.SyncBatchNorm
-            ):
-                head = f'model.{name.split(".")[0]}.norm_cfg'
-                raise ValueError(
-                    f'train_dataloader.batch_size=1: {name} normalises one '
-                    'value per channel after its global pooling. Take 2 or '
-                    'more images a process, SyncBN on several GPUs, or '
-                    f'--cfg-options {head}.type=GN {head}.num_groups=16'
-                )

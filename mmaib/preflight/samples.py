@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 
 from mmaib.datasets.check_files import CheckFiles
 
+from .fields import warn
+
 # images that are opened, and masks until a second class is found
 IMAGES, MASKS = 32, 2000
-_NOT_TURNED = ('unchanged', 'ignore_orientation')
-
-
-def warn(text: str) -> None:
-    print_log(text, logger='current', level=logging.WARNING)
 
 
 def steps(dataset: BaseDataset, name: str) -> list[Any]:
@@ -37,20 +32,20 @@ def check_sample(
     path: str, dataset: Any, heads: dict[str, Any], trains: bool
 ) -> None:
     """Open some images and masks."""
-    if type(dataset).get_data_info is not BaseDataset.get_data_info:
-        return
     # by its exact name: others read bands from several files, or volumes
     loading = [
         step
         for step in dataset.pipeline.transforms
         if type(step).__name__ == 'LoadImageFromFile'
     ]
-    if not loading or skips(dataset):
-        return
-    if loading[0].imdecode_backend == 'tifffile':
+    backend = loading[0].imdecode_backend if loading else None
+    if backend in (None, 'tifffile') or skips(dataset):
         return
     check = CheckFiles(backend_args=loading[0].backend_args)
-    check.turned = turns(loading[0])
+    # whether it turns an image by its EXIF
+    check.turned = backend in ('cv2', 'pillow') and not loading[
+        0
+    ].color_type.endswith(('unchanged', 'ignore_orientation'))
     masks = [s for s in steps(dataset, 'LoadAnnotations') if s.with_seg]
     head = heads.get('model.decode_head')
     if masks and head is not None:
@@ -85,13 +80,6 @@ def skips(dataset: Any) -> bool:
         isinstance(step, CheckFiles) and step.broken == 'skip'
         for step in dataset.pipeline.transforms
     )
-
-
-def turns(loading: Any) -> bool:
-    """Whether a loader turns an image by its EXIF."""
-    color = getattr(loading, 'color_type', 'color')
-    backend = getattr(loading, 'imdecode_backend', 'cv2')
-    return not color.endswith(_NOT_TURNED) and backend in ('cv2', 'pillow')
 
 
 def _check_alone(

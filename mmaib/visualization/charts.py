@@ -18,16 +18,10 @@ METADATA = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
 
 
 class Line(NamedTuple):
-    """A series of a chart.
+    """A series of a chart, value by step."""
 
-    Attributes:
-        label: what a pointer over it reads.
-        group: number of its colour, ``g0``, ``g1``, ... in the page's style.
-        points: step -> value.
-    """
-
-    label: str
-    group: int
+    label: str  # what a pointer over it reads
+    group: int  # of its colour, ``g0``, ``g1``, ... in the page's style
     points: Mapping[int, float]
 
 

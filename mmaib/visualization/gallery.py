@@ -93,16 +93,3 @@ def images_of(
 def worst(scores: dict[str, float]) -> float:
     """What the gallery is sorted by at first."""
     return next((scores[name] for name in SCORES if name in scores), 0.0)
-
-
-def failures(
-    cards: Sequence[Picture], worst_of: int = 3
-) -> dict[str, list[Picture]]:
-    """The lowest of the base model's score and of the map's AUC, by score."""
-    found = {}
-    for name in [n for n in SCORES if n.startswith('base/') or n == 'auc']:
-        scored = [card for card in cards if name in card.scores]
-        scored.sort(key=lambda card: card.scores[name])
-        if scored:
-            found[name] = scored[:worst_of]
-    return found

@@ -90,9 +90,10 @@ def loadable(pipeline: Compose, path: Path) -> dict[str, Any]:
     return dict(img=image, img_shape=size, ori_shape=size)
 
 
-def of_files(
-    pipeline: Compose, source: Path
-) -> tuple[int, Iterator[tuple[str, Any]]]:
+Images = tuple[int, Iterator[tuple[str, Any]]]  # paths and data
+
+
+def of_files(pipeline: Compose, source: Path) -> Images:
     """How many images there are, and each one's path and data.
 
     Raises:
@@ -104,7 +105,7 @@ def of_files(
     )
 
 
-def of_test_set(cfg: Config) -> tuple[int, Iterator[tuple[str, Any]]]:
+def of_test_set(cfg: Config) -> Images:
     """The same of the config's test images, with their ground truth.
 
     Raises:

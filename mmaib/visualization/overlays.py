@@ -29,6 +29,10 @@ from mmaib.evaluation.map_geometry import (
 from mmaib.layers import CapturedMap
 from mmaib.layers.image_cells import image_box
 
+# titles of panels
+QUANTISED = 'quantised'
+INFORMATION = 'information (bits a pixel)'
+
 
 def finest_quantized(
     maps: Sequence[CapturedMap], index: int, metainfo: dict
@@ -50,30 +54,20 @@ def draw_predictions(
     if type(visualizer) is Visualizer:
         return image
     with tempfile.TemporaryDirectory() as folder:
+        # an out_file keeps mmengine from sending it to the back ends
         out = str(Path(folder) / 'prediction.png')
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = dict(draw_gt=False, out_file=out)
         if is_classified(sample):
-            small = min(image.shape[:2]) < 224
-            visualizer.visualize_cls(
-                image,
-                sample,
-                draw_gt=False,
-                resize=224 if small else None,
-                out_file=out,
-            )
-            return mmcv.imread(out, channel_order='rgb')
-        if 'pred_instances' in sample:
-            options['pred_score_thr'] = score_thr
-        # An out_file keeps mmengine from sending it to the back ends.
-        with scores_with_std(visualizer):
-            visualizer.add_datasample(
-                'prediction',
-                image,
-                data_sample=sample,
-                draw_gt=False,
-                out_file=out,
-                **options,
-            )
+            if min(image.shape[:2]) < 224:
+                options['resize'] = 224
+            visualizer.visualize_cls(image, sample, **options)
+        else:
+            if 'pred_instances' in sample:
+                options['pred_score_thr'] = score_thr
+            with scores_with_std(visualizer):
+                visualizer.add_datasample(
+                    'prediction', image, data_sample=sample, **options
+                )
         return mmcv.imread(out, channel_order='rgb')
 
 
@@ -117,17 +111,14 @@ def is_classified(sample: Any) -> bool:
 def classifier_input(
     model: Any, images: Sequence[Tensor], sample: Any
 ) -> tuple[np.ndarray, Any]:
-    """What a classifier saw of the first image of a batch. Its pipeline may
-    crop, so its map does not lie on the original, which data sets of arrays
-    do not have.
+    """What a classifier saw of the first image of a batch, ``(H, W, 3)`` RGB,
+    and a data sample with its shapes. Its pipeline may crop, so its map does
+    not lie on the original, which data sets of arrays do not have.
 
     Args:
         model: the classifier.
         images: of the batch, ``(C, H, W)`` each, uint8, from its pipeline.
         sample: the first one's data sample.
-
-    Returns:
-        the image ``(H, W, 3)``, RGB, and a data sample with its shapes.
     """
     image, size = images[0], tuple(images[0].shape[1:])
     known = sample.metainfo
@@ -146,14 +137,8 @@ def classifier_input(
         for side in (1, 2)
     ]
     sample = sample.clone()
-    sample.set_metainfo(
-        dict(
-            ori_shape=size,
-            img_shape=size,
-            scale_factor=(1.0, 1.0),
-            batch_input_shape=tuple(padded),
-        )
-    )
+    shapes = dict(ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
+    sample.set_metainfo({**shapes, 'batch_input_shape': tuple(padded)})
     return image.permute(1, 2, 0).cpu().numpy(), sample
 
 
@@ -172,62 +157,32 @@ def uncertainty_maps(sample: Any) -> dict[str, np.ndarray]:
 
 
 def attention_figure(
-    image: np.ndarray,
-    attention: np.ndarray | None,
-    quantized: np.ndarray | None,
-    predictions: np.ndarray,
-    bits: np.ndarray | None = None,
-    uncertainty: Mapping[str, np.ndarray] | None = None,
-    anchors: np.ndarray | None = None,
-    draws: Mapping[str, np.ndarray] | None = None,
+    panels: Mapping[str, np.ndarray], anchors: np.ndarray | None = None
 ) -> np.ndarray:
-    """Image, attention, quantised attention, information, predictions and
-    their uncertainty side by side.
+    """Pictures ``(H, W, 3)`` and maps ``(H, W)`` side by side, by their
+    titles, as one RGB picture.
 
-    Args:
-        image: ``(H, W, 3)`` RGB.
-        attention: ``(H, W)``, the mean map, averaged over levels, or None.
-        quantized: ``(H, W)``, of the finest level, or None.
-        predictions: ``(H, W, 3)`` RGB, the image with what was found.
-        bits: ``(H, W)``, what an information gate lets through of each
-            pixel, or None. Its title has the sum too.
-        uncertainty: of :func:`uncertainty_maps`.
-        anchors: ``(Q,)``, lines on the bar of the quantised map.
-        draws: more maps, by their titles.
-
-    Returns:
-        RGB picture; colour bars span each map's true range, which the
-        titles print.
+    Colour bars span each map's true range, which its title prints; that of
+    the information has the sum too, that of the quantised map how many of the
+    ``anchors``, lines on its bar, are in use.
     """
-    panels = [('image', image)]
-    if attention is not None:
-        panels.append(('attention', attention))
-    panels += (draws or {}).items()
-    if quantized is not None:
-        panels.append(('quantised', quantized))
-    if bits is not None:
-        panels.append(('information (bits a pixel)', bits))
-    panels.append(('predictions', predictions))
-    for name, values in (uncertainty or {}).items():
-        panels.append((f'{name.replace("_", " ")} (nats)', values))
-    height = 3.2 * image.shape[0] / image.shape[1]
-    size = (3.6 * len(panels), height + 0.8)
+    height, width = next(iter(panels.values())).shape[:2]
+    size = (3.6 * len(panels), 3.2 * height / width + 0.8)
     figure = Figure(figsize=size, dpi=110, layout='constrained')
     canvas = FigureCanvasAgg(figure)
     for axis, (title, content) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items()
     ):
         axis.set_axis_off()
-        if content.ndim == 3:
-            axis.imshow(content)
-            axis.set_title(title, fontsize=10)
-            continue
+        axis.set_title(title, fontsize=10)
         drawn = axis.imshow(content, cmap='viridis')
+        if content.ndim == 3:
+            continue
         low, high = float(content.min()), float(content.max())
         text = f'{title}\n[{low:.4f}, {high:.4f}]'
-        if content is bits:
+        if title == INFORMATION:
             text += f', {content.sum():.0f} in all'
-        marks = anchors if content is quantized else None
+        marks = anchors if title == QUANTISED else None
         if marks is not None:
             text += f', {len(np.unique(content))} of {len(marks)} anchors'
             drawn.set_clim(min(low, marks.min()), max(high, marks.max()))
@@ -240,16 +195,9 @@ def attention_figure(
 
 
 def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """The map in colours over the image.
-
-    Args:
-        image: ``(H, W, 3)`` RGB.
-        attention: ``(H, W)``. Colours span its range, or 0.05 around it
-            where that is less: a flat map looks flat.
-
-    Returns:
-        ``(H, W, 3)`` RGB, uint8.
-    """
+    """The map ``(H, W)`` in colours over the image ``(H, W, 3)``, RGB, uint8.
+    Colours span its range, or 0.05 around it where that is less: a flat map
+    looks flat."""
     low, high = float(attention.min()), float(attention.max())
     spare = max(0.05 - (high - low), 0) / 2
     scaled = (attention - low + spare) / (high - low + 2 * spare)
@@ -264,23 +212,19 @@ def outlined(
     index: int,
     metainfo: dict,
 ) -> np.ndarray:
-    """The image with the outline of each rectangle that a map is, a colour a
-    level, the first one's in front. The image itself without any.
-
-    Args:
-        image: ``(H, W, 3)`` RGB, uint8, the original.
-        maps: of one batch.
-        index: of the image in the batch.
-        metainfo: of its data sample.
-    """
+    """The original image, ``(H, W, 3)`` RGB, uint8, with the outline of each
+    rectangle that a map is, a colour a level, the first one's in front. The
+    image itself without any."""
     levels = rectangles_on_image(maps, index, metainfo)
     drawn = np.ascontiguousarray(image).copy()
     width = max(1, round(max(image.shape[:2]) / 150))
-    for level, windows in reversed([*enumerate(levels)]):
+    for level, corners in reversed([*enumerate(levels)]):
+        if corners is None:
+            continue
         colour = colormaps['Set1'](level % 9)[:3]
         cv2.polylines(
             drawn,
-            [*windows.floor().int().numpy()],
+            [corners.floor().int().numpy()],
             isClosed=True,
             color=[round(255 * part) for part in colour],
             thickness=width,
@@ -293,25 +237,14 @@ def drawn_maps(
     index: int,
     metainfo: dict,
     number: int,
-    seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """Single draws of an image's map, and its deviation, on the image, each
-    the mean over levels.
-
-    Args:
-        maps: of one batch.
-        index: of the image in the batch.
-        metainfo: of its data sample.
-        number: of draws.
-        seed: of a generator of their own.
-
-    Returns:
-        ``{'draw 1': (H, W), ..., 'deviation': (H, W)}``.
+    the mean over levels: ``{'draw 1': (H, W), ..., 'deviation': (H, W)}``.
 
     Raises:
         ValueError: if the maps have no std.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
 
     def shown(values: Sequence[Tensor]) -> np.ndarray:
         levels = [replace(m, mean=v) for m, v in zip(maps, values)]
@@ -334,14 +267,8 @@ def drawn_maps(
 
 
 def rows_of(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Pictures of several models below each other, each under its name.
-
-    Args:
-        pictures: ``(H, W, 3)`` RGB, by name.
-
-    Returns:
-        RGB picture, as wide as the widest, white where there is none.
-    """
+    """RGB pictures of several models below each other, each under its name,
+    as wide as the widest, white where there is none."""
     width = max(picture.shape[1] for picture in pictures.values())
     parts = []
     for name, picture in pictures.items():
@@ -364,8 +291,10 @@ def picture(
     score_thr: float = 0.3,
     draws: int = 0,
 ) -> np.ndarray:
-    """:func:`attention_figure` of one image of a batch that just ran, with
-    the outlines of maps that are rectangles on it.
+    """Image, attention averaged over levels, quantised attention,
+    information, predictions and their uncertainty side by side, of the image
+    ``index`` of a batch that just ran; with the outlines of maps that are
+    rectangles.
 
     Args:
         visualizer: the base library's.
@@ -374,33 +303,34 @@ def picture(
         sample: its data sample with predictions.
         index: its place in the batch.
         score_thr: detections below are not drawn.
-        draws: single draws to show, with their deviation, of maps with a
-            std.
+        draws: single draws to show, with their deviation.
 
     Raises:
-        ValueError: if the model has no attention, and its predictions no
-            map of their uncertainty.
+        ValueError: if there is neither a map nor one of uncertainty.
     """
     uncertainty = uncertainty_maps(sample)
     if not maps and not uncertainty:
         raise ValueError(
             'the model has no AttentiveBottleneck, so there is no map to draw'
         )
-    attention = quantized = bits = anchors = drawn = None
+    place = index, sample.metainfo
+    panels = {'image': outlined(image, maps, *place)}
+    anchors = maps[0].anchors if maps else None
     if maps:
-        attention = mean_over_levels(maps, index, sample.metainfo).numpy()
-        quantized = finest_quantized(maps, index, sample.metainfo)
-        bits = bits_on_image(maps, index, sample.metainfo)
-        anchors = maps[0].anchors
+        panels['attention'] = mean_over_levels(maps, *place).numpy()
         if draws:
-            drawn = drawn_maps(maps, index, sample.metainfo, draws)
+            panels.update(drawn_maps(maps, *place, draws))
+        quantized = finest_quantized(maps, *place)
+        if quantized is not None:
+            panels[QUANTISED] = quantized
+        bits = bits_on_image(maps, *place)
+        if bits is not None:
+            panels[INFORMATION] = bits.numpy()
+    panels['predictions'] = draw_predictions(
+        visualizer, image, sample, score_thr
+    )
+    for name, values in uncertainty.items():
+        panels[f'{name.replace("_", " ")} (nats)'] = values
     return attention_figure(
-        outlined(image, maps, index, sample.metainfo),
-        attention,
-        quantized,
-        draw_predictions(visualizer, image, sample, score_thr),
-        None if bits is None else bits.numpy(),
-        uncertainty,
-        None if anchors is None else anchors.float().cpu().numpy(),
-        drawn,
+        panels, None if anchors is None else anchors.float().cpu().numpy()
     )

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader
 
 from .charts import Line, chart
-from .gallery import SCORES, data_uri, failures, pictures
+from .gallery import SCORES, data_uri, pictures
 from .tables import (
     METRICS,
     OF_MAPS,
@@ -40,7 +40,6 @@ from .tables import (
 from .work_dirs import (
     MONITORS,
     Group,
-    Run,
     differences,
     find_runs,
     grouped,
@@ -65,7 +64,8 @@ class Table(NamedTuple):
 
 def metrics_of(groups: Sequence[Group]) -> list[str]:
     """The base libraries' metrics that any run has."""
-    return [m for m in METRICS if any(values(g.metrics, m) for g in groups)]
+    names = names_of(groups)
+    return [metric for metric in METRICS if metric in names]
 
 
 def table(rows: Mapping[str, Runs], columns: Sequence[Column]) -> Table:
@@ -149,16 +149,10 @@ def all_metrics(groups: Sequence[Group]) -> Table:
         text = f'{mean(found):.4g}'
         return text + (f' ± {stdev(found):.4g}' if len(found) > 1 else '')
 
-    rows = [
-        [
-            name,
-            *(
-                Column('', partial(values, name=name), short).text(g.metrics)
-                for g in groups
-            ),
-        ]
-        for name in sorted(names_of(groups))
-    ]
+    rows = []
+    for name in sorted(names_of(groups)):
+        column = Column('', partial(values, name=name), short)
+        rows.append([name, *(column.text(g.metrics) for g in groups)])
     return Table(['metric', *(g.label for g in groups)], rows)
 
 
@@ -201,21 +195,13 @@ def curves(groups: Sequence[Group]) -> dict[str, str]:
 def attention_command(groups: Sequence[Group]) -> str | None:
     """What would fill an empty gallery, of the first run that could."""
     for run in (run for group in reversed(groups) for run in group.runs):
-        last = run.path / 'last_checkpoint'
+        has_maps = any(name.startswith('attention_') for name in run.training)
         configs = sorted(run.path.glob('*.py')) if run.path.is_dir() else []
-        if configs and last.exists() and _has_maps(run):
-            words: list[object] = ['mmaib', 'visualize', configs[0]]
-            words += [
-                last_checkpoint(run.path),
-                '--out',
-                run.path / 'attention',
-            ]
+        if has_maps and configs and (run.path / 'last_checkpoint').exists():
+            checkpoint, out = last_checkpoint(run.path), run.path / 'attention'
+            words = 'mmaib', 'visualize', configs[0], checkpoint, '--out', out
             return shlex.join(map(str, words))
     return None
-
-
-def _has_maps(run: Run) -> bool:
-    return any(name.startswith('attention_') for name in run.training)
 
 
 def interpretability(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -231,24 +217,15 @@ def render(
     title: str | None = None,
     command: str = '',
 ) -> str:
-    """The page.
-
-    Args:
-        folders: work dirs, studies, folders of records.
-        per_run: how many pictures of each, at most.
-        title: the folders' names by default.
-        command: that made the page, shown below it.
+    """The page about work dirs, studies or folders of records, with at most
+    so many pictures of each run; below it the command that made it.
 
     Raises:
         FileNotFoundError: if a folder has neither run nor record.
     """
     groups = grouped(find_runs(folders))
     cards, left_out = pictures(groups, per_run)
-    configs = {
-        group.label: group.runs[0].config
-        for group in groups
-        if group.runs[0].config is not None
-    }
+    configs = {g.label: g.runs[0].config for g in groups if g.runs[0].config}
     fields = differences(configs) if len(configs) > 1 else []
     first = next((r for g in groups for r in g.runs if r.facts), None)
     environment = Environment(
@@ -273,7 +250,6 @@ def render(
         curves=curves(groups),
         cards=cards,
         left_out=left_out,
-        failures=failures(cards),
         scores={
             name: text
             for name, text in SCORES.items()

@@ -84,16 +84,10 @@ Runs = Mapping[Any, Mapping[str, float]]  # by seed
 
 
 class Column(NamedTuple):
-    """Of a table in which a row is some runs.
-
-    Attributes:
-        head: its title.
-        figures: of a row's runs, of each that has one.
-        show: a cell of these.
-    """
+    """Of a table in which a row is some runs."""
 
     head: str
-    figures: Callable[[Runs], Sequence[float]]
+    figures: Callable[[Runs], Sequence[float]]  # of each run that has one
     show: Callable[[Sequence[float]], str] = cell
 
     def text(self, runs: Runs) -> str:
@@ -110,17 +104,11 @@ def tabulate(
     head: str, rows: Mapping[str, Runs], columns: Sequence[Column]
 ) -> list[list[str]]:
     """A table's rows, its head first: label, seeds, and these columns."""
-    return [
-        [head, 'seeds', *(column.head for column in columns)],
-        *(
-            [
-                label,
-                ', '.join(map(str, runs)) or 'not run',
-                *(column.text(runs) for column in columns),
-            ]
-            for label, runs in rows.items()
-        ),
-    ]
+    found = [[head, 'seeds', *(column.head for column in columns)]]
+    for label, runs in rows.items():
+        seeds = ', '.join(map(str, runs)) or 'not run'
+        found.append([label, seeds, *(c.text(runs) for c in columns)])
+    return found
 
 
 def values(runs: Runs, name: str) -> list[float]:
@@ -153,13 +141,10 @@ def columns_of_metrics(
     """Each metric, and its paired difference to the base model's runs."""
     columns = []
     for name in metrics:
+        paired_to_base = partial(paired, base=base, metric=name)
         columns += [
             Column(name, partial(values, name=name), show),
-            Column(
-                'paired difference',
-                partial(paired, base=base, metric=name),
-                show,
-            ),
+            Column('paired difference', paired_to_base, show),
         ]
     return columns
 
@@ -173,26 +158,17 @@ def columns_of_maps(
     """What the first metric loses with changed maps, and where they look, as
     far as any run has it."""
     there = {name for runs in rows for run in runs.values() for name in run}
-    drops = [
-        Column(
-            f'lost by {change}',
-            partial(lost, metric=metric, change=change),
-            show,
-        )
-        for metric in metrics[:1]
-        for change in CHANGES
-        if f'ablation/{change}/{metric}' in there
-    ]
-    looks = [
-        Column(
-            title,
-            partial(values, name=name),
-            partial(show, digits=0 if 'bits' in name else 3),
-        )
-        for name, title in of_maps.items()
-        if name in there
-    ]
-    return [*drops, *looks]
+    columns = []
+    for metric in metrics[:1]:
+        for change in CHANGES:
+            if f'ablation/{change}/{metric}' in there:
+                drop = partial(lost, metric=metric, change=change)
+                columns.append(Column(f'lost by {change}', drop, show))
+    for name, title in of_maps.items():
+        if name in there:
+            digits = partial(show, digits=0 if 'bits' in name else 3)
+            columns.append(Column(title, partial(values, name=name), digits))
+    return columns
 
 
 def with_nothing_found(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,63 +24,35 @@ SECONDS = 'seconds per step'
 MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 Series = dict[int, float]  # step -> value
 RECORD = 'record'
-# of a record: without it, the names are those of before the first release
-VERSION = 1
-RENAMED = (
-    (r'^vgg16-(.+?)_x0\.125_(?=1xb128)', r'\1_vgg16-x0.125_'),
-    (r'^vgg16-(.+?)_(?=1xb128)', r'\1_vgg16_'),
-    (r'^vgg16_x0\.125_', 'vgg16-x0.125_'),
-    (r'^(.+)-vgg_(?=1xb50)', r'\1_vgg_'),
-    (r'^(aib|aib-qt)_', r'\1-literal_'),
-    (r'^aib-norm(-qt)?_', r'aib\1_'),
-)
 SKIPPED = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
 
 
 @dataclass
 class Run:
-    """One training, or the record of one.
+    """One training, or the record of one."""
 
-    Attributes:
-        name: of its config.
-        path: work dir, or the record's file.
-        seed: None if unknown.
-        options: ``--cfg-options`` of a study.
-        state: what a reader should know of how far it is.
-        training: series of the training's log, by name.
-        evaluation: series of the evaluations, by the training's steps.
-        metrics: what it ended with, or has reached.
-        evaluated: whether it has been, if without any metric.
-        config: None of a record.
-        pictures: folders with a ``scores.json``.
-        snapshots: the newest picture that an AttentionVisHook made of each
-            image, by its name.
-        facts: the record, if there is one.
-    """
-
-    name: str
-    path: Path
-    seed: int | None
-    options: list[str] = field(default_factory=list)
-    state: str = RECORD
+    name: str  # of its config
+    path: Path  # work dir, or the record's file
+    seed: int | None  # None if unknown
+    options: list[str] = field(default_factory=list)  # of a study
+    state: str = RECORD  # how far it is
+    # series of the log, by name; those of evaluations by the training's steps
     training: dict[str, Series] = field(default_factory=dict)
     evaluation: dict[str, Series] = field(default_factory=dict)
+    # what it ended with, or has reached; whether it was evaluated, if it has
+    # no metric
     metrics: dict[str, float] = field(default_factory=dict)
     evaluated: bool | None = None
-    config: Config | None = None
-    pictures: list[Path] = field(default_factory=list)
+    config: Config | None = None  # None of a record
+    pictures: list[Path] = field(default_factory=list)  # have a scores.json
+    # the newest that an AttentionVisHook made of each image, by its name
     snapshots: dict[str, Path] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)  # the record
 
 
 @dataclass
 class Group:
-    """The seeds of one config, with the same options.
-
-    Attributes:
-        label: of all its runs.
-        runs: a seed each.
-    """
+    """The seeds of one config, with the same options."""
 
     label: str
     runs: list[Run]
@@ -92,29 +66,32 @@ class Group:
 def read_run(path: Path) -> Run:
     """A run from its work dir, from what is there so far."""
     logs = sorted(path.glob('*/vis_data/scalars.json'))
-    record = named_today(read_json(path / 'record.json'))
+    record = read_json(path / 'record.json')
     # the newest, where a work dir was used for several
     names = sorted(path.glob('*.py'), key=_changed)
-    dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))]
-    config = None
-    if dumped:
-        config = Config.fromfile(dumped[-1], import_custom_modules=False)
+    dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))][-1:]
+    config = next(
+        (Config.fromfile(p, import_custom_modules=False) for p in dumped), None
+    )
+    seed = (config or {}).get('randomness', {}).get('seed')
+    if named := re.fullmatch(r'seed_(\d+)', path.name):
+        seed = int(named[1])
     run = Run(
         record.get('config') or (names[-1].stem if names else path.name),
         path,
-        record.get('seed', _seed(path, config)),
+        record.get('seed', seed),
         record.get('options', []),
         config=config,
         facts=record,
     )
     step = epoch = 0
     for entry in (e for log in logs for e in entries(log)):
+        values, series = _numbers(entry), run.evaluation
         if 'loss' in entry:
             step = int(entry.get('iter', entry.get('step', step)))
             epoch = int(entry.get('epoch', 0))
-            values, series = _numbers(entry), run.training
+            series = run.training
         else:
-            values, series = _numbers(entry), run.evaluation
             # one that found nothing has not the AP of the one before; what
             # is lost without a map is a line of its own
             if not any(name.startswith('ablation/') for name in values):
@@ -131,7 +108,7 @@ def read_run(path: Path) -> Run:
             run.metrics.update(_numbers(entry))
         for found in log.parents[1].glob('*.json'):
             run.metrics.update(_numbers(read_json(found)))
-    run.state = _state(path, config, logs, step, epoch)
+    run.state = _state(run, step, epoch)
     run.pictures = sorted(p.parent for p in path.glob('*/scores.json'))
     images = path.glob('*/vis_data/vis_image/attention_*_*.png')
     for image in sorted(images, key=_changed):
@@ -140,48 +117,28 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def named_today(record: dict[str, Any]) -> dict[str, Any]:
-    """A record whose config and metrics have the names of today."""
-    if record.get('version') == VERSION:
-        return record
-    names = {}
-    for key in {'config', 'name'} & record.keys():
-        label, colon, name = record[key].rpartition(': ')
-        for old, new in RENAMED:
-            name = re.sub(old, new, name)
-        names[key] = label + colon + name
-    metrics = {
-        re.sub('^causal/', 'ablation/', k).replace('/fitting', '/iou'): value
-        for k, value in record.get('metrics', {}).items()
-    }
-    return {**record, **names, 'metrics': metrics}
-
-
-def lines_of_records(path: Path) -> dict[tuple[str, int], str]:
-    """The lines of a study's file, by the run's name and seed."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    records = [named_today(json.loads(line)) for line in lines]
-    return {(r['name'], r['seed']): s for r, s in zip(records, lines)}
+def set_of_records(path: Path) -> tuple[Path, str]:
+    """The file, and the set in it, that ``FILE.jsonl#SET`` names: a study
+    keeps runs of one config with other options as sets of one file."""
+    name, _, group = path.name.partition('#')
+    return path.with_name(name), group
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a study, a line a run, by today's names; none if there
-    is no file."""
-    lines = lines_of_records(path).values()
-    return [named_today(json.loads(line)) for line in lines]
+    """The records of a study, a line a run; of ``FILE.jsonl#SET`` those of
+    the sets that match, such as ``rect-*``; none if there is no file."""
+    file, pattern = set_of_records(path)
+    lines = file.read_text().splitlines() if file.is_file() else []
+    records = map(json.loads, lines)
+    if not pattern:
+        return [*records]
+    return [r for r in records if fnmatch(r.get('set', ''), pattern)]
 
 
-def run_of_record(record: dict[str, Any], path: Path) -> Run:
-    """A run of which ``study.py --records`` kept what it ended with."""
-    return Run(
-        record['name'],
-        path,
-        record['seed'],
-        record.get('options', []),
-        metrics=_numbers(record['metrics']),
-        evaluated='step' in record['metrics'] or None,
-        facts=record,
-    )
+def labelled(record: Mapping[str, Any], otherwise: str = '') -> str:
+    """A run's name, after that of its set."""
+    group = record.get('set', otherwise)
+    return f'{group}: {record["name"]}' if group else record['name']
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
@@ -203,7 +160,16 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         known = [_identity(run) for run in found.values()]
         files = [folder] if folder.is_file() else folder.rglob('*.jsonl')
         for path in sorted(files):
-            for run in [run_of_record(r, path) for r in read_records(path)]:
+            for record in read_records(path):
+                run = Run(
+                    labelled(record),
+                    path,
+                    record['seed'],
+                    record.get('options', []),
+                    metrics=_numbers(record['metrics']),
+                    evaluated='step' in record['metrics'] or None,
+                    facts=record,
+                )
                 if _identity(run) not in known:
                     found[path.resolve(), run.name, run.seed] = run
         if not found:
@@ -230,48 +196,31 @@ def _trained(folder: Path) -> bool:
 def grouped(runs: Iterable[Run]) -> list[Group]:
     """Runs that differ in their seed alone, together. The first group without
     a map comes first, as what the others are compared with."""
-    groups: list[tuple[str, Path, list[Run]]] = []
+    groups: dict[tuple, list[Run]] = defaultdict(list)
+    seen: Counter[tuple] = Counter()
     for run in runs:
         home = run.path.absolute()
         if run.state != RECORD:
             home = home.parents[1]
-        for name, folder, members in groups:
-            if (name, folder) == (run.name, home) and is_seed(run, members):
-                members.append(run)
-                break
-        else:
-            groups.append((run.name, home, [run]))
-    result: list[Group] = []
-    taken: set[str] = set()
-    for name, folder, members in groups:
-        label = name if name not in taken else f'{name}, {folder.stem}'
+        config = repr(_plain(_without_seed(run.config)))
+        key = run.name, home, *_shared(run.options), config
+        seen[key, run.seed] += 1
+        groups[key, seen[key, run.seed]].append(run)
+    result: dict[str, Group] = {}
+    for ((name, home, *_), _), members in groups.items():
+        label = name if name not in result else f'{name}, {home.stem}'
         numbers = count(2)
-        while label in taken:
-            label = f'{name}, {folder.stem} ({next(numbers)})'
-        taken.add(label)
+        while label in result:
+            label = f'{name}, {home.stem} ({next(numbers)})'
         members.sort(key=lambda run: (run.seed is None, run.seed))
-        result.append(Group(label, members))
+        result[label] = Group(label, members)
     # where a detector found nothing its AP is 0
-    all_metrics = [[run.metrics for run in group.runs] for group in result]
+    all_metrics = [[run.metrics for run in g.runs] for g in result.values()]
     others = [metrics for of_group in all_metrics for metrics in of_group]
-    for group, alike in zip(result, all_metrics):
+    for group, alike in zip(result.values(), all_metrics):
         for run in group.runs:
             run.metrics = completed(run.metrics, alike, others, run.evaluated)
-    return sorted(result, key=_has_map)
-
-
-def is_seed(run: Run, members: Sequence[Run]) -> bool:
-    """Whether a run differs from these in its seed alone."""
-    first = members[0]
-    return (
-        run.seed not in [member.seed for member in members]
-        and _shared(run.options) == _shared(first.options)
-        and (
-            run.config is None
-            or first.config is None
-            or not differences({'0': first.config, '1': run.config})
-        )
-    )
+    return sorted(result.values(), key=_has_map)
 
 
 def _shared(options: Iterable[str]) -> list[str]:
@@ -306,17 +255,17 @@ def differences(
         if len({*texts}) > 1:
             found.append((prefix, texts))
 
-    own = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level')
-    there = [
-        {k: v for k, v in (config or {}).items() if k not in own}
-        for config in configs.values()
-    ]
-    for config in there:
-        randomness = dict(config.get('randomness') or {})
-        randomness.pop('seed', None)
-        config['randomness'] = randomness
-    walk('', there)
+    walk('', [_without_seed(config) for config in configs.values()])
     return found
+
+
+def _without_seed(config: Mapping | None) -> dict[str, Any]:
+    """A config without what may differ between the seeds of a study."""
+    own = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level')
+    found = {k: v for k, v in (config or {}).items() if k not in own}
+    randomness = dict(found.get('randomness') or {})
+    randomness.pop('seed', None)
+    return {**found, 'randomness': randomness}
 
 
 def _plain(value: Any) -> Any:
@@ -348,32 +297,20 @@ def _changed(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _seed(path: Path, config: Config | None) -> int | None:
-    if named := re.fullmatch(r'seed_(\d+)', path.name):
-        return int(named[1])
-    return (config or {}).get('randomness', {}).get('seed')
-
-
-def _state(
-    path: Path,
-    config: Config | None,
-    logs: Sequence[Path],
-    step: int,
-    epoch: int,
-) -> str:
+def _state(run: Run, step: int, epoch: int) -> str:
     """Whether it is finished, or how far it has come."""
-    train = (config or {}).get('train_cfg') or {}
-    wanted, reached, unit = train.get('max_iters'), step, 'step'
+    train = (run.config or {}).get('train_cfg') or {}
+    of, last = f'step {step}', f'iter_{train.get("max_iters")}.pth'
+    wanted = train.get('max_epochs', train.get('max_iters'))
     if 'max_epochs' in train:
-        wanted, reached, unit = train['max_epochs'], epoch, 'epoch'
-    of = f'{unit} {reached}' + (f' of {wanted}' if wanted else '')
+        of, last = f'epoch {epoch}', f'epoch_{wanted}.pth'
+    of += f' of {wanted}' if wanted else ''
     # the last epoch is whole with its checkpoint
-    last = path / f'{"epoch" if unit == "epoch" else "iter"}_{wanted}.pth'
-    if (path / 'finished').exists() or last.exists():
+    if (run.path / 'finished').exists() or (run.path / last).exists():
         return f'finished, {of}'
-    written = max((log.stat().st_mtime for log in logs), default=0)
-    when = f'{datetime.fromtimestamp(written):%Y-%m-%d %H:%M}'
-    return f'{of}, last written {when}'
+    logs = run.path.glob('*/vis_data/scalars.json')
+    written = datetime.fromtimestamp(max(map(_changed, logs), default=0))
+    return f'{of}, last written {written:%Y-%m-%d %H:%M}'
 
 
 def entries(log: Path) -> Iterator[dict[str, float]]:
@@ -386,11 +323,7 @@ def entries(log: Path) -> Iterator[dict[str, float]]:
 
 
 def last_checkpoint(work_dir: Path, root: Path = Path()) -> Path:
-    """Of a training's folder, which may have been moved since.
-
-    Args:
-        work_dir: the folder.
-        root: what it is relative to.
-    """
+    """Of a training's folder, relative to another, which may have been moved
+    since."""
     path = (root / work_dir / 'last_checkpoint').read_text().strip()
     return work_dir / Path(path).name

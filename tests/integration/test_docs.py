@@ -21,10 +21,9 @@ from mmaib.evaluation import (
     CalibrationMetric,
     DetectionCalibrationMetric,
 )
-from mmaib.hooks.beta_warmup_hook import SHAPES
 from mmaib.layers.capture import MAP_CHANGES, OPEN
 from mmaib.layers.feature_modulation import MODES
-from mmaib.models.freezing import FREEZE
+from mmaib.models.freezing import FROZEN
 from mmaib.sampling.draws import AVERAGES, current
 
 FIELDS_PAGE = REPOSITORY / 'docs' / 'fields.md'
@@ -222,7 +221,7 @@ def test_the_page_of_uncertainty(tmp_path):
     """Its lines on mmdet's config, and its fields."""
     page = REPOSITORY / 'docs' / 'uncertainty.md'
     base = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
-    cfg = pasted(tmp_path, base, block(page, 'freeze'))
+    cfg = pasted(tmp_path, base, block(page, 'frozen'))
     model = det.build(det.shrink(cfg))
     base_model = det.build(det.shrink(get_config(base)))
     loaded = model.load_state_dict(base_model.state_dict(), strict=False)
@@ -243,8 +242,7 @@ def test_the_page_of_uncertainty(tmp_path):
     [
         ('neck.bottleneck.modulation', MODES),
         ('attention', (*MAP_CHANGES, OPEN)),
-        ('custom_hooks', SHAPES),
-        ('freeze', FREEZE),
+        ('frozen', FROZEN),
     ],
 )
 def test_a_row_names_every_choice(name, choices):

@@ -139,15 +139,11 @@ def gate(anchors=None, half_way=False, **fields):
     return stir(Calls(lambda neck, *x: neck(x), neck)), x
 
 
-def rectangles(shape, pooling, **fields):
-    """Three united windows, whose parameters are drawn in training."""
+def rectangles(pooling, **fields):
     attention = dict(
         type='mmaib.RectangularAttention',
         channels=(8, 8, 8),
-        shape=shape,
-        num_windows=3,
         pooling=pooling,
-        variational=True,
     )
     neck = AIBNeck(dict(attention=attention, **fields), in_channels=8)
     x = tuple(torch.randn(1, 8, side, side) for side in (23, 12))
@@ -163,9 +159,8 @@ def position_wise():
 
 
 PIECES = {
-    'rectangles': lambda: rectangles('rectangle', 'mean'),
-    'ellipses': lambda: rectangles(
-        'ellipse',
+    'rectangles': lambda: rectangles('mean'),
+    'rectangles from moments': lambda: rectangles(
         'moments',
         modulation=dict(mode='scale_residual', rescale=True),
     ),

@@ -210,7 +210,7 @@ def trains(kind, model, optimizer=ADAMW, steps=3):
 def test_a_frozen_base_model_keeps_every_bit_while_the_map_learns(
     kind, optimizer, anchors
 ):
-    base_model, ours, _ = pair(kind, freeze='base', anchors=anchors)
+    base_model, ours, _ = pair(kind, frozen='base', anchors=anchors)
     before = copy.deepcopy(ours.state_dict())
     used, log = trains(kind, ours, optimizer)
     assert float(log['loss_info']) > 0
@@ -251,7 +251,7 @@ def test_without_freezing_the_base_model_would_move(kind):
 
 @every_library
 def test_modes_survive_every_change_of_them(kind):
-    _, ours, _ = pair(kind, freeze='base')
+    _, ours, _ = pair(kind, frozen='base')
     inside = {*ours.neck.bottleneck.modules()}
     for mode in (True, False, True, True):
         for model in (ours.train(mode), copy.deepcopy(ours)):
@@ -264,7 +264,7 @@ def test_modes_survive_every_change_of_them(kind):
 def test_a_frozen_base_model_of_a_latent_learns_what_the_base_model_has_not():
     """The latent's mean is the base model's last layer, which stays."""
     cfg = det.shrink(det.aib_config('aib-qt'))
-    cfg.model['freeze'] = 'base'
+    cfg.model['frozen'] = 'base'
     torch.manual_seed(0)
     base_model = trained(det.build(det.shrink(det.plain_config())))
     ours = det.build(cfg)
@@ -284,7 +284,7 @@ def test_statistics_of_a_layer_of_ours_learn():
     """A base model's batch norms stay, those in front of the map are not
     its."""
     cfg = cls.shrink(cls.config('wrn28-10-aib'))
-    cfg.model['freeze'] = 'base'
+    cfg.model['frozen'] = 'base'
     model = cls.build(cfg)
     trains('classifier', model)
     norms = {
@@ -302,7 +302,7 @@ def test_nothing_to_learn_is_told():
     with pytest.raises(ValueError, match='leaves nothing to learn'):
         cls.make(
             dict(cls.RESNET, type='mmaib.AIBImageClassifier'),
-            freeze='base',
+            frozen='base',
         )
-    with pytest.raises(ValueError, match="freeze must be.*'neck'"):
-        cls.make(freeze='neck')
+    with pytest.raises(ValueError, match="frozen must be.*'neck'"):
+        cls.make(frozen='neck')

@@ -213,11 +213,11 @@ def test_uncertainty_comes_with_the_config(kind):
 def test_without_a_latent_there_is_no_second_stage():
     plain = dict(cls.RESNET, type='mmaib.AIBImageClassifier')
     with pytest.raises(ValueError, match='trains a latent.*no head'):
-        cls.make(plain, freeze='features')
+        cls.make(plain, frozen='features')
 
 
 def test_a_map_in_front_goes_on_learning():
-    model = cls.make(freeze='features')
+    model = cls.make(frozen='features')
     learning = {n for n, p in model.named_parameters() if p.requires_grad}
     reporters = {
         f'{name}.{n}'
@@ -289,5 +289,5 @@ def test_nothing_to_start_from_is_told():
     with pytest.raises(ValueError, match='load_from=CHECKPOINT'):
         preflight.check_frozen(Config(dict(load_from=None)), ours)
     preflight.check_frozen(Config(dict(resume=True)), ours)
-    learning = cls.build(stage2_config('classifier', freeze=None))
+    learning = cls.build(stage2_config('classifier', frozen=None))
     preflight.check_frozen(Config({}), learning)

@@ -47,10 +47,10 @@ def classifier():
 
 
 def rectangles():
-    """Drawn by their parameters; a second view that is larger by a fifth."""
+    """A second view that is larger by a fifth."""
     model = copy.deepcopy(cls.OURS)
     model['neck']['bottleneck']['attention'] = dict(
-        type='mmaib.RectangularAttention', channels=(8, 8), variational=True
+        type='mmaib.RectangularAttention', channels=(8, 8)
     )
     still = dict(angle=0.0, shift=0.0, scale=(1.2, 1.2))
     model['data_preprocessor'] = dict(
@@ -351,7 +351,7 @@ def test_no_parameter_is_unused_in_any_of_our_configs(on_two_ranks):
         'aib', 'aib-qt', 'aib-literal', 'aib-qt-literal',
         'vgg16-dvib', 'vgg16-aib', 'vgg16-aib-qt',
         'wrn28-10-aib', 'wrn28-10-aib-qt', 'wrn50-2-aib', 'wrn50-2-aib-qt',
-        'gate', 'gate-qt', 'readout', 'latent-stage2', 'dvib', 'rect-gate',
+        'gate', 'gate-qt', 'readout', 'latent-stage2', 'dvib',
         'pw-gate', 'rect-moments-gate',
     }  # fmt: skip
 

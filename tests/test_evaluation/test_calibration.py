@@ -22,7 +22,7 @@ from mmaib.evaluation import (
     fitted_temperature,
     risk_coverage,
 )
-from mmaib.evaluation.calibration import true_positives
+from mmaib.evaluation.detection_calibration_metric import true_positives
 
 
 def brute_force(confidence, right, bins):

@@ -4,17 +4,13 @@ import pytest
 import torch
 
 from mmaib.functional import (
-    ellipse_window,
     l2_residual,
     periodic_residual,
     rectangle_corners,
     rectangle_window,
-    unite_windows,
     warp_images,
     warp_rectangles,
 )
-
-WINDOWS = pytest.mark.parametrize('window', [rectangle_window, ellipse_window])
 
 
 def rectangles(count=20, dtype=torch.float32):
@@ -69,31 +65,19 @@ def test_a_window_is_a_quarter_in_its_corners():
         assert window[row, column] == pytest.approx(0.25, abs=0.03)
 
 
-def test_the_ellipse_lies_in_the_rectangle():
-    params = rectangles()
-    ellipse = ellipse_window(params, (31, 31))
-    inside = ellipse > 0.5
-    assert inside.any()
-    assert (rectangle_window(params, (31, 31))[inside] > 0.24).all()
-    area = torch.tensor([[0.5, 0.5, 0.3, 0.2, 0.7]])
-    share = (ellipse_window(area, (301, 301)) > 0.5).float().mean()
-    assert share == pytest.approx(math.pi * 0.3 * 0.2, rel=0.02)
-
-
-@WINDOWS
 @pytest.mark.parametrize(
     ('dtype', 'tolerance'),
     # of float32, alpha + pi itself is rounded by 2e-7
     [(torch.float64, 1e-12), (torch.float32, 5e-6)],
 )
-def test_the_same_map_by_its_other_names(window, dtype, tolerance):
+def test_the_same_map_by_its_other_names(dtype, tolerance):
     params = rectangles(200, dtype)
     turned, swapped = params.clone(), params[:, [0, 1, 3, 2, 4]]
     turned[:, 4] += math.pi
     swapped[:, 4] += math.pi / 2
-    maps = window(params, (9, 9))
+    maps = rectangle_window(params, (9, 9))
     for other in (turned, swapped):
-        assert (window(other, (9, 9)) - maps).abs().max() < tolerance
+        assert (rectangle_window(other, (9, 9)) - maps).abs().max() < tolerance
         assert periodic_residual(params, other).max() < tolerance
         assert l2_residual(params, other).min() > 2
 
@@ -108,50 +92,42 @@ DEGENERATE = {
 }
 
 
-@WINDOWS
 @pytest.mark.parametrize('size', [(9, 7), (1, 7), (9, 1), (1, 1)])
 @pytest.mark.parametrize('params', DEGENERATE)
-def test_degenerate_parameters_have_finite_gradients(window, size, params):
+def test_degenerate_parameters_have_finite_gradients(size, params):
     values = torch.tensor(DEGENERATE[params], requires_grad=True)
-    out = window(values, size)
+    out = rectangle_window(values, size)
     assert out.shape == size
     assert ((out >= 0) & (out <= 1)).all()
     out.square().sum().backward()
     assert values.grad.isfinite().all()
 
 
-@WINDOWS
 @pytest.mark.parametrize('size', [(1, 9), (9, 1), (1, 1)])
-def test_a_row_that_is_alone_lies_in_the_middle(window, size):
+def test_a_row_that_is_alone_lies_in_the_middle(size):
     params = torch.tensor([0.5, 0.5, 0.2, 0.2, 0.0])
-    whole = window(params, (9, 9))
+    whole = rectangle_window(params, (9, 9))
     rows = [4] if size[0] == 1 else list(range(9))
     columns = [4] if size[1] == 1 else list(range(9))
-    torch.testing.assert_close(window(params, size), whole[rows][:, columns])
+    found = rectangle_window(params, size)
+    torch.testing.assert_close(found, whole[rows][:, columns])
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@WINDOWS
-def test_half_precision_is_promoted(window, dtype):
+def test_half_precision_is_promoted(dtype):
     params = rectangles().to(dtype).requires_grad_()
-    out = window(params, (9, 9))
+    out = rectangle_window(params, (9, 9))
     assert out.dtype == torch.float32
-    assert torch.equal(out, window(params.float(), (9, 9)))
+    assert torch.equal(out, rectangle_window(params.float(), (9, 9)))
     out.sum().backward()
     assert params.grad.isfinite().all()
 
 
-@WINDOWS
-def test_gradients(window):
+def test_gradients():
     params = rectangles(3, torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: window(p, (4, 5)), params)
-
-
-def test_the_union():
-    windows = torch.rand(2, 3, 4, 5)
-    expected = 1 - (1 - windows).prod(1, keepdim=True)
-    torch.testing.assert_close(unite_windows(windows), expected)
-    assert torch.equal(unite_windows(windows[:, :1]), windows[:, :1])
+    assert torch.autograd.gradcheck(
+        lambda p: rectangle_window(p, (4, 5)), params
+    )
 
 
 WARPS = {

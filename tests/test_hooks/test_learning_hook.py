@@ -76,7 +76,7 @@ def test_a_plugin_in_a_frozen_stage_learns_and_the_stage_does_not(name):
 
 
 def test_with_the_base_model_frozen_a_plugin_in_its_stage_learns():
-    model = base_models.build(frozen_stage('RetinaNet', freeze='base'))
+    model = base_models.build(frozen_stage('RetinaNet', frozen='base'))
     model.train()
     for name, layer in plugins(model).items():
         assert layer.training, name

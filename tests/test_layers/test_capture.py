@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmaib.functional import rectangle_window, unite_windows
+from mmaib.functional import rectangle_window
 from mmaib.layers import AttentiveBottleneck, capture_attention, changed_maps
 from mmaib.layers.capture import MAP_CHANGES
 from mmaib.losses import collect
@@ -22,7 +22,7 @@ def test_capture_records_and_lets_go():
     with capture_attention(bottleneck) as maps:
         bottleneck(x)
         with Draws(attention=5).open():
-            bottleneck.attend(x)
+            bottleneck.attend([x])[0]
     bottleneck(x)
     assert [m.level for m in maps] == [0, 1]
     mean = bottleneck.attention(x).mean
@@ -162,7 +162,7 @@ def by_hand(model, x, change):
     """The neck's output with each map altered in front of the quantiser."""
     bottleneck, alter = model.bottleneck, BY_HAND[change]
     levels = levels_of(model, x)
-    seen = [bottleneck.map_input(level, i) for i, level in enumerate(levels)]
+    seen = bottleneck.map_inputs(levels)
     if model.map == 'shared':
         grid = levels[model.map_level].shape[2:]
         seen = [
@@ -249,7 +249,7 @@ def test_draws_come_of_the_changed_mean_and_std():
 
     def draws():
         with Draws(attention=200, seed=0).open():
-            return model.attend(x)
+            return model.attend([x])[0]
 
     maps = model.attention(x)
     mean, std = maps.mean, maps.std
@@ -289,17 +289,15 @@ def test_the_std_and_the_anchors_of_a_map():
 
 
 def test_the_rectangles_of_a_map():
-    attention = dict(
-        type='mmaib.RectangularAttention', channels=(4,), num_windows=2
-    )
+    attention = dict(type='mmaib.RectangularAttention', channels=(4,))
     bottleneck = AttentiveBottleneck(8, attention=attention).eval()
     torch.nn.init.normal_(bottleneck.attention.mean.weight)
     x = torch.rand(3, 8, 6, 9)
     with capture_attention(bottleneck) as maps:
         bottleneck(x)
-    assert maps[0].rectangles.shape == (3, 2, 5)
+    assert maps[0].rectangles.shape == (3, 5)
     windows = rectangle_window(maps[0].rectangles, (6, 9))
-    assert torch.equal(unite_windows(windows), maps[0].mean)
+    assert torch.equal(windows[:, None], maps[0].mean)
     plain = AttentiveBottleneck(8).eval()
     with capture_attention(plain) as maps:
         plain(x)
@@ -307,11 +305,7 @@ def test_the_rectangles_of_a_map():
 
 
 def test_looking_draws_no_noise():
-    """Of a map that is sampled in its own way, too."""
-    attention = dict(
-        type='mmaib.RectangularAttention', channels=(4,), variational=True
-    )
-    bottleneck = AttentiveBottleneck(8, attention=attention).eval()
+    bottleneck = AttentiveBottleneck(8).eval()
     x = torch.rand(3, 8, 6, 9)
 
     def drawn():
@@ -319,6 +313,5 @@ def test_looking_draws_no_noise():
             return bottleneck(x), latent_noise(x)
 
     expected = drawn()
-    with torch.no_grad(), capture_attention(bottleneck) as maps:
+    with torch.no_grad(), capture_attention(bottleneck):
         assert all(map(torch.equal, drawn(), expected))
-    assert maps[0].std is None

@@ -19,7 +19,7 @@ def base_config():
 
 def readout_config(**fields):
     cfg = base_config()
-    cfg.model.update(type='mmaib.AIBFasterRCNN', freeze='base', **fields)
+    cfg.model.update(type='mmaib.AIBFasterRCNN', frozen='base', **fields)
     cfg.model.neck = dict(
         type='mmaib.AIBNeck', neck=cfg.model.neck, bottleneck=GATE
     )

@@ -8,7 +8,7 @@ from mmengine.registry import MODEL_WRAPPERS
 from support import segmentation as seg
 
 from mmaib import preflight
-from mmaib.preflight import weights
+from mmaib.preflight import resume
 
 
 @MODEL_WRAPPERS.register_module(name='WrapperOfTestWeights')
@@ -121,9 +121,7 @@ class Averaged(BaseTTAModel):
 @pytest.mark.parametrize('around', [None, Averaged, Wrapped])
 def test_metrics_of_another_model_are_told(tmp_path, monkeypatch, around):
     said = []
-    monkeypatch.setattr(
-        preflight.weights, 'print_log', lambda text, **_: said.append(text)
-    )
+    monkeypatch.setattr(preflight.weights, 'warn', said.append)
 
     def tell(model):
         model.test_step = None
@@ -202,5 +200,5 @@ def test_the_latest_whole_checkpoint_is_named(tmp_path, latest):
     for name in ('a.pth', 'b.pth'):
         torch.save(dict(optimizer={}), tmp_path / name)
         os.utime(tmp_path / name, (9, 9) if name == latest else (5, 5))
-    told = weights._whole_checkpoints(str(tmp_path))
+    told = resume._whole_checkpoints(str(tmp_path))
     assert told.endswith(f'--resume {tmp_path / latest}')

@@ -10,16 +10,25 @@ from PIL import Image
 from support import CONFIGS, REPOSITORY
 from support import classification as cls
 
+from mmaib.cli.runs import find_record
 from mmaib.evaluation.map_geometry import rectangles_on_image
 from mmaib.functional import rectangle_window
 from mmaib.layers import CapturedMap
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'rectangles.py'
-CONFIG = (
-    CONFIGS
-    / 'sample'
-    / 'cluttered-digits'
-    / 'rect_vgg_1xb50-12e_cluttered-digits-48x48.py'
+STUDY = TOOL.with_name('study.py')
+FOLDER = CONFIGS / 'sample' / 'cluttered-digits'
+NAME = 'vgg_1xb50-12e_cluttered-digits-48x48.py'
+CONFIG = FOLDER / f'rect_{NAME}'
+ARMS = (
+    'pw', 'var', 'gate', 'rect', 'rect-equi', 'pw-gate', 'rect-moments',
+    'rect-moments-gate',
+)  # fmt: skip
+SHORT = (
+    'train_cfg.max_epochs=1',
+    'train_cfg.val_interval=1',
+    'train_dataloader.dataset.num_images=100',
+    'val_dataloader.dataset.num_images=50',
 )
 
 
@@ -29,7 +38,8 @@ def rectangles(monkeypatch):
     import rectangles
 
     yield rectangles
-    sys.modules.pop('rectangles', None)
+    for name in ('rectangles', 'interpretability'):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize('extents', [(0.3, 0.15), (0.15, 0.3)])
@@ -38,7 +48,7 @@ def test_the_outline_is_that_of_the_window(rectangles, extents):
     params = torch.tensor([0.45, 0.55, *extents, 0.6])
     side = 201
     values = rectangles.on_image(params, (side, side))
-    found = rectangles.Rectangle(0, 0, 0, *values)
+    found = rectangles.Rectangle(0, 0, *values)
     assert found.half_long > found.half_short
     assert 0 <= found.angle < 180
     corners = [(x, y) for y, x in side * found.corners]
@@ -54,15 +64,15 @@ def test_the_outline_is_that_of_the_window(rectangles, extents):
 def test_a_map_that_is_not_square(rectangles, size, angle):
     """The outline of the pictures, in sides of the image."""
     params = torch.tensor([0.45, 0.55, 0.3, 0.15, angle])
-    found = rectangles.Rectangle(0, 0, 0, *rectangles.on_image(params, size))
+    found = rectangles.Rectangle(0, 0, *rectangles.on_image(params, size))
     captured = CapturedMap(
-        '', 0, torch.zeros(1, 1, *size), rectangles=params[None, None]
+        '', 0, torch.zeros(1, 1, *size), rectangles=params[None]
     )
     metainfo = dict(img_shape=(300, 200), ori_shape=(300, 200))
     (outline,) = rectangles_on_image([captured], 0, metainfo)
     drawn = torch.tensor(found.corners * (300, 200)).flip(-1)
-    assert torch.allclose(outline[0].double(), drawn.double(), atol=1e-3)
-    x, y = (outline[0].double() / torch.tensor([200, 300])).unbind(1)
+    assert torch.allclose(outline.double(), drawn.double(), atol=1e-3)
+    x, y = (outline.double() / torch.tensor([200, 300])).unbind(1)
     shoelace = (x * y.roll(-1) - y * x.roll(-1)).sum().abs() / 2
     assert found.area == pytest.approx(float(shoelace), rel=1e-4)
 
@@ -91,7 +101,7 @@ def test_the_table_and_the_sheet(run, tmp_path):
         assert 0 < float(row['row']) < 1
         assert float(row['half_long']) >= float(row['half_short']) > 0
     page = Image.open(tmp_path / 'out' / 'sheet.png')
-    assert page.size == (70 + 3 * 120, 7 * 120)
+    assert page.size == (3 * 225, 9 * 240)  # corners and the rest
 
 
 @pytest.mark.parametrize(
@@ -113,3 +123,37 @@ def test_what_pictures_cannot_show_is_told(
     )  # fmt: skip
     assert message in out
     assert 'Traceback' not in out
+
+
+def test_arms_differ_in_the_model_alone():
+    plain = Config.fromfile(FOLDER / NAME).to_dict()
+    paths = FOLDER.glob(f'*_{NAME}')
+    assert {p.name.removesuffix(f'_{NAME}') for p in paths} == {*ARMS}
+    models = []
+    for arm in ARMS:
+        cfg = Config.fromfile(FOLDER / f'{arm}_{NAME}')
+        for field, value in plain.items():
+            if field != 'model':
+                assert cfg[field] == value, (arm, field)
+        for part in ('backbone', 'head'):
+            assert cfg.model[part] == plain['model'][part]
+        assert cfg.model.neck.neck == plain['model']['neck']
+        models.append(repr(cfg.model))
+    assert len({*models}) == len(ARMS)
+
+
+def test_one_command_writes_the_table(run, tmp_path):
+    configs = [FOLDER / NAME, FOLDER / f'rect-equi_{NAME}']
+    records = tmp_path / 'records.jsonl'
+    out = run(
+        STUDY, *configs, '--seeds', 1, '--jobs', 1, '--interval',
+        '--out', tmp_path / 'out', '--records', records,
+        '--cfg-options', *SHORT,
+    )  # fmt: skip
+    assert '95 % interval' in out
+    head = next(line for line in out.splitlines() if '| config' in line)
+    for column in ('accuracy/top1', 'lost by mirror', 'IoU'):
+        assert column in head
+    metrics = find_record(records, configs[1].stem, 1)['metrics']
+    assert 0 < metrics['attention/iou'] < 1
+    assert 'ablation/mirror/accuracy/top1' in metrics

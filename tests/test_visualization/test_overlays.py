@@ -15,7 +15,7 @@ from mmaib.evaluation.map_geometry import (
     whole_maps,
     windows,
 )
-from mmaib.functional import rectangle_window, unite_windows
+from mmaib.functional import rectangle_window
 from mmaib.layers import CapturedMap
 from mmaib.visualization import overlays as visualization
 from mmaib.visualization.overlays import (
@@ -119,13 +119,12 @@ def test_a_classifiers_picture_is_without_what_its_pipeline_padded():
 def test_figure_has_a_panel_each():
     image = np.zeros((60, 80, 3), np.uint8)
     attention = np.linspace(0, 1, 4800).reshape(60, 80)
-    three = attention_figure(image, attention, None, image)
-    four = attention_figure(image, attention, attention, image)
+    panels = dict(image=image, attention=attention, predictions=image)
+    three = attention_figure(panels)
+    four = attention_figure(panels | dict(quantised=attention))
     assert three.shape[2] == four.shape[2] == 3
     assert four.shape[1] > three.shape[1]
     assert len(np.unique(four.reshape(-1, 3), axis=0)) > 50
-    five = attention_figure(image, attention, attention, image, attention)
-    assert five.shape[1] > four.shape[1]
 
 
 def test_windows_are_mmsegs():
@@ -251,18 +250,19 @@ def test_a_gate_is_scored_and_drawn_window_by_window(monkeypatch):
         assert len(metric._maps) == 2
         maps = whole_maps(segmentor, metric._maps, sample.metainfo)
         metric.process(None, [sample.to_dict()])
-    (scores,) = metric.results
+    ((scores, _),) = metric.results
     assert 0 <= scores['auc_norm'] <= 1
     bits = bits_on_image(maps, 0, sample.metainfo)
     assert scores['bits_per_image'] == pytest.approx(float(bits.sum()), 1e-4)
     image = np.zeros((64, 106, 3), np.uint8)
-    given = []
     monkeypatch.setattr(visualization, 'draw_predictions', lambda *_: image)
-    monkeypatch.setattr(
-        visualization, 'attention_figure', lambda *a: given.extend(a)
-    )
-    picture(None, maps, image, sample)
-    assert np.array_equal(given[4], bits.numpy())
+    monkeypatch.setattr(visualization, 'attention_figure', lambda x, _: x)
+    panels = picture(None, maps, image, sample)
+    assert [*panels] == [
+        'image', 'attention', 'information (bits a pixel)', 'predictions'
+    ]  # fmt: skip
+    shown = panels['information (bits a pixel)']
+    assert np.array_equal(shown, bits.numpy())
 
 
 def test_draws_are_the_mean_and_the_deviation_s_noise():
@@ -301,7 +301,7 @@ def test_anchors_stand_on_the_bar():
     image = np.zeros((32, 32, 3), np.uint8)
     quantized = np.full((32, 32), 0.5, np.float32)
     plain, marked = (
-        attention_figure(image, quantized.copy(), quantized, image, anchors=a)
+        attention_figure(dict(image=image, quantised=quantized), a)
         for a in (None, np.array([0.0, 0.5, 1.0]))
     )
     assert plain.shape == marked.shape
@@ -315,8 +315,8 @@ PADDED = dict(
 
 
 def rectangle(*params, size=(64, 128)):
-    rectangles = torch.tensor([[params]])
-    mean = unite_windows(rectangle_window(rectangles, size))
+    rectangles = torch.tensor([params])
+    mean = rectangle_window(rectangles, size)[:, None]
     return CapturedMap('neck', 0, mean, rectangles=rectangles)
 
 
@@ -353,21 +353,18 @@ def test_a_map_of_one_row_lies_in_the_middle():
         [rectangle(0.5, 0.5, 0.5, 0.5, 0.0, size=(1, 2))], 0, PADDED
     )
     # of 256 by 512 pixels, padding and all: all rows, the cells' middles
-    assert corners[0].tolist() == [[128, 0], [384, 0], [384, 256], [128, 256]]
+    assert corners.tolist() == [[128, 0], [384, 0], [384, 256], [128, 256]]
 
 
 def test_a_picture_has_the_outline(monkeypatch):
     image = np.zeros((240, 400, 3), np.uint8)
-    given = []
     monkeypatch.setattr(visualization, 'draw_predictions', lambda *_: image)
-    monkeypatch.setattr(
-        visualization, 'attention_figure', lambda *a: given.extend(a)
-    )
+    monkeypatch.setattr(visualization, 'attention_figure', lambda x, _: x)
     maps = [rectangle(0.5, 0.5, 0.2, 0.2, 0.0)]
-    picture(None, maps, image, Sample(PADDED))
-    assert np.array_equal(given[0], outlined(image, maps, 0, PADDED))
-    assert given[0].any()
-    assert not given[3].any()
+    panels = picture(None, maps, image, Sample(PADDED))
+    assert np.array_equal(panels['image'], outlined(image, maps, 0, PADDED))
+    assert panels['image'].any()
+    assert not panels['predictions'].any()
 
 
 class Sample(dict):

@@ -4,12 +4,12 @@
         --seeds 1 2 3 4 5 6 7 8
 
 trains PLAIN without every tenth image of its training set; then, from each
-seed's checkpoint, STAGE2 (freeze='features') without noise, the fair
+seed's checkpoint, STAGE2 (frozen='features') without noise, the fair
 control, and with each of --kl-weights; as `study.py` does, so that
 running it again skips what is finished and resumes what was interrupted. A
 temperature for PLAIN is fitted on the tenth that no arm was trained on, or on
 the test's data set with the options of --held-out, and then all are trained on
-the whole. --others names more configs, trained from the start.
+the whole.
 
 All are measured on the test images and under shift: every --corruptions of
 the package imagecorruptions in every --severities, the same images for all
@@ -26,15 +26,15 @@ library's loader and metrics:
         --out DIR --held-out ann_file=annotations/test.json \\
         --corruptions gaussian_noise fog --draws 8 --seeds 1 2 3 4 5
 
-DIR/calibration.md has the table, made of the records alone: means, paired
-differences to plain, to temperature scaling and to the control, with
-bootstrap intervals over seeds.
+DIR/calibration.md has the table, made of the records (--records, by default
+DIR/records.jsonl) alone: means, paired differences to plain, to temperature
+scaling and to the control, with bootstrap intervals over seeds.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from study import Arm, conclude, parsed, parser_of_runs, train_arms
 
 from mmaib.cli.cfg_options import CfgOptions, options_of
+from mmaib.cli.parser import positive
 from mmaib.cli.runs import find_record, keep_record, read_config
 from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.image_sources import images
@@ -71,79 +72,71 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add('plain', type=Path)
     add('stage2', type=Path)
-    add('--others', nargs='+', type=Path, default=[])
     add('--kl-weights', nargs='+', type=float, default=[0.1, 0.3, 1.0])
-    add('--field', help="the weight in STAGE2; by default its one head's")
-    add('--draws', type=int, default=16, help='of the latent in a test')
+    add('--draws', type=positive, default=16, help='of the latent in a test')
     add(
-        '--corruptions',
-        nargs='*',
+        '--corruptions', nargs='*',
         help="of imagecorruptions; by default its 15 'common' ones",
-    )
-    add('--severities', nargs='+', type=int, default=[1, 3, 5])
-    add('--ood', type=Path, help='folder of images')
-    add('--max-images', type=int, help='test on about so many, evenly taken')
+    )  # fmt: skip
     add(
-        '--held-out',
-        nargs='+',
-        action=CfgOptions,
+        '--severities', nargs='+', type=int, choices=range(1, 6),
+        default=[1, 3, 5],
+    )  # fmt: skip
+    add('--ood', type=Path, help='folder of images')
+    add('--max-images', type=positive, help='test on about so many, evenly')
+    add(
+        '--held-out', nargs='+', action=CfgOptions,
         help="options of the test's data set that make it another one: a\n"
         'temperature is fitted on that',
-    )
+    )  # fmt: skip
     args = parsed(parser)
-    weights, severities = args.kl_weights, args.severities
-    for wrong, message in (
-        (
-            min(weights) <= 0 or len({*weights}) < len(weights),
-            f'--kl-weights must be > 0, got {weights}',
-        ),
-        (args.draws < 2, f'--draws must be >= 2, got {args.draws}'),
-        (
-            args.max_images is not None and args.max_images < 1,
-            f'--max-images must be >= 1, got {args.max_images}',
-        ),
-        (
-            not {*severities} <= {*range(1, 6)}
-            or len({*severities}) < len(severities),
-            f'--severities must be some of 1 to 5, got {severities}',
-        ),
-    ):
-        if wrong:
-            parser.error(message)
+    args.records = args.records or args.out / 'records.jsonl'
     # what is trained with each of the weights
-    args.stages = {f'stage2-kl-{weight:g}': weight for weight in weights}
-    # what leaves out the images that are held out
-    args.children = args.out / 'configs'
+    args.stages = {
+        f'stage2-kl-{weight:g}': weight for weight in args.kl_weights
+    }
     try:
-        check_names(args)
         if not args.report_only:
-            args.corruptions = known_corruptions(args.corruptions)
-            check_stage2(args)
-            check_images(args)
-            check_records(args)
+            check(args)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return args
 
 
-def check_names(args: argparse.Namespace) -> None:
-    """Refuse two arms in one folder, and a config in the place of its own
-    child."""
-    configs = [args.plain, args.stage2, *args.others]
-    stems = [path.stem for path in configs]
-    taken = [*REFERENCES, *args.stages]
-    if len({*stems}) < len(stems) or {*stems} & {*taken}:
+def check(args: argparse.Namespace) -> None:
+    """Refuse what the study would stop at, or would lose.
+
+    Raises:
+        OSError, ValueError: naming the option.
+    """
+    args.corruptions = known_corruptions(args.corruptions)
+    stage2 = read_config(args.stage2)
+    if stage2.model.get('frozen') != 'features':
         raise ValueError(
-            'configs must differ in their file names, and from '
-            f'{", ".join(taken)}: got {", ".join(stems)}'
+            f"{args.stage2}: model.frozen must be 'features', got "
+            f'{stage2.model.get("frozen")!r}'
         )
-    for path in () if args.report_only else configs:
-        if not path.is_file():
-            raise ValueError(f'no file {path}')
-        if path.resolve().parent == args.children.resolve():
+    if stage2.default_scope == 'mmdet' and args.max_images:
+        raise ValueError(
+            '--max-images: mmdet counts every image of its '
+            'annotations; give it fewer by --cfg-options'
+        )
+    args.field = FIELDS[stage2.default_scope]
+    if args.ood:
+        images(args.ood)
+    if args.held_out:
+        cfg = merged(args.plain, args.cfg_options)
+        init_default_scope(cfg.default_scope)
+        try:
+            DATASETS.build(held_out(args, cfg))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'--held-out {args.held_out}: {error}') from error
+    for record in read_records(args.records):
+        if record.get('settings') != settings(args):
             raise ValueError(
-                f'--out {args.out}: configs of its own go to '
-                f'{args.children}, where {path} is; take another folder'
+                f'{args.records} is of another test, '
+                f'{record.get("settings")}, and would be lost or mixed with '
+                f'this one, {settings(args)}: take another --records'
             )
 
 
@@ -158,55 +151,12 @@ def known_corruptions(names: list[str] | None) -> list[str]:
             f'--corruptions needs imagecorruptions ({error}): pip install '
             'imagecorruptions, or --corruptions without a name for none'
         ) from error
-    common = [*get_corruption_names('common')]
-    known = [*common, *get_corruption_names('validation')]
-    if unknown := [name for name in names or () if name not in known]:
+    known = [*get_corruption_names('all')]
+    if not {*(names or ())} <= {*known}:
         raise ValueError(
-            f'--corruptions {" ".join(unknown)}: choose from {" ".join(known)}'
+            f'--corruptions {names}: choose from {" ".join(known)}'
         )
-    return names or common
-
-
-def check_stage2(args: argparse.Namespace) -> None:
-    cfg = read_config(args.stage2)
-    if cfg.model.get('freeze') != 'features':
-        raise ValueError(
-            f"{args.stage2}: model.freeze must be 'features', got "
-            f'{cfg.model.get("freeze")!r}'
-        )
-    args.field = args.field or FIELDS[cfg.default_scope]
-    # a head without a latent=dict(...) has its defaults
-    head, _, field = args.field.rpartition('.latent.')
-    owner: Any = cfg.to_dict()
-    for name in head.split('.'):
-        owner = owner.get(name) if isinstance(owner, Mapping) else None
-    if field != 'beta' or not isinstance(owner, Mapping):
-        raise ValueError(
-            f'--field {args.field}: must be HEAD.latent.beta, of a head in '
-            f'{args.stage2}'
-        )
-    if cfg.default_scope == 'mmdet' and args.max_images:
-        raise ValueError(
-            '--max-images: mmdet counts every image of its '
-            'annotations; give it fewer by --cfg-options'
-        )
-
-
-def check_images(args: argparse.Namespace) -> None:
-    """Find the foreign images, and build the data set that a temperature is
-    fitted on."""
-    if args.ood:
-        try:
-            images(args.ood)
-        except FileNotFoundError as error:
-            raise ValueError(f'--ood {error}') from error
-    if args.held_out:
-        cfg = merged(args.plain, args.cfg_options)
-        init_default_scope(cfg.default_scope)
-        try:
-            DATASETS.build(held_out(args, cfg))
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f'--held-out {args.held_out}: {error}') from error
+    return names or [*get_corruption_names('common')]
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -221,78 +171,59 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return {**found, 'held_out': args.held_out} if args.held_out else found
 
 
-def row_names(args: argparse.Namespace) -> list[str]:
-    """Of all rows of the table, in their order."""
-    others = [path.stem for path in args.others]
-    return [*REFERENCES, *args.stages, *others]
-
-
-def check_records(args: argparse.Namespace) -> None:
-    """Refuse to write over figures of another test."""
-    folders = [args.out / name for name in row_names(args)]
-    there = [p for f in folders for p in f.glob('seed_*/calibration.json')]
-    found_of = [(p, json.loads(p.read_text())) for p in there]
-    if args.records:
-        found_of += [(args.records, r) for r in read_records(args.records)]
-    for path, record in found_of:
-        found = record.get('settings')
-        if found != settings(args):
-            raise ValueError(
-                f'{path} is of another test, {found}, and would be lost or '
-                f'mixed with this one, {settings(args)}: move it away, or '
-                'take another --out and --records'
-            )
-
-
 def arms_of(args: argparse.Namespace) -> list[Arm]:
     """What is trained, PLAIN first."""
-    configs = [args.plain, *args.others, args.stage2]
+    plain, stage2 = args.plain, args.stage2
     if not args.held_out:
-        configs = without_held_out(configs, args.children, args.cfg_options)
-    plain, *others, stage2 = configs
-    without = ['model.train_draws=mean', f'{args.field}=0']
+        plain, stage2 = (
+            without_held_out(path, args.out / 'configs', args.cfg_options)
+            for path in (plain, stage2)
+        )
+    means = ['model.train_draws=mean', 'model.test_draws=mean']
+    first = Arm(PLAIN, plain)
     return [
-        Arm(PLAIN, plain),
-        *(Arm(path.stem, path) for path in others),
-        Arm(CONTROL, stage2, [*without, 'model.test_draws=mean'], PLAIN),
+        first,
+        Arm(CONTROL, stage2, [*means, f'{args.field}=0'], first),
         *(
-            Arm(name, stage2, [f'{args.field}={weight:g}'], PLAIN)
+            Arm(name, stage2, [f'{args.field}={weight:g}'], first)
             for name, weight in args.stages.items()
         ),
     ]
 
 
 def without_held_out(
-    paths: Sequence[Path], folder: Path, options: Sequence[str] = ()
-) -> list[Path]:
-    """Each config as a child that leaves out the training images on which
-    the temperature is fitted.
+    path: Path, folder: Path, options: Sequence[str] = ()
+) -> Path:
+    """A child of a config that leaves out the training images on which the
+    temperature is fitted.
 
     Raises:
-        SystemExit: if a config, or an option, which is stronger than the
-            child, chooses images itself.
+        SystemExit: if the config, or an option, which is stronger than the
+            child, chooses images itself, or if the child would take the place
+            of a config.
     """
+    cfg = merged(path, options)
+    init_default_scope(cfg.default_scope)
+    dataset = cfg.train_dataloader.dataset
+    for field in ('dataset', 'datasets', 'indices'):
+        if dataset.get(field) is not None:
+            sys.exit(
+                f'{path}: train_dataloader.dataset must be a data set '
+                f'itself without indices, got {dataset.type} with '
+                f'{field}: its every tenth image is held out for the '
+                'temperature; or name other images by --held-out'
+            )
+    child = folder / path.name
+    if child.resolve() == path.resolve():
+        sys.exit(f'{path} would be written over: take another --out')
     folder.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        cfg = merged(path, options)
-        init_default_scope(cfg.default_scope)
-        dataset = cfg.train_dataloader.dataset
-        for field in ('dataset', 'datasets', 'indices'):
-            if dataset.get(field) is not None:
-                sys.exit(
-                    f'{path}: train_dataloader.dataset must be a data set '
-                    f'itself without indices, got {dataset.type} with '
-                    f'{field}: its every tenth image is held out for the '
-                    'temperature; or name other images by --held-out'
-                )
-        count = len(DATASETS.build(dataset))
-        (folder / path.name).write_text(
-            f'_base_ = {str(path.resolve())!r}\n\n'
-            'train_dataloader = dict(\n'
-            f'    dataset=dict(indices=[i for i in range({count}) '
-            f'if i % {EVERY}]))\n'
-        )
-    return [folder / path.name for path in paths]
+    child.write_text(
+        f'_base_ = {str(path.resolve())!r}\n\n'
+        'train_dataloader = dict(\n'
+        f'    dataset=dict(indices=[i for i in range('
+        f'{len(DATASETS.build(dataset))}) if i % {EVERY}]))\n'
+    )
+    return child
 
 
 def merged(config: Path, options: Sequence[str]) -> Config:
@@ -309,48 +240,32 @@ def measure_all(args: argparse.Namespace, arms: Sequence[Arm]) -> None:
     for seed, arm in ((seed, arm) for seed in args.seeds for arm in arms):
         work_dir = arm.work_dir(args.out, seed)
         names = [arm.name, *([TEMPERATURE] if arm.name == PLAIN else [])]
-        paths = [record_path(args.out, name, seed) for name in names]
-        if not all(map(Path.exists, paths)):
-            if sets is None:
-                sets = ImageSets(args, merged(args.plain, args.cfg_options))
-            print('measure', work_dir, flush=True)
-            options = [*args.cfg_options, *arm.options]
-            if arm.name in args.stages:
-                options.append(f'model.test_draws.latent={args.draws}')
-            found = sets.figures(
-                merged(arm.config, options),
-                str(last_checkpoint(work_dir)),
-                scaled=arm.name == PLAIN,
-            )
-            of_run = json.loads((work_dir / 'record.json').read_text())
-            for name, path, metrics in zip(names, paths, found):
-                record = dict(of_run, arm=name, settings=own, metrics=metrics)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(record, indent=1) + '\n')
-        for name, path in zip(names, paths):
-            if args.records:
-                record = json.loads(path.read_text())
-                keep_record(args.records, name, record)
-
-
-def record_path(out: Path, name: str, seed: int) -> Path:
-    return out / name / f'seed_{seed}' / 'calibration.json'
+        if all(find_record(args.records, name, seed) for name in names):
+            continue
+        sets = sets or ImageSets(args, merged(args.plain, args.cfg_options))
+        print('measure', work_dir, flush=True)
+        options = [*args.cfg_options, *arm.options]
+        if arm.name in args.stages:
+            options.append(f'model.test_draws.latent={args.draws}')
+        found = sets.figures(
+            merged(arm.config, options),
+            str(last_checkpoint(work_dir)),
+            scaled=arm.name == PLAIN,
+        )
+        of_run = json.loads((work_dir / 'record.json').read_text())
+        for name, metrics in zip(names, found):
+            record = dict(of_run, arm=name, settings=own, metrics=metrics)
+            keep_record(args.records, name, record)
 
 
 def figures_of(args: argparse.Namespace) -> Records:
-    """The figures of every arm and seed, of the runs or of the records."""
+    """The figures of every arm and seed that has a record."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     tests = []
-    for name in row_names(args):
+    for name in (*REFERENCES, *args.stages):
         found[name] = {}
         for seed in args.seeds:
-            path = record_path(args.out, name, seed)
-            record = (
-                json.loads(path.read_text())
-                if path.exists()
-                else find_record(args.records, name, seed)
-            )
-            if record:
+            if record := find_record(args.records, name, seed):
                 found[name][seed] = record['metrics']
                 tests.append(record['settings'])
     if other := next((test for test in tests if test != tests[0]), None):
@@ -367,7 +282,8 @@ def main() -> None:
         done = train_arms(arms, args, keep=False)
         if done:
             measure_all(args, arms)
-    conclude(args, 'calibration.md', table(figures_of(args)), NOTE, done)
+    path = args.out / 'calibration.md'
+    conclude(path, table(figures_of(args)), NOTE, done)
 
 
 if __name__ == '__main__':

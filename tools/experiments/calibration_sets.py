@@ -13,7 +13,6 @@ from typing import Any
 import mmcv
 import numpy as np
 import torch
-from calibration_table import with_means
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
@@ -48,12 +47,8 @@ Figures = dict[str, float]
 
 
 class ImageSets:
-    """The images that every arm is measured on.
-
-    Args:
-        args: of the command.
-        cfg: of PLAIN.
-    """
+    """The images that every arm is measured on, by the command's arguments
+    and PLAIN's config."""
 
     def __init__(self, args: argparse.Namespace, cfg: Config) -> None:
         init_default_scope(cfg.default_scope)
@@ -88,7 +83,11 @@ class ImageSets:
                 model, temperatures, shift=shift
             )
         found = [
-            with_means({name: every[i] for name, every in by_set.items()})
+            {
+                f'{where}/{name}': value
+                for where, every in by_set.items()
+                for name, value in every[i].items()
+            }
             for i in range(len(temperatures))
         ]
         if self.args.ood:
@@ -149,7 +148,7 @@ class ImageSets:
         found = []
         for batch in loader:
             for sample in model.test_step(batch):
-                log_probs, labels = metric.predictions(sample.to_dict())
+                log_probs, labels, *_ = metric.predictions(sample.to_dict())
                 kept = evenly(len(labels), share)
                 found.append([log_probs[kept].cpu(), labels[kept].cpu()])
         log_probs, labels = (torch.cat(every) for every in zip(*found))
@@ -204,13 +203,8 @@ def evenly(count: int, most: int | None) -> range:
 
 class Corrupted:
     """A step of a test pipeline, between reading an image and all else: the
-    same noise whenever an image is seen, in every arm and seed.
-
-    Args:
-        name: of imagecorruptions.
-        severity: 1 to 5.
-        folder: keeps what was made, in a folder by name and severity.
-    """
+    same noise whenever an image is seen, in every arm and seed. What was made
+    is kept in a folder by name, of imagecorruptions, and severity."""
 
     def __init__(self, name: str, severity: int, folder: Path) -> None:
         self.name, self.severity = name, severity
@@ -219,24 +213,17 @@ class Corrupted:
     def behind_loading(self, pipeline: list) -> list:
         """The pipeline with this step: in front, if images are loaded with
         their annotations, as those of CIFAR are."""
-        at = [
-            i
-            for i, step in enumerate(pipeline)
-            if 'Load' in type_name(step['type'])
-        ]
-        first = at[0] + 1 if at else 0
+        loads = ['Load' in type_name(step['type']) for step in pipeline]
+        first = loads.index(True) + 1 if any(loads) else 0
         return [*pipeline[:first], self, *pipeline[first:]]
 
     def __call__(self, results: dict) -> dict:
         image = np.ascontiguousarray(results['img'])
         read = 'img_path' in results  # BGR then, else an array in RGB
+        key = str(results.get('sample_idx'))
         # a classifier's files may have one name in every class
-        named = read and 'gt_label' not in results
-        key = (
-            Path(results['img_path']).name
-            if named
-            else str(results['sample_idx'])
-        )
+        if read and 'gt_label' not in results:
+            key = Path(results['img_path']).name
         checksum = zlib.crc32(image.tobytes())
         path = self.folder / f'{key}-{checksum:08x}.png'
         if not path.exists():
@@ -295,25 +282,25 @@ def of_image(sample: Mapping[str, Any], temperature: float) -> Figures:
     """How unsure a model is of a whole image: a classifier of its class, a
     segmentor of its pixels on the average; a detector of its surest
     detection, wholly if it has none."""
-    named = [name for name in UNCERTAINTIES if name in sample]
     if 'pred_score' in sample:
         log_probs = log_of(sample['pred_score'])[None]
         best = at_temperature(log_probs, temperature).max().exp()
-        own = {name: float(sample[name]) for name in named}
-        return {'': 1 - float(best), **own}
-    if 'seg_logits' in sample:
+        values = {n: sample[n] for n in UNCERTAINTIES if n in sample}
+    elif 'seg_logits' in sample:
         log_probs = at_temperature(of_pixels(sample), temperature)
         answered = labels_of_pixels(sample, log_probs.device)
         best = confidence_of(log_probs, answered)[0].mean()
-        own = {name: float(sample[name]['data'].mean()) for name in named}
-        return {'': 1 - float(best), **own}
-    detected = sample['pred_instances']
-    named = [name for name in UNCERTAINTIES if name in detected]
-    if not len(detected['scores']):
-        return dict.fromkeys(['', *named], float('inf'))
-    surest = int(detected['scores'].argmax())
-    own = {name: float(detected[name][surest]) for name in named}
-    return {'': 1 - float(detected['scores'][surest]), **own}
+        there = [name for name in UNCERTAINTIES if name in sample]
+        values = {name: sample[name]['data'].mean() for name in there}
+    else:
+        found = sample['pred_instances']
+        there = [name for name in UNCERTAINTIES if name in found]
+        if not len(found['scores']):
+            return dict.fromkeys(['', *there], float('inf'))
+        surest = int(found['scores'].argmax())
+        best = found['scores'][surest]
+        values = {name: found[name][surest] for name in there}
+    return {'': 1 - float(best), **{n: float(v) for n, v in values.items()}}
 
 
 def told_apart(

@@ -45,22 +45,6 @@ NOTE = (
 )
 
 
-def with_means(by_set: Mapping[str, Mapping[str, float]]) -> Figures:
-    """All figures of a test, those under shift one by one, and the means of
-    those that every shift has."""
-    like = {n: v for own in by_set.values() for n, v in own.items()}
-    flat = {
-        f'{where}/{name}': value
-        for where, own in by_set.items()
-        for name, value in {**of_nothing(like), **own}.items()
-    }
-    shifts = [where for where in by_set if where != 'clean']
-    for name in like:
-        if all(f'{where}/{name}' in flat for where in shifts):
-            flat.update(means(flat, name, shifts))
-    return flat
-
-
 def means(
     run: Mapping[str, float], name: str, shifts: Iterable[str]
 ) -> Figures:

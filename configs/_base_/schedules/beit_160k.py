@@ -1,11 +1,12 @@
-# mmseg's schedule of beit-base_upernet_8xb2-160k: lr 3e-5, layer decay 0.9.
+# BEiT's own schedule, which [AIB] follows (Section 4.2.4): lr 1e-3, layer
+# decay 0.65. mmseg's beit-base_upernet_8xb2-160k has 3e-5 and 0.9.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
-        type='AdamW', lr=3e-5, betas=(0.9, 0.999), weight_decay=0.05),
+        type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mmaib.AIBLayerDecayOptimizerConstructor',
     paramwise_cfg=dict(
-        num_layers=12, decay_rate=0.9, decay_type='layer_wise'))
+        num_layers=12, decay_rate=0.65, decay_type='layer_wise'))
 param_scheduler = [
     dict(
         type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),

@@ -1,6 +1,4 @@
-_base_ = [
-    '../../_base_/models/vgg16-aib-qt_cifar.py',
-    '../../_base_/datasets/cifar10-to-stl10.py',
-    '../../_base_/schedules/sgd_200e_vgg.py',
-    '../../_base_/default_runtime_cls.py',
-]
+# As aib, with a quantised map.
+_base_ = './vgg16-aib_1xb128-200e_cifar10-to-stl10.py'
+
+model = dict(neck=dict(bottleneck=dict(quantizer=dict(num_anchors=20))))

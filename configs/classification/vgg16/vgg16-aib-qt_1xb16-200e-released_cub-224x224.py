@@ -1,14 +1,4 @@
-_base_ = [
-    '../../_base_/models/vgg16-aib-qt_cub.py',
-    '../../_base_/datasets/cub_boxes_bs16_224_released.py',
-    '../../_base_/schedules/adam_200e_cub_released.py',
-    '../../_base_/default_runtime_cls.py',
-]
+# As aib, with a quantised map.
+_base_ = './vgg16-aib_1xb16-200e-released_cub-224x224.py'
 
-# what the authors' code does otherwise: L = 12, the std from the map's mean,
-# and pooling to 3x3
-model = dict(
-    test_draws=dict(attention=12, latent=12),
-    neck=dict(
-        bottleneck=dict(attention=dict(std_source='mean'))),
-    head=dict(pool_size=3))
+model = dict(neck=dict(bottleneck=dict(quantizer=dict(num_anchors=20))))

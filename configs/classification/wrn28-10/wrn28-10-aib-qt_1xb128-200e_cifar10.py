@@ -1,6 +1,4 @@
-_base_ = [
-    '../../_base_/models/wrn28-10-aib-qt_cifar.py',
-    '../../_base_/datasets/cifar10.py',
-    '../../_base_/schedules/sgd_200e_wrn.py',
-    '../../_base_/default_runtime_cls.py',
-]
+# As aib, with a quantised map.
+_base_ = './wrn28-10-aib_1xb128-200e_cifar10.py'
+
+model = dict(neck=dict(bottleneck=dict(quantizer=dict(num_anchors=50))))

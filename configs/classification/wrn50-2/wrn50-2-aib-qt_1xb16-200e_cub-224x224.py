@@ -1,6 +1,4 @@
-_base_ = [
-    '../../_base_/models/wrn50-2-aib-qt_cub.py',
-    '../../_base_/datasets/cub_boxes_bs16_224.py',
-    '../../_base_/schedules/adam_200e_cub.py',
-    '../../_base_/default_runtime_cls.py',
-]
+# As aib, with a quantised map.
+_base_ = './wrn50-2-aib_1xb16-200e_cub-224x224.py'
+
+model = dict(neck=dict(bottleneck=dict(quantizer=dict(num_anchors=50))))

@@ -6,7 +6,7 @@ custom_imports = dict(imports=['mmaib'])
 load_from = 'https://download.openmmlab.com/mmdetection/v2.0/faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth'
 model = dict(
     type='mmaib.AIBFasterRCNN',
-    freeze='features',
+    frozen='features',
     test_draws=dict(latent=8, average='probabilities', uncertainty=True),
     roi_head=dict(
         type='mmaib.AIBRoIHead',

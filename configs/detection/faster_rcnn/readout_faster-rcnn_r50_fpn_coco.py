@@ -4,7 +4,7 @@ _base_ = './gate_faster-rcnn_r50_fpn_1x_coco.py'
 
 load_from = 'https://download.openmmlab.com/mmdetection/v2.0/faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth'
 model = dict(
-    freeze='base',
+    frozen='base',
     neck=dict(bottleneck=dict(attention=dict(mean_bias=2.0))))
 # the gate and its loss fade in over the first half of 7,330 steps
 custom_hooks = [

@@ -5,7 +5,7 @@ _base_ = './faster-rcnn_lite0_fpn_12e_bccd-256.py'
 
 model = dict(
     type='mmaib.AIBFasterRCNN',
-    freeze='features',
+    frozen='features',
     test_draws=dict(latent=8, average='probabilities', uncertainty=True),
     roi_head=dict(
         type='mmaib.AIBRoIHead',

@@ -3,7 +3,7 @@
 _base_ = './gate_faster-rcnn_lite0_fpn_12e_bccd-256.py'
 
 model = dict(
-    freeze='base',
+    frozen='base',
     neck=dict(bottleneck=dict(attention=dict(mean_bias=2.0))))
 optim_wrapper = dict(optimizer=dict(lr=0.01))
 # the gate and its loss fade in over the first half

@@ -5,7 +5,7 @@ _base_ = './upernet_lite0_1xb4-500_camvid-320x240.py'
 
 model = dict(
     type='mmaib.AIBEncoderDecoder',
-    freeze='features',
+    frozen='features',
     test_draws=dict(latent=8, average='probabilities', uncertainty=True),
     decode_head=dict(
         type='mmaib.AIBUPerHead',

@@ -4,7 +4,7 @@
 _base_ = './gate_upernet_lite0_1xb4-500_camvid-320x240.py'
 
 model = dict(
-    freeze='base',
+    frozen='base',
     neck=dict(
         bottleneck=dict(
             attention=dict(mean_bias=2.0), modulation=dict(beta=0.3))))

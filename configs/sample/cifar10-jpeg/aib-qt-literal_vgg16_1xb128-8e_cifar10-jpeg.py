@@ -1,6 +1,4 @@
-_base_ = [
-    '../../_base_/models/vgg16-aib-qt_cifar.py',
-    '../../_base_/datasets/cifar10-jpeg.py',
-    '../../_base_/schedules/sgd_8e_vgg.py',
-    '../../_base_/default_runtime_cls.py',
-]
+# As aib-literal, with a quantised map.
+_base_ = './aib-literal_vgg16_1xb128-8e_cifar10-jpeg.py'
+
+model = dict(neck=dict(bottleneck=dict(quantizer=dict(num_anchors=20))))

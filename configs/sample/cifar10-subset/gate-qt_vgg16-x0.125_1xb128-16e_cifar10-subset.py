@@ -1,8 +1,4 @@
 # As gate, with a quantised map.
 _base_ = './gate_vgg16-x0.125_1xb128-16e_cifar10-subset.py'
 
-model = dict(
-    neck=dict(
-        bottleneck=dict(
-            quantizer=dict(
-                num_anchors=20, vq_weight=0.4, commit_weight=0.1))))
+model = dict(neck=dict(bottleneck=dict(quantizer=dict(num_anchors=20))))

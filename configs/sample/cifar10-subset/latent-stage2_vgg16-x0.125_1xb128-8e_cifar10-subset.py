@@ -6,7 +6,7 @@ _base_ = './vgg16-x0.125_1xb128-16e_cifar10-subset.py'
 
 model = dict(
     type='mmaib.AIBImageClassifier',
-    freeze='features',
+    frozen='features',
     test_draws=dict(latent=16, average='probabilities', uncertainty=True),
     head=dict(
         _delete_=True,

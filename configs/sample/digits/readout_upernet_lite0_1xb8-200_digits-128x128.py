@@ -4,7 +4,7 @@
 _base_ = './gate_upernet_lite0_1xb8-500_digits-128x128.py'
 
 model = dict(
-    freeze='base',
+    frozen='base',
     neck=dict(
         bottleneck=dict(
             attention=dict(mean_bias=2.0), modulation=dict(beta=0.3))))

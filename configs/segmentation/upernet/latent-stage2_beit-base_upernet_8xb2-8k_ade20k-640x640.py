@@ -6,7 +6,7 @@ custom_imports = dict(imports=['mmaib'])
 load_from = 'https://mmassets.onedl.ai/mmsegmentation/v0.5/beit/upernet_beit-base_8x2_640x640_160k_ade20k/upernet_beit-base_8x2_640x640_160k_ade20k-eead221d.pth'
 model = dict(
     type='mmaib.AIBEncoderDecoder',
-    freeze='features',
+    frozen='features',
     test_draws=dict(latent=8, average='probabilities', uncertainty=True),
     data_preprocessor=dict(test_cfg=dict(size=(640, 640))),
     backbone=dict(type='mmaib.AIBBEiT'),

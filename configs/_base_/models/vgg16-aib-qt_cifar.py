@@ -1,7 +1,0 @@
-_base_ = './vgg16-aib_cifar.py'
-
-model = dict(
-    neck=dict(
-        bottleneck=dict(
-            quantizer=dict(
-                num_anchors=20, vq_weight=0.4, commit_weight=0.1))))
