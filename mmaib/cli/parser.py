@@ -213,7 +213,11 @@ def explain(parser: Parser) -> None:
     parser.add_argument(
         '--beta', type=float, default=0.3, help='price of the bits'
     )
-    parser.add_argument('--steps', type=positive, default=20)
+    parser.add_argument(
+        '--steps',
+        type=natural,
+        help='of the optimisation; default: 20, of a one-stage detector 0',
+    )
     parser.add_argument('--seed', type=natural, default=0)
     _device(parser)
     _options(parser)

@@ -12,6 +12,7 @@ from support import segmentation as seg
 from support.detection import COCO, aib_config, plain_config
 
 from mmaib.compat import register_config_sources
+from mmaib.layers import AnchorQuantizer
 
 ALL = sorted(
     path
@@ -318,9 +319,9 @@ def test_the_papers_numbers_of_classification(name, data):
             assert ours[field] == value, field
     assert ours.model.test_draws == dict(attention=4, latent=4, seed=0)
     bottleneck = ours.model.neck.bottleneck
-    assert bottleneck.quantizer == dict(
-        num_anchors=CLASSIFIERS[name], vq_weight=0.4, commit_weight=0.1
-    )
+    quantizer = AnchorQuantizer(**bottleneck.quantizer)
+    assert quantizer.num_anchors == CLASSIFIERS[name]
+    assert (quantizer.vq_weight, quantizer.commit_weight) == (0.4, 0.1)
     assert bottleneck.modulation.mode == 'scale_residual'
     assert bottleneck.attention.std_kernel == 3
     head = ours.model.head
