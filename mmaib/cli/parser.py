@@ -96,6 +96,12 @@ def wrap(parser: Parser) -> None:
         '--at', help='block of the backbone to attend after, not at the neck'
     )
     parser.add_argument(
+        '--inside',
+        metavar='FIELD',
+        help="model inside the config's; default: the only one, such as a "
+        "tracker's detector",
+    )
+    parser.add_argument(
         '--check', metavar='CHECKPOINT', help="compare a checkpoint's keys"
     )
     parser.add_argument(

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmaib import preflight
-from mmaib.hooks import LearningHook
+from mmaib.hooks import LearningHook, MonitorHook
 
 from .launch import build_runner, leave, load_config
 
@@ -31,6 +31,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     preflight.check_resume(cfg, runner.model)
     runner.register_hook(MissedValidationHook(), 'LOWEST')
     runner.register_hook(LearningHook(), 'LOWEST')
+    runner.register_hook(MonitorHook())
     # popped, so that no model holds the group of processes that is left
     waiting = [runner]
     del runner

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mmcv._ext
 import pytest
 import torch
 from mmengine.config import Config
@@ -20,10 +21,12 @@ from torch import nn
 import mmaib
 from mmaib.cli.main import main
 from mmaib.cli.wrap import WrapError, is_ours, wrap
-from mmaib.cli.wrap.cost import compare
+from mmaib.cli.wrap.checkpoint import compare
 from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
 from mmaib.cli.wrap.plan import _inside, _level_at
+from mmaib.cli.wrap.shapes import Cost, cost
 from mmaib.cli.wrap.write import formatted, hooks, schedule
+from mmaib.evaluation.cost import gmacs
 from mmaib.layers import InformationGate
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
@@ -755,6 +758,48 @@ def test_a_name_of_more_than_letters(name, tmp_path):
     written = Config.fromfile(tmp_path / 'out.py')
     assert written.model.neck.type == 'mmaib.AIBNeck'
     assert written.model.neck.neck.type == 'FPN'
+
+
+@pytest.mark.parametrize('name', ['RetinaNet', 'Swin', 'RTMDet'])
+def test_a_run_without_values_costs_what_one_with_them_does(name):
+    model = base_models.build(base_models.config(name)).eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        macs = gmacs(lambda: model.extract_feat(image))
+    found = cost(model, image)
+    assert found.macs == macs > 0
+    assert not found.uncounted
+
+
+class InNeedOfValues(nn.Module):
+    """Counts what is above zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+        self.extract_feat = self.forward
+
+    def forward(self, x):
+        return self.conv(x)[:, : int((x > 0).sum()) + 1]
+
+
+def test_an_operator_in_need_of_values_gets_them():
+    found = cost(InNeedOfValues(), torch.zeros(1, 3, 4, 4))
+    assert found == Cost(32 / 1e6, 3 * 8 * 16 / 1e9)
+
+
+@pytest.mark.parametrize(
+    ('name', 'operator'),
+    [('mmdet::dcnv2/faster-rcnn_r50_fpn_mdpool_1x_coco.py', None),
+     ('mmdet::dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py', 'deform_conv'),
+     ('mmdet::carafe/faster-rcnn_r50_fpn-carafe_1x_coco.py', 'carafe')],
+)  # fmt: skip
+def test_operators_of_mmcv_are_skipped_and_named(name, operator, tmp_path):
+    """Those that are for a GPU alone too; outside they are as they were."""
+    before = vars(mmcv._ext).copy()
+    lines, _ = wrap(name, tmp_path / 'out.py', size=SMALL)
+    assert (f', without those of {operator}' in lines[-1]) is bool(operator)
+    assert vars(mmcv._ext) == before
 
 
 TYPED = """_base_ = 'base.py'

@@ -12,7 +12,7 @@ const section = document.querySelector('[data-image]');
 const chosen = () => [
   section.querySelector('li [aria-pressed="true"]').textContent.trim(),
   section.querySelector('dl:not([hidden]) dd').textContent,
-  section.querySelectorAll('dl:not([hidden])').length,
+  [...section.querySelectorAll('dl')].filter((d) => d.offsetHeight).length,
   section.querySelector('.map').getAttribute('src') ===
     section.querySelector('li [aria-pressed="true"]').dataset.map];
 const press = (key) => document.activeElement.dispatchEvent(

@@ -230,9 +230,9 @@ def test_of_a_gate_nothing_passes_outside_of_the_rectangle():
 @pytest.mark.parametrize('name', ['rectangle', 'position_wise'])
 def test_a_map_without_noise_has_equal_rows_for_its_draws(name):
     layer, x = bottleneck(name).eval(), torch.randn(3, 4, 9, 7)
-    mean = layer.attend(x)
+    mean = layer.attend([x])[0]
     with Draws(attention=2, seed=0).open():
-        drawn = layer.attend(x)
+        drawn = layer.attend([x])[0]
     assert torch.equal(drawn, torch.cat([mean, mean]))
 
 
@@ -260,7 +260,7 @@ def test_half_precision(name):
         Draws(attention=1).open(),
         collect() as aux,
     ):
-        maps = layer.attend(x.bfloat16())
+        maps = layer.attend([x.bfloat16()])[0]
         out = layer.modulate(x.bfloat16(), maps)
     assert maps.dtype == torch.float32
     assert out.dtype == torch.bfloat16
@@ -268,7 +268,7 @@ def test_half_precision(name):
     (out.float().sum() + sum(losses)).backward()
     assert all(p.grad.isfinite().all() for p in layer.parameters())
     whole = bottleneck(name).bfloat16().eval()
-    assert whole.attend(x.bfloat16()).dtype == torch.float32
+    assert whole.attend([x.bfloat16()])[0].dtype == torch.float32
 
 
 def test_a_parents_init_cfg_leaves_the_window_where_it_is():
@@ -297,9 +297,9 @@ def test_a_neck_of_several_levels_reports_a_rectangle_of_each():
 @ANY_MAP
 def test_a_mirrored_map_is_mirrored(name):
     layer, x = bottleneck(name).eval(), torch.randn(2, 4, 9, 7)
-    maps = layer.attend(x)
+    maps = layer.attend([x])[0]
     with changed_maps(layer, 'mirror'):
-        assert torch.equal(layer.attend(x), maps.flip(-1))
+        assert torch.equal(layer.attend([x])[0], maps.flip(-1))
 
 
 @pytest.mark.parametrize(

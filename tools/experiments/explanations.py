@@ -97,7 +97,13 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=10,
         help='the weaker and the slow methods, and the detector run again,\n'
-        'for every so manyth',
+        'for every so manyth; 0: for none',
+    )
+    parser.add_argument(
+        '--methods',
+        nargs='+',
+        default=[],
+        help="some alone: odam, 'odam, backbone', ...",
     )
     parser.add_argument('--randomise', type=int, metavar='DETECTIONS')
     parser.add_argument('--table', type=Path, help='print of these records')
@@ -144,6 +150,7 @@ def judged(
     found: list[Target],
     number: int,
     slow: bool,
+    methods: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """What the referee says of each method, on one detection."""
     target, images = found[number], seen.images
@@ -178,7 +185,9 @@ def judged(
     blanked = blank(images, scores[0])
     results = {}
     for name, at in rows:
-        if not slow and (name in SLOW or at == 'backbone'):
+        label = name if at == 'neck' else f'{name}, {at}'
+        weak = name in SLOW or at == 'backbone'
+        if not (label in methods if methods else slow or not weak):
             continue
         begun = time.perf_counter()
         order = explained(name, at).float().cpu()
@@ -196,7 +205,6 @@ def judged(
         )
         if slow:
             result['difference_again'] = curves[1][0] - curves[1][1]
-        label = name if at == 'neck' else f'{name}, {at}'
         results[label] = {k: round(v, 4) for k, v in result.items()}
     return results
 
@@ -312,7 +320,7 @@ def run(args: argparse.Namespace) -> None:
             key = '/'.join(Path(file).parts[-2:]), number
             if key in there:
                 continue
-            slow = count % args.d_rise_every == 0
+            slow = args.d_rise_every and count % args.d_rise_every == 0
             record = dict(
                 name=args.name,
                 seed=args.seed,
@@ -325,7 +333,14 @@ def run(args: argparse.Namespace) -> None:
                 score=round(found[number].score, 4),
                 area=round(area_of(found[number])),
                 methods=judged(
-                    model, places, moments, seen, found, number, slow
+                    model,
+                    places,
+                    moments,
+                    seen,
+                    found,
+                    number,
+                    bool(slow),
+                    args.methods,
                 ),
             )
             with args.records.open('a') as lines:

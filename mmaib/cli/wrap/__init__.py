@@ -22,18 +22,19 @@ from mmengine.logging import MMLogger
 from mmaib.compat import config_name
 from mmaib.preflight import check_checkpoint
 
-from .cost import compare, cost, is_ours
+from .checkpoint import compare, is_ours
 from .look import (
     WrapError,
     build,
-    check_base,
-    check_style,
     image_size,
+    inner,
     library_of,
     load,
     look,
+    part_of,
 )
-from .plan import READOUT, plan
+from .plan import READOUT, around, plan
+from .shapes import Cost, Uninitialised, cost
 from .write import checked_files, hooks, own_run, schedule, written
 
 __all__ = ['WrapError', 'is_ours', 'prepare', 'wrap', 'wrap_config']
@@ -50,6 +51,7 @@ def wrap(
     size: tuple[int, int] | None = None,
     command: str = 'mmaib wrap',
     iterations: int = 200,
+    inside: str | None = None,
 ) -> tuple[list[str], bool]:
     """Write a config with attention over a base config.
 
@@ -63,6 +65,7 @@ def wrap(
             for what the config says, or as large as is common.
         command: that the file's first line names.
         iterations: how long a readout trains.
+        inside: see :func:`part_of`.
 
     Returns:
         what to print, and whether the checkpoint, if any, is of the base
@@ -84,11 +87,22 @@ def wrap(
     if out.exists():
         raise WrapError(f'{out} is there already: name another file')
     cfg = load(original)
-    check_style(cfg)
-    plain = _built(f'{original} as it is', cfg)
-    check_base(cfg, plain)
-    size = size or image_size(cfg, plain)
-    planned = plan(cfg, look(plain, size), attention, where, latent, at)
+    if not (cfg.get('model') or {}).get('type'):
+        raise WrapError(f'model.type is None: {original} has no model')
+    whole = _built(f'{original} as it is', cfg)
+    inside, plain = part_of(cfg, whole, inside)
+    base_model = cfg.model[inside] if inside else cfg.model
+    size = size or image_size(base_model, plain, cfg.get('crop_size'))
+    seen = look(plain, size)
+    path = f'model.{inside}' if inside else 'model'
+    planned = plan(base_model, seen, attention, where, latent, at, path)
+    if inside:
+        if attention == READOUT:
+            raise WrapError(
+                f'--attention readout: {type(whole).__name__} trains more '
+                f'than its {inside}. Wrap the config of that alone'
+            )
+        planned = around(cfg.model, whole, inside, planned)
     if iterations < 1:
         raise WrapError(f'--iterations must be >= 1, got {iterations}')
     default_hooks, said = hooks(cfg, attention, iterations)
@@ -109,14 +123,16 @@ def wrap(
     )
     try:
         model = _built(f'{original} with attention', load(str(out)))
-        costs = [cost(m, size) for m in (plain, model)]
+        part = inner(model, inside) if inside else model
+        costs = seen.cost, cost(part, seen.image)
         lines = [f'wrote {out}', *planned.did]
         if default_hooks:
             types = [hook['type'] for hook in default_hooks.values()]
             lines.append(f'default_hooks: {", ".join(types)}')
         lines += [said] if said else []
-        heads = [k for k in cfg.model if k.endswith('head')]
-        left = [k for k in ('backbone', *heads) if k not in planned.model]
+        heads = [k for k in base_model if k.endswith('head')]
+        changed = planned.model[inside] if inside else planned.model
+        left = [k for k in ('backbone', *heads) if k not in changed]
         if trained:
             lines.append(f'{", ".join(trained)}: {iterations} iterations')
         lines += [
@@ -134,12 +150,7 @@ def wrap(
             f"left alone: the base model's {', '.join(left)}, data, {rest}"
             'checkpoint keys'
         )
-        (before, macs), (after, more) = costs
-        lines.append(
-            f'parameters: {before:.2f} M -> {after:.2f} M; multiply-adds of '
-            f'backbone and neck at {size[0]}x{size[1]}: {macs:.2f} G -> '
-            f'{more:.2f} G'
-        )
+        lines.append(_price(*costs, size))
         good = True
         if check:
             report, good = compare(model, check)
@@ -158,8 +169,8 @@ def wrap_config(
     Args:
         cfg: a config, its path, or a name such as ``'mmdet::...'``.
         attention: ``'gate'``, ``'readout'``, ``'aib'`` or ``'aib-qt'``.
-        options: ``where``, ``latent``, ``at``, ``size``, ``iterations`` of
-            :func:`wrap`.
+        options: ``where``, ``latent``, ``at``, ``size``, ``iterations``,
+            ``inside`` of :func:`wrap`.
 
     Raises:
         WrapError: with the reason.
@@ -185,11 +196,22 @@ def _built(what: str, cfg: Any) -> Any:
         WrapError: if it does not build.
     """
     try:
-        return build(cfg)
+        with Uninitialised():
+            return build(cfg)
     except Exception as error:
         raise WrapError(
             f'{what} does not build: {type(error).__name__}: {error}'
         ) from error
+
+
+def _price(before: Cost, after: Cost, size: tuple[int, int]) -> str:
+    names = ', '.join(sorted(before.uncounted | after.uncounted))
+    return (
+        f'parameters: {before.parameters:.2f} M -> {after.parameters:.2f} M; '
+        f'multiply-adds of backbone and neck at {size[0]}x{size[1]}: '
+        f'{before.macs:.2f} G -> {after.macs:.2f} G'
+        f'{names and f", without those of {names}"}'
+    )
 
 
 def prepare(args: argparse.Namespace) -> Callable[[], int]:
@@ -208,6 +230,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], int]:
         args.size and tuple(args.size),
         ' '.join(args.command),
         args.iterations,
+        args.inside,
     )
 
     def work() -> int:

@@ -22,6 +22,8 @@ from mmaib.compat import config_name, register_config_sources
 from mmaib.losses import Reporter
 from mmaib.models import AuxLossMixin
 
+from .shapes import Cost, cost
+
 SIZES = {'mmdet': (640, 640), 'mmseg': (512, 512), 'mmpretrain': (224, 224)}
 
 
@@ -54,16 +56,20 @@ class Seen:
     Attributes:
         model: itself.
         size: of that image.
+        image: itself, blank.
         backbone, neck: what they give; None without a neck.
         inside: ``{name: what it gives}`` of the blocks of the backbone, as
             they ran.
+        cost: of that.
     """
 
     model: Any
     size: tuple[int, int]
+    image: Tensor
     backbone: Any = None
     neck: Any = None
     inside: dict[str, Any] = field(default_factory=dict)
+    cost: Cost | None = None
 
 
 def load(name: str) -> Any:
@@ -96,40 +102,54 @@ def load(name: str) -> Any:
 
 
 def build(cfg: Any) -> Any:
-    """The model of a config, uninitialised and without SyncBN."""
+    """The model of a config, uninitialised, without SyncBN and weights."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = copy.deepcopy(cfg.model)
+    _fetch_nothing(model)
     if 'data_preprocessor' in cfg:  # as the Runner does
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with MODELS.switch_scope_and_registry(None) as registry:
-        return revert_sync_batchnorm(registry.build(model)).eval()
+        built = revert_sync_batchnorm(registry.build(model))
+    built.eval()  # of which some give None
+    return built
 
 
-def check_style(cfg: Any) -> None:
-    """Refuse a config that no `_base_` can name.
+def _fetch_nothing(part: Any) -> None:
+    """Leave out the weights that some models load while they are built."""
+    if isinstance(part, (list, tuple)):
+        for item in part:
+            _fetch_nothing(item)
+    elif isinstance(part, dict):
+        if part.get('teacher_ckpt'):
+            part['teacher_ckpt'] = None
+        teacher = str(part.get('teacher_config', ''))
+        if teacher.startswith('configs/') and not Path(teacher).exists():
+            # where training starts, in the base library's checkout
+            place = Path(find_spec('mmdet').origin).parent / '.mim'
+            part['teacher_config'] = str(place / teacher)
+        if part.get('pretrained') is True:  # timm's
+            part['pretrained'] = False
+        for value in part.values():
+            _fetch_nothing(value)
+
+
+def part_of(
+    cfg: Any, model: nn.Module, inside: str | None = None
+) -> tuple[str | None, nn.Module]:
+    """What of a model takes attention: itself, or the model inside it, such
+    as a tracker's detector or a semi-supervised detector's student.
+
+    Args:
+        cfg: the base config.
+        model: as it builds it.
+        inside: field of the model that is inside; None for the only one, if
+            the model has no features of its own.
+
+    Returns:
+        the field, None for the model itself, and the part.
 
     Raises:
-        WrapError: telling what to take instead.
-    """
-    if not (cfg.get('model') or {}).get('type'):
-        raise WrapError(
-            f'model.type is None: {cfg.filename} is the config of no model'
-        )
-    if Config._is_lazy_import(str(cfg.filename)):
-        raise WrapError(
-            f"{cfg.filename} is of MMEngine's new style (`with read_base()`, "
-            'or imports of classes), which no `_base_` can name. Write it in '
-            'the old style and wrap that: python -c "from mmengine.config '
-            f'import Config; Config.fromfile({cfg.filename!r}).dump('
-            "'old_style.py')\""
-        )
-
-
-def check_base(cfg: Any, model: nn.Module) -> None:
-    """Refuse what is no base library's model, or contains mmaib already.
-
-    Raises:
-        WrapError: saying which.
+        WrapError: if there is none, or it contains mmaib already.
     """
     ours = [
         f'{name or "model"} ({type(module).__name__})'
@@ -141,26 +161,51 @@ def check_base(cfg: Any, model: nn.Module) -> None:
             f'this config already contains mmaib ({ours[0]}). Edit its '
             'fields (docs/fields.md), or wrap the original config'
         )
-    missing = [
+    if inside is None and not _lacks(model):
+        return None, model
+    parts = {
+        field: inner(model, field)
+        for field, value in cfg.model.items()
+        if isinstance(value, dict)
+    }
+    found = {field: part for field, part in parts.items() if not _lacks(part)}
+    if inside is None and len(found) == 1:
+        inside = next(iter(found))
+    if inside in found:
+        return inside, found[inside]
+    if inside:
+        raise WrapError(
+            f'--inside {inside}: no model with backbone, extract_feat and '
+            f'loss; there are {[*found]}'
+        )
+    raise WrapError(
+        f'{type(model).__name__} has no {" and no ".join(_lacks(model))}, so '
+        f'where its features pass is unknown, and of its parts {[*parts]} '
+        + (f'several have: --inside {[*found]}' if found else 'none has them')
+    )
+
+
+def inner(model: nn.Module, field: str) -> Any:
+    """The model that a field of another's config builds."""
+    return getattr(model, field, getattr(model, 'student', None))
+
+
+def _lacks(model: Any) -> list[str]:
+    """What a model needs and has not."""
+    return [
         part
         for part in ('backbone', 'extract_feat', 'loss')
         if not hasattr(model, part)
     ]
-    if missing:
-        inner = [k for k, v in cfg.model.items() if isinstance(v, dict)]
-        raise WrapError(
-            f'{type(model).__name__} has no {" and no ".join(missing)}, so '
-            'where its features pass is unknown. Wrap the config of the '
-            f'model inside it (its parts: {inner}) and train that: what '
-            'stands around it may run the parts where no loss is collected'
-        )
 
 
-def image_size(cfg: Any, model: nn.Module) -> tuple[int, int]:
+def image_size(
+    base_model: Any, model: nn.Module, crop_size: Any = None
+) -> tuple[int, int]:
     """Height and width of images that the model of a config takes."""
-    size = cfg.model.backbone.get('img_size')
-    processor = cfg.model.get('data_preprocessor') or {}
-    size = size or processor.get('size') or cfg.get('crop_size')
+    size = base_model.backbone.get('img_size')
+    processor = base_model.get('data_preprocessor') or {}
+    size = size or processor.get('size') or crop_size
     if size is None:
         return SIZES[library_of(model) or 'mmseg']
     return (size, size) if isinstance(size, int) else (size[0], size[1])
@@ -171,7 +216,7 @@ def blank_image(model: Any, size: tuple[int, int]) -> Tensor:
     return torch.zeros(1, _bands(model, size), *size)
 
 
-class _Reached(Exception):  # noqa: N818
+class _Reached(BaseException):
     """The first layer with a width of its own."""
 
 
@@ -197,19 +242,18 @@ def _bands(model: Any, size: tuple[int, int]) -> int:
         found = shown * takes // given
         raise _Reached
 
-    with ExitStack() as handles, suppress(Exception):
+    with ExitStack() as handles, suppress(Exception, _Reached):
         for layer in model.backbone.modules():
             if isinstance(layer, (nn.Conv2d, _BatchNorm)):
                 handle = layer.register_forward_pre_hook(reach)
                 handles.callback(handle.remove)
-        model.extract_feat(torch.zeros(1, shown, *size))
+        cost(model, torch.zeros(1, shown, *size))
     return found
 
 
-@torch.no_grad()
 def look(model: Any, size: tuple[int, int]) -> Seen:
     """Show the model an image and note what its parts give."""
-    seen = Seen(model, size)
+    seen = Seen(model, size, blank_image(model, size))
 
     def note(name: str) -> Any:
         def hook(_: nn.Module, __: Any, out: Any) -> None:
@@ -228,7 +272,7 @@ def look(model: Any, size: tuple[int, int]) -> Seen:
                 handle = module.register_forward_hook(note(name))
                 handles.callback(handle.remove)
         try:
-            model.extract_feat(blank_image(model, size))
+            seen.cost = cost(model, seen.image)
         except Exception as error:
             raise WrapError(
                 f'{type(model).__name__} takes no image of {size[0]}x'

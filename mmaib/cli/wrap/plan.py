@@ -78,17 +78,18 @@ def bottleneck(
 
 
 def plan(
-    cfg: Any,
+    base_model: Any,
     seen: Seen,
     attention: str = 'gate',
     where: str | None = None,
     latent: bool = False,
     at: str | None = None,
+    path: str = 'model',
 ) -> Plan:
-    """Fields that put attention into the model of a config.
+    """Fields that put attention into a model.
 
     Args:
-        cfg: the base config.
+        base_model: its config.
         seen: of :func:`look`.
         attention: ``'gate'``, ``'readout'`` (a gate over the frozen base
             model), ``'aib'`` or ``'aib-qt'``.
@@ -97,6 +98,7 @@ def plan(
         latent: whether the head's last feature becomes stochastic.
         at: name of a module of the backbone to attend after, in place of a
             neck.
+        path: where the model stands in the base config.
 
     Raises:
         WrapError: if no place, or no latent, is found.
@@ -106,27 +108,26 @@ def plan(
             '--latent: a readout freezes the base model, heads included, '
             'so no latent could learn. Leave it out, or take --attention gate'
         )
-    base_model = cfg.model
     made: dict[str, Any] = {}
     ours = known.MODELS.get(library_class(seen.model))
     made['type'] = ours or 'mmaib.WithAuxLosses'
     if not ours:
         made['base'] = type_path(base_model.type)
     did = [
-        f'model.type: {type_name(base_model.type)} collects auxiliary losses'
+        f'{path}.type: {type_name(base_model.type)} collects auxiliary losses'
     ]
     if attention == READOUT:
         made['frozen'] = 'base'
         did.append(
-            'model.frozen: the map alone learns; load_from must name a '
+            f'{path}.frozen: the map alone learns; load_from must name a '
             'checkpoint of the base model'
         )
-    place = None if at else _place(cfg, seen, where)
+    place = None if at else _place(base_model, seen, where)
     package = library_of(seen.model)
     pooled = package == 'mmpretrain' and place == 'before'
     fields = bottleneck(attention, latent, package, pooled)
     if place:
-        made['neck'] = _neck(base_model, seen, place, fields)
+        made['neck'] = _neck(base_model, seen, place, fields, path)
         shape = seen.backbone if place == 'before' else seen.neck
         maps = (
             'one map for all levels'
@@ -139,7 +140,7 @@ def plan(
             else 'after the backbone'
         )
         did.append(
-            f'model.neck: {attention} {stands}, {maps}, of features '
+            f'{path}.neck: {attention} {stands}, {maps}, of features '
             f'{described(shape)}'
         )
     else:
@@ -147,13 +148,13 @@ def plan(
         made['backbone'] = dict(
             _delete_=True,
             type='mmaib.AttendedBackbone',
-            backbone=Expression('{{_base_.model.backbone}}'),
+            backbone=Expression(f'{{{{_base_.{path}.backbone}}}}'),
             at=place_inside,
             in_channels=channels,
             bottleneck=fields,
         )
         did.append(
-            f'model.backbone: {attention} after its {place_inside}, of '
+            f'{path}.backbone: {attention} after its {place_inside}, of '
             f'features {described(seen.inside[place_inside])}'
         )
     roi_head = known.ROI_HEADS.get(
@@ -162,11 +163,22 @@ def plan(
     if ours and 'neck' in made and roi_head:
         made['roi_head'] = dict(type=roi_head)
         did.append(
-            'model.roi_head: averages the maps that test_draws asks for'
+            f'{path}.roi_head: averages the maps that test_draws asks for'
         )
     if latent:
         did.append(_add_latent(base_model, seen.model, made))
     return Plan(made, did)
+
+
+def around(base_model: Any, model: nn.Module, field: str, plan: Plan) -> Plan:
+    """What is written over a model around the one that is planned for: it
+    collects what runs outside of that one's loss."""
+    made: dict[str, Any] = {field: plan.model}
+    if hasattr(model, 'loss'):
+        made = dict(
+            type='mmaib.WithAuxLosses', base=type_path(base_model.type), **made
+        )
+    return Plan(made, plan.did)
 
 
 def _name(neck: Any) -> str:
@@ -174,19 +186,19 @@ def _name(neck: Any) -> str:
     return ' and '.join(type_name(part['type']) for part in necks)
 
 
-def _place(cfg: Any, seen: Seen, where: str | None) -> str | None:
+def _place(base_model: Any, seen: Seen, where: str | None) -> str | None:
     """``'before'``, ``'after'``, or None where neither has maps."""
     found = {
         'before': are_maps(seen.backbone),
         'after': are_maps(seen.neck),
     }
-    if not cfg.model.get('neck'):
+    if not base_model.get('neck'):
         found['after'] = found['before']
         where = 'before'
     if where:
         if not found[where] and where == 'after':
             raise WrapError(
-                f'the neck {_name(cfg.model.neck)} gives '
+                f'the neck {_name(base_model.neck)} gives '
                 f'{described(seen.neck)}: no tuple of maps (N, C, H, W), so '
                 'what stands after it is unknown. Take --where before'
             )
@@ -200,7 +212,7 @@ def _place(cfg: Any, seen: Seen, where: str | None) -> str | None:
 
 
 def _neck(
-    base_model: Any, seen: Seen, place: str, fields: dict
+    base_model: Any, seen: Seen, place: str, fields: dict, path: str
 ) -> dict[str, Any]:
     features = (
         seen.neck if place == 'after' and base_model.get('neck') else None
@@ -213,7 +225,7 @@ def _neck(
         made['_delete_'] = True
     made['type'] = 'mmaib.AIBNeck'
     if base_model.get('neck'):
-        made['neck'] = Expression('{{_base_.model.neck}}')
+        made['neck'] = Expression(f'{{{{_base_.{path}.neck}}}}')
         made['where'] = place
     shared = len(levels) > 1 and (place == 'before' or len({*channels}) > 1)
     if shared:

@@ -1,25 +1,11 @@
-"""What attention costs, and what a checkpoint has for it."""
+"""What a checkpoint of the base model has for a model with attention."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
-from mmaib.evaluation.cost import gmacs, millions
 from mmaib.losses import Reporter
 from mmaib.preflight.checkpoint import read_checkpoint
-
-from .look import blank_image
-
-
-def cost(model: Any, size: tuple[int, int]) -> tuple[float, float]:
-    """Parameters in 1e6, and multiply-adds of backbone and neck for an image
-    of that size in 1e9."""
-    with torch.no_grad():
-        macs = gmacs(lambda: model.extract_feat(blank_image(model, size)))
-    return millions(model), macs
 
 
 def compare(model: nn.Module, path: str) -> tuple[list[str], bool]:
