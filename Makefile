@@ -8,7 +8,8 @@ RUN := $(THREADS) '$(VENV)/bin/python'
 # one for each docs.txt, kept between clones as the environment is
 DOCS_ENV := $(VENV)-docs-$(shell sha256sum requirements/docs.txt | cut -c1-12)
 SITE ?= build/docs
-PYTEST := $(RUN) -m pytest -n 2
+# a worker that has nothing left takes tests of the other's
+PYTEST := $(RUN) -m pytest -n 2 --dist worksteal
 # of `make pytest`: files and folders
 TESTS ?=
 

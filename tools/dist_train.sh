@@ -10,4 +10,4 @@ PYTHONPATH="$root:${PYTHONPATH:-}" exec "${PYTHON:-python}" \
     --nproc-per-node="$gpus" \
     --master-addr="${MASTER_ADDR:-127.0.0.1}" \
     --master-port="${MASTER_PORT:-29500}" \
-    "$root/tools/train.py" "$config" --launcher pytorch "$@"
+    "$root/tools/${MMAIB_TOOL:-train}.py" "$config" --launcher pytorch "$@"

@@ -13,5 +13,5 @@ PYTHONPATH="$root:${PYTHONPATH:-}" exec srun -p "$partition" \
     --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
     --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" \
     --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$root/tools/train.py" "$config" \
+    "${PYTHON:-python}" -u "$root/tools/${MMAIB_TOOL:-train}.py" "$config" \
     --launcher slurm "$@"

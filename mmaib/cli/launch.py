@@ -7,6 +7,8 @@ import argparse
 import gc
 import os
 import os.path as osp
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -143,6 +145,19 @@ def _join_without_gpu(cfg: Config) -> None:
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         ),
     )
+
+
+def last_work(runner: Runner, work: Callable[[Any], None]) -> Callable:
+    """What a script does last: some work with its runner, and to leave the
+    other processes."""
+    # popped, so that no model holds the group of processes that is left
+    waiting = [runner]
+
+    def run() -> None:
+        work(waiting.pop())
+        leave()
+
+    return run
 
 
 def leave() -> None:

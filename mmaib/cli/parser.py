@@ -76,8 +76,15 @@ def doctor(parser: Parser) -> None:
 
 
 def wrap(parser: Parser) -> None:
-    parser.add_argument('config', help='path, or a name such as mmdet::...')
-    parser.add_argument('--out', required=True, help='.py file to write')
+    parser.add_argument(
+        'config', nargs='?', help='path, or a name such as mmdet::...'
+    )
+    parser.add_argument('--out', help='.py file to write')
+    parser.add_argument(
+        '--list',
+        action='store_true',
+        help='print the families of base models that were tried, and leave',
+    )
     parser.add_argument(
         '--attention',
         choices=ATTENTIONS,

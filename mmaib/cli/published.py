@@ -59,7 +59,10 @@ def save_readout(work_dir: str | Path, to: str | Path) -> None:
             "a readout over a base model (freeze='base', load_from=FILE)"
         )
     if not any(name.startswith('ablation/open/') for name in run.metrics):
-        raise ValueError(f'work_dir={work_dir}: its map was not evaluated')
+        raise ValueError(
+            f'work_dir={work_dir}: not evaluated beside the base model, as '
+            "`mmaib readout` does by AttentionEvalHook's ablations=['open']"
+        )
     assert run.config is not None  # training dumps it
     base = BaseCheckpoint.from_tensor(state[KEY])
     base = base._replace(path=Path(base.path).name)  # no path of this disk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os.path as osp
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mmengine
@@ -18,7 +19,7 @@ from mmaib.preflight.fields import configs_with
 from mmaib.registry import type_name
 from mmaib.visualization.overlays import scores_with_std
 
-from .launch import build_runner, leave, load_config
+from .launch import build_runner, last_work, load_config
 
 FILES = {
     'pred': ('.pkl', '.pickle'),
@@ -44,15 +45,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         kind = 'mmdet.DumpDetResults' if detector else 'DumpResults'
         dump = METRICS.build(dict(type=kind, out_file_path=args.out))
         runner.test_evaluator.metrics.append(dump)
-    # popped, so that no model holds the group of processes that is left
-    waiting = [runner]
-    del runner
-
-    def work() -> None:
-        evaluate(waiting.pop(), args)
-        leave()
-
-    return work
+    return last_work(runner, partial(evaluate, args=args))
 
 
 def evaluate(runner: Any, args: argparse.Namespace) -> None:

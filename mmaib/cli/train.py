@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmaib import preflight
 from mmaib.hooks import LearningHook, MonitorHook
 
-from .launch import build_runner, leave, load_config
+from .launch import build_runner, last_work, load_config
 
 
 def prepare(args: argparse.Namespace) -> Callable[[], None]:
@@ -32,15 +32,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     runner.register_hook(MissedValidationHook(), 'LOWEST')
     runner.register_hook(LearningHook(), 'LOWEST')
     runner.register_hook(MonitorHook())
-    # popped, so that no model holds the group of processes that is left
-    waiting = [runner]
-    del runner
-
-    def work() -> None:
-        waiting.pop().train()
-        leave()
-
-    return work
+    return last_work(runner, lambda it: it.train())
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:

@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
+from mmengine.registry import VISUALIZERS
 from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
@@ -79,17 +79,14 @@ from mmaib.visualization.overlays import (
 
 from .cfg_options import options_of
 from .launch import device_of
+from .wrap.look import build
 
 
 def load(
     cfg: Config, checkpoint: str, device: torch.device
 ) -> tuple[Any, Visualizer]:
     """Model in evaluation mode, and the base library's visualizer."""
-    init_default_scope(cfg.default_scope)
-    # as the Runner does; mmpretrain's configs have it beside the model
-    if 'data_preprocessor' in cfg:
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(cfg.model)
+    model = build(cfg)
     loaded = load_whole('checkpoint', checkpoint, model)
     kind = known.VISUALIZERS.get(cfg.default_scope, 'Visualizer')
     visualizer = cfg.get('visualizer') or dict(type=kind)
@@ -97,7 +94,7 @@ def load(
         {**visualizer, 'name': 'attention', 'vis_backends': None}
     )
     visualizer.dataset_meta = loaded.get('meta', {}).get('dataset_meta', {})
-    return model.to(device).eval(), visualizer
+    return model.to(device), visualizer
 
 
 def metric_of(cfg: Config) -> AttentionMetric:

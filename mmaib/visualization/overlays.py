@@ -111,15 +111,10 @@ def is_classified(sample: Any) -> bool:
 def classifier_input(
     model: Any, images: Sequence[Tensor], sample: Any
 ) -> tuple[np.ndarray, Any]:
-    """What a classifier saw of the first image of a batch, ``(H, W, 3)`` RGB,
-    and a data sample with its shapes. Its pipeline may crop, so its map does
-    not lie on the original, which data sets of arrays do not have.
-
-    Args:
-        model: the classifier.
-        images: of the batch, ``(C, H, W)`` each, uint8, from its pipeline.
-        sample: the first one's data sample.
-    """
+    """What a classifier saw of the first of a batch's images, ``(C, H, W)``
+    each, uint8, from its pipeline: ``(H, W, 3)`` RGB, and its data sample with
+    the shapes of that. The pipeline may crop, so the map does not lie on the
+    original, which data sets of arrays do not have."""
     image, size = images[0], tuple(images[0].shape[1:])
     known = sample.metainfo
     if 'img_shape' in known:  # without what the pipeline padded

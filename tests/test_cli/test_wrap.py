@@ -28,6 +28,7 @@ from mmaib.cli.wrap.shapes import Cost, cost
 from mmaib.cli.wrap.write import formatted, hooks, schedule
 from mmaib.evaluation.cost import gmacs
 from mmaib.layers import InformationGate
+from mmaib.registry import type_name
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 
@@ -92,6 +93,21 @@ def test_the_pages_show_what_is_written(
     assert not ours.unexpected_keys
     assert ours.missing_keys
     assert all(is_ours(model, key) for key in ours.missing_keys)
+
+
+def test_families_that_were_tried(capsys):
+    """And the page counts them."""
+    assert main(['wrap', '--list']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 100
+    for library in ('mmdet', 'mmseg', 'mmpretrain'):
+        own = [x for x in lines if x.startswith(f'{library}::')]
+        placed = [
+            x for x in own if x.split(maxsplit=1)[1].startswith('placed')
+        ]
+        assert f'| {library} | {len(own)} | {len(placed)} |' in PAGE
+    assert main(['wrap', RETINANET]) == 2
+    assert 'CONFIG and --out FILE.py are needed' in capsys.readouterr().err
 
 
 def test_from_the_command_line(tmp_path):
@@ -269,8 +285,8 @@ def test_a_file_that_is_there_is_left_alone(tmp_path):
         ('no_such_package::a/b', 'no_such_package is not installed'),
         ('mmdet::retinanet/retinanot.py', 'retinanot'),
         ('mmdet::_base_/default_runtime.py', 'model.type is None'),
-        ('mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_'
-         'semi-0.1-coco.py', "SoftTeacher has no backbone.*'detector'"),
+        ('mmdet::mask2former_vis/mask2former_r50_8xb2-8e_youtubevis2019.py',
+         'Mask2FormerVideo has no extract_feat.*none has them'),
     ],
 )  # fmt: skip
 def test_what_is_no_model_with_features_is_told(original, message, tmp_path):
@@ -833,23 +849,59 @@ def test_types_that_are_classes(tmp_path, attention):
         assert HOOKS.build(kept).priority == 'VERY_HIGH'
 
 
-def test_a_new_style_config_is_wrapped_as_the_refusal_says(
-    tmp_path, monkeypatch
-):
+@pytest.mark.parametrize('attention', ['gate', 'aib-qt', 'readout'])
+@pytest.mark.parametrize('name', ['RetinaNet', 'ViT'])
+def test_a_pure_python_config(name, attention, tmp_path, monkeypatch):
+    """It is imported by one in its style, with classes as types, that means
+    what the old style says."""
     monkeypatch.chdir(tmp_path)
-    write_original(tmp_path, 'RetinaNet')
+    cfg = write_original(tmp_path, name, work_dir='runs/original')
+    old = tmp_path / 'old.py'
+    wrap('original.py', old, attention, size=base_size(name))
+    kind = cfg.model.type
+    (tmp_path / 'mine').mkdir()
     text = (tmp_path / 'original.py').read_text()
-    (tmp_path / 'original.py').write_text(
-        'from mmdet.models import RetinaNet\n'
-        + text.replace("type='RetinaNet'", 'type=RetinaNet')
+    (tmp_path / 'base.py').write_text(
+        f'from {cfg.default_scope}.models import {kind}\n'
+        + text.replace(f"type='{kind}'", f'type={kind}')
     )
-    with pytest.raises(WrapError) as raised:
-        wrap('original.py', 'out.py', size=SMALL)
-    command = str(raised.value).partition('python -c ')[2].strip('"')
-    exec(command)  # what a user would run
-    wrap('old_style.py', 'out.py', size=SMALL)
-    model = base_models.build(Config.fromfile('out.py'))
-    assert type(model).__name__ == 'WithAuxLossesRetinaNet'
+    out = tmp_path / 'mine' / 'out.py'
+    wrap('base.py', out, attention, size=base_size(name))
+    text = out.read_text()
+    assert 'with read_base():\n    from ..base import *' in text
+    assert "type='" not in text
+    made, expected = Config.fromfile(out), Config.fromfile(old)
+    for field in ('default_hooks', 'randomness', 'optim_wrapper', 'resume'):
+        assert classless(made.get(field)) == classless(expected.get(field))
+    made, expected = base_models.build(made), base_models.build(expected)
+    assert str(made) == str(expected)
+    assert {*made.state_dict()} == {*expected.state_dict()}
+
+
+def base_size(name):
+    return SMALL if name == 'RetinaNet' else None
+
+
+def classless(value):
+    """Fields with the names of their types alone."""
+    if isinstance(value, dict):
+        return {
+            k: type_name(v).rpartition('.')[2] if k == 'type' else classless(v)
+            for k, v in value.items()
+        }
+    return value
+
+
+def test_a_pure_python_config_that_nothing_can_import(tmp_path):
+    (tmp_path / 'my-base.py').write_text(
+        'from mmdet.models import RetinaNet\n'
+        + base_models.config('RetinaNet').pretty_text.replace(
+            "type='RetinaNet'", 'type=RetinaNet'
+        )
+    )
+    with pytest.raises(WrapError, match="'my-base' is no name that Python"):
+        wrap(str(tmp_path / 'my-base.py'), tmp_path / 'out.py', size=SMALL)
+    assert not (tmp_path / 'out.py').exists()
 
 
 TIMM = dict(
@@ -918,16 +970,6 @@ def test_a_link_to_the_folder_that_is_written_to(tmp_path, monkeypatch):
             r'original\.py cannot be read: .*nowhere',
         ),
         ('model = None\n', 'model.type is None'),
-        (
-            'from mmengine.config import read_base\n'
-            'with read_base():\n    from .base import *\n',
-            'new style',
-        ),
-        (
-            'from mmdet.models import FPN\n'
-            "model = dict(type='RetinaNet', neck=dict(type=FPN))\n",
-            'new style',
-        ),
     ],
 )
 def test_a_config_that_cannot_be_a_base(tmp_path, text, message):

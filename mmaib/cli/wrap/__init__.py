@@ -26,6 +26,7 @@ from .checkpoint import compare, is_ours
 from .look import (
     WrapError,
     build,
+    folder_scope,
     image_size,
     inner,
     library_of,
@@ -34,8 +35,16 @@ from .look import (
     part_of,
 )
 from .plan import READOUT, around, plan
+from .pure_python import pure_python
 from .shapes import Cost, Uninitialised, cost
-from .write import checked_files, hooks, own_run, schedule, written
+from .write import (
+    checked_files,
+    fields_over,
+    hooks,
+    own_run,
+    schedule,
+    written,
+)
 
 __all__ = ['WrapError', 'is_ours', 'prepare', 'wrap', 'wrap_config']
 
@@ -89,6 +98,8 @@ def wrap(
     cfg = load(original)
     if not (cfg.get('model') or {}).get('type'):
         raise WrapError(f'model.type is None: {original} has no model')
+    scope = {} if cfg.get('default_scope') else folder_scope(cfg)
+    cfg.merge_from_dict(scope)
     whole = _built(f'{original} as it is', cfg)
     inside, plain = part_of(cfg, whole, inside)
     base_model = cfg.model[inside] if inside else cfg.model
@@ -111,16 +122,14 @@ def wrap(
         trained = schedule(cfg, iterations, library_of(plain))
     apart = own_run(cfg, original, out, attention)
     checks = checked_files(cfg)
-    fields = {**trained, **apart, **checks}
+    fields = {**scope, **trained, **apart, **checks}
     out.parent.mkdir(parents=True, exist_ok=True)
-    base = config_name(original)
-    if '::' not in original:
-        base = os.path.relpath(original, out.parent)
-        if not (out.parent / base).exists():  # '..' of a link leads elsewhere
-            base = os.path.abspath(original)
-    out.write_text(
-        written(cfg, base, command, planned.model, default_hooks, fields)
-    )
+    fields = fields_over(cfg, planned.model, default_hooks, fields)
+    if Config._is_lazy_import(str(cfg.filename)):
+        text = pure_python(cfg, original, out, command, fields)
+    else:
+        text = written(cfg, _base(original, out), command, fields)
+    out.write_text(text)
     try:
         model = _built(f'{original} with attention', load(str(out)))
         part = inner(model, inside) if inside else model
@@ -189,6 +198,16 @@ def wrap_config(
         return load(str(out))
 
 
+def _base(original: str, out: Path) -> str:
+    """What the written file names the base config by."""
+    if '::' in original:
+        return config_name(original)
+    base = os.path.relpath(original, out.parent)
+    if not (out.parent / base).exists():  # '..' of a link leads elsewhere
+        base = os.path.abspath(original)
+    return base
+
+
 def _built(what: str, cfg: Any) -> Any:
     """The model of a config.
 
@@ -216,6 +235,11 @@ def _price(before: Cost, after: Cost, size: tuple[int, int]) -> str:
 
 def prepare(args: argparse.Namespace) -> Callable[[], int]:
     """Write the config; what is left to do is to say what was done."""
+    if args.list:
+        families = Path(__file__).with_name('families.txt').read_text()
+        return lambda: print(families, end='') or 0
+    if not (args.config and args.out):
+        raise WrapError('CONFIG and --out FILE.py are needed')
     if not args.out.endswith('.py'):
         raise WrapError(f'--out must be a .py file, got {args.out}')
     MMLogger.get_instance('mmengine', log_level=logging.WARNING)

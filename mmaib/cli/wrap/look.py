@@ -101,6 +101,13 @@ def load(name: str) -> Any:
         ) from error
 
 
+def folder_scope(cfg: Any) -> dict[str, str]:
+    """The ``default_scope`` of a config that has none, as some of the base
+    libraries' own, by the folder that it is in."""
+    found = [x for x in Path(str(cfg.filename)).parts if x in SIZES]
+    return {'default_scope': found[-1]} if found else {}
+
+
 def build(cfg: Any) -> Any:
     """The model of a config, uninitialised, without SyncBN and weights."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')

@@ -89,7 +89,9 @@ def own_run(cfg: Any, base: str, out: Path, attention: str) -> dict[str, Any]:
         attention: see :func:`plan`.
     """
     fields: dict[str, Any] = {}
-    theirs = cfg.get('work_dir') or _work_dir(stem_of(base))
+    theirs = cfg.get('work_dir') or _work_dir(
+        Path(base.rpartition('::')[2]).stem
+    )
     # files of one name in several folders are different ones
     place, here = out.resolve().with_suffix(''), Path.cwd().resolve()
     if place.is_relative_to(here):
@@ -128,11 +130,6 @@ def _files_below(work_dir: str, metrics: Any) -> Any:
         else _files_below(work_dir, value)
         for name, value in metrics.items()
     }
-
-
-def stem_of(config: str) -> str:
-    """Of a path, or of a name such as ``mmdet::...``."""
-    return Path(config.rpartition('::')[2]).stem
 
 
 def _work_dir(name: str) -> str:
@@ -269,43 +266,48 @@ def _instead(cfg: Any, field: str) -> dict[str, Any]:
     return dict(_delete_=True) if cfg.get(field) else {}
 
 
-def written(
-    cfg: Any,
-    base: str,
-    command: str,
-    model: dict,
-    default_hooks: dict,
-    fields: dict,
-) -> str:
+def fields_over(
+    cfg: Any, model: dict, default_hooks: dict, fields: dict
+) -> dict[str, Any]:
+    """Every field that the written config has.
+
+    Args:
+        cfg: the base config.
+        model, default_hooks: fields of them.
+        fields: more, those of :func:`schedule` and :func:`own_run`.
+    """
+    randomness: dict[str, Any] = dict(diff_rank_seed=True)
+    if not cfg.get('randomness'):
+        randomness = dict(seed=None, **randomness)
+    hooked = dict(default_hooks=default_hooks) if default_hooks else {}
+    return dict(model=model, **hooked, **fields, randomness=randomness)
+
+
+def written(cfg: Any, base: str, command: str, fields: dict[str, Any]) -> str:
     """The text of the config.
 
     Args:
         cfg: the base config.
         base: what it is over.
         command: that the first line names.
-        model, default_hooks: fields of them.
-        fields: more, those of :func:`schedule` and :func:`own_run`.
+        fields: of :func:`fields_over`.
     """
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     imports = [imports] if isinstance(imports, str) else list(imports)
     imports += [] if 'mmaib' in imports else ['mmaib']
-    randomness: dict[str, Any]
-    parts = [
-        f'# Made by: {command}',
-        f'_base_ = {base!r}',
-        f'custom_imports = {formatted(dict(imports=imports))}',
-        '',
-        f'model = {formatted(model)}',
-    ]
-    if default_hooks:
-        parts.append(f'default_hooks = {formatted(default_hooks)}')
-    parts += [f'{k} = {formatted(v)}' for k, v in fields.items()]
-    randomness = dict(diff_rank_seed=True)
-    if not cfg.get('randomness'):
-        randomness = dict(seed=None, **randomness)
-    parts.append('# every rank draws its own noise')
-    parts.append(f'randomness = {formatted(randomness)}')
-    return '\n'.join([*parts, ''])
+    *lines, randomness = (f'{k} = {formatted(v)}' for k, v in fields.items())
+    return '\n'.join(
+        [
+            f'# Made by: {command}',
+            f'_base_ = {base!r}',
+            f'custom_imports = {formatted(dict(imports=imports))}',
+            '',
+            *lines,
+            '# every rank draws its own noise',
+            randomness,
+            '',
+        ]
+    )
 
 
 def formatted(value: Any, indent: int = 0, column: int = 14) -> str:

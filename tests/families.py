@@ -1,0 +1,177 @@
+"""Try `mmaib wrap` on one config of each family of the base libraries:
+what is found goes into mmaib/cli/wrap/families.txt, which `mmaib wrap --list`
+prints, and its counts into docs/any_model.md.
+
+    python tests/families.py [mmdet mmseg mmpretrain | mmdet::retinanet ...]
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from mmengine.utils import get_installed_path
+from support import REPOSITORY, matrix
+
+from mmaib.cli import wrap
+from mmaib.cli.wrap.look import blank_image, build, image_size, inner, load
+from mmaib.cli.wrap.shapes import Uninitialised, valueless
+from mmaib.losses import collect
+
+LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
+KEPT = REPOSITORY / 'mmaib' / 'cli' / 'wrap' / 'families.txt'
+PAGE = REPOSITORY / 'docs' / 'any_model.md'
+BEGIN, END = '<!-- families: python tests/families.py -->', '<!-- end -->'
+PLACED = 'placed'
+SECONDS = 60  # of a family, of this process's own
+# what of an error is its reason, in a word; the first that is in it
+REASONS = {
+    'lap is not installed': 'needs the package lap',
+    'detectron2': 'needs the package detectron2',
+    'requirements/multimodal': "needs mmpretrain's multi-modal packages",
+    'transformers': 'needs the package transformers',
+    'model.type is None': 'no model: fields for other configs',
+    'inheritance chain': 'MMEngine cannot read it: mixed styles',
+    'where its features pass is unknown': 'features pass outside one model',
+    'where attention could stand is unknown': 'gives no maps',
+    'takes no image': 'takes no image of a usual size',
+    'cannot be read': 'MMEngine cannot read it',
+    'as it is does not build': 'does not build without mmaib',
+}
+
+
+def families(library: str) -> Iterator[tuple[str, list[str]]]:
+    """``('mmdet::retinanet', names)``: the configs of each folder."""
+    root = Path(get_installed_path(library)) / '.mim' / 'configs'
+    for folder in sorted(p for p in root.iterdir() if p.name[0] != '_'):
+        name = f'{library}::{folder.name}'
+        names = [f'{name}/{p.name}' for p in sorted(folder.glob('*.py'))]
+        if names:
+            yield name, names
+
+
+def state(names: list[str]) -> str:
+    """``'placed: ...'``, or why not, of the first config with a model."""
+    name, *others = names
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        with TemporaryDirectory() as folder:
+            out = Path(folder, 'out.py')
+            lines, _ = wrap.wrap(name, out)
+            step(load(str(out)))
+    except Exception as error:
+        text = ' '.join(f'{type(error).__name__}: {error}'.split())
+        if 'model.type is None' in text and others:
+            return state(others)
+        known = (why for part, why in REASONS.items() if part in text)
+        return next(known, text.replace(f'{name} ', '')[:150])
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    place = next(x for x in lines if ': gate ' in x)
+    return f'{PLACED}: {place.partition(": ")[2].partition(", of ")[0]}'
+
+
+def step(cfg: Any) -> None:
+    """Features forward and backward, without values: each parameter of
+    mmaib's learns by them or by what it reports."""
+    base_model, field = cfg.model, None
+    while 'backbone' not in base_model:
+        field = next(
+            k
+            for k, v in base_model.items()
+            if isinstance(v, dict) and str(v.get('type')).startswith('mmaib.')
+        )
+        base_model = base_model[field]
+    with Uninitialised():
+        whole = build(cfg)
+    model = inner(whole, field) if field else whole
+    size = image_size(base_model, model, cfg.get('crop_size'))
+    images = blank_image(model, size).repeat(2, 1, 1, 1)
+    model.train()
+    ran: list[Any] = []
+    neck = getattr(model, 'neck', None)
+    if neck is not None:
+        neck.register_forward_hook(lambda *_: ran.append(_))
+    with valueless(), collect() as aux:
+        features = model.extract_feat(images)
+        if neck is not None and not ran:  # self-supervised models' loss() does
+            features = neck(features)
+        total = sum(x.float().sum() for x in tensors(features))
+        total = total + sum(v for k, v in aux.mean().items() if 'loss' in k)
+        total.backward()
+    still = [
+        key
+        for key, parameter in model.named_parameters()
+        if wrap.is_ours(model, key) and parameter.grad is None
+    ]
+    if still:
+        raise RuntimeError(f'no gradient: {still}')
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """Those of features in lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value
+    return [x for item in items for x in tensors(item)]
+
+
+def counted(lines: list[str]) -> list[str]:
+    """The page's table."""
+    rows = [
+        '',
+        '| library | families | placed | not placed |',
+        '|---|---|---|---|',
+    ]
+    for library in LIBRARIES:
+        found = dict(
+            line.removeprefix(f'{library}::').split(maxsplit=1)
+            for line in lines
+            if line.startswith(f'{library}::')
+        )
+        rest: dict[str, list[str]] = {}
+        for family, why in found.items():
+            if not why.startswith(PLACED):
+                rest.setdefault(why, []).append(family)
+        reasons = '; '.join(
+            f'{why}: {", ".join(f)}' for why, f in rest.items()
+        )
+        placed = len(found) - sum(map(len, rest.values()))
+        rows.append(f'| {library} | {len(found)} | {placed} | {reasons} |')
+    return [*rows, '']
+
+
+def late(*_: Any) -> None:
+    raise TimeoutError(f'more than {SECONDS} s')
+
+
+def keep(family: str, found: str) -> None:
+    """What was found of a family, in the place of what was."""
+    lines = KEPT.read_text().splitlines() if KEPT.exists() else []
+    lines = [x for x in lines if x.split()[0] != family]
+    lines.append(f'{family:<34} {found}')
+    print(lines[-1], flush=True)
+    KEPT.write_text('\n'.join([*sorted(lines), '']))
+
+
+def main(only: list[str]) -> None:
+    matrix.quiet()
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGVTALRM, late)
+    for library in LIBRARIES:
+        for family, names in families(library):
+            if not only or library in only or family in only:
+                keep(family, state(names))
+    lines = KEPT.read_text().splitlines()
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    tail = rest.partition(END)[2]
+    PAGE.write_text(head + '\n'.join([BEGIN, *counted(lines), END]) + tail)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
