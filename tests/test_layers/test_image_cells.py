@@ -176,7 +176,7 @@ def looked_at(made, batch, metric=None):
         samples = made.test_step(pseudo_collate(batch))
         maps = [*metric._maps]
         metric.process({}, [s.to_dict() for s in samples])
-    rows += metric.results
+    rows += [scores for scores, _ in metric.results]
     metric.results = []
     return rows, maps, samples
 
