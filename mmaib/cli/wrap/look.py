@@ -132,8 +132,10 @@ def _fetch_nothing(part: Any) -> None:
         teacher = str(part.get('teacher_config', ''))
         if teacher.startswith('configs/') and not Path(teacher).exists():
             # where training starts, in the base library's checkout
-            place = Path(find_spec('mmdet').origin).parent / '.mim'
-            part['teacher_config'] = str(place / teacher)
+            spec = find_spec('mmdet')
+            if spec and spec.origin:
+                place = Path(spec.origin).parent / '.mim'
+                part['teacher_config'] = str(place / teacher)
         if part.get('pretrained') is True:  # timm's
             part['pretrained'] = False
         for value in part.values():
