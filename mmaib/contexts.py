@@ -40,14 +40,17 @@ class Opened(Generic[T]):
 
     @contextmanager
     def open(self, item: T) -> Iterator[T]:
-        self._context.set((*self._context.get(), item))
+        compiling = torch.compiler.is_dynamo_compiling()
+        if not compiling:
+            self._context.set((*self._context.get(), item))
         self._thread.stack = (*self._thread.stack, item)
         try:
             yield item
         finally:
             # not by a token, nor the last: a generator that is let go half
             # way ends where others are open, or in another context
-            self._context.set(_without(self._context.get(), item))
+            if not compiling:
+                self._context.set(_without(self._context.get(), item))
             self._thread.stack = _without(self._thread.stack, item)
 
 

@@ -1,10 +1,11 @@
 import pytest
 import torch
-from support import DIGITS
+from support import DIGITS, REPOSITORY
 from support import classification as cls
 from support import detection as det
 from support import segmentation as seg
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.utils._pytree import tree_leaves
 
 from mmaib.functional import nearest_anchor
@@ -377,3 +378,32 @@ def test_the_neck_trains_compiled_without_a_graph_break():
     )
     assert len(got) > 10
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize(
+    ('support', 'make', 'sizes'),
+    [
+        (cls, lambda: cls.make(cls.OURS), (2, 32)),
+        pytest.param(det, det.detector, (), marks=pytest.mark.slow),
+        pytest.param(
+            seg, seg.make, (((64, 64), (64, 64)),), marks=pytest.mark.slow
+        ),
+    ],
+    ids=['classifier', 'detector', 'segmentor'],
+)
+def test_a_model_trains_compiled(support, make, sizes, monkeypatch):
+    """As under the runner's ``compile=True``: whatever breaks the graph, no
+    loss is lost, and no break is in a file of mmaib's."""
+    model, data = make().train(), support.inputs(*sizes)
+    torch.manual_seed(0)
+    eager = support.loss(model, data)
+    torch.compiler.reset()
+    counters.clear()
+    forward = torch.compile(model.forward, backend='aot_eager')
+    monkeypatch.setattr(model, 'forward', forward)
+    torch.manual_seed(0)
+    compiled = support.loss(model, data)
+    assert compiled.keys() == eager.keys() > {'loss_vq', 'loss_commit'}
+    torch.testing.assert_close(compiled, eager)
+    package = str(REPOSITORY / 'mmaib')
+    assert not [r for r in counters['graph_break'] if package in r]
