@@ -229,7 +229,9 @@ def explain(parser: Parser) -> None:
     parser.add_argument(
         '--steps',
         type=natural,
-        help='of the optimisation; default: 20, of a one-stage detector 0',
+        default=20,
+        help='of the optimisation; without any the gate is as open as '
+        "LayerCAM's map is high",
     )
     parser.add_argument('--seed', type=natural, default=0)
     _device(parser)

@@ -30,14 +30,13 @@ class Settings:
     Attributes:
         beta: price of the information, mean over the features that the
             score depends on, in nats.
-        steps, lr: of Adam, over the logits of the openness; steps by
-            default the target's own, 20, or 0 for a one-stage detector.
+        steps, lr: of Adam, over the logits of the openness.
         samples: of the noise a step.
         seed: of the noise.
     """
 
     beta: float = 0.3
-    steps: int | None = None
+    steps: int = 20
     lr: float = 1.0
     samples: int = 4
     seed: int = 0
@@ -217,7 +216,6 @@ def sample_bottleneck(
             then those that are shut.
     """
     chosen = settings or Settings()
-    steps = target.steps if chosen.steps is None else chosen.steps
     own, gradient = gradients(target.log_scores, place, features, images)
     found = reach(target, place, features, images, gradient, own)
     levels = [i for i, w in enumerate(found.windows) if w is not None]
@@ -244,7 +242,7 @@ def sample_bottleneck(
         for i in levels
     )
     with torch.enable_grad():
-        for _ in range(steps):
+        for _ in range(chosen.steps):
             gated = [x.expand(chosen.samples, -1, -1, -1) for x in parts]
             nats = parts[0].new_zeros(())
             for i in levels:

@@ -37,8 +37,6 @@ class Target:
         region: ``(H, W)``, of a segmentor, in those pixels.
         shifted: its log scores by a part of the features that begins so many
             pixels from the left and the top; None if there is no such form.
-        steps: of the optimisation, unless it is asked for others: none where
-            they were measured not to improve on where it starts.
     """
 
     label: int
@@ -48,7 +46,6 @@ class Target:
     box: Tensor | None = None
     region: Tensor | None = None
     shifted: Callable[[int, int, Features], Callable] | None = None
-    steps: int = 20
 
 
 def class_names(model: Any) -> list[str]:
@@ -313,7 +310,6 @@ def _position_target(
         score_at(*index),
         box.detach(),
         shifted=shifted,
-        steps=0,
     )
 
 

@@ -71,15 +71,6 @@ def test_without_a_step_the_gate_is_as_open_as_layer_cam_is_high(known):
     )
 
 
-def test_only_a_one_stage_detector_has_no_steps_by_default():
-    for kind, steps in (('two-stage', 20), ('retinanet', 0)):
-        model = small(kind)
-        with frozen(model):
-            _, seen = seen_by(model, det.inputs((SIZE,)))
-            (target,) = targets(model, seen, score_thr=0.0, at_most=1)
-        assert target.steps == steps
-
-
 def test_a_price_takes_bits_and_a_seed_repeats(known):
     cheap, dear = (
         sample_bottleneck(*known, Settings(beta=beta))

@@ -62,12 +62,13 @@ from mmaib.explanations.targets import Target
 from mmaib.visualization.tables import markdown
 
 OWN = 'bottleneck'
-# with twenty steps where there are none by default, without where there are
-OTHER = 'bottleneck, other steps'
+# LayerCAM's map as a gate
+START = 'bottleneck, no steps'
 # each costs 26 images a detection, D-RISE 400 more
 SLOW = ('random', 'box', 'norm', 'grad-cam', 'd-rise')
 # images, below which an interval says nothing
 FEWEST = 5
+SHUFFLED = (OWN, 'layer-cam', 'odam')
 AT_BACKBONE = ('layer-cam', 'odam', OWN)
 MEASURES = {
     'difference': 'insertion - deletion',
@@ -167,9 +168,8 @@ def judged(
 
     def explained(name: str, at: str) -> Tensor:
         given = target, places[at], features[at]
-        if name in (OWN, OTHER):
-            own_steps = target.steps if name == OWN else 20 - target.steps
-            settings = Settings(steps=own_steps)
+        if name in (OWN, START):
+            settings = Settings() if name == OWN else Settings(steps=0)
             return sample_bottleneck(
                 *given, images, moments[at], settings
             ).bits
@@ -177,7 +177,7 @@ def judged(
         _, slope = gradients(score, places[at], features[at], images)
         return explain_by(name, *given, slope, images)
 
-    rows = [(name, 'neck') for name in (*BASELINES, OWN, OTHER)]
+    rows = [(name, 'neck') for name in (*BASELINES, OWN, START)]
     rows += [(name, 'backbone') for name in AT_BACKBONE]
     scores = [of_images(target, places['neck'])]
     if slow:
@@ -222,24 +222,28 @@ def stability(
     place: Place,
     moments: Any,
     found: list[tuple[str, Seen, Target]],
-) -> list[dict[str, float]]:
-    """Rank correlations of each detection's map with itself, after another
-    seed and after shuffled weights; what is shuffled stays so."""
+) -> list[dict[str, dict[str, float]]]:
+    """Of each detection, by method: rank correlations of its map with itself
+    after another seed and after shuffled weights, which stay shuffled."""
 
-    def maps(seed: int = 0) -> list[Tensor]:
-        made = []
-        for _, seen, target in found:
-            features = place.features(seen.images)
-            one = sample_bottleneck(
-                target,
-                place,
-                features,
-                seen.images,
-                moments,
-                Settings(seed=seed),
-            )
-            made.append(one.bits[in_box(target, one.bits.shape)])
-        return made
+    def map_of(name: str, seen: Seen, target: Target, seed: int) -> Tensor:
+        images = seen.images
+        given = target, place, place.features(images)
+        if name == OWN:
+            settings = Settings(seed=seed)
+            order = sample_bottleneck(*given, images, moments, settings).bits
+        else:
+            _, slope = gradients(target.log_scores, place, given[2], images)
+            order = explain_by(name, *given, slope, images)
+        return order[in_box(target, order.shape)]
+
+    def maps(seed: int = 0) -> dict[str, list[Tensor]]:
+        return {
+            name: [
+                map_of(name, seen, target, seed) for _, seen, target in found
+            ]
+            for name in SHUFFLED
+        }
 
     first = maps()
     changed = {'another seed': maps(seed=1)}
@@ -251,10 +255,13 @@ def stability(
         changed[f'{name} shuffled'] = maps()
     return [
         {
-            name: round(rank_correlation(own, others[i]), 4)
-            for name, others in changed.items()
+            method: {
+                name: round(rank_correlation(own[i], other[method][i]), 4)
+                for name, other in changed.items()
+            }
+            for method, own in first.items()
         }
-        for i, own in enumerate(first)
+        for i in range(len(found))
     ]
 
 
@@ -373,13 +380,17 @@ def table(records: list[dict[str, Any]]) -> str:
             '',
         ]
         if changed:
-            means = ', '.join(
-                f'{key} {np.nanmean([c[key] for c in changed]):.2f}'
-                for key in changed[0]
-            )
+            rows = [['rank correlation with itself', *changed[0][OWN]]]
+            for method in changed[0]:
+                means = (
+                    np.nanmean([c[method][name] for c in changed])
+                    for name in rows[0][1:]
+                )
+                rows.append([method, *(f'{mean:.2f}' for mean in means)])
             parts += [
-                f'Rank correlation of the map with itself, mean of '
-                f'{len(changed)} detections: {means}.',
+                f'The same {len(changed)} maps after a change, in the box:',
+                '',
+                *markdown(rows),
                 '',
             ]
     return '\n'.join(parts)
