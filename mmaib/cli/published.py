@@ -56,7 +56,7 @@ def save_readout(work_dir: str | Path, to: str | Path) -> None:
     if KEY not in state:
         raise ValueError(
             f"work_dir={work_dir}: its checkpoint is a whole model's, not of "
-            "a readout over a base model (freeze='base', load_from=FILE)"
+            "a readout over a base model (frozen='base', load_from=FILE)"
         )
     if not any(name.startswith('ablation/open/') for name in run.metrics):
         raise ValueError(

@@ -42,7 +42,7 @@ def trained(tmp_path):
     path = tmp_path / 'my disk' / 'base.pth'
     path.parent.mkdir()
     save_checkpoint(dict(state_dict=base.state_dict()), str(path))
-    cfg = config(freeze='base', base_checkpoint=str(path))
+    cfg = config(frozen='base', base_checkpoint=str(path))
     model = cls.build(cfg)
     model.load_state_dict(base.state_dict())
     for name, value in model.named_parameters():
