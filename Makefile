@@ -8,10 +8,13 @@ RUN := $(THREADS) '$(VENV)/bin/python'
 # one for each docs.txt, kept between clones as the environment is
 DOCS_ENV := $(VENV)-docs-$(shell sha256sum requirements/docs.txt | cut -c1-12)
 SITE ?= build/docs
-PYTEST := $(RUN) -m pytest -n 2
+# a worker that has nothing left takes tests of the other's
+PYTEST := $(RUN) -m pytest -n 2 --dist worksteal
+# of `make pytest`: files and folders
+TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup env demo demo-baseline demo-seg test test-slow \
+.PHONY: help setup env demo demo-baseline demo-seg test pytest test-slow \
 	test-gpu test-openmmlab docs docs-env lint venv-path
 
 help:  ## this list
@@ -24,7 +27,7 @@ setup: env  ## build the environment, once per machine (10 minutes)
 env:
 	@tools/setup_env.sh
 
-demo: env  ## train a detector on aerial photographs, read out where it looks, evaluate, draw (10 minutes)
+demo: env  ## train a detector on aerial photographs, read out where it looks, explain its boxes (10 minutes)
 	@$(RUN) tools/demo.py --out work_dirs/demo
 
 demo-baseline: env  ## the same for the plain detector
@@ -36,7 +39,10 @@ demo-seg: env  ## the same for segmentation, digits on photographs (10 minutes)
 test: env  ## lint, type-check and run the tests (20 minutes)
 	@$(MAKE) --no-print-directory lint
 	@echo 'tests, two processes:'
-	@$(PYTEST) -m 'not slow'
+	@$(MAKE) --no-print-directory pytest
+
+pytest: env  ## the tests alone, or some: TESTS=tests/test_cli
+	@$(PYTEST) -m 'not slow' $(TESTS)
 
 test-slow: env  ## the tests that take minutes each
 	@$(PYTEST) -m slow

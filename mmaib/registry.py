@@ -14,6 +14,7 @@ from typing import Any
 from mmengine import registry as root
 from mmengine.registry import DefaultScope
 
+from mmaib.checks import part_fields
 from mmaib.compat import installed_libraries, missing_plugins
 
 _broken: dict[str, str] = {}
@@ -64,42 +65,52 @@ class PluginRegistry(root.Registry):
         )
 
 
-MODELS = PluginRegistry(
-    'model',
-    parent=root.MODELS,
-    scope='mmaib',
-    locations=['mmaib.layers', 'mmaib.models'],
+def _child(name: str, parent: root.Registry, *parts: str) -> PluginRegistry:
+    """mmaib's registry below one of MMEngine's.
+
+    Args:
+        name: of what it holds.
+        parent: MMEngine's.
+        parts: of mmaib that register in it.
+    """
+    locations = [f'mmaib.{part}' for part in parts]
+    return PluginRegistry(
+        name, parent=parent, scope='mmaib', locations=locations
+    )
+
+
+MODELS = _child('model', root.MODELS, 'layers', 'models')
+HOOKS = _child('hook', root.HOOKS, 'hooks')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'layers'
 )
-HOOKS = PluginRegistry(
-    'hook',
-    parent=root.HOOKS,
-    scope='mmaib',
-    locations=['mmaib.hooks'],
-)
-OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry(
-    'optimizer wrapper constructor',
-    parent=root.OPTIM_WRAPPER_CONSTRUCTORS,
-    scope='mmaib',
-    locations=['mmaib.layers'],
-)
-DATASETS = PluginRegistry(
-    'dataset',
-    parent=root.DATASETS,
-    scope='mmaib',
-    locations=['mmaib.datasets'],
-)
-TRANSFORMS = PluginRegistry(
-    'transform',
-    parent=root.TRANSFORMS,
-    scope='mmaib',
-    locations=['mmaib.datasets'],
-)
-METRICS = PluginRegistry(
-    'metric',
-    parent=root.METRICS,
-    scope='mmaib',
-    locations=['mmaib.evaluation'],
-)
+DATASETS = _child('dataset', root.DATASETS, 'datasets')
+TRANSFORMS = _child('transform', root.TRANSFORMS, 'datasets')
+METRICS = _child('metric', root.METRICS, 'evaluation')
+
+
+def build_part(
+    field: str, config: dict | None, default: str, **own: Any
+) -> Any:
+    """A part of a layer or a head, from the layer's field for it.
+
+    Args:
+        field: that holds the part's config.
+        config: its fields; None is none of them.
+        default: its type, unless the config says otherwise.
+        own: fields that the layer sets.
+
+    Example:
+        >>> build_part('map', dict(channels=4), 'mmaib.PositionWiseAttention',
+        ...            in_channels=8).stochastic
+        False
+
+    Raises:
+        TypeError: if the config is neither a dict nor None.
+        ValueError: if it sets one of ``own``.
+    """
+    fields = part_fields(field, config, own)
+    return MODELS.build({'type': default, **fields, **own})
 
 
 def type_path(kind: Any) -> str:

@@ -36,7 +36,13 @@ from torch import Tensor, nn
 
 from mmaib.cli.launch import device_argument
 from mmaib.compat import register_config_sources, report
-from mmaib.evaluation.cost import gmacs, interleaved, millions, peak_mib
+from mmaib.evaluation.cost import (
+    gmacs,
+    interleaved,
+    millions,
+    operators,
+    peak_mib,
+)
 from mmaib.functional import nearest_anchor
 from mmaib.layers import AttentiveBottleneck
 from mmaib.visualization.tables import markdown
@@ -147,14 +153,15 @@ def cost_table(
 ) -> Rows:
     """Of each group, whose first variant is the base model."""
     on_gpu = args.device.type == 'cuda'
-    head = ['variant', 'time / base model', 'median s', 'GMACs']
+    head = ['variant', 'time / base model', 'median s', 'GMACs', 'operators']
     rows = [[*head, 'M parameters', *(['peak MiB'] if on_gpu else [])]]
     for variants in groups:
         times = timed({k: v.timed for k, v in variants.items()}, args)
         for name, (slower, seconds) in times.items():
             model, call, counted = variants[name]
             row = [name, f'{slower:.3f}', f'{seconds:.{4 if on_gpu else 2}f}']
-            row += [f'{gmacs(counted):.1f}', f'{millions(model):.2f}']
+            row += [f'{gmacs(counted):.1f}', f'{operators(counted)}']
+            row.append(f'{millions(model):.2f}')
             if on_gpu:
                 model.zero_grad(set_to_none=True)
                 row.append(peak_mib(call, args.device))

@@ -1,14 +1,22 @@
 """The main job on real photographs, from data to pictures: build a sample
-data set, train a small model, evaluate it, draw its attention, and write a
-summary and a report from the logs. Detection finds trees from the air,
-segmentation digits painted on photographs."""
+data set, train a small model, evaluate it, draw its attention, explain some
+of its predictions, and write a summary and a report from the logs. Detection
+finds trees from the air, segmentation digits painted on photographs.
+
+After the first epoch there is a first picture; what the commands print is in
+files beside their results."""
 
 import argparse
+import json
 import shlex
+import shutil
 import time
-from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
+
+import mmcv
+import numpy as np
 
 from mmaib.cli import runs
 from mmaib.cli.runs import look
@@ -19,8 +27,6 @@ from mmaib.visualization.work_dirs import last_checkpoint, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# relative to the checkout, with the data sets that it makes
-run = partial(runs.run, cwd=ROOT, env={'MMAIB_DATA': 'data'})
 READOUT = 'readout'  # of the baseline, which is trained first
 VARIANTS = {
     READOUT: '',
@@ -31,6 +37,8 @@ VARIANTS = {
     'baseline': '',
 }
 PICTURES = 16
+REFEREE = 'tools/experiments/explanations.py'
+JUDGED = ('centre', 'layer-cam', 'odam', 'bottleneck')
 
 
 class Demo(NamedTuple):
@@ -40,15 +48,17 @@ class Demo(NamedTuple):
         config: the baseline's, in `configs/sample/DATASET`.
         readout: of where the baseline looks.
         dataset: module of `mmaib.datasets`, and folder in `data`.
+        images: held out, in the data set's folder.
         metrics: fields of the evaluation.
         minutes: of training, about, on one thread, a readout's with its
-            the base model.
+            base model's.
         what: for the summary.
     """
 
     config: str
     readout: str
     dataset: str
+    images: str
     metrics: tuple[str, ...]
     minutes: int
     what: str
@@ -59,6 +69,7 @@ DEMOS = {
         config='faster-rcnn_lite0_fpn_6e_trees-256.py',
         readout='readout_faster-rcnn_lite0_fpn_3e_trees-256.py',
         dataset='trees',
+        images='test',
         metrics=('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'),
         minutes=10,
         what='Faster R-CNN, EfficientNet-Lite0, 256-pixel aerial photographs '
@@ -68,6 +79,7 @@ DEMOS = {
         config='upernet_lite0_1xb8-500_digits-128x128.py',
         readout='readout_upernet_lite0_1xb8-200_digits-128x128.py',
         dataset='digits',
+        images='img_dir/val',
         metrics=('mIoU', 'mAcc', 'aAcc'),
         minutes=8,
         what='UPerNet, EfficientNet-Lite0, digits against photographs, 128 '
@@ -84,6 +96,7 @@ def summary(
     losses: dict[str, float],
     found: dict[str, float],
     base: dict[str, float] | None = None,
+    judged: str = '',
 ) -> str:
     """Markdown of what was run and what came out."""
     # a detector that finds nothing
@@ -135,6 +148,8 @@ def summary(
         '',
         *tables[2],
         '',
+        judged or 'No explanations of single detections.',
+        '',
         "Commands, in the checkout's folder:",
         '',
         '    source tools/activate',
@@ -146,6 +161,73 @@ def summary(
         '',
     ]
     return '\n'.join(parts)
+
+
+def run(commands: list[str], *words: object, log: Path) -> float:
+    """Run a program in the checkout, with the data sets that the demo makes;
+    seconds it took."""
+    env = {'MMAIB_DATA': 'data'}
+    return runs.run(commands, *words, cwd=ROOT, env=env, log=ROOT / log)
+
+
+def first_sight(demo: Demo, config: Path, work_dir: Path, out: Path) -> None:
+    """Beside a training, what its first checkpoint predicts."""
+    while not (saved := [*(ROOT / work_dir).glob('[ei]*_*.pth')]):
+        time.sleep(1)
+    kept = out / 'first.pth'  # the training removes its own
+    shutil.copy(saved[0], ROOT / kept)
+    try:
+        explain([], demo, config, kept, out, 1)
+    except SystemExit as error:
+        print(f'no first picture: {error}', flush=True)
+    (ROOT / kept).unlink()
+
+
+def explain(
+    commands: list[str],
+    demo: Demo,
+    config: Path,
+    checkpoint: Path,
+    out: Path,
+    count: int,
+) -> float:
+    """What a plain model's predictions on some test images rest on: a page,
+    and a picture of the first prediction; seconds it took."""
+    page, folder = out / 'explained', Path('data') / demo.dataset / demo.images
+    shutil.rmtree(ROOT / page, ignore_errors=True)
+    files = sorted((ROOT / folder).iterdir())
+    images = [folder / file.name for file in files[3 :: len(files) // count]]
+    seconds = run(
+        commands, '-m', 'mmaib', 'explain', config, checkpoint, *images,
+        '--out', page, '--statistics', folder,
+        '--max-explained', 10 if count > 1 else 1, log=out / 'explain.log',
+    )  # fmt: skip
+    text = (ROOT / page / 'explained.json').read_text()
+    first = json.loads(text)['explanations'][0]
+    name = f'{Path(first["image"]).stem}.0.png'
+    plain, map_over = map(
+        mmcv.imread, (ROOT / first['image'], ROOT / page / name)
+    )
+    if box := first['box']:
+        mmcv.imshow_bboxes(plain, np.array([box]), show=False)
+    file = ROOT / out / 'prediction.png'
+    mmcv.imwrite(np.hstack([plain, map_over]), str(file))
+    print(f'{file}: what a prediction of {checkpoint.name} rests on')
+    return seconds
+
+
+def judge(
+    commands: list[str], config: Path, checkpoint: Path, out: Path
+) -> float:
+    """The referee's table of a dozen detections; seconds it took."""
+    records = out / 'explanations.jsonl'
+    seconds = run(
+        commands, REFEREE, config, checkpoint, '--name', 'demo',
+        '--records', records, '--detections', 12, '--per-image', 1,
+        '--d-rise-every', 0, '--methods', *JUDGED, log=out / 'referee.log',
+    )  # fmt: skip
+    table = out / 'explanations.md'
+    return seconds + run(commands, REFEREE, '--table', records, log=table)
 
 
 def main() -> None:
@@ -166,44 +248,64 @@ def main() -> None:
     data = Path('data') / demo.dataset
     commands: list[str] = []
     seconds: dict[str, float] = {}
-    seconds['data set'] = run(
+
+    def step(commands: list[str], *words: object) -> float:
+        return run(commands, *words, log=out / f'step_{len(commands)}.log')
+
+    def train(config: Path, work_dir: Path, *options: str) -> float:
+        return run(
+            commands, '-m', 'mmaib', 'train', config, '--work-dir', work_dir,
+            '--cfg-options', 'randomness.seed=1', *options,
+            log=work_dir / 'stdout.log',
+        )  # fmt: skip
+
+    seconds['data set'] = step(
         commands, '-m', f'mmaib.datasets.{demo.dataset}', '--out', data
     )
     print(
         f'\ntraining: about {demo.minutes} minutes on one thread', flush=True
     )
-    options = ['randomness.seed=1']
-    base = None
+    options, base, judged = [], None, ''
+    plain = {READOUT: out / 'base', 'baseline': out}.get(args.variant)
+    if plain:
+        begun = demo, config, plain, out
+        first = Thread(target=first_sight, args=begun, daemon=True)
+        first.start()
+        seconds['training of the base model'] = train(config, plain)
+        first.join()
+        trained = config, last_checkpoint(plain, ROOT)
     if args.variant == READOUT:
-        seconds['training of the base model'] = run(
-            commands, '-m', 'mmaib', 'train', config,
-            '--work-dir', out / 'base', '--cfg-options', *options,
-        )  # fmt: skip
-        base = read_run(ROOT / out / 'base').metrics
-        options.append(f'load_from={last_checkpoint(out / "base", ROOT)}')
+        base = read_run(ROOT / trained[1].parent).metrics
+        options = [f'load_from={trained[1]}']
         config = configs / demo.readout
-    seconds['training'] = run(
-        commands, '-m', 'mmaib', 'train', config, '--work-dir', out,
-        '--cfg-options', *options,
-    )  # fmt: skip
+    if plain != out:
+        seconds['training'] = train(config, out, *options)
     checkpoint = last_checkpoint(out, ROOT)
-    seconds['evaluation'] = run(
+    seconds['evaluation'] = step(
         commands, '-m', 'mmaib', 'test', config, checkpoint,
         '--work-dir', out / 'evaluation',
     )  # fmt: skip
+    if plain:
+        seconds['explanations'] = explain(commands, demo, *trained, out, 4)
+    if plain and args.task == 'detection':
+        seconds['referee of explanations'] = judge(commands, *trained, out)
+        judged = (ROOT / out / 'explanations.md').read_text()
     pictures = 0 if args.variant == 'baseline' else PICTURES
     title = f'Demo: {args.variant}'
     seconds.update(
-        look(commands, config, checkpoint, out, title, pictures, run)
+        look(commands, config, checkpoint, out, title, pictures, step)
     )
     done = read_run(ROOT / out)
     losses = {k: [*steps.values()][-1] for k, steps in done.training.items()}
     text = summary(
-        demo, args.variant, commands, seconds, losses, done.metrics, base
-    )
+        demo, args.variant, commands, seconds, losses, done.metrics, base,
+        judged,
+    )  # fmt: skip
     (ROOT / out / 'summary.md').write_text(text)
     print(f'\n{text}\nwritten to {out}/summary.md')
     print(f'open in a browser: {ROOT / out / "report.html"}')
+    if plain:
+        print(f'and click boxes: {ROOT / out / "explained/explained.html"}')
     print(
         'next, with a config of yours:\n'
         f'  source {shlex.quote(str(ROOT / "tools" / "activate"))}\n'

@@ -71,15 +71,21 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         score_thr=args.score_thr,
         at_most=args.max_explained,
     )
-    # before work: each image's predictions are there and can be explained
+    # before work: predictions are there and can be explained
+    reasons = {}
     with frozen(model):
         for path in paths:
             seen = see(model, place, data_of(model, path))
             try:
                 targets(model, seen, **asked)
             except ValueError as error:
-                raise ValueError(f'{path}: {error}') from error
-    return partial(work, args, model, place, paths, others, asked)
+                reasons[path] = f'{path}: {error}'
+    if len(reasons) == len(paths):
+        raise ValueError(reasons[paths[0]])
+    for reason in reasons.values():
+        print(f'skipped: {reason}')
+    left = [path for path in paths if path not in reasons]
+    return partial(work, args, model, place, left, others, asked)
 
 
 def work(

@@ -144,7 +144,7 @@ def readout(parser: Parser) -> None:
         '--grad-cam',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='evaluate Grad-CAM in the same gate (package grad-cam)',
+        help='evaluate Grad-CAM in the same gate',
     )
     _device(parser)
     _options(parser)
@@ -226,7 +226,11 @@ def explain(parser: Parser) -> None:
     parser.add_argument(
         '--beta', type=float, default=0.3, help='price of the bits'
     )
-    parser.add_argument('--steps', type=positive, default=20)
+    parser.add_argument(
+        '--steps',
+        type=natural,
+        help='of the optimisation; default: 20, of a one-stage detector 0',
+    )
     parser.add_argument('--seed', type=natural, default=0)
     _device(parser)
     _options(parser)

@@ -11,9 +11,9 @@ resumes what was interrupted. DIR, in which nobody else has trained, gets the
 config, log, checkpoint, pictures, readout.md, a table of the log, and
 report.html; files elsewhere stay as they are.
 
-With the package grad-cam (`pip install grad-cam`) the table has Grad-CAM's map
-in the same place: the scores of the map that was learned, the highest where
-Grad-CAM is highest, so that both let as much through.
+The table has Grad-CAM's map in the same place: the scores of the map that was
+learned, the highest where Grad-CAM is highest, so that both let as much
+through.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from mmengine.config import Config
 from mmaib import compat, preflight
 from mmaib.evaluation import grad_cam
 from mmaib.evaluation.nothing_found import completed
+from mmaib.functional.sliding import slides
 from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.image_sources import evaluation
 from mmaib.visualization.tables import (
@@ -138,8 +139,8 @@ def of_grad_cam(
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(options_of(args.cfg_options))
     model, _ = load(cfg, str(checkpoint), args.device)
-    if reason := grad_cam.why_not(model):
-        return reason
+    if slides(model):
+        return 'the segmentor slides a window, and each would have its map'
     print("\nGrad-CAM's map in the place of the gate's", flush=True)
     try:
         found = grad_cam.measured(
@@ -259,10 +260,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], int]:
     if not args.checkpoint.is_file():
         raise FileNotFoundError(f'checkpoint: no file {args.checkpoint}')
     check_base(args)
-    config = readout_config(args)
-    if args.grad_cam and (missing := grad_cam.why_not(None)):
-        print(f'Grad-CAM: {NOT_RUN}, {missing}', flush=True)
-    return partial(measure, config, args)
+    return partial(measure, readout_config(args), args)
 
 
 def measure(config: Path, args: argparse.Namespace) -> int:

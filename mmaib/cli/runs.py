@@ -137,16 +137,20 @@ def where(log: Path) -> str | None:
 
 
 @contextmanager
-def following(work_dir: Path) -> Iterator[None]:
-    """Prints how far a run is, as long as it goes on."""
+def following(log: Path) -> Iterator[None]:
+    """Prints how far a run is, as long as it goes on: a line that is written
+    over on a terminal, elsewhere a line each time."""
     done = Event()
+    terminal = sys.stdout.isatty()
+    before, after = ('\r\x1b[K', '') if terminal else ('', '\n')
 
     def follow() -> None:
         last = None
-        while not done.wait(EVERY):
-            line = where(work_dir / 'stdout.log')
+        while not done.wait(1 if terminal else EVERY):
+            line = where(log)
             if line != last:
-                print(f'       {work_dir}: {line}', flush=True)
+                text = f'{before}       {log.parent}: {line}'
+                print(text, end=after, flush=True)
                 last = line
 
     thread = Thread(target=follow, daemon=True)
@@ -156,9 +160,40 @@ def following(work_dir: Path) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+        print(before, end='', flush=True)
 
 
-def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
+def run_logged(words: Sequence[str], log: Path, **options: Any) -> int:
+    """Run a program whose output goes to a file, and print how far it is;
+    its exit code."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, 'a') as file, following(log):
+        return subprocess.run(
+            words, stdout=file, stderr=subprocess.STDOUT, **options
+        ).returncode
+
+
+def last_line(log: Path) -> str:
+    """Of what a program printed."""
+    return log.read_text().strip().rpartition('\n')[2]
+
+
+def command_of(
+    config: Path, seed: int, work_dir: Path, options: list, gpus: int = 1
+) -> list[str]:
+    """What trains a run, after python: on several GPUs by torchrun."""
+    words = ['-m', 'mmaib', 'train', str(config)]
+    words += ['--work-dir', str(work_dir), '--resume']
+    if gpus > 1:
+        start = ['-m', 'torch.distributed.run', '--standalone']
+        start.append(f'--nproc-per-node={gpus}')
+        words = [*start, *words, '--launcher', 'pytorch']
+    return [*words, '--cfg-options', f'randomness.seed={seed}', *options]
+
+
+def train(
+    config: Path, seed: int, work_dir: Path, options: list, gpus: int = 1
+) -> bool:
     """One run, resumed where it stopped; what it is of is written before its
     first step, and a marker when it is finished. Whether it is now."""
     own = identity(config, seed, options)
@@ -171,21 +206,15 @@ def train(config: Path, seed: int, work_dir: Path, options: list) -> bool:
     text = json.dumps(own)
     begun = work_dir / 'identity.json'
     write_whole(begun, text.encode(), work_dir / '.identity.json')
-    command = [sys.executable, '-m', 'mmaib', 'train', str(config)]
-    command += ['--work-dir', str(work_dir), '--resume', '--cfg-options']
-    command += [f'randomness.seed={seed}', *options]
+    command = command_of(config, seed, work_dir, options, gpus)
     print('start ', work_dir, flush=True)
-    with open(work_dir / 'stdout.log', 'a') as log, following(work_dir):
-        done = subprocess.run(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        )
-    if done.returncode:
-        log_file = work_dir / 'stdout.log'
-        last = log_file.read_text().strip().rpartition('\n')[2]
-        print(f'FAILED {log_file}: {last}', flush=True)
+    log = work_dir / 'stdout.log'
+    if run_logged(
+        [sys.executable, *command],
+        log,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    ):
+        print(f'FAILED {log}: {last_line(log)}', flush=True)
         return False
     marker.write_text(text)
     print('done  ', work_dir, flush=True)
@@ -316,11 +345,12 @@ def train_all(
     records: Path | None = None,
     code: str | None = None,
     keep: bool = True,
+    gpus: int = 1,
 ) -> bool:
     """:func:`train` each of these, so many at a time, in their order, and
     keep their records; whether all are finished. A run is what `train`
-    takes and, if its config is not enough, a name for its record. Without
-    `keep` nothing is written to the records.
+    takes, without `gpus`, and, if its config is not enough, a name for its
+    record. Without `keep` nothing is written to the records.
 
     Raises:
         SystemExit: before the first, if a folder has another run, the data
@@ -333,7 +363,7 @@ def train_all(
 
     def run(one: tuple) -> bool:
         config, seed, work_dir, options, *name = one
-        done = train(config, seed, work_dir, options)
+        done = train(config, seed, work_dir, options, gpus)
         if done:
             write_record(config, seed, work_dir, options, kept, code, *name)
         return done
@@ -384,8 +414,15 @@ def run(
     *args: object,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> float:
-    """Run another program with its output visible; seconds it took.
+    """Run another program; seconds it took.
+
+    Args:
+        commands: those so far.
+        *args: of Python.
+        cwd, env: where it runs, and what is set there.
+        log: where its output goes, which is visible without.
 
     Raises:
         SystemExit: with the command, if it fails.
@@ -394,9 +431,13 @@ def run(
     commands.append(shlex.join(['python', *words[1:]]))
     print(f'\n== {commands[-1]}', flush=True)
     begun = time.perf_counter()
-    done = subprocess.run(words, cwd=cwd, env={**os.environ, **(env or {})})
-    if done.returncode:
-        sys.exit(f'stopped: this command failed\n  {commands[-1]}')
+    options: dict[str, Any] = dict(cwd=cwd, env={**os.environ, **(env or {})})
+    if log is None:
+        failed, why = subprocess.run(words, **options).returncode, ''
+    elif failed := run_logged(words, log, **options):
+        why = f'\n{log}: {last_line(log)}'
+    if failed:
+        sys.exit(f'stopped: this command failed\n  {commands[-1]}{why}')
     return time.perf_counter() - begun
 
 

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmaib import preflight
-from mmaib.hooks import LearningHook
+from mmaib.hooks import LearningHook, MonitorHook
 
 from .launch import build_runner, last_work, load_config
 
@@ -31,6 +31,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     preflight.check_resume(cfg, runner.model)
     runner.register_hook(MissedValidationHook(), 'LOWEST')
     runner.register_hook(LearningHook(), 'LOWEST')
+    runner.register_hook(MonitorHook())
     return last_work(runner, lambda it: it.train())
 
 

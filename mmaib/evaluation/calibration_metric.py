@@ -30,22 +30,13 @@ LEVELS = 512
 
 
 class Predictions(NamedTuple):
-    """Those of an image, before any temperature.
+    """Those of an image, before any temperature."""
 
-    Attributes:
-        log_probs: ``(n, C)``.
-        labels: ``(n,)``.
-        uncertainties: ``(n,)`` each, by name.
-        predicted: what the model answered, ``(n,)``; None is the most
-            probable.
-        pixels: whether they are so many that uncertainties are rounded.
-    """
-
-    log_probs: Tensor
-    labels: Tensor
-    uncertainties: Mapping[str, Tensor] = {}
-    predicted: Tensor | None = None
-    pixels: bool = False
+    log_probs: Tensor  # (n, C)
+    labels: Tensor  # (n,)
+    uncertainties: Mapping[str, Tensor] = {}  # (n,) each
+    predicted: Tensor | None = None  # (n,); None is the most probable
+    pixels: bool = False  # so many that uncertainties are rounded
 
 
 @METRICS.register_module()

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds, time and memory."""
+"""What a model costs: parameters, multiply-adds, operators, time, memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -18,6 +19,35 @@ def gmacs(call: Callable[[], Any]) -> float:
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops() / 2e9
+
+
+class _Operators(TorchDispatchMode):
+    # what copies nothing, and is no view by its name
+    free = (
+        'aten._unsafe_view',
+        'aten.detach',
+        'aten.empty',
+        'aten.new_empty',
+        'prim.',
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.count += not (func.is_view or str(func).startswith(self.free))
+        return func(*args, **(kwargs or {}))
+
+
+def operators(call: Callable[[], Any]) -> int:
+    """Operators that write a tensor; each starts a kernel on a GPU, or a
+    few."""
+    with _Operators() as counter:
+        call()
+    return counter.count
 
 
 def millions(model: nn.Module) -> float:

@@ -112,22 +112,13 @@ class DetectionCalibrationMetric(CalibrationMetric):
         left_out = torch.zeros_like(right)
         for label in labels.unique():
             own = labels == label
-            true_boxes = boxes_of(true['bboxes'])[
-                true['labels'].cpu() == label
-            ]
             right[own] = true_positives(
-                boxes[own], scores[own], true_boxes, self.iou_thr
+                boxes[own], scores[own], _of_class(true, label), self.iou_thr
             )
             if 'labels' in ignored:
-                of_class = ignored['labels'].cpu() == label
-                left_out[own] = (
-                    _overlaps(
-                        boxes[own],
-                        boxes_of(ignored['bboxes'])[of_class],
-                        'iof',
-                    )
-                    >= self.iou_thr
-                ).any(1)
+                there = _of_class(ignored, label)
+                overlaps = _overlaps(boxes[own], there, 'iof')
+                left_out[own] = (overlaps >= self.iou_thr).any(1)
         used = right | ~left_out
         scores, right, boxes = scores[used].double(), right[used], boxes[used]
         height, width = sample['ori_shape'][:2]
@@ -186,6 +177,10 @@ def true_positives(
             right[i] = True
             overlaps[:, j] = -1.0
     return right
+
+
+def _of_class(instances: Any, label: Tensor) -> Tensor:
+    return boxes_of(instances['bboxes'])[instances['labels'].cpu() == label]
 
 
 def _overlaps(boxes: Tensor, others: Tensor, mode: str) -> Tensor:

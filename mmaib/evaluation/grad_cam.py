@@ -1,41 +1,26 @@
-"""Grad-CAM's map in the place of a gate's (the extra `xai`, package
-`grad-cam`): what an explanation made afterwards is worth by the same measure.
-"""
+"""Grad-CAM's map in the place of a gate's: what an explanation made afterwards
+is worth by the same measure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
-from mmaib.evaluation import AttentionMetric, ablation_metrics
-from mmaib.evaluation.ablation import evaluate
 from mmaib.functional import resize
-from mmaib.functional.sliding import slides
 from mmaib.layers import AttentiveBottleneck, MapDistribution
 from mmaib.layers.image_cells import changed_cells
+
+from .ablation import ablation_metrics, evaluate
+from .attention_metric import AttentionMetric
 
 
 class NoGradientError(RuntimeError):
     """The base model's predictions do not depend on its features."""
-
-
-def why_not(model: Any) -> str | None:
-    """Why there is no Grad-CAM of a model, or None; of None, of any."""
-    if not find_spec('pytorch_grad_cam'):
-        return 'pip install grad-cam (no module pytorch_grad_cam)'
-    try:
-        import pytorch_grad_cam  # noqa: F401
-    except Exception as error:  # whatever a package does when it is broken
-        return f'it does not import ({type(error).__name__}: {error})'
-    if slides(model):
-        return 'the segmentor slides a window, and each would have its map'
-    return None
 
 
 def with_scores_of(own: Tensor, places: Tensor) -> Tensor:
@@ -55,56 +40,60 @@ def with_scores_of(own: Tensor, places: Tensor) -> Tensor:
     return torch.stack(found).view_as(own)
 
 
-class Confidence(nn.Module):
-    """A model as Grad-CAM wants one: images in, for each what there is to
-    explain, one number.
+@torch.enable_grad()
+def grad_cams(
+    model: Any, bottleneck: AttentiveBottleneck, data: dict
+) -> list[Tensor]:
+    """Grad-CAM (Selvaraju et al., ICCV 2017) of a batch, the gate left out: a
+    map ``(N, 1, H, W)`` from 0 to 1 for each level that it would receive.
 
-    That is the sum of the scores of what a detector found, of the highest
+    Explained is the sum of the scores of what a detector found, of the highest
     class's logits over a segmentor's pixels, the highest score of a
-    classifier. The gate of the model's bottleneck is left out, and the
-    features that it would receive pass one of ``levels`` each."""
+    classifier.
 
-    def __init__(self, model: Any, bottleneck: AttentiveBottleneck) -> None:
-        super().__init__()
-        self.model = model
-        self.levels = nn.ModuleList(
-            nn.Identity() for _ in range(bottleneck.num_levels)
+    Raises:
+        NoGradientError: if that does not depend on these features.
+    """
+    given = model.data_preprocessor(data, False)
+    with _gate_left_out(bottleneck) as levels:
+        samples = model(**given, mode='predict')
+    scores = [confidence(sample) for sample in samples]
+    if any(score and not score.requires_grad for score in scores):
+        raise NoGradientError(
+            f"{type(model).__name__} cuts its predictions' gradient "
+            "off, as MMDetection's one-stage heads do"
         )
-        self._bottleneck = [bottleneck]  # no module of this one too
-        self.data_samples: Any = None
+    # what nothing came of has no gradient, and is 0 everywhere
+    total: Any = sum(scores) + sum(0 * x.sum() for x in levels)
+    gradients = torch.autograd.grad(total, levels)
+    cams = []
+    for x, gradient in zip(levels, gradients):
+        weights = gradient.mean((2, 3), keepdim=True)
+        cam = (weights * x).sum(1, keepdim=True).clamp(min=0).detach()
+        cam = cam - cam.amin((1, 2, 3), keepdim=True)
+        cams.append(cam / (1e-7 + cam.amax((1, 2, 3), keepdim=True)))
+    return cams
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        with self._gate_left_out() as seen:
-            samples = self.model(images, self.data_samples, mode='predict')
-        # one that nothing came of has no gradient, and is 0 everywhere
-        tie = sum(0 * x.sum() for x in seen)
-        scores = [confidence(sample) for sample in samples]
-        if any(score and not score.requires_grad for score in scores):
-            raise NoGradientError(
-                f"{type(self.model).__name__} cuts its predictions' gradient "
-                "off, as MMDetection's one-stage heads do"
-            )
-        return [score + tie for score in scores]
 
-    @contextmanager
-    def _gate_left_out(self) -> Iterator[list[Tensor]]:
-        """Nothing of the bottleneck runs, so that nobody who watches it takes
-        this pass for one of its own."""
-        (bottleneck,) = self._bottleneck
-        seen: list[Tensor] = []
+@contextmanager
+def _gate_left_out(bottleneck: AttentiveBottleneck) -> Iterator[list[Tensor]]:
+    """The features of each level, which pass as they are. Nothing of the
+    bottleneck runs, so that nobody who watches it takes this pass for one of
+    its own."""
+    seen: list[Tensor] = []
 
-        def modulate(x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
-            # after a frozen base model nothing else asks for a gradient
-            seen.append(self.levels[level](x.detach().requires_grad_()))
-            return seen[-1]
+    def modulate(x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
+        # after a frozen base model nothing else asks for a gradient
+        seen.append(x.detach().requires_grad_())
+        return seen[-1]
 
-        own: Any = vars(bottleneck)
-        own['attend'] = lambda x: x[:, :1]
-        own['modulate'] = modulate
-        try:
-            yield seen
-        finally:
-            del own['attend'], own['modulate']
+    own: Any = vars(bottleneck)
+    own['attend'] = lambda x: x[:, :1]
+    own['modulate'] = modulate
+    try:
+        yield seen
+    finally:
+        del own['attend'], own['modulate']
 
 
 def confidence(sample: Any) -> Tensor:
@@ -117,14 +106,10 @@ def confidence(sample: Any) -> Tensor:
 
 
 class GradCAMInGate(nn.Module):
-    """A model whose gate is opened where Grad-CAM says, by the scores of the
-    gate's own map, level by level. A map that serves several levels is their
-    mean.
-
-    Args:
-        model: with one :class:`AttentiveBottleneck`.
-        batches: of an evaluation; maps are made in the first alone.
-    """
+    """A model with one :class:`AttentiveBottleneck` whose gate is opened where
+    Grad-CAM says, by the scores of the gate's own map, level by level. A map
+    that serves several levels is their mean. Maps are made in the first of
+    several evaluations of so many batches."""
 
     def __init__(self, model: Any, batches: int) -> None:
         super().__init__()
@@ -137,7 +122,7 @@ class GradCAMInGate(nn.Module):
                 f'Grad-CAM needs a model with one AttentiveBottleneck, got '
                 f'{len(found)}'
             )
-        self.explained = Confidence(model, found[0])
+        self.bottleneck = found[0]
         self.batches = batches
         self._batch = self._call = 0
         self._cams: list[Tensor] = []
@@ -146,28 +131,11 @@ class GradCAMInGate(nn.Module):
 
     def test_step(self, data: dict) -> Any:
         if (self._batch, 0) not in self._maps:
-            self._cams = self._explain(data)
+            self._cams = grad_cams(self.model, self.bottleneck, data)
         self._call = 0
         samples = self.model.test_step(data)
         self._batch = (self._batch + 1) % self.batches
         return samples
-
-    @torch.enable_grad()
-    def _explain(self, data: dict) -> list[Tensor]:
-        """A map ``(N, 1, H, W)`` of the images, a level each."""
-        from pytorch_grad_cam import GradCAM
-
-        given = self.model.data_preprocessor(data, False)
-        images = given['inputs']
-        self.explained.data_samples = given['data_samples']
-        cams = []
-        # a level at a time: with several the package counts on gradients
-        # coming in the order of the layers
-        for level in self.explained.levels:
-            with GradCAM(self.explained, [level]) as cam:
-                targets = [lambda score: score] * len(images)
-                cams.append(torch.from_numpy(cam(images, targets)))
-        return [cam[:, None].to(images) for cam in cams]
 
     def _replace(
         self, _: nn.Module, __: tuple, maps: MapDistribution
@@ -176,13 +144,13 @@ class GradCAMInGate(nn.Module):
         key = self._batch, self._call
         self._call += 1
         if key not in self._maps:
-            gate: Any = self.explained._bottleneck[0]
+            cams = [resize(cam, mean.shape[2:]) for cam in self._cams]
+            gate: Any = self.bottleneck
             # a shared map is asked for once
             if gate.map_channels != gate.modulation.out_channels:
-                cam = torch.stack(self._cams).mean(0)
+                cam = torch.stack(cams).mean(0)
             else:
-                cam = self._cams[key[1]]
-            cam = resize(cam, mean.shape[2:])
+                cam = cams[key[1]]
             # each image's scores among its own cells
             self._maps[key] = changed_cells(
                 torch.cat([mean, cam], 1),

@@ -58,17 +58,11 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
 
 
 class Comparison(NamedTuple):
-    """An image and one of its modifications.
+    """An image and one of its modifications."""
 
-    Attributes:
-        agreement: of the two answers, see :func:`agreement.between`.
-        cosine: of the two maps, the mean over levels; None without a map.
-        centred: the same of the maps less their means.
-    """
-
-    agreement: float
-    cosine: float | None
-    centred: float | None
+    agreement: float  # of the two answers, see `agreement.between`
+    cosine: float | None  # of the two maps, the mean over levels
+    centred: float | None  # the same of the maps less their means
 
 
 def scores_of(

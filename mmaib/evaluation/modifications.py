@@ -25,10 +25,11 @@ def hidden(
     generator: torch.Generator,
     patch: Tensor | None = None,
 ) -> Tensor:
-    """A block at a random place is painted over.
+    """A block at a random place of an image ``(C, H, W)``, uint8, is painted
+    over.
 
     Args:
-        image: ``(C, H, W)``, uint8.
+        image: the image.
         size: p, side of the block on an image of 32 pixels.
         generator: of the place and the colour.
         patch: image of another data set, uint8, resized to the block; None
@@ -37,9 +38,8 @@ def hidden(
     Example:
         >>> image = torch.zeros(3, 32, 32, dtype=torch.uint8)
         >>> patch = torch.ones(3, 8, 8, dtype=torch.uint8)
-        >>> out = hidden(image, 4, torch.Generator(), patch)
-        >>> int(out.sum()), image.sum().item()
-        (48, 0)
+        >>> int(hidden(image, 4, torch.Generator(), patch).sum())
+        48
     """
     channels, *sides = image.shape
     block = [max(round(size * side / SIDE), 1) for side in sides]
@@ -72,12 +72,8 @@ def frequency_radius(height: int, width: int) -> Tensor:
 
 
 def split_frequencies(image: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-    """Low frequencies, below the radius, and high ones, from it on; the two
-    add up to the image.
-
-    Args:
-        image: ``(C, H, W)``.
-        radius: r on an image of 32 pixels.
+    """Low frequencies of ``(C, H, W)``, below a radius r on an image of 32
+    pixels, and high ones, from it on; the two add up to the image.
 
     Example:
         >>> low, high = split_frequencies(torch.full((1, 8, 8), 7.0), 1)
@@ -111,16 +107,14 @@ def stretched(image: Tensor) -> Tensor:
 def modified(
     image: Tensor, generator: torch.Generator, patches: Sequence[Tensor] = ()
 ) -> dict[str, Tensor]:
-    """Every modification of an image, by its name in Table 8.
+    """Every modification of an image ``(C, H, W)``, uint8, by its name in
+    Table 8: ``'color p=4'``, ..., ``'patch p=16'``, ``'r > 4'``, ``'r < 12'``.
 
     Args:
-        image: ``(C, H, W)``, uint8.
+        image: the image.
         generator: of places, colours and the choice among ``patches``.
         patches: images of another data set; without them ``'patch ...'`` is
             left out.
-
-    Returns:
-        ``'color p=4'``, ..., ``'patch p=16'``, ``'r > 4'``, ``'r < 12'``.
     """
     found = {
         f'color p={size}': hidden(image, size, generator) for size in BLOCKS

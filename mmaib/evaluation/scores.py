@@ -54,14 +54,9 @@ def energy_inside(attention: Tensor, mask: Tensor) -> float:
 def pointing_hit(
     attention: Tensor, mask: Tensor, tolerance: int = 15
 ) -> float:
-    """Pointing game: whether the map's highest position lies inside the
-    mask or no further from it than the tolerance; the share of hits, if
-    several positions are the highest.
-
-    Args:
-        attention: ``(H, W)``.
-        mask: ``(H, W)``, bool.
-        tolerance: pixels, Euclidean.
+    """Pointing game: whether the highest position of a map ``(H, W)`` lies
+    inside the mask or no further from it than the tolerance, in pixels; the
+    share of hits, if several positions are the highest.
 
     Example:
         >>> attention = torch.tensor([[0.1, 0.2, 0.9, 0.1]])

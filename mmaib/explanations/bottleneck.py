@@ -30,13 +30,14 @@ class Settings:
     Attributes:
         beta: price of the information, mean over the features that the
             score depends on, in nats.
-        steps, lr: of Adam, over the logits of the openness.
+        steps, lr: of Adam, over the logits of the openness; steps by
+            default the target's own, 20, or 0 for a one-stage detector.
         samples: of the noise a step.
         seed: of the noise.
     """
 
     beta: float = 0.3
-    steps: int = 20
+    steps: int | None = None
     lr: float = 1.0
     samples: int = 4
     seed: int = 0
@@ -199,7 +200,8 @@ def sample_bottleneck(
         + \beta \, D[N(a x + (1 - a) \mu, (1 - a)^2 \sigma^2)
         \,\|\, N(\mu, \sigma^2)]
 
-    with noise of the features' own mean and std, from LayerCAM's map on.
+    with noise of the features' own mean and std, from LayerCAM's map on:
+    without a step, the gate is as open as that map is high.
     Only positions on which the score depends have an openness, and only they
     are computed with, where the target's head allows that.
 
@@ -215,6 +217,7 @@ def sample_bottleneck(
             then those that are shut.
     """
     chosen = settings or Settings()
+    steps = target.steps if chosen.steps is None else chosen.steps
     own, gradient = gradients(target.log_scores, place, features, images)
     found = reach(target, place, features, images, gradient, own)
     levels = [i for i, w in enumerate(found.windows) if w is not None]
@@ -241,7 +244,7 @@ def sample_bottleneck(
         for i in levels
     )
     with torch.enable_grad():
-        for _ in range(chosen.steps):
+        for _ in range(steps):
             gated = [x.expand(chosen.samples, -1, -1, -1) for x in parts]
             nats = parts[0].new_zeros(())
             for i in levels:

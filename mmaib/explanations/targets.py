@@ -35,8 +35,10 @@ class Target:
             for N copies of the image.
         box: ``(4,)``, of a detection, in pixels of the model's input.
         region: ``(H, W)``, of a segmentor, in those pixels.
-        cropped: for part of the features (``Window`` and log scores), where
-            the score depends on nothing else; None if there is no such form.
+        shifted: its log scores by a part of the features that begins so many
+            pixels from the left and the top; None if there is no such form.
+        steps: of the optimisation, unless it is asked for others: none where
+            they were measured not to improve on where it starts.
     """
 
     label: int
@@ -46,6 +48,7 @@ class Target:
     box: Tensor | None = None
     region: Tensor | None = None
     shifted: Callable[[int, int, Features], Callable] | None = None
+    steps: int = 20
 
 
 def class_names(model: Any) -> list[str]:
@@ -310,6 +313,7 @@ def _position_target(
         score_at(*index),
         box.detach(),
         shifted=shifted,
+        steps=0,
     )
 
 

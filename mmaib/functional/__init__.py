@@ -37,9 +37,14 @@ modulation is chosen.
 """
 
 from .adversarial import adversarial_kl, critic_loss
-from .attention import conv_to_one, standardized_logit
+from .attention import LOGISTIC_STD, conv_to_one, standardized
 from .gaussian import draw_gaussian, gaussian_kl, softplus_std
-from .information import gate_information, information_gate
+from .information import (
+    gate_information,
+    information_gate,
+    information_of_power,
+)
+from .levels import join_levels, split_levels
 from .quantization import nearest_anchor, straight_through
 from .rectangle import (
     l2_residual,
@@ -52,6 +57,7 @@ from .rectangle import (
 from .resizing import resize
 
 __all__ = [
+    'LOGISTIC_STD',
     'adversarial_kl',
     'conv_to_one',
     'critic_loss',
@@ -59,6 +65,8 @@ __all__ = [
     'gate_information',
     'gaussian_kl',
     'information_gate',
+    'information_of_power',
+    'join_levels',
     'l2_residual',
     'nearest_anchor',
     'periodic_residual',
@@ -66,7 +74,8 @@ __all__ = [
     'rectangle_window',
     'resize',
     'softplus_std',
-    'standardized_logit',
+    'split_levels',
+    'standardized',
     'straight_through',
     'warp_images',
     'warp_rectangles',

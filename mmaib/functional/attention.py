@@ -46,18 +46,21 @@ def conv_to_one(
     return out.to(maps.dtype)
 
 
-def standardized_logit(
+# of the logistic distribution, whose sigmoid is uniform
+LOGISTIC_STD = torch.pi / 3**0.5
+
+
+def standardized(
     logit: Tensor, eps: float = 1e-5, cells: Tensor | None = None
 ) -> Tensor:
-    r"""Logits of each map with the mean and the variance of the logistic
-    distribution, whose sigmoid is uniform.
+    r"""Logits of each map with mean 0 and variance 1 over its positions.
 
     .. math::
-        \hat l = \frac{\pi}{\sqrt 3}
-        \frac{l - \bar l}{\sqrt{\mathrm{var}(l) + \varepsilon}}
+        \hat l = \frac{l - \bar l}{\sqrt{\mathrm{var}(l) + \varepsilon}}
 
-    over the positions of a map. So scores use the whole of [0, 1], and no
-    common mode of the features or scale of the weights can saturate them.
+    Times the std of the logistic distribution, :math:`\pi / \sqrt 3`, their
+    sigmoid uses the whole of [0, 1], and no common mode of the features or
+    scale of the weights can saturate it.
 
     Args:
         logit: ``(N, C, H, W)``.
@@ -70,7 +73,7 @@ def standardized_logit(
         The same shape, float32 or wider.
 
     Example:
-        >>> logit = standardized_logit(100 + torch.rand(2, 1, 32, 32))
+        >>> logit = standardized(100 + torch.rand(2, 1, 32, 32))
         >>> logit.shape
         torch.Size([2, 1, 32, 32])
         >>> bool(logit.mean().abs() < 1e-3)
@@ -78,12 +81,8 @@ def standardized_logit(
     """
     logit = at_least_float32(logit)
     if cells is None:
-        variance, mean = torch.var_mean(
-            logit, dim=(-2, -1), correction=0, keepdim=True
-        )
-    else:
-        share = cells / cells.sum((-2, -1), keepdim=True)
-        mean = (logit * share).sum((-2, -1), keepdim=True)
-        offset = (logit - mean).square()
-        variance = (offset * share).sum((-2, -1), keepdim=True)
-    return (logit - mean) * (variance + eps).rsqrt() * (torch.pi / 3**0.5)
+        return F.layer_norm(logit, logit.shape[-2:], eps=eps)
+    share = cells / cells.sum((-2, -1), keepdim=True)
+    offset = logit - (logit * share).sum((-2, -1), keepdim=True)
+    variance = (offset.square() * share).sum((-2, -1), keepdim=True)
+    return offset * (variance + eps).rsqrt()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .levels import join_levels
 
 STD_FLOOR = 1e-4
 
@@ -70,6 +74,7 @@ def draw_gaussian(
     std: Tensor,
     num_draws: int = 1,
     generator: torch.Generator | None = None,
+    grids: Sequence[Sequence[int]] = (),
 ) -> Tensor:
     r"""Reparameterised draws :math:`\mu + \sigma \epsilon`, folded into the
     batch axis.
@@ -79,6 +84,8 @@ def draw_gaussian(
         std: same shape.
         num_draws: L, the draws of each element of the batch.
         generator: source of :math:`\epsilon`; None is the global one.
+        grids: of the levels that lie side by side (:func:`join_levels`);
+            they have the :math:`\epsilon` that they have one by one.
 
     Returns:
         ``(L * N, ...)``, draw by draw: row ``l * N + n`` is draw l of
@@ -89,10 +96,15 @@ def draw_gaussian(
         >>> draw_gaussian(mean, std, num_draws=4).shape
         torch.Size([8, 8])
     """
-    noise = torch.randn(
-        (num_draws, *mean.shape),
-        dtype=std.dtype,
-        device=mean.device,
-        generator=generator,
+    noise = join_levels(
+        [
+            torch.randn(
+                (num_draws, *mean.shape[:-2], *grid),
+                dtype=std.dtype,
+                device=mean.device,
+                generator=generator,
+            )
+            for grid in grids or [mean.shape[-2:]]
+        ]
     )
     return (mean + std * noise).flatten(0, 1)

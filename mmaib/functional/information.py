@@ -63,7 +63,18 @@ def gate_information(
         >>> gate_information(x, openness, mean, std).shape
         torch.Size([2, 256, 32, 32])
     """
-    a = at_least_float32(openness).clamp(max=MAX_OPEN)
     u = (at_least_float32(x) - mean) / std
+    return information_of_power(u.square(), openness)
+
+
+def information_of_power(power: Tensor, openness: Tensor) -> Tensor:
+    """:func:`gate_information` by :math:`u^2`, or, of a position, the mean
+    over channels by that of :math:`u^2`.
+
+    Args:
+        power: float32 or wider.
+        openness: a, that broadcasts with it.
+    """
+    a = at_least_float32(openness).clamp(max=MAX_OPEN)
     closed = 1 - a
-    return 0.5 * (closed.square() + (a * u).square() - 1) - closed.log()
+    return 0.5 * (closed.square() + a.square() * power - 1) - closed.log()

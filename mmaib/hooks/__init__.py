@@ -6,6 +6,7 @@ from .attention_vis_hook import AttentionVisHook
 from .beta_warmup_hook import BetaWarmupHook
 from .finite_check_hook import FiniteCheckHook
 from .learning_hook import LearningHook
+from .monitor_hook import MonitorHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .step_seed_hook import StepSeedHook
 
@@ -15,6 +16,7 @@ __all__ = [
     'BetaWarmupHook',
     'FiniteCheckHook',
     'LearningHook',
+    'MonitorHook',
     'SafeCheckpointHook',
     'StepSeedHook',
 ]

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaib.checks import at_least
-from mmaib.functional import nearest_anchor, straight_through
+from mmaib.functional import nearest_anchor, split_levels, straight_through
 from mmaib.functional.gaussian import at_least_float32
-from mmaib.losses import Reporter, collecting, report_loss, report_scalar
+from mmaib.losses import (
+    Reporter,
+    collecting,
+    monitoring,
+    report_loss,
+    report_scalar,
+)
 from mmaib.registry import MODELS
 
-from .image_cells import own_cells, own_mean
+from .image_cells import own_cells, own_level_mean
 
 
 @MODELS.register_module()
@@ -35,6 +42,11 @@ class AnchorQuantizer(Reporter, BaseModule):
         vq_weight: weight of the loss that moves the anchors.
         commit_weight: weight of the loss that holds scores near anchors.
         init_cfg: see MMEngine.
+
+    Attributes:
+        all_levels: whether it takes the scores of all levels of a pyramid
+            side by side, with their grids; a quantizer without it is called
+            level by level.
 
     Shape:
         any shape -> the same shape, float32 or wider.
@@ -70,32 +82,46 @@ class AnchorQuantizer(Reporter, BaseModule):
             )
         self.anchors = nn.Parameter(torch.linspace(*init_range, num_anchors))
 
-    def forward(self, scores: Tensor) -> Tensor:
+    all_levels = True
+
+    def forward(
+        self, scores: Tensor, grids: Sequence[Sequence[int]] = ()
+    ) -> Tensor:
         scores = at_least_float32(scores)
         values, indices = nearest_anchor(scores, self.anchors)
         if collecting(self.training):
-            self._report(scores, values, indices)
+            self._report(scores, values, indices, grids)
         return straight_through(scores, values)
 
-    def _report(self, scores: Tensor, values: Tensor, indices: Tensor) -> None:
-        cells = own_cells(scores)
-        if cells is None:
-            vq = F.mse_loss(values, scores.detach())
-            commit = F.mse_loss(scores, values.detach())
-            each = torch.ones_like(indices)
-        else:
-            vq = own_mean((values - scores.detach()).square(), cells)
-            commit = own_mean((scores - values.detach()).square(), cells)
-            each = cells.expand_as(scores)
-        report_loss('loss_vq', self.vq_weight * vq)
-        report_loss('loss_commit', self.commit_weight * commit)
-        indices = indices.flatten()
-        # not bincount, which waits for the GPU to learn the largest index
-        counts = each.new_zeros(self.num_anchors).scatter_add_(
-            0, indices, each.flatten()
-        )
-        usage = counts / counts.sum()
-        report_scalar(
-            'anchor_perplexity', torch.special.entr(usage).sum().exp()
-        )
-        report_scalar('anchors_used', (counts > 0).sum())
+    def _report(
+        self,
+        scores: Tensor,
+        values: Tensor,
+        indices: Tensor,
+        grids: Sequence[Sequence[int]],
+    ) -> None:
+        vq = (values - scores.detach()).square()
+        commit = (scores - values.detach()).square()
+        for name, weight, loss in (
+            ('loss_vq', self.vq_weight, vq),
+            ('loss_commit', self.commit_weight, commit),
+        ):
+            report_loss(name, weight * own_level_mean(loss, grids))
+        if not monitoring():
+            return
+        for used in split_levels(indices, grids):
+            cells = own_cells(used)
+            each = (
+                torch.ones_like(used)
+                if cells is None
+                else cells.expand_as(used)
+            )
+            # not bincount, which waits for the GPU to learn the largest index
+            counts = each.new_zeros(self.num_anchors).scatter_add_(
+                0, used.flatten(), each.flatten()
+            )
+            usage = counts / counts.sum()
+            report_scalar(
+                'anchor_perplexity', torch.special.entr(usage).sum().exp()
+            )
+            report_scalar('anchors_used', (counts > 0).sum())

@@ -6,11 +6,18 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmaib.checks import at_least, level_channels, part_fields
-from mmaib.losses import Reporter, collecting, report_loss, report_scalar
-from mmaib.registry import MODELS
+from mmaib.checks import at_least, level_channels
+from mmaib.functional import split_levels
+from mmaib.losses import (
+    Reporter,
+    collecting,
+    monitoring,
+    report_loss,
+    report_scalar,
+)
+from mmaib.registry import MODELS, build_part
 
-from .image_cells import own_cells, own_mean, own_position_mean
+from .image_cells import own_cells, own_level_mean, own_position_mean
 from .map_distribution import MapDistribution
 from .modulation import Modulation
 
@@ -62,8 +69,8 @@ class AttentiveBottleneck(Reporter, BaseModule):
         >>> from mmaib.sampling.draws import Draws
         >>> layer = AttentiveBottleneck(256, quantizer=dict(num_anchors=20))
         >>> x = torch.rand(2, 256, 32, 32)
-        >>> layer.attend(x).shape, layer(x).shape  # of the mean map
-        (torch.Size([2, 1, 32, 32]), torch.Size([2, 256, 32, 32]))
+        >>> layer(x).shape  # of the mean map
+        torch.Size([2, 256, 32, 32])
         >>> with Draws(attention=4).open():
         ...     layer(x).shape
         torch.Size([8, 256, 32, 32])
@@ -88,12 +95,11 @@ class AttentiveBottleneck(Reporter, BaseModule):
         self.num_levels = len(channels)
         self.map_channels = map_channels or channels[0]
         self.beta = at_least('beta', beta, 0.0)
-        self.attention = MODELS.build(
-            {
-                'type': 'mmaib.VariationalAttention',
-                'in_channels': self.map_channels,
-                **part_fields('attention', attention, ['in_channels']),
-            }
+        self.attention = build_part(
+            'attention',
+            attention,
+            'mmaib.VariationalAttention',
+            in_channels=self.map_channels,
         )
         # one that reports its KL itself has a beta of its own
         own = getattr(self.attention, 'beta', None) is not None
@@ -105,26 +111,20 @@ class AttentiveBottleneck(Reporter, BaseModule):
             )
         self.quantizer = None
         if quantizer is not None:
-            fields = part_fields('quantizer', quantizer)
-            self.quantizer = MODELS.build(
-                {'type': 'mmaib.AnchorQuantizer', **fields}
+            self.quantizer = build_part(
+                'quantizer', quantizer, 'mmaib.AnchorQuantizer'
             )
         self.noise = None
         if noise is not None:
-            self.noise = MODELS.build(
-                {
-                    'type': 'mmaib.FeatureNoise',
-                    'in_channels': channels[0],
-                    **part_fields('noise', noise, ['in_channels']),
-                }
+            self.noise = build_part(
+                'noise', noise, 'mmaib.FeatureNoise', in_channels=channels[0]
             )
             channels = [self.noise.out_channels] * len(channels)
-        self.modulation: Any = MODELS.build(
-            {
-                'type': 'mmaib.FeatureModulation',
-                'in_channels': channels,
-                **part_fields('modulation', modulation, ['in_channels']),
-            }
+        self.modulation: Any = build_part(
+            'modulation',
+            modulation,
+            'mmaib.FeatureModulation',
+            in_channels=channels,
         )
         kind = type(self.modulation).__name__
         if not isinstance(self.modulation, Modulation):
@@ -145,22 +145,41 @@ class AttentiveBottleneck(Reporter, BaseModule):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.modulate(x, self.attend(self.map_input(x)))
+        inputs = self.map_inputs([x])
+        maps = self.attend(inputs)
+        out = self.modulate(x, maps[0])
+        self.modulation.report(inputs, maps)
+        return out
 
-    def map_input(self, x: Tensor, level: int = 0) -> Tensor:
-        """What the map is made of, as the modulation says: x, or x after a
-        gate's own normalisation, whose statistics follow x in training."""
-        return self.modulation.map_input(x, level)
+    def map_inputs(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """What the maps are made of, as the modulation says: the features, or
+        these after a gate's own normalisation, whose statistics follow them
+        in training."""
+        return self.modulation.map_inputs(levels)
 
-    def attend(self, x: Tensor) -> Tensor:
-        """The map a (or a_q) of features x.
+    def attend(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """The maps a (or a_q) of features, a level each; what is elementwise
+        is computed once for all levels.
 
         Args:
-            x: ``(N, map_channels, H, W)``.
+            levels: ``(N, map_channels, H, W)`` each.
 
         Returns:
-            ``(L_a * N, 1, H, W)``, draw by draw.
+            ``(L_a * N, 1, H, W)`` each, draw by draw.
         """
+        reports = collecting(self.training)
+        maps = MapDistribution.of_levels([self._map(x) for x in levels])
+        if reports:
+            self._report(maps)
+        scores = maps.sample(keep_std=self.training or reports)
+        if self.quantizer is None:
+            return split_levels(scores, maps.grids)
+        if getattr(self.quantizer, 'all_levels', False):
+            scores = self.quantizer(scores, maps.grids)
+            return split_levels(scores, maps.grids)
+        return [self.quantizer(x) for x in split_levels(scores, maps.grids)]
+
+    def _map(self, x: Tensor) -> MapDistribution:
         if x.dim() != 4:
             raise ValueError(
                 'AttentiveBottleneck attends to maps (N, C, H, W), got a '
@@ -175,17 +194,13 @@ class AttentiveBottleneck(Reporter, BaseModule):
                 f'{x.size(1)}; levels that share one map module need equal '
                 'channels'
             )
-        reports = collecting(self.training)
         maps = self.attention(x)
         if not isinstance(maps, MapDistribution):
             raise TypeError(
                 f'{type(self.attention).__name__} must return a '
                 f'MapDistribution of mmaib.layers, got {type(maps).__name__}'
             )
-        if reports:
-            self._report(maps)
-        scores = maps.sample(keep_std=self.training or reports)
-        return scores if self.quantizer is None else self.quantizer(scores)
+        return maps
 
     def modulate(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         """Features x modulated by a map.
@@ -205,24 +220,24 @@ class AttentiveBottleneck(Reporter, BaseModule):
         return self.modulation(x, attention, level)
 
     def _report(self, maps: MapDistribution) -> None:
-        mean, std = maps.mean, maps.std
-        cells = own_cells(mean)
-        report_scalar('attention_mean', own_mean(mean, cells))
-        if std is not None:
-            report_scalar('attention_std', own_mean(std, cells))
-        if cells is None:
-            contrast = mean.flatten(1).std(1, correction=0)
-        else:
-            offset = mean - own_position_mean(mean, cells)
-            contrast = own_position_mean(offset.square(), cells).sqrt()
-        report_scalar('attention_contrast', contrast.mean())
-        saturated = ((mean - 0.5).abs() > 0.5 - SATURATED).float()
-        report_scalar('attention_saturated', own_mean(saturated, cells))
+        mean, grids = maps.mean, maps.grids
         kl = maps.kl() if self.beta > 0 else None
         if kl is not None:
-            kl = own_mean(kl, cells) if kl.dim() == 4 else kl.mean()
+            kl = own_level_mean(kl, grids) if kl.dim() == 4 else kl.mean()
             report_loss('loss_kl_map', self.beta * kl)
             report_scalar('kl_map_nats', kl)
+        if not monitoring():
+            return
+        report_scalar('attention_mean', own_level_mean(mean, grids))
+        if maps.std is not None:
+            report_scalar('attention_std', own_level_mean(maps.std, grids))
+        saturated = ((mean - 0.5).abs() > 0.5 - SATURATED).float()
+        report_scalar('attention_saturated', own_level_mean(saturated, grids))
+        for level in split_levels(mean, grids):
+            cells = own_cells(level)
+            offset = level - own_position_mean(level, cells)
+            contrast = own_position_mean(offset.square(), cells).sqrt()
+            report_scalar('attention_contrast', contrast.mean())
 
 
 def _stochastic(attention: Any) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmaib.checks import one_of
 from mmaib.contexts import in_this_thread
-from mmaib.functional import resize
+from mmaib.functional import resize, split_levels
 from mmaib.losses import collect
 from mmaib.sampling.draws import current
 
@@ -96,14 +96,17 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
             waiting.append(latest)
             captured.append(latest)
 
-        def on_quantizer(layer: nn.Module, _: tuple, out: Tensor) -> None:
-            latest = waiting[-1]
-            latest.quantized = out.detach()
-            if current().attention is not None:
-                # not through its hooks again, nor heard
-                with torch.no_grad(), collect():
-                    latest.quantized = layer.forward(latest.mean)
-            latest.anchors = _detached(getattr(layer, 'anchors', None))
+        def on_quantizer(layer: nn.Module, args: tuple, out: Tensor) -> None:
+            # of all levels at once, or of the next one
+            seen = [latest for latest in waiting if latest.quantized is None]
+            parts = split_levels(out.detach(), [*args[1:], ()][0])
+            for latest, quantized in zip(seen, parts):
+                latest.quantized = quantized
+                if current().attention is not None:
+                    # not through its hooks again, nor heard
+                    with torch.no_grad(), collect():
+                        latest.quantized = layer.forward(latest.mean)
+                latest.anchors = _detached(getattr(layer, 'anchors', None))
 
         def on_modulation(layer: Any, args: tuple, _: Tensor) -> None:
             # a map a level, or one for all of them

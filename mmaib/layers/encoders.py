@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
 
-from mmaib.checks import at_least, one_of, part_fields
+from mmaib.checks import at_least, one_of
 from mmaib.losses import Reporter, report_loss
-from mmaib.registry import MODELS
+from mmaib.registry import build_part
 
 from .kl_critic import KLCritic
 from .starting import Starting
@@ -74,8 +73,12 @@ class LatentEncoder(Reporter, Starting):
             self.mean = make_trunk(trunk, in_channels, latent_channels)
         self.critic: KLCritic | None = None
         if critic is not None:
-            fields = part_fields('critic', critic, ['latent_channels'])
-            self.critic = KLCritic(latent_channels, **fields)
+            self.critic = build_part(
+                'critic',
+                critic,
+                'mmaib.KLCritic',
+                latent_channels=latent_channels,
+            )
 
     def apply_layer(self, layer: Layer | None, x: Tensor) -> Tensor:
         """The last layer on x.
@@ -109,19 +112,3 @@ class LatentEncoder(Reporter, Starting):
             report_loss(name, loss)
         if kl is not None:
             report_loss(self.loss_name, self.beta * kl)
-
-
-def build_latent(latent: dict | None, **own: Any) -> Any:
-    """The encoder of a head's latent.
-
-    Args:
-        latent: the head's field, a :class:`GaussianEncoder` unless its
-            ``type`` says otherwise.
-        own: fields that the head sets.
-
-    Raises:
-        TypeError: if ``latent`` is neither a dict nor None.
-        ValueError: if it sets one of ``own``.
-    """
-    fields = part_fields('latent', latent, own)
-    return MODELS.build({'type': 'mmaib.GaussianEncoder', **fields, **own})

@@ -11,7 +11,7 @@ from mmaib.sampling.draws import latent_noise
 
 @MODELS.register_module()
 class FeatureNoise(BaseModule):
-    r"""Noise on the features in front of the modulation, as Fig. 5(b) and
+    r"""Noise on the features before the modulation, as Fig. 5(b) and
     (c) of [AIB] draw it: all that follows is the noise encoder.
 
     ============== ======================================== ============
@@ -21,7 +21,7 @@ class FeatureNoise(BaseModule):
     ``propagated`` :math:`\mathrm{cat}(x, \sigma \epsilon)` 2 C
     ============== ======================================== ============
 
-    The map is made of x without noise. The latent behind it has no density:
+    The map is made of x without noise. The latent after it has no density:
     a head's ``latent=dict(type='mmaib.AdditiveNoiseEncoder', noise_std=0.0)``
     goes with it.
 

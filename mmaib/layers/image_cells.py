@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmaib.contexts import Opened
+from mmaib.functional import split_levels
 from mmaib.sampling.draws import current
 
 Window = tuple[slice, slice]
@@ -51,6 +52,7 @@ class _Open(NamedTuple):
 
     boxes: tuple[Box, ...]
     size: tuple[int, int]
+    cells: dict  # what own_cells gave, by grid, rows and device
     windows: Iterator[Window] | None = None
 
 
@@ -184,7 +186,7 @@ def _of_batch(
     training: bool,
     windows: Sequence[Window] | None,
 ) -> _Open:
-    unpadded = _Open((), (0, 0))
+    unpadded = _Open((), (0, 0), {})
     if not (
         isinstance(inputs, Tensor)
         and inputs.dim() == 4
@@ -204,7 +206,7 @@ def _of_batch(
     if {*boxes} == {(0, height, 0, width)}:
         return unpadded
     slid = None if windows is None else iter(windows)
-    return _Open(tuple(boxes), (height, width), slid)
+    return _Open(tuple(boxes), (height, width), {}, slid)
 
 
 @contextmanager
@@ -218,13 +220,14 @@ def next_window() -> Iterator[None]:
     rows, columns = next(found.windows)
     size = (rows.stop - rows.start, columns.stop - columns.start)
     boxes = tuple(box.within((rows, columns)) for box in found.boxes)
-    with _opened.open(_Open(boxes, size)):
+    with _opened.open(_Open(boxes, size, {})):
         yield
 
 
-def _boxes_of(x: Tensor) -> tuple[list[Box], tuple[int, int]] | None:
-    """A box for each row of features of the images, or of their draws; None
-    without padding, and of other features, such as those of RoIs."""
+def _open_for(x: Tensor) -> _Open | None:
+    """What is open for features of the images, or of their draws, with a box
+    for each row; None without padding, and of other features, such as those
+    of RoIs."""
     found = _opened.innermost()
     if found is None or not found.boxes:
         return None
@@ -235,7 +238,7 @@ def _boxes_of(x: Tensor) -> tuple[list[Box], tuple[int, int]] | None:
     copies, rest = divmod(len(x), len(found.boxes))
     if rest or copies not in (1, maps, latents, maps * latents):
         return None
-    return [*found.boxes] * copies, found.size
+    return found._replace(boxes=found.boxes * copies)
 
 
 def own_cells(x: Tensor) -> Tensor | None:
@@ -252,14 +255,17 @@ def own_cells(x: Tensor) -> Tensor | None:
         >>> own_cells(x) is None
         True
     """
-    found = _boxes_of(x)
+    found = _open_for(x)
     if found is None:
         return None
-    boxes, size = found
-    whole = torch.ones(*x.shape[2:])
-    shares = (cell_shares(box, size, x.shape[2:]) for box in boxes)
-    each = [whole if share is None else share for share in shares]
-    return torch.stack(each)[:, None].to(x.device)
+    grid = (x.size(2), x.size(3))
+    key = (grid, len(x), x.device)
+    if key not in found.cells:
+        whole = torch.ones(*grid)
+        shares = [cell_shares(box, found.size, grid) for box in found.boxes]
+        each = [whole if share is None else share for share in shares]
+        found.cells[key] = torch.stack(each)[:, None].to(x.device)
+    return found.cells[key]
 
 
 def own_mean(values: Tensor, cells: Tensor | None) -> Tensor:
@@ -272,6 +278,18 @@ def own_mean(values: Tensor, cells: Tensor | None) -> Tensor:
     if cells is None:
         return values.mean()
     return (values * cells).sum() / (cells.sum() * values.size(1))
+
+
+def own_level_mean(values: Tensor, grids: Sequence[Sequence[int]]) -> Tensor:
+    """The mean over levels of the mean over all that counts of each.
+
+    Args:
+        values: ``(N, 1, 1, T)``, of maps side by side, or of a single one.
+        grids: of the levels, see :func:`mmaib.functional.split_levels`.
+    """
+    levels = split_levels(values, grids)
+    means = [own_mean(x, own_cells(x)) for x in levels]
+    return means[0] if len(means) == 1 else torch.stack(means).mean()
 
 
 def own_position_mean(values: Tensor, cells: Tensor | None) -> Tensor:
@@ -287,14 +305,6 @@ def own_position_mean(values: Tensor, cells: Tensor | None) -> Tensor:
     return (values * cells).sum((-2, -1), keepdim=True) / total
 
 
-def own_numel(values: Tensor, cells: Tensor | None) -> Any:
-    """How many values an image has, on average over the batch; a tensor
-    where that is no plain number, so that no GPU is waited for."""
-    if cells is None:
-        return values[0].numel()
-    return values.size(1) * cells.sum() / len(cells)
-
-
 def changed_cells(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """A map changed within each image's own cells; padding keeps its scores.
 
@@ -302,13 +312,12 @@ def changed_cells(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         x: ``(N, 1, H, W)``.
         change: of maps of any grid, keeping it.
     """
-    found = _boxes_of(x)
+    found = _open_for(x)
     if found is None:
         return change(x)
-    boxes, size = found
     out = x.clone()
-    for row, box in enumerate(boxes):
-        rows, columns = cell_window(box, size, x.shape[2:])
+    for row, box in enumerate(found.boxes):
+        rows, columns = cell_window(box, found.size, x.shape[2:])
         own = x[row : row + 1, :, rows, columns]
         out[row : row + 1, :, rows, columns] = change(own)
     return out

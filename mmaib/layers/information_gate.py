@@ -5,18 +5,30 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
 from mmaib.checks import at_least, level_channels, one_of
-from mmaib.functional import gate_information, information_gate
+from mmaib.functional import (
+    gate_information,
+    information_gate,
+    information_of_power,
+    join_levels,
+)
 from mmaib.functional.gaussian import at_least_float32
-from mmaib.losses import Reporter, collecting, report_loss, report_scalar
+from mmaib.losses import (
+    Reporter,
+    collecting,
+    monitoring,
+    report_loss,
+    report_scalar,
+)
 from mmaib.registry import MODELS
 from mmaib.sampling import draws
 
 from .feature_modulation import MIN_MEAN
-from .image_cells import own_cells, own_mean, own_numel, own_position_mean
+from .image_cells import own_cells, own_position_mean
 from .modulation import Modulation
 
 EPS = 1e-5
@@ -29,9 +41,6 @@ class FeatureStatistics(nn.Module):
 
     Args:
         channels: C.
-
-    Attributes:
-        paused: whether batches are let pass without a trace.
     """
 
     mean: Tensor
@@ -40,7 +49,6 @@ class FeatureStatistics(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.paused = False
         self.register_buffer('mean', torch.zeros(channels, 1, 1))
         self.register_buffer('var', torch.ones(channels, 1, 1))
         self.register_buffer('steps', torch.tensor(0.0))
@@ -48,29 +56,6 @@ class FeatureStatistics(nn.Module):
     @property
     def std(self) -> Tensor:
         return (self.var + EPS).sqrt()
-
-    @torch.no_grad()
-    def update(self, x: Tensor) -> None:
-        """Take in a batch ``(N, C, H, W)``, without its padding."""
-        if self.paused:
-            return
-        x, cells = at_least_float32(x.detach()), own_cells(x)
-
-        def mean_of(values: Tensor) -> Tensor:
-            if cells is None:
-                return values.mean((0, 2, 3))
-            return (values * cells).sum((0, 2, 3)) / cells.sum()
-
-        moments = torch.stack([mean_of(x), mean_of(x.square())])[
-            ..., None, None
-        ]
-        if get_world_size() > 1:
-            all_reduce(moments, op='mean')
-        mean, var = moments[0], moments[1] - moments[0].square()
-        self.steps += 1
-        share = (1 / self.steps).clamp(min=0.1)
-        self.mean.lerp_(mean, share)
-        self.var.lerp_(var.clamp(min=0), share)
 
 
 @MODELS.register_module()
@@ -113,6 +98,9 @@ class InformationGate(Reporter, Modulation):
             a model that pools over positions, such as a classifier.
         init_cfg: see MMEngine.
 
+    Attributes:
+        paused: whether batches pass without a trace in the statistics.
+
     Shape:
         x ``(N, C, H, W)`` and map ``(L * N, 1, H, W)``, draw by draw ->
         ``(L * N, C, H, W)``, in x's dtype.
@@ -144,26 +132,52 @@ class InformationGate(Reporter, Modulation):
         self.rescale = one_of('rescale', rescale, (True, False))
         self.statistics: Any = nn.ModuleList(map(FeatureStatistics, levels))
         self.register_buffer('strength', torch.tensor(1.0))
+        self.paused = False
 
-    def map_input(self, x: Tensor, level: int = 0) -> Tensor:
-        """Features of mean 0 and variance 1, which the map is made of; in
-        training, with gradient or not, x is taken into the statistics."""
-        if level >= len(self.statistics):
+    def map_inputs(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """In training, with gradient or not, the features are taken into the
+        statistics first."""
+        if len(levels) > len(self.statistics):
             raise ValueError(
                 f'InformationGate has statistics of {len(self.statistics)} '
                 'levels, and the features have more: give in_channels of the '
                 'AIBNeck as a list, one a level'
             )
+        for level, (x, own) in enumerate(zip(levels, self.statistics)):
+            if x.size(1) != len(own.mean):
+                raise ValueError(
+                    f'InformationGate has in_channels={len(own.mean)} at '
+                    f'level {level}, got features with {x.size(1)}: give '
+                    'in_channels of what it is part of'
+                )
+        if self.training and not self.paused:
+            self._update_statistics(levels)
+        return super().map_inputs(levels)
+
+    @torch.no_grad()
+    def _update_statistics(self, levels: Sequence[Tensor]) -> None:
+        first, second = zip(*map(_moments, levels))
+        moments = torch.cat([*first, *second])
+        if get_world_size() > 1:
+            all_reduce(moments, op='mean')
+        mean, power = moments.chunk(2)
+        var = (power - mean.square()).clamp(min=0)
+        channels = [x.size(1) for x in levels]
+        seen = self.statistics[: len(levels)]
+        for own in seen:
+            own.steps += 1
+        shares = (1 / torch.stack([own.steps for own in seen])).clamp(min=0.1)
+        for own, share, mean_now, var_now in zip(
+            seen, shares, mean.split(channels), var.split(channels)
+        ):
+            own.mean.lerp_(mean_now[:, None, None], share)
+            own.var.lerp_(var_now[:, None, None], share)
+
+    def map_input(self, x: Tensor, level: int = 0) -> Tensor:
+        """Features of mean 0 and variance 1."""
         own = self.statistics[level]
-        if x.size(1) != len(own.mean):
-            raise ValueError(
-                f'InformationGate has in_channels={len(own.mean)} at level '
-                f'{level}, got features with {x.size(1)}: give in_channels '
-                'of what it is part of'
-            )
-        if self.training:
-            own.update(x)
-        return ((x - own.mean) / own.std).to(x.dtype)
+        mean, var = own.mean.flatten(), own.var.flatten()
+        return F.batch_norm(x, mean, var, eps=EPS)
 
     def forward(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         own = self.statistics[level]
@@ -173,10 +187,10 @@ class InformationGate(Reporter, Modulation):
             x = x.repeat(attention.size(0) // x.size(0), 1, 1, 1)
         openness = self._openness(attention)
         noise = draws.map_noise(x)
-        noise = own.mean if noise is None else own.mean + own.std * noise
-        if collecting(self.training):
-            nats = gate_information(x, openness, own.mean, own.std)
-            self._report(nats, openness, own_cells(nats))
+        if noise is None:
+            noise = own.mean
+        else:
+            noise = torch.addcmul(own.mean, own.std, noise)
         passed = information_gate(x, openness, noise)
         if not self.rescale:
             return passed
@@ -202,16 +216,52 @@ class InformationGate(Reporter, Modulation):
         a = at_least_float32(attention).clamp(0, 1)
         return 1 - self.strength * (1 - a)
 
-    def _report(
-        self, nats: Tensor, openness: Tensor, cells: Tensor | None
+    def report(
+        self, inputs: Sequence[Tensor], attention: Sequence[Tensor]
     ) -> None:
-        mean, features = own_mean(nats, cells), own_numel(nats, cells)
-        report_loss('loss_info', self.beta * mean, features)
-        report_scalar('info_nats', mean, features)
-        report_scalar(
-            'gate_open', own_mean(openness, cells), own_numel(openness, cells)
+        if not collecting(self.training):
+            return
+        openness = self._openness(join_levels(attention))
+        power = join_levels([*map(_rms, inputs)]).square()
+        copies = len(openness) // len(power)
+        power = power.repeat(copies, 1, 1, 1) if copies > 1 else power
+        counts = join_levels(
+            [_counts(a, u.size(1)) for a, u in zip(attention, inputs)]
         )
-        # reports of levels are averaged, and this is a sum over them, and
-        # over gates
-        bits = mean * (len(self.statistics) * features / math.log(2))
-        report_scalar('info_bits_per_image', bits, part=id(self))
+        nats = (information_of_power(power, openness) * counts).sum()
+        total = counts.sum()
+        mean = nats / total
+        report_loss('loss_info', self.beta * mean, total)
+        report_scalar('info_nats', mean, total)
+        if monitoring():
+            bits = nats / (len(openness) * math.log(2))
+            report_scalar('info_bits_per_image', bits, part=id(self))
+            counts = join_levels([*map(_counts, attention)])
+            total = counts.sum()
+            open_ = (openness * counts).sum() / total
+            report_scalar('gate_open', open_, total)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and mean square of each channel, ``(C,)``, without padding."""
+    x, cells = at_least_float32(x.detach()), own_cells(x)
+    if cells is None:
+        return x.mean((0, 2, 3)), x.square().mean((0, 2, 3))
+    total = cells.sum()
+    own = x * cells
+    return own.sum((0, 2, 3)) / total, (own * x).sum((0, 2, 3)) / total
+
+
+def _rms(u: Tensor) -> Tensor:
+    """Root mean square over channels, ``(N, 1, H, W)``."""
+    # which, unlike a square, makes no copy of the features
+    norm = torch.linalg.vector_norm(at_least_float32(u), dim=1, keepdim=True)
+    return norm * u.size(1) ** -0.5
+
+
+def _counts(attention: Tensor, channels: int = 1) -> Tensor:
+    """How many features of each position count, none in padding."""
+    cells = own_cells(attention)
+    if cells is None:
+        return torch.full_like(attention, channels)
+    return channels * cells

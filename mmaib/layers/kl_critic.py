@@ -21,7 +21,7 @@ class KLCritic(BaseModule):
 
         z --> FC(K, K) --> LeakyReLU --> FC(K, K) --> LeakyReLU --> FC(K, 1)
 
-    with dropout behind each LeakyReLU. [AIB] iterates two steps: the critic
+    with dropout after each LeakyReLU. [AIB] iterates two steps: the critic
     with the encoder fixed, then the encoder with the critic fixed. Here one
     forward and one backward do both: the critic's loss sees latents without
     their graph, the encoder's term sees the critic with constant weights.

@@ -1,14 +1,29 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
+import torch
 from torch import Tensor
 
-from mmaib.functional import gaussian_kl
+from mmaib.functional import gaussian_kl, join_levels
 from mmaib.sampling.draws import current, draw_maps, repeat_maps
 
 Change = Callable[[Tensor], Tensor]
+
+
+class Activations(NamedTuple):
+    """Elementwise functions that give mean and std."""
+
+    mean: Change
+    std: Change
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+NONE = Activations(_identity, _identity)
 
 
 class MapDistribution:
@@ -30,6 +45,10 @@ class MapDistribution:
             scores, an image each, ``(N,)``.
         geometry: parameters ``(N, 5)`` of a map that is a rectangle, see
             :mod:`mmaib.functional.rectangle`.
+        activations: what ``mean`` and ``std`` still have to pass, here once
+            for all levels of a pyramid.
+        grids: height and width of each level, where several lie side by side
+            (:meth:`of_levels`).
 
     Example:
         >>> from mmaib.sampling.draws import Draws
@@ -47,19 +66,72 @@ class MapDistribution:
         draw: Callable[[], Tensor] | None = None,
         nats: Callable[[], Tensor | None] | None = None,
         geometry: Tensor | None = None,
+        activations: Activations = NONE,
+        grids: Sequence[tuple[int, int]] = (),
     ) -> None:
-        self.mean = mean
-        self._std = std
+        self._given_mean = mean
+        self._given_std = std
+        # after the activations, once they are asked for
+        self._mean: Tensor | None = None
+        self._std: Tensor | None = None
         self._draw = draw
         self._nats = nats
         self.geometry = geometry
+        self._activations = activations
+        self.grids = grids
+
+    @classmethod
+    def of_levels(cls, levels: Sequence[MapDistribution]) -> MapDistribution:
+        """The maps of one module on several levels, side by side ``(N, 1, 1,
+        T)``; their draws are what they are level by level."""
+        first = levels[0]
+        if len(levels) == 1:
+            return first
+        if any(m._activations != first._activations for m in levels):
+            levels = [m.changed(_identity) for m in levels]
+        means = [m._given_mean for m in levels]
+
+        def std() -> Tensor:
+            return join_levels([cast(Tensor, m._raw_std) for m in levels])
+
+        def draw() -> Tensor:
+            return join_levels([m.sample(keep_std=True) for m in levels])
+
+        def nats() -> Tensor | None:
+            found = [nats for m in levels if (nats := m.kl()) is not None]
+            if found and found[0].dim() < 4:
+                return torch.stack(found).mean(0)
+            return join_levels(found) if found else None
+
+        return cls(
+            join_levels(means),
+            None if first._given_std is None else std,
+            None if first._draw is None else draw,
+            None if first._nats is None else nats,
+            activations=levels[0]._activations,
+            grids=[(x.size(2), x.size(3)) for x in means],
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean map, ``(N, 1, H, W)``."""
+        if self._mean is None:
+            self._mean = self._activations.mean(self._given_mean)
+        return self._mean
 
     @property
     def std(self) -> Tensor | None:
         """Of the scores, ``(N, 1, H, W)``, or None."""
-        if self._std is not None and not isinstance(self._std, Tensor):
-            self._std = self._std()
+        raw = self._raw_std
+        if raw is not None and self._std is None:
+            self._std = self._activations.std(raw)
         return self._std
+
+    @property
+    def _raw_std(self) -> Tensor | None:
+        if callable(self._given_std):
+            self._given_std = self._given_std()
+        return self._given_std
 
     def sample(self, keep_std: bool = False) -> Tensor:
         """Maps as :mod:`mmaib.sampling` asks.
@@ -76,9 +148,9 @@ class MapDistribution:
             return self.mean
         if self._draw is not None:
             return self._draw()
-        if self._std is None:
+        if self._given_std is None:
             return repeat_maps(self.mean)
-        return draw_maps(self.mean, self.std)
+        return draw_maps(self.mean, self.std, self.grids)
 
     def kl(self) -> Tensor | None:
         """The KL to N(0, 1) in nats: of each score, ``(N, 1, H, W)``, or of
@@ -105,7 +177,7 @@ class MapDistribution:
 
         return MapDistribution(
             change(self.mean),
-            None if self._std is None else std,
+            None if self._given_std is None else std,
             None if draw is None else lambda: change(draw()),
             self.kl,
         )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmengine.model import BaseModule
 from torch import Tensor
 
@@ -44,9 +46,24 @@ class Modulation(BaseModule):
         """
         return x
 
+    def map_inputs(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """:meth:`map_input` of each level."""
+        return [self.map_input(x, level) for level, x in enumerate(levels)]
+
     def information(
         self, x: Tensor, attention: Tensor, level: int = 0
     ) -> Tensor | None:
         """What of x passes a map ``(N, 1, H, W)``, in nats, ``(N, C, H,
         W)``; None if it is not known."""
         return None
+
+    def report(
+        self, inputs: Sequence[Tensor], attention: Sequence[Tensor]
+    ) -> None:
+        """Report losses of all levels at once, after each of them has been
+        modulated: nothing.
+
+        Args:
+            inputs: what :meth:`map_input` gave, a level each.
+            attention: the maps that they were modulated with.
+        """

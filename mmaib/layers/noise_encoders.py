@@ -29,8 +29,8 @@ class AdditiveNoiseEncoder(LatentEncoder):
 
     Args:
         args, kwargs: of :class:`LatentEncoder`.
-        noise_std: sigma; 0 where the noise is on the features in front of
-            the modulation (:class:`FeatureNoise`), which draws it there.
+        noise_std: sigma; 0 where the noise is on the features before the
+            modulation (:class:`FeatureNoise`), which draws it there.
         critic: fields of :class:`KLCritic`; None is none of them, as there
             is no closed form.
 

@@ -15,7 +15,7 @@ class PositionWiseAttention(BaseModule):
     r"""The map that [RECT] compares a rectangle with: each position's score
     by convolutions, Appendix G.
 
-    A 1x1 convolution, two 3x3 with dilation 4, ReLU behind each, and one
+    A 1x1 convolution, two 3x3 with dilation 4, ReLU after each, and one
     more to one channel, with a sigmoid.
 
     Its scores have no std: where maps are drawn, all are alike.
@@ -23,7 +23,6 @@ class PositionWiseAttention(BaseModule):
     Args:
         in_channels: channels C of the features.
         channels: of the layers.
-        dilation: of the 3x3 convolutions.
         init_cfg: see MMEngine.
 
     Shape:
@@ -45,18 +44,14 @@ class PositionWiseAttention(BaseModule):
         self,
         in_channels: int,
         channels: int = 80,
-        dilation: int = 4,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         at_least('in_channels', in_channels, 1)
         at_least('channels', channels, 1)
-        at_least('dilation', dilation, 1)
 
         def wide(out_channels: int) -> nn.Conv2d:
-            return nn.Conv2d(
-                channels, out_channels, 3, padding=dilation, dilation=dilation
-            )
+            return nn.Conv2d(channels, out_channels, 3, padding=4, dilation=4)
 
         self.layers = nn.Sequential(
             nn.Conv2d(in_channels, channels, 1),

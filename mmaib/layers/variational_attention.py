@@ -4,12 +4,17 @@ from mmengine.model import constant_init
 from torch import Tensor, nn
 
 from mmaib.checks import at_least, one_of, part_fields
-from mmaib.functional import conv_to_one, softplus_std, standardized_logit
+from mmaib.functional import (
+    LOGISTIC_STD,
+    conv_to_one,
+    softplus_std,
+    standardized,
+)
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
 
 from .image_cells import own_cells
-from .map_distribution import MapDistribution
+from .map_distribution import Activations, MapDistribution
 from .starting import Starting
 
 
@@ -44,7 +49,9 @@ class VariationalAttention(Starting):
             for classification.
         std_shift: subtracted before the softplus.
         logit_norm: whether the logits of each map are standardised over its
-            positions (:func:`standardized_logit`), which [AIB] does not do.
+            positions (:func:`standardized`), which [AIB] does not do,
+            or ``'batch'``, by a batch norm, as the IJCAI code does with
+            Wide ResNet.
         mean_bias: of the mean's convolution at the start: 0 starts the map
             at 0.5 as [AIB] does, 2 at 0.88. A gate that starts open closes
             where that costs the model least.
@@ -74,7 +81,7 @@ class VariationalAttention(Starting):
         std_source: str = 'feature',
         std_kernel: int = 1,
         std_shift: float = 5.0,
-        logit_norm: bool = False,
+        logit_norm: bool | str = False,
         mean_bias: float = 0.0,
         mean_trunk: dict | None = None,
         init_cfg: dict | list | None = None,
@@ -83,12 +90,14 @@ class VariationalAttention(Starting):
         at_least('in_channels', in_channels, 1)
         self.std_source = one_of('std_source', std_source, ('feature', 'mean'))
         self.std_shift = at_least('std_shift', std_shift, 0.0)
-        self.logit_norm = one_of('logit_norm', logit_norm, (True, False))
+        self.logit_norm = one_of(
+            'logit_norm', logit_norm, (True, False, 'batch')
+        )
         one_of('std_kernel', std_kernel, (1, 3, 5, 7))
         self.mean_bias = at_least('mean_bias', mean_bias, 0.0)
         if logit_norm and mean_bias:
             raise ValueError(
-                f'mean_bias={mean_bias}: logit_norm=True standardises it '
+                f'mean_bias={mean_bias}: logit_norm={logit_norm} takes it '
                 'away, leave one of them out'
             )
         self.mean_trunk = None
@@ -110,6 +119,7 @@ class VariationalAttention(Starting):
         self.mean_conv = ConvToOne(
             mean_channels, 1, 3, padding=1, bias=not logit_norm
         )
+        self.logit_bn = nn.BatchNorm2d(1) if logit_norm == 'batch' else None
         self.std_conv = ConvToOne(
             in_channels if std_source == 'feature' else 1,
             1,
@@ -126,17 +136,29 @@ class VariationalAttention(Starting):
             nn.init.constant_(bias, self.mean_bias)
 
     def forward(self, x: Tensor) -> MapDistribution:
-        logit = at_least_float32(self.mean_conv(self._trunk(x)))
-        if self.logit_norm:
-            logit = standardized_logit(logit, cells=own_cells(logit))
-        mean = logit.sigmoid()
-        source = x if self.std_source == 'feature' else mean
+        logit = self.mean_conv(self._trunk(x))
+        if self.logit_bn is not None:
+            logit = self.logit_bn(logit)
+        if self.logit_norm is True:
+            logit = standardized(logit, cells=own_cells(logit))
+
+        def raw_std() -> Tensor:
+            if self.std_source == 'feature':
+                return self.std_conv(x)
+            return self.std_conv(self._scores(logit).to(x.dtype))
+
         return MapDistribution(
-            mean,
-            lambda: softplus_std(
-                self.std_conv(source.to(x.dtype)), self.std_shift
-            ),
+            logit, raw_std, activations=Activations(self._scores, self._std)
         )
+
+    def _scores(self, logit: Tensor) -> Tensor:
+        logit = at_least_float32(logit)
+        return (
+            LOGISTIC_STD * logit if self.logit_norm is True else logit
+        ).sigmoid()
+
+    def _std(self, raw: Tensor) -> Tensor:
+        return softplus_std(raw, self.std_shift)
 
     def _trunk(self, x: Tensor) -> Tensor:
         """What the mean's convolution sees."""

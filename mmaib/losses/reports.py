@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import torch
@@ -11,23 +12,34 @@ from torch import Tensor
 
 from mmaib.contexts import Opened
 
+# a value and its weight
+Report = tuple[Tensor, float | Tensor]
+
 
 class AuxLosses:
     """Losses and monitors reported within one :func:`collect`.
+
+    Args:
+        monitors: whether monitors are wanted.
 
     Attributes:
         rectangles: parameters ``(N, 5)`` of each map that is a rectangle,
             and the size of its grid, level by level.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monitors: bool = True) -> None:
+        self.monitors = monitors
         # by name, then by part
-        self._reports: dict[str, dict[Any, list[tuple[Tensor, float]]]] = {}
+        self._reports: dict[str, dict[Any, list[Report]]] = {}
         self.rectangles: list[tuple[Tensor, tuple[int, int]]] = []
         self.with_gradient = torch.is_grad_enabled()
 
     def add(
-        self, name: str, value: Tensor, weight: float, part: object = None
+        self,
+        name: str,
+        value: Tensor,
+        weight: float | Tensor,
+        part: object = None,
     ) -> None:
         parts = self._reports.setdefault(name, {})
         parts.setdefault(part, []).append((value, weight))
@@ -36,7 +48,7 @@ class AuxLosses:
         """The weighted mean of the reports of each name, summed over its
         parts if it has any, as a loss dict."""
         return {
-            name: torch.stack([*map(_weighted_mean, parts.values())]).sum()
+            name: reduce(torch.add, map(_weighted_mean, parts.values()))
             for name, parts in self._reports.items()
         }
 
@@ -44,15 +56,20 @@ class AuxLosses:
 _active: Opened[AuxLosses] = Opened('mmaib.losses')
 
 
-def _weighted_mean(reports: Sequence[tuple[Tensor, float]]) -> Tensor:
+def _weighted_mean(reports: Sequence[Report]) -> Tensor:
+    if len(reports) == 1:
+        return reports[0][0]
     total = sum(weight for _, weight in reports)
     shares = [value * (weight / total) for value, weight in reports]
     return torch.stack(shares).sum()
 
 
 @contextmanager
-def collect() -> Iterator[AuxLosses]:
+def collect(monitors: bool = True) -> Iterator[AuxLosses]:
     """Gather what layers report inside the ``with``.
+
+    Args:
+        monitors: whether monitors are wanted too, in a step that is logged.
 
     Example:
         >>> with collect() as aux:  # around a forward of layers that report
@@ -61,7 +78,7 @@ def collect() -> Iterator[AuxLosses]:
         >>> aux.mean()
         {'loss_kl': tensor(0.5000)}
     """
-    with _active.open(AuxLosses()) as losses:
+    with _active.open(AuxLosses(monitors)) as losses:
         yield losses
 
 
@@ -106,7 +123,15 @@ def collecting(training: bool) -> bool:
     return True
 
 
-def report_loss(name: str, value: Tensor, weight: float = 1.0) -> None:
+def monitoring() -> bool:
+    """Whether what :func:`report_scalar` is given is wanted."""
+    losses = _active.innermost()
+    return losses is not None and losses.monitors
+
+
+def report_loss(
+    name: str, value: Tensor, weight: float | Tensor = 1.0
+) -> None:
     """Add a loss to the base model's; a no-op outside :func:`collect`.
 
     Reports of one name within a step are averaged (FPN levels, crops).
@@ -127,9 +152,10 @@ def report_loss(name: str, value: Tensor, weight: float = 1.0) -> None:
 
 
 def report_scalar(
-    name: str, value: Tensor, weight: float = 1.0, part: object = None
+    name: str, value: Tensor, weight: float | Tensor = 1.0, part: object = None
 ) -> None:
-    """Log a monitor beside the losses; a no-op outside :func:`collect`.
+    """Log a monitor beside the losses; a no-op where none is wanted, see
+    :func:`monitoring`.
 
     The log shows its mean over all processes, while MMEngine logs the losses
     of the main process.
@@ -149,7 +175,8 @@ def report_scalar(
         raise ValueError(
             f"a monitor's key must not contain 'loss', got {name!r}"
         )
-    if losses := _active.innermost():
+    losses = _active.innermost()
+    if losses is not None and losses.monitors:
         losses.add(name, value.detach().float(), weight, part)
 
 

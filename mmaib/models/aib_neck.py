@@ -183,11 +183,13 @@ class AIBNeck(BaseModule):
         if self.training:
             require_collector('AIBNeck')
         levels, bare = self._levels(features)
-        maps = self._maps(self._map_inputs(levels))
+        inputs = self.bottleneck.map_inputs(levels)
+        maps = self._maps(inputs)
         out = tuple(
             self.bottleneck.modulate(x, attention, i)
             for i, (x, attention) in enumerate(zip(levels, maps))
         )
+        self.bottleneck.modulation.report(inputs, maps)
         if self.where == 'before' and self.neck is not None:
             given = self.neck(out[0] if bare else out)
             return given if isinstance(given, Tensor) else tuple(given)
@@ -197,7 +199,7 @@ class AIBNeck(BaseModule):
         """The maps of features as the base model gives them, one a level;
         nothing is modulated."""
         levels, _ = self._levels(features)
-        return self._maps(self._map_inputs(levels))
+        return self._maps(self.bottleneck.map_inputs(levels))
 
     def _levels(
         self, features: Sequence[Tensor] | Tensor
@@ -210,16 +212,10 @@ class AIBNeck(BaseModule):
             return (features,), True
         return tuple(features), False
 
-    def _map_inputs(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """What the maps are made of."""
-        return [
-            self.bottleneck.map_input(x, i) for i, x in enumerate(features)
-        ]
-
     def _maps(self, x: Sequence[Tensor]) -> list[Tensor]:
         """A map ``(L_a * N, 1, H, W)`` for each level."""
         if self.map == 'per_level':
-            return [self.bottleneck.attend(level) for level in x]
+            return self.bottleneck.attend(x)
         if len(x) != self.num_levels:
             raise ValueError(
                 f'in_channels of the AIBNeck names {self.num_levels} levels, '
@@ -227,7 +223,7 @@ class AIBNeck(BaseModule):
             )
         grid = x[self.map_level].shape[2:]
         joined = torch.cat([resize(level, grid) for level in x], dim=1)
-        shared = self.bottleneck.attend(joined)
+        (shared,) = self.bottleneck.attend([joined])
         # Between two anchors there is none: a quantised map stays quantised.
         quantized = self.bottleneck.quantizer is not None
         mode = 'nearest' if quantized else 'bilinear'

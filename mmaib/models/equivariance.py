@@ -168,16 +168,16 @@ def untouched_statistics(model: nn.Module) -> Iterator[None]:
         if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
     ]
     before = [(n.momentum, n.num_batches_tracked.clone()) for n in norms]
-    of_gates: list[Any] = [m for m in model.modules() if hasattr(m, 'paused')]
+    gates: list[Any] = [m for m in model.modules() if hasattr(m, 'paused')]
     for norm in norms:
         norm.momentum = 0.0
-    for statistics in of_gates:
-        statistics.paused = True
+    for gate in gates:
+        gate.paused = True
     try:
         yield
     finally:
         for norm, (momentum, batches) in zip(norms, before):
             norm.momentum = momentum
             norm.num_batches_tracked.copy_(batches)
-        for statistics in of_gates:
-            statistics.paused = False
+        for gate in gates:
+            gate.paused = False

@@ -16,24 +16,29 @@ class FlatMapWarning:
     """Warns once, when the maps had no contrast for a hundred steps."""
 
     def __init__(self) -> None:
-        # of the last steps; None once the warning was given
+        # of the last steps that had any; None once the warning was given
         self._contrasts: list[Tensor] | None = []
+        self._steps = 0
 
     def __call__(self, model: nn.Module, contrast: Tensor | None) -> None:
         """After a step.
 
         Args:
             model: that has the maps.
-            contrast: ``attention_contrast`` of the step, if it has any.
+            contrast: ``attention_contrast`` of the step, if it has any:
+                not every step is monitored.
         """
-        if contrast is None or self._contrasts is None:
+        if self._contrasts is None:
             return
-        self._contrasts.append(contrast)
-        if len(self._contrasts) < FLAT_STEPS:
+        self._steps += 1
+        if contrast is not None:
+            self._contrasts.append(contrast)
+        if self._steps < FLAT_STEPS or len(self._contrasts) < 2:
             return
         # a GPU is waited for once in a hundred steps
         highest = float(torch.stack(self._contrasts).max())
         self._contrasts.clear()
+        self._steps = 0
         if highest >= FLAT_CONTRAST:
             return
         self._contrasts = None

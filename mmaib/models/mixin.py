@@ -70,6 +70,9 @@ class AuxLossMixin:
         args, kwargs: of the base model.
 
     Attributes:
+        monitors: whether a step reports monitors beside the losses. A loop
+            of your own sets it; under ``mmaib train`` the steps that are
+            logged do.
         base_checkpoint: what the frozen base model was loaded from, as far
             as it is known; checkpoints then hold what was learned alone.
         draw_parts: what a model needs for its draws to be averaged,
@@ -84,6 +87,7 @@ class AuxLossMixin:
     """
 
     draw_parts: dict[str, dict[str, type]] | None = None
+    monitors: bool = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -185,7 +189,7 @@ class AuxLossMixin:
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         draws = self.train_draws if self.training else Draws()  # type: ignore[attr-defined]
         cells = self._image_cells(True, args, kwargs)
-        with draws.open(), collect() as aux, cells:
+        with draws.open(), collect(self.monitors) as aux, cells:
             losses = self._drawn_loss(*args, **kwargs)
             if self.equivariance and self.training:  # type: ignore[attr-defined]
                 images = args[0] if args else _given(kwargs, INPUTS)
@@ -198,7 +202,7 @@ class AuxLossMixin:
         if monitors:
             all_reduce_dict(monitors, op='mean')
             extra.update(monitors)
-            self._warn_of_flat_map(self, monitors.get('attention_contrast'))  # type: ignore[arg-type]
+        self._warn_of_flat_map(self, monitors.get('attention_contrast'))  # type: ignore[arg-type]
         if clash := sorted(extra.keys() & losses.keys()):
             raise KeyError(
                 f'{type(self).__name__} and mmaib both report {clash}; '

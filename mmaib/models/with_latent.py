@@ -8,9 +8,8 @@ from mmengine.model import ModuleDict
 from torch import Tensor, nn
 
 from mmaib.contexts import in_this_thread
-from mmaib.layers.encoders import build_latent
 from mmaib.losses import require_collector
-from mmaib.registry import MODELS, base_class
+from mmaib.registry import MODELS, base_class, build_part
 
 from .known import PREDICTORS, find
 from .mixed import mixed
@@ -34,8 +33,10 @@ class LatentInHead:
             dense = isinstance(layer, nn.Conv2d)
             channels = layer.in_channels if dense else layer.in_features
             name = end.lstrip('_') or 'all'
-            self.latents[name] = build_latent(
+            self.latents[name] = build_part(
+                'latent',
                 latent,
+                'mmaib.GaussianEncoder',
                 in_channels=channels,
                 latent_channels=channels,
                 trunk='conv1x1' if dense else 'linear',

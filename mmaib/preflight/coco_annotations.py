@@ -49,12 +49,11 @@ def check_coco(
         with_mask: whether masks are loaded.
 
     Returns:
-        A sentence on each fault that mmdet passes over, with counts.
+        a sentence on each fault that mmdet passes over, with counts.
 
     Raises:
-        ValueError: if the file is not whole, not COCO's, has none of the
-            classes, leaves no image, or cannot be meant: fields are missing,
-            ids or names stand twice, numbers are none.
+        ValueError: if the file is not whole, has none of the classes, leaves
+            no image, or cannot be meant.
     """
     coco = _read(path, classes, backend_args)
     sentences = _classes(path, coco, classes or ())
@@ -113,13 +112,8 @@ def check_evaluated(
     metrics: Collection[str],
     backend_args: dict | None = None,
 ) -> None:
-    """Read a file that mmdet's ``CocoMetric`` compares predictions with.
-
-    Args:
-        path: of the JSON file.
-        classes: that are evaluated; None for all.
-        metrics: ``'bbox'``, ``'segm'``, ...
-        backend_args: how to read the file, see MMEngine.
+    """Read a file that mmdet's ``CocoMetric`` compares predictions with, of
+    these classes (None for all), by metrics such as ``'bbox'``.
 
     Raises:
         ValueError: if it has no annotation of the classes, or one lacks a

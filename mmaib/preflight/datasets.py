@@ -27,12 +27,9 @@ ENTRIES = 200_000
 def check_datasets(
     runner: Any, cfg: Any, loaders: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Build the data sets, as the Runner is about to, and look at them.
-
-    Args:
-        runner: it is given the dataloaders, which are returned too.
-        cfg: the experiment's config.
-        loaders: dataloaders that will be used, that of training first.
+    """Build the data sets of these loaders, that of training first, as the
+    Runner is about to, and look at them. The Runner is given the dataloaders,
+    which are returned too.
 
     Raises:
         ValueError: on every process, naming the field, how many entries are

@@ -144,9 +144,8 @@ def check_topk(cfg: Any, loaders: tuple[str, ...], num_classes: int) -> None:
         (path, metric)
         for loader in loaders
         for path, metric in evaluator_with('topk', cfg, loader)
-        if type_name(metric.get('type', '')).endswith(
-            ('Accuracy', '.MultiLabelMetric')
-        )
+        if type_name(metric.get('type', '')).rpartition('.')[2]
+        in ('Accuracy', 'MultiLabelMetric')
     ]
     asked += [
         (path, head)

@@ -18,15 +18,13 @@ from .weights import of_another
 
 
 def take_seed(cfg: Any) -> None:
-    """Put the seed of the checkpoint to resume into ``randomness.seed``.
+    """Put the seed of the checkpoint to resume into ``randomness.seed``,
+    before the Runner is built.
 
     MMEngine takes it over only when the sampler already has another one, so
     that images of the first steps would be seen again. The checkpoint has
     the seed of rank 0, to which ``diff_rank_seed`` adds the rank, as it did
     when the training began.
-
-    Args:
-        cfg: the experiment's config; its Runner must not be built yet.
 
     Raises:
         FileNotFoundError, ValueError: if the checkpoint cannot be resumed.
@@ -50,10 +48,6 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
     MMEngine would start what it does not find in the checkpoint, or finds in
     another shape, from its initialisation, and give it the optimizer's state
     of another parameter.
-
-    Args:
-        cfg: the experiment's config.
-        model: as the Runner built it.
 
     Raises:
         FileNotFoundError, ValueError: naming the checkpoint, and its whole

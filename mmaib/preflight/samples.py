@@ -33,19 +33,17 @@ def check_sample(
 ) -> None:
     """Open some images and masks."""
     # by its exact name: others read bands from several files, or volumes
-    loading = [
-        step
-        for step in dataset.pipeline.transforms
-        if type(step).__name__ == 'LoadImageFromFile'
-    ]
-    backend = loading[0].imdecode_backend if loading else None
-    if backend in (None, 'tifffile') or skips(dataset):
+    name = 'LoadImageFromFile'
+    loads = [s for s in steps(dataset, name) if type(s).__name__ == name]
+    loading = next(iter(loads), None)
+    if not loading or loading.imdecode_backend == 'tifffile' or skips(dataset):
         return
-    check = CheckFiles(backend_args=loading[0].backend_args)
-    # whether it turns an image by its EXIF
-    check.turned = backend in ('cv2', 'pillow') and not loading[
-        0
-    ].color_type.endswith(('unchanged', 'ignore_orientation'))
+    check = CheckFiles(backend_args=loading.backend_args)
+    as_stored = ('unchanged', 'ignore_orientation')
+    check.turned = (  # by its EXIF
+        loading.imdecode_backend in ('cv2', 'pillow')
+        and not loading.color_type.endswith(as_stored)
+    )
     masks = [s for s in steps(dataset, 'LoadAnnotations') if s.with_seg]
     head = heads.get('model.decode_head')
     if masks and head is not None:

@@ -26,9 +26,6 @@ def check_weights(cfg: Any) -> None:
     """Refuse a config whose initial weights are not where it says, or not
     weights.
 
-    Args:
-        cfg: the experiment's config.
-
     Raises:
         FileNotFoundError: naming the field, the file, and what to do.
         ValueError: if the file is not whole, or loading it would run code.
@@ -81,12 +78,7 @@ def check_checkpoint(field: str, path: str) -> None:
 def check_frozen(cfg: Any, model: nn.Module) -> None:
     """Refuse to freeze a base model that the checkpoint is not of: what it
     lacks would stay at random for good. What learns and is not in it is
-    logged.
-
-    Args:
-        cfg: the experiment's config.
-        model: as the Runner built it; it is given the weights, as the
-            Runner will once more.
+    logged. The model is given the weights, as the Runner will once more.
 
     Raises:
         ValueError: if there is no checkpoint to start from, or naming the

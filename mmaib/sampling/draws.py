@@ -11,7 +11,7 @@ element n.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -171,9 +171,12 @@ def current() -> Draws:
     return _current().draws
 
 
-def draw_maps(mean: Tensor, std: Tensor | None) -> Tensor:
-    """Draws of maps ``(L_a * N, ...)``, or their mean ``(N, ...)``."""
-    return _draw(mean, std, current().attention)
+def draw_maps(
+    mean: Tensor, std: Tensor | None, grids: Sequence[Sequence[int]] = ()
+) -> Tensor:
+    """Draws of maps ``(L_a * N, ...)``, or their mean ``(N, ...)``; of maps
+    of several levels side by side, their grids are needed."""
+    return _draw(mean, std, current().attention, grids)
 
 
 def repeat_maps(mean: Tensor) -> Tensor:
@@ -188,13 +191,18 @@ def draw_latents(mean: Tensor, std: Tensor | None) -> Tensor:
     return _draw(mean, std, current().latent)
 
 
-def _draw(mean: Tensor, std: Tensor | None, count: int | None) -> Tensor:
+def _draw(
+    mean: Tensor,
+    std: Tensor | None,
+    count: int | None,
+    grids: Sequence[Sequence[int]] = (),
+) -> Tensor:
     if std is None:
         return mean
     if count is None:
         # The std stays in the graph: DDP allows no unused parameters.
         return mean + 0 * std if std.requires_grad else mean
-    return draw_gaussian(mean, std, count, _current().generator)
+    return draw_gaussian(mean, std, count, _current().generator, grids)
 
 
 def latent_noise(x: Tensor) -> Tensor | None:

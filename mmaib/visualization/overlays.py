@@ -111,15 +111,10 @@ def is_classified(sample: Any) -> bool:
 def classifier_input(
     model: Any, images: Sequence[Tensor], sample: Any
 ) -> tuple[np.ndarray, Any]:
-    """What a classifier saw of the first image of a batch, ``(H, W, 3)`` RGB,
-    and a data sample with its shapes. Its pipeline may crop, so its map does
-    not lie on the original, which data sets of arrays do not have.
-
-    Args:
-        model: the classifier.
-        images: of the batch, ``(C, H, W)`` each, uint8, from its pipeline.
-        sample: the first one's data sample.
-    """
+    """What a classifier saw of the first of a batch's images, ``(C, H, W)``
+    each, uint8, from its pipeline: ``(H, W, 3)`` RGB, and its data sample with
+    the shapes of that. The pipeline may crop, so the map does not lie on the
+    original, which data sets of arrays do not have."""
     image, size = images[0], tuple(images[0].shape[1:])
     known = sample.metainfo
     if 'img_shape' in known:  # without what the pipeline padded
@@ -292,8 +287,9 @@ def picture(
     draws: int = 0,
 ) -> np.ndarray:
     """Image, attention averaged over levels, quantised attention,
-    information, predictions and their uncertainty side by side, of one image
-    of a batch that just ran; with the outlines of maps that are rectangles.
+    information, predictions and their uncertainty side by side, of the image
+    ``index`` of a batch that just ran; with the outlines of maps that are
+    rectangles.
 
     Args:
         visualizer: the base library's.
@@ -302,12 +298,10 @@ def picture(
         sample: its data sample with predictions.
         index: its place in the batch.
         score_thr: detections below are not drawn.
-        draws: single draws to show, with their deviation, of maps with a
-            std.
+        draws: single draws to show, with their deviation.
 
     Raises:
-        ValueError: if the model has no attention, and its predictions no
-            map of their uncertainty.
+        ValueError: if there is neither a map nor one of uncertainty.
     """
     uncertainty = uncertainty_maps(sample)
     if not maps and not uncertainty:

@@ -2,16 +2,18 @@
 
 import re
 
+import mmengine
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import PARAM_SCHEDULERS
-from support import CONFIGS
+from support import CONFIGS, REPOSITORY
 from support import segmentation as seg
 from support.detection import COCO, aib_config, plain_config
 
 from mmaib.compat import register_config_sources
+from mmaib.layers import AnchorQuantizer
 
 ALL = sorted(
     path
@@ -236,6 +238,24 @@ def test_the_literal_configs_are_without_what_is_ours(name):
     assert literal.optim_wrapper == plain.optim_wrapper
 
 
+def test_the_index_of_models_has_every_config_with_attention():
+    index = mmengine.load(REPOSITORY / 'model-index.yml')['Import']
+    models = [
+        model
+        for path in index
+        for model in mmengine.load(REPOSITORY / path)['Models']
+    ]
+    own = {
+        path.stem: str(path.relative_to(REPOSITORY))
+        for path in ALL
+        if not {'sample', '_base_'} & {*path.parts}
+        if not path.stem.endswith('-to-stl10')
+        if 'bottleneck' in repr(seg.config(path).model)
+        or path.stem.startswith('latent')
+    }
+    assert {model['Name']: model['Config'] for model in models} == own
+
+
 @pytest.mark.parametrize(
     'path',
     [p for p in ALL if 'sample' not in p.parts],
@@ -318,9 +338,9 @@ def test_the_papers_numbers_of_classification(name, data):
             assert ours[field] == value, field
     assert ours.model.test_draws == dict(attention=4, latent=4, seed=0)
     bottleneck = ours.model.neck.bottleneck
-    assert bottleneck.quantizer == dict(
-        num_anchors=CLASSIFIERS[name], vq_weight=0.4, commit_weight=0.1
-    )
+    quantizer = AnchorQuantizer(**bottleneck.quantizer)
+    assert quantizer.num_anchors == CLASSIFIERS[name]
+    assert (quantizer.vq_weight, quantizer.commit_weight) == (0.4, 0.1)
     assert bottleneck.modulation.mode == 'scale_residual'
     assert bottleneck.attention.std_kernel == 3
     head = ours.model.head
@@ -368,6 +388,12 @@ def test_the_authors_code_differs_from_the_paper_where_it_is_said(name):
     assert attention.pop('std_source') == 'mean'
     assert paper.model.neck.bottleneck.attention.pop('std_source') == 'feature'
     if name == 'wrn28-10':
+        # a score a class and three norms in the map, dropout everywhere
+        assert attention.pop('logit_norm') == 'batch'
+        assert attention.mean_trunk.pop('last_conv') == 10
+        parts = attention.mean_trunk, released.model.backbone
+        for part in (*parts, released.model.neck.neck):
+            assert part.pop('dropout') == 0.3
         assert released.model.head.pop('latent_channels') == 512
         paper.model.head.pop('latent_channels')
         custom = released.optim_wrapper.pop('paramwise_cfg').custom_keys

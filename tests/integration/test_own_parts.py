@@ -14,6 +14,7 @@ from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.hooks import BetaWarmupHook
 from mmaib.layers import MapDistribution, Modulation, capture_attention
 from mmaib.losses import Reporter, collecting, report_loss
+from mmaib.models import AIBNeck
 from mmaib.sampling import Draws, draw_latents, map_noise
 from mmaib.visualization.overlays import picture
 
@@ -90,6 +91,48 @@ class OwnEncoder(Reporter, BaseModule):
             kl = mean.square().mean() + self.std.square().sum()
             report_loss(self.loss_name, self.beta * kl)
         return z
+
+
+@MODELS.register_module()
+class OwnQuantizer(BaseModule):
+    """Knows maps of one level; the highest score of each becomes 1."""
+
+    def forward(self, scores):
+        assert scores.dim() == 4
+        return (scores == scores.amax((-2, -1), keepdim=True)).float()
+
+
+def test_a_quantizer_that_knows_single_levels():
+    neck = AIBNeck(
+        dict(
+            attention=dict(type='OwnMap'),
+            quantizer=dict(type='OwnQuantizer'),
+            modulation=dict(mode='scale'),
+        ),
+        in_channels=[4, 4],
+    ).eval()
+    x = [torch.rand(2, 4, 8, 6) + 1, torch.rand(2, 4, 3, 2) + 1]
+    with Draws(attention=3, seed=0).open(), capture_attention(neck) as maps:
+        out = neck(x)
+    for level in out:
+        assert (level != 0).sum((-2, -1)).eq(1).all()
+    for seen in maps:
+        peak = seen.mean.amax((-2, -1), keepdim=True)
+        assert torch.equal(seen.quantized, (seen.mean == peak).float())
+
+
+def test_a_hook_that_changes_one_level():
+    neck = AIBNeck(dict(quantizer=dict()), in_channels=[4, 4]).eval()
+    x = [torch.randn(2, 4, 8, 6), torch.randn(2, 4, 3, 2)]
+    plain = neck(x)
+
+    def mirror(module, args, maps):
+        return maps.changed(lambda m: m.flip(-1)) if args[0] is x[1] else maps
+
+    neck.bottleneck.attention.register_forward_hook(mirror)
+    first, second = neck(x)
+    assert torch.equal(first, plain[0])
+    assert torch.allclose((second / x[1]).flip(-1), plain[1] / x[1], atol=1e-5)
 
 
 @pytest.fixture

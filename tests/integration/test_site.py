@@ -214,4 +214,4 @@ def test_the_site_has_no_warning(tmp_path):
         )
     done = make('docs', f'SITE={tmp_path}')
     assert done.returncode == 0, done.stdout[-3000:]
-    assert (tmp_path / 'api' / 'layers.html').exists()
+    assert (tmp_path / 'api.html').exists()

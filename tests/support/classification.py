@@ -20,6 +20,7 @@ __all__ = [
     'build',
     'combination',
     'config',
+    'drawn_logits',
     'inputs',
     'loss',
     'make',
@@ -121,6 +122,13 @@ def build(cfg: Config) -> Any:
     classifier = MODELS.build(cfg.model)
     classifier.init_weights()
     return classifier
+
+
+def drawn_logits(model: Any, images: torch.Tensor) -> torch.Tensor:
+    """``(L, N, C)`` of the draws that ``test_draws`` asks for."""
+    with model.test_draws.open():
+        logits = model.head(model.extract_feat(images))
+    return logits.unflatten(0, (-1, len(images)))
 
 
 def inputs(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from torch import distributed, nn
 
 from mmaib.cli.launch import leave
+
+from .processes import take_environment
 
 ADAM = dict(optimizer=dict(type='Adam', lr=1e-3))
 
@@ -24,14 +29,25 @@ def on_two_ranks(work: Callable[[int], Any], folder: Path) -> list[Any]:
         work: a function of a module, or a partial of one.
         folder: for the rendezvous and the answers, which stay there.
     """
-    torch.multiprocessing.spawn(
-        _launch, (str(folder), work), nprocs=2, join=True
+    torch.multiprocessing.start_processes(
+        _launch,
+        (str(folder), work, dict(os.environ)),
+        nprocs=2,
+        start_method='forkserver',
     )
     return [torch.load(folder / f'{rank}.pth') for rank in (0, 1)]
 
 
-def _launch(rank: int, folder: str, work: Callable[[int], Any]) -> None:
+def _launch(
+    rank: int,
+    folder: str,
+    work: Callable[[int], Any],
+    environ: dict[str, str],
+) -> None:
+    take_environment(environ)
     torch.set_num_threads(1)
+    # not a line for each parameter
+    MMLogger.get_instance('mmengine', log_level=logging.WARNING)
     # the file of an earlier call is gone: its last process removes it
     distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank,

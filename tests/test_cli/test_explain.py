@@ -106,6 +106,19 @@ def test_a_missed_object(trained, tmp_path):
     assert 'must be shut' in text
 
 
+def test_an_image_without_the_prediction_is_skipped(trained, tmp_path, capsys):
+    image = cv2.imread(str(trained / 'one.png'))
+    cv2.imwrite(str(tmp_path / 'cut.png'), image[:48, :64])
+    given = tmp_path / 'cut.png', trained / 'one.png'
+    missed = '--missed', 70, 50, 100, 90, '--as', 'd', '--steps', 2
+    assert not explain(trained, *given, '--out', tmp_path / 'out', *missed)
+    said = capsys.readouterr().out
+    assert f'skipped: {given[0]}: --missed' in said
+    written = json.loads((tmp_path / 'out' / 'explained.json').read_text())
+    (one,) = written['explanations']
+    assert one['image'] == str(given[1])
+
+
 @pytest.mark.parametrize(
     ('words', 'message'),
     [

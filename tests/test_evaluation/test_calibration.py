@@ -382,29 +382,6 @@ def test_scores_that_lie_by_where_a_box_is():
     assert found['d_ece_box'] == pytest.approx(0.5 * 200 / 207)
 
 
-@pytest.mark.parametrize(
-    ('right', 'wrong'),
-    [
-        ([110, 40, 130, 60], [150, 40, 170, 60]),
-        ([20, 0, 40, 20], [20, 20, 40, 40]),
-        ([50, 40, 150, 60], [30, 40, 170, 60]),
-        ([20, 45, 40, 55], [20, 35, 40, 65]),
-    ],
-    ids=['x', 'y', 'width', 'height'],
-)
-def test_each_side_of_a_box_is_relative_to_its_own_of_the_image(right, wrong):
-    """Of an image of 100 by 200 pixels, whose fifths tell the two apart."""
-    far = [[0, 90, 5, 95]]
-    samples = [
-        image([box], [0.55], [0], [box] if box is right else far, [0])
-        for box in (right, wrong)
-        for _ in range(100)
-    ]
-    found = measured(DetectionCalibrationMetric(), samples)
-    assert found['d_ece'] == pytest.approx(0.05)
-    assert found['d_ece_box'] == pytest.approx((0.45 + 0.55) / 2)
-
-
 def test_no_detections_at_all(tmp_path):
     empty = image([], [], [], [[0, 0, 5, 5]], [0])
     metric = DetectionCalibrationMetric(out_dir=str(tmp_path))

@@ -1,6 +1,8 @@
 """The per-sample bottleneck where the answer is known, and the targets of
 real heads against the base libraries' own predictions."""
 
+import math
+
 import pytest
 import torch
 from mmengine.hub import get_config
@@ -53,6 +55,29 @@ def test_bits_are_where_the_evidence_is(known):
     assert kept.bits.sum() > 1
     assert inside / kept.bits.sum() > 0.85  # the openness is smoothed
     assert kept.kept > 0.9 > 0.2 > kept.without
+
+
+def test_without_a_step_the_gate_is_as_open_as_layer_cam_is_high(known):
+    kept = sample_bottleneck(*known, Settings(steps=0))
+    # the same evidence at each position of the patch, none outside it
+    openness = torch.full((14, 18), 0.1)
+    openness[3:6, 4:8] = 0.9
+    openness = openness.unfold(0, 3, 1).unfold(1, 3, 1).mean((2, 3))
+    # KL of N(a x, (1 - a)^2) from N(0, 1), at three channels
+    variance, square = (1 - openness) ** 2, (openness * known[3][0, 0]) ** 2
+    nats = 1.5 * (variance + square - 1 - variance.log()).sum()
+    assert kept.bits.sum().item() == pytest.approx(
+        nats.item() / math.log(2), rel=1e-4
+    )
+
+
+def test_only_a_one_stage_detector_has_no_steps_by_default():
+    for kind, steps in (('two-stage', 20), ('retinanet', 0)):
+        model = small(kind)
+        with frozen(model):
+            _, seen = seen_by(model, det.inputs((SIZE,)))
+            (target,) = targets(model, seen, score_thr=0.0, at_most=1)
+        assert target.steps == steps
 
 
 def test_a_price_takes_bits_and_a_seed_repeats(known):

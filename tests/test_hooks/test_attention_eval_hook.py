@@ -9,7 +9,7 @@ from mmengine.model import BaseTTAModel
 from support import classification as cls
 from torch import nn
 
-from mmaib.evaluation import AttentionMetric, ablation_metrics
+from mmaib.evaluation import ablation_metrics
 from mmaib.hooks import AttentionEvalHook
 from mmaib.layers.capture import MAP_CHANGES
 
@@ -269,15 +269,6 @@ def test_a_crash_in_a_validation_leaves_the_next_one_whole(new_runner):
     assert found == new_runner(model, data, [hook()], 2).val()
     assert carried == [3, 3]  # map, anchors, modulation: watched once
     assert torch_hooks(model) == 0
-
-
-def test_an_evaluator_with_a_metric_of_maps_keeps_its_one(new_runner):
-    own = AttentionMetric(prefix='own')
-    runner = new_runner(classifier(), inputs(), [hook()], 2)
-    runner.val_evaluator.metrics.append(own)
-    runner.val()
-    assert isinstance(runner.val_evaluator, Evaluator)
-    assert runner.val_evaluator.metrics[1:] == [own]
 
 
 def test_a_change_that_is_none():

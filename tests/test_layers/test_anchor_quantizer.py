@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from mmaib.functional import join_levels, split_levels
 from mmaib.layers import AnchorQuantizer
 from mmaib.losses import collect
 
@@ -59,6 +60,22 @@ def test_monitors():
     _, reports = quantize(quantizer, scores)
     assert float(reports['anchors_used']) == 2
     assert float(reports['anchor_perplexity']) == pytest.approx(2)
+
+
+def test_levels_side_by_side_count_alike():
+    """Losses and monitors are means over levels, however large they are."""
+    quantizer = AnchorQuantizer(4)
+    levels = [torch.rand(2, 1, 8, 6), torch.rand(2, 1, 3, 2).square()]
+    with collect() as aux:
+        joined = quantizer(join_levels(levels), [(8, 6), (3, 2)])
+    alone = [quantize(quantizer, x) for x in levels]
+    for found, (expected, _) in zip(
+        split_levels(joined, [(8, 6), (3, 2)]), alone, strict=True
+    ):
+        assert torch.equal(found, expected)
+    for name, value in aux.mean().items():
+        expected = sum(reports[name] for _, reports in alone) / 2
+        torch.testing.assert_close(value, expected)
 
 
 def test_anchors_are_a_vector_evenly_spaced():

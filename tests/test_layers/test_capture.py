@@ -22,7 +22,7 @@ def test_capture_records_and_lets_go():
     with capture_attention(bottleneck) as maps:
         bottleneck(x)
         with Draws(attention=5).open():
-            bottleneck.attend(x)
+            bottleneck.attend([x])[0]
     bottleneck(x)
     assert [m.level for m in maps] == [0, 1]
     mean = bottleneck.attention(x).mean
@@ -162,7 +162,7 @@ def by_hand(model, x, change):
     """The neck's output with each map altered in front of the quantiser."""
     bottleneck, alter = model.bottleneck, BY_HAND[change]
     levels = levels_of(model, x)
-    seen = [bottleneck.map_input(level, i) for i, level in enumerate(levels)]
+    seen = bottleneck.map_inputs(levels)
     if model.map == 'shared':
         grid = levels[model.map_level].shape[2:]
         seen = [
@@ -249,7 +249,7 @@ def test_draws_come_of_the_changed_mean_and_std():
 
     def draws():
         with Draws(attention=200, seed=0).open():
-            return model.attend(x)
+            return model.attend([x])[0]
 
     maps = model.attention(x)
     mean, std = maps.mean, maps.std

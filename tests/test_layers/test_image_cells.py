@@ -176,7 +176,7 @@ def looked_at(made, batch, metric=None):
         samples = made.test_step(pseudo_collate(batch))
         maps = [*metric._maps]
         metric.process({}, [s.to_dict() for s in samples])
-    rows += metric.results
+    rows += [scores for scores, _ in metric.results]
     metric.results = []
     return rows, maps, samples
 
@@ -369,7 +369,8 @@ def test_the_price_is_of_the_images_alone():
     made.train_draws = Draws()
     losses = trained(made, batch_of(PAIR))
     x, own = made.features, made.layer.modulation.statistics[0]
-    openness = made.layer.attend(made.layer.modulation.eval().map_input(x))
+    made.layer.modulation.eval()
+    (openness,) = made.layer.attend(made.layer.map_inputs([x]))
     nats = gate_information(x, openness, own.mean, own.std)
     price = weighted(nats, pixel_shares(PAIR))
     assert float(losses['info_nats']) == pytest.approx(price, rel=1e-4)
@@ -432,11 +433,11 @@ def test_a_standardised_map_is_that_of_its_image_alone():
     layer.attention.mean_conv.weight.data[..., [0, 2, 1, 1], [1, 1, 0, 2]] = 0
     x = 5 * torch.randn(2, 3, 10, 18)
     with opened(PAIR[:2], training=False):
-        maps = layer.attend(x)
-    alone = layer.attend(x[:1, :, :8, :12])
+        maps = layer.attend([x])[0]
+    alone = layer.attend([x[:1, :, :8, :12]])[0]
     torch.testing.assert_close(maps[:1, :, :8, :12], alone)
-    torch.testing.assert_close(maps[1:], layer.attend(x[1:]))
-    assert not torch.allclose(layer.attend(x)[:1, :, :8, :12], alone)
+    torch.testing.assert_close(maps[1:], layer.attend([x[1:]])[0])
+    assert not torch.allclose(layer.attend([x])[0][:1, :, :8, :12], alone)
 
 
 @pytest.mark.parametrize(

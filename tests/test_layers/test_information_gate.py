@@ -91,8 +91,7 @@ def test_openness_is_the_mean_over_the_positions_of_all_levels():
     gate.strength.fill_(0.5)
     maps = torch.full((2, 1, 6, 6), 0.2), torch.full((2, 1, 2, 2), 0.8)
     with collect() as aux:
-        for level, a in enumerate(maps):
-            gate(torch.randn(2, 3, *a.shape[2:]), a, level)
+        gate.report([torch.randn(2, 3, *a.shape[2:]) for a in maps], maps)
     # half faded in, 0.6 of 36 positions and 0.9 of 4
     found = float(aux.mean()['gate_open'])
     assert found == pytest.approx((36 * 0.6 + 4 * 0.9) / 40)
@@ -106,7 +105,7 @@ def test_bits_of_several_gates_are_added():
     for passes in (gates[:1], gates[:1] * 2, gates):
         with collect() as aux:
             for gate in passes:
-                gate(x, a)
+                gate.report([x], [a])
         bits.append(aux.mean()['info_bits_per_image'])
     torch.testing.assert_close(bits[1], bits[0])
     torch.testing.assert_close(bits[2], 2 * bits[0])
@@ -184,9 +183,10 @@ def test_where_it_is_closed_nothing_of_the_feature_is_left():
 
 def test_statistics_follow_the_features_and_stand_still_in_evaluation():
     gate = InformationGate([3, 3]).train()
+    other = torch.zeros(4, 3, 2, 2)
     batches = [5 * torch.randn(4, 3, 8, 8) + 2 for _ in range(4)]
     for x in batches:
-        gate.map_input(x, 1)
+        gate.map_inputs([other, x])
     seen = torch.stack(batches).transpose(0, 2).flatten(1)
     own = gate.statistics[1]
     # the mean over the first steps
@@ -207,7 +207,7 @@ def test_statistics_forget_all_but_about_ten_steps():
     gate = InformationGate(1).train()
     batches = [t + (t % 3 + 1) * torch.randn(2, 1, 5, 4) for t in range(25)]
     for x in batches:
-        gate.map_input(x)
+        gate.map_inputs([x])
     shares = [0.1 * 0.9**15] * 10 + [
         0.1 * 0.9 ** (24 - t) for t in range(10, 25)
     ]
@@ -221,7 +221,7 @@ def test_statistics_forget_all_but_about_ten_steps():
 
 def test_one_step_makes_statistics_sane():
     gate = InformationGate(3).train()
-    out = gate.map_input(100 * torch.randn(2, 3, 16, 16) - 1e3)
+    (out,) = gate.map_inputs([100 * torch.randn(2, 3, 16, 16) - 1e3])
     assert abs(out.mean()) < 1e-3
     assert out.std() == pytest.approx(1, abs=0.01)
 

@@ -106,10 +106,9 @@ def test_parameters_and_multiply_adds_at_320_channels(layer, parameters):
     assert gmacs(lambda: attention(x)) == pytest.approx(macs / 1e9)
 
 
-@pytest.mark.parametrize('dilation', [4, 1])
-def test_the_position_wise_map_is_appendix_gs(dilation):
+def test_the_position_wise_map_is_appendix_gs():
     """A product with the taps' shifted features, position by position."""
-    attention = PositionWiseAttention(3, channels=5, dilation=dilation)
+    attention, dilation = PositionWiseAttention(3, channels=5), 4
     x = torch.randn(2, 3, 9, 11)
     convs = [m for m in attention.layers if isinstance(m, nn.Conv2d)]
     assert [c.weight.shape[0] for c in convs] == [5, 5, 5, 1]
@@ -231,9 +230,9 @@ def test_of_a_gate_nothing_passes_outside_of_the_rectangle():
 @pytest.mark.parametrize('name', ['rectangle', 'position_wise'])
 def test_a_map_without_noise_has_equal_rows_for_its_draws(name):
     layer, x = bottleneck(name).eval(), torch.randn(3, 4, 9, 7)
-    mean = layer.attend(x)
+    mean = layer.attend([x])[0]
     with Draws(attention=2, seed=0).open():
-        drawn = layer.attend(x)
+        drawn = layer.attend([x])[0]
     assert torch.equal(drawn, torch.cat([mean, mean]))
 
 
@@ -261,7 +260,7 @@ def test_half_precision(name):
         Draws(attention=1).open(),
         collect() as aux,
     ):
-        maps = layer.attend(x.bfloat16())
+        maps = layer.attend([x.bfloat16()])[0]
         out = layer.modulate(x.bfloat16(), maps)
     assert maps.dtype == torch.float32
     assert out.dtype == torch.bfloat16
@@ -269,7 +268,7 @@ def test_half_precision(name):
     (out.float().sum() + sum(losses)).backward()
     assert all(p.grad.isfinite().all() for p in layer.parameters())
     whole = bottleneck(name).bfloat16().eval()
-    assert whole.attend(x.bfloat16()).dtype == torch.float32
+    assert whole.attend([x.bfloat16()])[0].dtype == torch.float32
 
 
 def test_a_parents_init_cfg_leaves_the_window_where_it_is():
@@ -298,9 +297,9 @@ def test_a_neck_of_several_levels_reports_a_rectangle_of_each():
 @ANY_MAP
 def test_a_mirrored_map_is_mirrored(name):
     layer, x = bottleneck(name).eval(), torch.randn(2, 4, 9, 7)
-    maps = layer.attend(x)
+    maps = layer.attend([x])[0]
     with changed_maps(layer, 'mirror'):
-        assert torch.equal(layer.attend(x), maps.flip(-1))
+        assert torch.equal(layer.attend([x])[0], maps.flip(-1))
 
 
 @pytest.mark.parametrize(
@@ -320,7 +319,7 @@ def test_bad_fields(field, value):
 
 
 def test_bad_fields_of_the_others():
-    for field in ('in_channels', 'channels', 'dilation'):
+    for field in ('in_channels', 'channels'):
         with pytest.raises(ValueError, match=field):
             PositionWiseAttention(**{'in_channels': 4, field: 0})
     with pytest.raises(ValueError, match=r'beta=0.1.*RectangularAttention'):

@@ -31,7 +31,7 @@ def test_mean_mode_computes_no_std():
     x = torch.randn(2, 6, 9, 7)
     mean = bottleneck.attention(x).mean
     del bottleneck.attention.std_conv
-    assert torch.equal(bottleneck.attend(x), mean)
+    assert torch.equal(bottleneck.attend([x])[0], mean)
 
 
 def test_std_starts_small_whatever_the_features_scale():
@@ -52,6 +52,16 @@ def test_normalised_logits_use_the_whole_range_at_any_scale():
     assert 0.25 < mean.std() < 0.35
     assert ((mean - 0.5).abs() > 0.48).float().mean() < 0.1
     assert ((saturated - 0.5).abs() > 0.48).float().mean() > 0.5
+
+
+def test_logits_normalised_over_a_batch():
+    attention = VariationalAttention(8, logit_norm='batch')
+    x = 24 * (torch.randn(4, 8, 16, 16) + 1)
+    logit = F.conv2d(x, attention.mean_conv.weight, padding=1)
+    expected = (logit - logit.mean()) / logit.var(correction=0).sqrt()
+    mean = attention(x).mean
+    torch.testing.assert_close(mean, expected.sigmoid(), atol=1e-4, rtol=0)
+    assert attention.eval()(x).mean.std() > mean.std()  # by its statistics
 
 
 @pytest.mark.parametrize('kind', ['model', 'layer'])

@@ -143,7 +143,7 @@ def test_a_classifier(draws):
     plain = cls.predict(asked(model, draws), copy.deepcopy(data))
     images = model.data_preprocessor(copy.deepcopy(data))['inputs']
     with torch.no_grad():
-        mean, *expected = brute_force(model.draw_logits(images))
+        mean, *expected = brute_force(cls.drawn_logits(model, images))
     asked(model, draws, uncertainty=True)
     found = cls.predict(model, copy.deepcopy(data))
     for i, (sample, other) in enumerate(zip(found, plain)):

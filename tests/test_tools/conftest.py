@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import REPOSITORY
+from support.processes import run_python
 
 from mmaib.datasets import digits, trees
 
@@ -57,30 +58,34 @@ class Output(str):
 
 
 @pytest.fixture
-def run(data):
+def run(data, tmp_path_factory):
     """Run a tool, or the command mmaib, on the sample data; its output."""
 
     def run_tool(script, *args, check=True, data_root=data):
-        runner = ['bash' if str(script).endswith('.sh') else sys.executable]
-        if script == 'mmaib':  # the command
-            runner.append('-m')
-        done = subprocess.run(
-            [*runner, str(script), *map(str, args)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors='replace',
-            env={
-                **os.environ,
-                'PYTHONPATH': f'{REPOSITORY}:{Path(__file__).parent}',
-                'PYTHON': sys.executable,
-                'MASTER_PORT': str(_free_port()),
-                'MMAIB_DATA': str(data_root),
-                'OMP_NUM_THREADS': '1',
-            },
-        )
-        assert not check or done.returncode == 0, done.stdout[-3000:]
-        return Output(done.stdout, done.returncode)
+        words = ['-m'] if script == 'mmaib' else []  # the command
+        words += [str(script), *map(str, args)]
+        environ = {
+            **os.environ,
+            'PYTHONPATH': f'{REPOSITORY}:{Path(__file__).parent}',
+            'PYTHON': sys.executable,
+            'MASTER_PORT': str(_free_port()),
+            'MMAIB_DATA': str(data_root),
+            'OMP_NUM_THREADS': '1',
+        }
+        output = tmp_path_factory.mktemp('run') / 'output'
+        if str(script).endswith('.sh'):
+            with output.open('wb') as file:
+                code = subprocess.run(
+                    ['bash', *words],
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=environ,
+                ).returncode
+        else:
+            code = run_python(words, environ, output)
+        text = output.read_text(errors='replace')
+        assert not check or code == 0, text[-3000:]
+        return Output(text, code)
 
     return run_tool
 

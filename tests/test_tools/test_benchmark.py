@@ -42,6 +42,7 @@ def test_benchmark_writes_its_tables(run, tmp_path):
     assert {'aib, mean', 'aib-qt, mean', "CBAM's spatial gate"} < rows.keys()
 
 
+@pytest.mark.slow
 def test_benchmark_of_segmentation(run, tmp_path):
     """BEiT-base itself, on a small image."""
     out = tmp_path / 'benchmark.md'

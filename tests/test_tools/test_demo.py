@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
 
+import mmcv
+import numpy as np
 import pytest
 from support import REPOSITORY
 from test_report import SCORES, write_pictures, write_run
@@ -36,7 +39,7 @@ def test_the_demo_ends_with_a_report(
     ran = []
     metrics = dict.fromkeys(demo.DEMOS['detection'].metrics, 0.3)
 
-    def run(commands, tool, *args):
+    def run(commands, tool, *args, log):
         """The tools' files, and the report for real."""
         tool = ' '.join(map(str, (tool, *args[:2])))
         ran.append(tool.removeprefix('-m '))
@@ -49,18 +52,41 @@ def test_the_demo_ends_with_a_report(
             (log,) = work_dir.glob('*/vis_data/scalars.json')
             log.write_text(f'{log.read_text()}\n{json.dumps(metrics)}')
             (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_6.pth')
+            (work_dir / 'epoch_6.pth').touch()
         elif tool == 'mmaib test':
             found = out / 'evaluation' / '20260101_000000'
             found.mkdir(parents=True)
             (found / 'test.json').write_text(json.dumps(metrics))
+        elif tool == 'mmaib explain':
+            words = [*map(str, args)]
+            explained.append(args[3].name)
+            folder = tmp_path / words[words.index('--out') + 1]
+            folder.mkdir()  # it refuses one that is there
+            first = dict(image=str(data / '03.png'), box=[2, 2, 6, 6])
+            (folder / 'explained.json').write_text(
+                json.dumps(dict(explanations=[first]))
+            )
+            mmcv.imwrite(np.full((8, 8, 3), 90), str(folder / '03.0.png'))
+        elif tool.startswith(demo.REFEREE):
+            if '--table' in args:
+                log.write_text('| method | insertion - deletion |')
         elif tool == 'mmaib visualize':
             write_pictures(out, SCORES)
         elif tool == 'mmaib report':
-            return really_run(commands, '-m', *args)
+            return really_run(commands, '-m', *args, log=log)
         return 1.0
 
+    explained = []
+    data = tmp_path / 'data' / 'trees' / 'test'
+    data.mkdir(parents=True)
+    for number in range(8):
+        mmcv.imwrite(np.zeros((8, 8, 3)), str(data / f'{number:02}.png'))
     really_run = demo.run
     monkeypatch.setattr(demo, 'run', run)
+    monkeypatch.setattr(demo, 'ROOT', tmp_path)
+    monkeypatch.setenv(
+        'PYTHONPATH', f'{REPOSITORY}:{os.environ.get("PYTHONPATH", "")}'
+    )
     monkeypatch.setattr(
         'sys.argv', ['demo.py', '--variant', variant, '--out', str(out)]
     )
@@ -74,4 +100,14 @@ def test_the_demo_ends_with_a_report(
     # the readout's base model too
     assert page.count('data-group=') == (2 if variant == 'readout' else 1)
     assert page.count('<figure ') == (0 if variant == 'baseline' else 3)
-    assert 'mmaib report' in (out / 'summary.md').read_text()
+    summary = (out / 'summary.md').read_text()
+    assert 'mmaib report' in summary
+    plain = variant in ('readout', 'baseline')
+    # by the first checkpoint, and again by the last
+    assert explained == (['first.pth', 'epoch_6.pth'] if plain else [])
+    assert not (out / 'first.pth').exists()
+    assert ('| method |' in summary) == plain
+    if plain:
+        left, right = np.hsplit(mmcv.imread(out / 'prediction.png'), 2)
+        assert left[2:7, 2:7].any()  # the box
+        assert (right == 90).all()

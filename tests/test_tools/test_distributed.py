@@ -68,6 +68,7 @@ def test_two_ranks_are_one_model(run, probed, tmp_path, base, train, evaluate):
     run(
         TOOLS / 'dist_train.sh', config, 2, '--work-dir', work_dir,
         '--cfg-options', *SHORT, *train, *probe(tmp_path),
+        'default_hooks.logger.interval=1',
     )  # fmt: skip
     assert none_is_left_to_abort(tmp_path)
     first, second = (

@@ -38,7 +38,8 @@ def rectangles(monkeypatch):
     import rectangles
 
     yield rectangles
-    sys.modules.pop('rectangles', None)
+    for name in ('rectangles', 'interpretability'):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize('extents', [(0.3, 0.15), (0.15, 0.3)])
@@ -100,7 +101,7 @@ def test_the_table_and_the_sheet(run, tmp_path):
         assert 0 < float(row['row']) < 1
         assert float(row['half_long']) >= float(row['half_short']) > 0
     page = Image.open(tmp_path / 'out' / 'sheet.png')
-    assert page.size == (70 + 3 * 120, 7 * 120)
+    assert page.size == (3 * 225, 9 * 240)  # corners and the rest
 
 
 @pytest.mark.parametrize(

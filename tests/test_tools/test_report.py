@@ -4,8 +4,6 @@ in a browser."""
 import json
 import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean
@@ -14,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import REPOSITORY
+from support.browser import needs_browser, visit
 
 from mmaib.cli.runs import keep_record
 from mmaib.visualization import charts, gallery, report
 from mmaib.visualization import work_dirs as runs
 from mmaib.visualization.tables import values
 
-CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 AP = 'coco/bbox_mAP'
 
 
@@ -340,8 +338,6 @@ def test_charts_of_hard_series():
 # Clicks what a reader would click, and writes down what he would then see. The
 # page's `load` event waits for the picture that is opened.
 VISITOR = """
-<script>
-const seen = {errors: window.seenErrors};
 const names = () => [...document.querySelectorAll('#cards figure')]
   .map((card) => card.dataset.name);
 const visited = document.getElementById('viewer');
@@ -357,50 +353,21 @@ seen.open = visited.open;
 seen.viewing = text();
 visited.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));
 seen.next = text();
-addEventListener('load', () => {
-  const image = visited.querySelector('img');
-  seen.size = [image.naturalWidth, image.naturalHeight];
-  document.getElementById('close').click();
-  seen.closed = !visited.open;
-  document.querySelector('.legend button[data-group="1"]').click();
-  seen.lines = [0, 1].map((group) =>
-    [...document.querySelectorAll('.line.g' + group)]
-      .filter((line) => line.getBoundingClientRect().width > 0).length);
-  seen.wider = document.documentElement.scrollWidth > innerWidth;
-  document.body.innerHTML = '<pre>' + JSON.stringify(seen) + '</pre>';
-});
-</script>
+const image = visited.querySelector('img');
+seen.size = [image.naturalWidth, image.naturalHeight];
+document.getElementById('close').click();
+seen.closed = !visited.open;
+document.querySelector('.legend button[data-group="1"]').click();
+seen.lines = [0, 1].map((group) =>
+  [...document.querySelectorAll('.line.g' + group)]
+    .filter((line) => line.getBoundingClientRect().width > 0).length);
 """
-WATCHER = """<script>
-window.seenErrors = [];
-addEventListener('error', (event) => window.seenErrors.push(event.message));
-</script>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason='no Chromium in PATH')
+@needs_browser
 @pytest.mark.parametrize('width', [1400, 500])
 def test_in_a_browser(study, width):
-    page = report.render([study], 48)
-    page = page.replace('<head>', f'<head>{WATCHER}')
-    page = page.replace('</body>', f'{VISITOR}</body>')
-    path = study / 'report.html'
-    path.write_text(page)
-    done = subprocess.run(
-        [
-            CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu',
-            '--disable-dev-shm-usage',
-            f'--user-data-dir={study / "profile"}', '--dump-dom',
-            f'--window-size={width},900', '--enable-logging=stderr',
-            path.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )  # fmt: skip
-    found = re.findall(r'<pre>(\{"errors".*\})</pre>', done.stdout)
-    assert found, done.stderr[-2000:]
-    assert 'CONSOLE' not in done.stderr
-    assert json.loads(found[0]) == {
+    assert visit(report.render([study], 48), VISITOR, study, width) == {
         'errors': [],
         'first': ['bad', 'middle', 'good'],
         'auc': ['middle', 'bad', 'good'],

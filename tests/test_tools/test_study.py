@@ -52,7 +52,7 @@ def test_table_is_made_of_the_logs(tmp_path):
     write_log(tmp_path / 'aib' / 'seed_2', 0.99, 1.5, finished=False)
     rows = [
         [cell.strip() for cell in line.strip('|').split('|')]
-        for line in study.table(arms, args)[2:5]
+        for line in study.table(study.rows_of(arms, args), args)[2:5]
     ]
     assert rows == [
         ['plain', '1, 2', '0.5200 ± 0.0283', '-', '1.00 ± 0.00'],
@@ -634,3 +634,67 @@ def test_baselines_of_an_auc_and_an_energy_stand_beside_them(
         '0.500',
         '0.400',
     ]
+
+
+GATE = {'attention/bits_per_image': 900, 'attention/auc': 0.8}
+
+
+def test_a_row_and_a_training_for_each_value(command, capsys):
+    """Each seed starts from a checkpoint of its own."""
+    options = ['--values', 'lr', 0.1, '1e-5', '--seeds', 1, 2]
+    start = 'load_from=bases/seed_{seed}/last.pth'
+    trainings, new = command(
+        'plain.py', 'gate.py', *options, '--cfg-options', start
+    )
+    assert new == 6
+    ends = [c[-3:] for c in trainings.commands]
+    assert ends[1] == [
+        'randomness.seed=1', 'load_from=bases/seed_1/last.pth', 'lr=0.1'
+    ]  # fmt: skip
+    assert ends[5][1:] == ['load_from=bases/seed_2/last.pth', 'lr=1e-5']
+    names = [row['config'] for row in cells(capsys.readouterr().out)]
+    assert names == ['plain', 'gate_lr-0.1', 'gate_lr-1e-5']
+    assert not command('plain.py', 'gate.py', *options, '--cfg-options',
+                       start)[1]  # fmt: skip
+
+
+def test_the_curve_is_over_bits(command, tmp_path, monkeypatch):
+    records = tmp_path / 'records.jsonl'
+    for name, ap, bits in (('1', 0.50, 900), ('0.1', 0.55, 9000)):
+        for seed in (1, 2):
+            kept(records, f'gate_lr-{name}', seed, **{
+                **GATE, 'coco/bbox_mAP': ap + 0.02 * seed,
+                'attention/bits_per_image': bits,
+            })  # fmt: skip
+    kept(records, 'plain', 1, **{'coco/bbox_mAP': 0.57})
+    figures = []
+    drawn = study.curve
+    monkeypatch.setattr(
+        study, 'curve', lambda *a: figures.append(drawn(*a)) or figures[-1]
+    )
+    command(
+        'plain.py', 'gate.py', '--values', 'lr', 0.1, 1, '--seeds', 1, 2,
+        '--records', records, '--report-only',
+    )  # fmt: skip
+    assert (tmp_path / 'out' / 'curve.png').stat().st_size > 5000
+    ap, auc = figures[0].axes
+    line, base = [x for x in ap.lines if len(x.get_xdata()) == 2]
+    assert list(line.get_xdata()) == [9000, 900]
+    assert list(line.get_ydata()) == pytest.approx([0.58, 0.53])
+    assert list(base.get_ydata()) == pytest.approx([0.57, 0.57])
+    assert ap.get_xscale() == auc.get_xscale() == 'log'
+    assert [text.get_text() for text in auc.texts] == ['0.1', '1']
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        (['lr', 1, 1], '--values lr: values that differ'),
+        (['lr'], '--values lr: values that differ'),
+        (['model.neck.beta', 1], 'no model in'),
+    ],
+)
+def test_values_that_cannot_be_trained(command, capsys, values, message):
+    with pytest.raises(SystemExit):
+        command('gate.py', '--values', *values)
+    assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md are what the tools write of the records."""
+"""The tables of docs/results are what the tools write of the records."""
 
 import re
 import runpy
@@ -10,10 +10,13 @@ from support import REPOSITORY, SAMPLE
 
 from mmaib.visualization.work_dirs import read_records
 
-PAGE = REPOSITORY / 'docs' / 'results.md'
+PAGES = '\n'.join(
+    path.read_text()
+    for path in sorted((REPOSITORY / 'docs' / 'results').glob('*.md'))
+)
 COMMANDS = re.findall(
     r'^    python (tools/experiments/\S+\.py .*--report-only.*)$',
-    PAGE.read_text(),
+    PAGES,
     re.M,
 )
 
@@ -45,11 +48,20 @@ def test_a_table_is_written_from_its_records(
                 del sys.modules[name]
     tables = re.findall(r'(?:^\|.*\n)+', capsys.readouterr().out, re.M)
     assert tables
-    page = PAGE.read_text()
     for table in tables:
         # the text around a table may say its seeds
         without = re.sub(r'^(\|[^|]*)\|[^|]*', r'\1', table, flags=re.M)
-        assert table in page or without in page
+        assert table in PAGES or without in PAGES
+
+
+def test_conclusions_have_the_figures_of_the_tables():
+    page = (REPOSITORY / 'docs' / 'results.md').read_text()
+    number = r'[-+]?\d+\.\d+'
+    spreads = rf'{number} (?:± {number}|\[{number}, {number}\](?: \*)?)'
+    figures = re.findall(spreads, page)
+    assert len(figures) > 80
+    assert [figure for figure in figures if figure not in PAGES] == []
+    assert len(page.splitlines()) <= 250
 
 
 def test_records_have_the_names_of_today():

@@ -180,11 +180,12 @@ def arms_of(args: argparse.Namespace) -> list[Arm]:
             for path in (plain, stage2)
         )
     means = ['model.train_draws=mean', 'model.test_draws=mean']
+    first = Arm(PLAIN, plain)
     return [
-        Arm(PLAIN, plain),
-        Arm(CONTROL, stage2, [*means, f'{args.field}=0'], PLAIN),
+        first,
+        Arm(CONTROL, stage2, [*means, f'{args.field}=0'], first),
         *(
-            Arm(name, stage2, [f'{args.field}={weight:g}'], PLAIN)
+            Arm(name, stage2, [f'{args.field}={weight:g}'], first)
             for name, weight in args.stages.items()
         ),
     ]
@@ -281,7 +282,8 @@ def main() -> None:
         done = train_arms(arms, args, keep=False)
         if done:
             measure_all(args, arms)
-    conclude(args, 'calibration.md', table(figures_of(args)), NOTE, done)
+    path = args.out / 'calibration.md'
+    conclude(path, table(figures_of(args)), NOTE, done)
 
 
 if __name__ == '__main__':

@@ -7,8 +7,8 @@ The paper's "FLOPs" are multiply-adds. Ours are those of convolutions and
 matrix products of one image at the mean, and with L_a = L_z = 4. Where they
 are not the paper's, a row `as counted` has a model whose count they are, and
 the layers it differs in: inferred, the paper does not say. Times are of
-one image on this machine, all variants interleaved; the paper's are of a
-Titan Xp.
+one image on this machine, on a GPU if there is one, all variants interleaved;
+the paper's are of a Titan Xp.
 
     python tools/experiments/complexity.py --layers CONFIG [--size 224]
 
@@ -22,9 +22,7 @@ it says of them.
 """
 
 import argparse
-import platform
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -32,10 +30,13 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmaib.cli.launch import device_argument
+from mmaib.cli.runs import device_name
 from mmaib.evaluation.cost import gmacs, interleaved, millions
 from mmaib.layers import LatentEncoder
 from mmaib.visualization.tables import markdown
@@ -61,17 +62,25 @@ class Counted(NamedTuple):
     layers: str
 
 
-WRN28 = Counted(
-    {'model.neck.neck.strides': (1,)},
-    4,
-    'block 3 of the encoder at stride 1, on 16x16, and once for each of '
-    'L_a = 4 maps: 4 x 7.13 G instead of 1.78 G',
-)
+def wrn28(classes: int) -> Counted:
+    """The only network that fits without a remainder."""
+    return Counted(
+        {
+            'model.backbone.strides': (1, 1),
+            'model.neck.neck.strides': (4,),
+            'model.neck.bottleneck.attention.mean_trunk.last_conv': classes,
+        },
+        1,
+        "the authors' code's map, 640 channels to one score a class and these "
+        'to one, on 32x32: block 2 has stride 1, the encoder ends at 8x8',
+    )
+
+
 WRN50 = Counted(
     {'model.neck.neck.stride': 1},
     4,
-    'block 4 of the encoder at stride 1, on 14x14, and once for each of '
-    'L_a = 4 maps: 4 x 8.22 G instead of 2.21 G',
+    'a guess: block 4 of the encoder at stride 1, on 14x14, and once for each '
+    'of L_a = 4 maps, 4 x 8.22 G instead of 2.21 G',
 )
 VGG = Counted(
     {
@@ -95,13 +104,13 @@ TABLE = (
     (32, 10, '1xb128-200e_cifar10', (
         ('vgg16-aib', 3.79, 3.43, None),
         ('vgg16-aib-qt', 3.79, 3.68, None),
-        ('wrn28-10-aib', 39.14, 8.53, WRN28),
+        ('wrn28-10-aib', 39.14, 8.53, wrn28(10)),
         ('wrn28-10-aib-qt', 39.14, 8.55, None),
     )),
     (32, 100, '1xb128-200e_cifar100', (
         ('vgg16-aib', 3.79, 3.51, None),
         ('vgg16-aib-qt', 3.79, 3.70, None),
-        ('wrn28-10-aib', 39.20, 8.60, WRN28),
+        ('wrn28-10-aib', 39.20, 8.60, wrn28(100)),
         ('wrn28-10-aib-qt', 39.20, 8.84, None),
     )),
     (224, 200, '1xb16-200e_cub-224x224', (
@@ -132,21 +141,8 @@ def evaluate(model: Any, image: Tensor, draws: dict | None = None) -> None:
     model.predict(image)
 
 
-def table(rounds: int) -> list[str]:
+def table(rounds: int, device: torch.device) -> list[str]:
     rows, notes = [[*HEAD]], dict[str, str]()
-
-    def add(
-        label: str,
-        where: Sequence[str],
-        model: Any,
-        macs: float,
-        paper: float,
-        more: Sequence[str],
-    ) -> None:
-        cells = [f'{millions(model):.2f}', f'{macs:.2f}', f'{paper:.2f}']
-        cells.append(f'{100 * (macs - paper) / paper:+.1f} %')
-        rows.append([label, *where, *cells, *more])
-
     for size, classes, data, group in TABLE:
         where = f'{size}x{size}', str(classes)
         print(f'{where[0]}, {classes} classes', flush=True)
@@ -161,23 +157,29 @@ def table(rounds: int) -> list[str]:
             for name, model in models.items()
             for ending, draws in (('', None), (DRAWN, DRAWS))
         }
-        times = interleaved(calls, rounds) if rounds else {}
+        times = interleaved(calls, rounds, device) if rounds else {}
+        found = []
         for name, gflops, milliseconds, _ in group:
-            macs, drawn = gmacs(calls[name]), gmacs(calls[name + DRAWN])
             latencies = [
                 f'{1e3 * median(times[key]):.1f}' if times else 'not run'
                 for key in (name, name + DRAWN)
             ]
-            more = [f'{drawn:.2f}', *latencies, f'{milliseconds:.2f}']
-            add(name, where, models[name], macs, gflops, more)
+            more = [f'{gmacs(calls[name + DRAWN]):.2f}', *latencies]
+            more.append(f'{milliseconds:.2f}')
+            found.append((name, models[name], calls[name], gflops, more))
         for name, gflops, _, counted in group:
             if counted:
                 model = load(configs[name], counted.options)
                 draws = dict(DRAWS, attention=counted.draws, latent=1)
-                macs = gmacs(partial(evaluate, model, image, draws))
+                call = partial(evaluate, model, image, draws)
                 label = f'{name}, as counted'
-                add(label, where, model, macs, gflops, [''] * 4)
+                found.append((label, model, call, gflops, [''] * 4))
                 notes[f'{name} at {where[0]}'] = counted.layers
+        for label, model, call, gflops, more in found:
+            macs = gmacs(call)
+            cells = [f'{millions(model):.2f}', f'{macs:.2f}', f'{gflops:.2f}']
+            cells.append(f'{100 * (macs - gflops) / gflops:+.1f} %')
+            rows.append([label, *where, *cells, *more])
     lines = [f'- {name}: {layers}.' for name, layers in notes.items()]
     return [*markdown(rows), '', 'As counted:', '', *lines]
 
@@ -294,32 +296,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        '--rounds', type=int, default=20, help='of timing; 0 times nothing'
-    )
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--layers', type=Path, metavar='CONFIG')
-    parser.add_argument('--size', type=int, default=32, help='for --layers')
-    parser.add_argument(
-        '--maps', action='store_true', help='of rectangular attention'
-    )
-    parser.add_argument('--out', type=Path, help='markdown file to write')
+    add = parser.add_argument
+    add('--rounds', type=int, default=20, help='of timing; 0 times nothing')
+    add('--threads', type=int, default=1)
+    add('--device', type=device_argument, default=get_device())
+    add('--layers', type=Path, metavar='CONFIG')
+    add('--size', type=int, default=32, help='for --layers')
+    add('--maps', action='store_true', help='of rectangular attention')
+    add('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
     if args.rounds < 0:
         parser.error(f'--rounds must be >= 0, got {args.rounds}')
     if args.layers and not args.layers.is_file():
         parser.error(f'--layers: no file {args.layers}')
     torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
     if args.layers:
         lines = layer_table(args.layers, args.size)
     elif args.maps:
         lines = map_table()
     else:
         lines = [
-            f'Times: {args.threads} thread(s) of {platform.machine()}, median '
-            f'of {args.rounds} interleaved rounds; the paper: one Titan Xp.',
+            f'Times: {device_name()}, {args.threads} thread(s), median of '
+            f'{args.rounds} interleaved rounds; the paper: one Titan Xp.',
             '',
-            *table(args.rounds),
+            *table(args.rounds, args.device),
         ]
     text = '\n'.join([*lines, ''])
     print(text)

@@ -62,8 +62,10 @@ from mmaib.explanations.targets import Target
 from mmaib.visualization.tables import markdown
 
 OWN = 'bottleneck'
+# with twenty steps where there are none by default, without where there are
+OTHER = 'bottleneck, other steps'
 # each costs 26 images a detection, D-RISE 400 more
-SLOW = ('random', 'box', 'd-rise')
+SLOW = ('random', 'box', 'norm', 'grad-cam', 'd-rise')
 # images, below which an interval says nothing
 FEWEST = 5
 AT_BACKBONE = ('layer-cam', 'odam', OWN)
@@ -93,9 +95,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--d-rise-every',
         type=int,
-        default=5,
-        help='D-RISE, random order, the box, the bottleneck at the backbone\n'
-        'and the detector run again for every so manyth',
+        default=10,
+        help='the weaker and the slow methods, and the detector run again,\n'
+        'for every so manyth; 0: for none',
+    )
+    parser.add_argument(
+        '--methods',
+        nargs='+',
+        default=[],
+        help="some alone: odam, 'odam, backbone', ...",
     )
     parser.add_argument('--randomise', type=int, metavar='DETECTIONS')
     parser.add_argument('--table', type=Path, help='print of these records')
@@ -142,6 +150,7 @@ def judged(
     found: list[Target],
     number: int,
     slow: bool,
+    methods: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """What the referee says of each method, on one detection."""
     target, images = found[number], seen.images
@@ -158,13 +167,17 @@ def judged(
 
     def explained(name: str, at: str) -> Tensor:
         given = target, places[at], features[at]
-        if name == OWN:
-            return sample_bottleneck(*given, images, moments[at]).bits
+        if name in (OWN, OTHER):
+            own_steps = target.steps if name == OWN else 20 - target.steps
+            settings = Settings(steps=own_steps)
+            return sample_bottleneck(
+                *given, images, moments[at], settings
+            ).bits
         score = target.log_scores
         _, slope = gradients(score, places[at], features[at], images)
         return explain_by(name, *given, slope, images)
 
-    rows = [(name, 'neck') for name in (*BASELINES, OWN)]
+    rows = [(name, 'neck') for name in (*BASELINES, OWN, OTHER)]
     rows += [(name, 'backbone') for name in AT_BACKBONE]
     scores = [of_images(target, places['neck'])]
     if slow:
@@ -172,7 +185,9 @@ def judged(
     blanked = blank(images, scores[0])
     results = {}
     for name, at in rows:
-        if not slow and (name in SLOW or (name, at) == (OWN, 'backbone')):
+        label = name if at == 'neck' else f'{name}, {at}'
+        weak = name in SLOW or at == 'backbone'
+        if not (label in methods if methods else slow or not weak):
             continue
         begun = time.perf_counter()
         order = explained(name, at).float().cpu()
@@ -190,7 +205,6 @@ def judged(
         )
         if slow:
             result['difference_again'] = curves[1][0] - curves[1][1]
-        label = name if at == 'neck' else f'{name}, {at}'
         results[label] = {k: round(v, 4) for k, v in result.items()}
     return results
 
@@ -306,7 +320,7 @@ def run(args: argparse.Namespace) -> None:
             key = '/'.join(Path(file).parts[-2:]), number
             if key in there:
                 continue
-            slow = count % args.d_rise_every == 0
+            slow = args.d_rise_every and count % args.d_rise_every == 0
             record = dict(
                 name=args.name,
                 seed=args.seed,
@@ -319,7 +333,14 @@ def run(args: argparse.Namespace) -> None:
                 score=round(found[number].score, 4),
                 area=round(area_of(found[number])),
                 methods=judged(
-                    model, places, moments, seen, found, number, slow
+                    model,
+                    places,
+                    moments,
+                    seen,
+                    found,
+                    number,
+                    bool(slow),
+                    args.methods,
                 ),
             )
             with args.records.open('a') as lines:

@@ -5,9 +5,9 @@ do not explain.
         --patches IMAGES_OF_ANOTHER_DATA_SET
 
 takes the last checkpoint of each WORK_DIR, or CONFIG=CHECKPOINT, to the test
-images of its config, their modifications and its maps. DIR gets
-interpretability.md and interpretability.json, in which every number has an
-interval of 95 %, a bootstrap over images.
+images of its config, their modifications and its maps. `--patches` is a folder
+or SVHN's test_32x32.mat. DIR gets interpretability.md and .json, in which
+every number has an interval of 95 %, a bootstrap over images.
 
 The score is the share of images whose map stays (cosine above tau) when the
 image is modified, among those whose answer stays: the class; of a segmentor a
@@ -16,19 +16,32 @@ matched at IoU 0.5. A uniform map has 100 %. So the table has such a map as
 its last row, and beside the score the cosine of the maps less their means,
 the deviation within an image, and what the base model's metric loses with
 every map mirrored, flattened, shuffled.
+
+    python tools/experiments/interpretability.py WORK_DIR... --out DIR \\
+        --pictures corrected --max-images 16
+
+draws classifiers' maps instead, a row a model below the image: of images
+that the first model gets wrong and the last one right (Fig. 7), of
+`modified` ones (Fig. 11), or `transformed` step by step (Fig. 8 of [RECT]).
 """
 
 import argparse
+import copy
 import json
+import math
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mmcv
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.device import get_device
+from scipy.io import loadmat
 from torch import Tensor
 
 from mmaib import compat
@@ -44,9 +57,12 @@ from mmaib.evaluation.interpretability import (
     share,
     summary,
 )
-from mmaib.evaluation.modifications import BLOCKS, HIGH, LOW
-from mmaib.layers import AttentiveBottleneck
+from mmaib.evaluation.map_geometry import mean_over_levels
+from mmaib.evaluation.modifications import BLOCKS, HIGH, LOW, modified
+from mmaib.functional import warp_images
+from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.visualization.image_sources import evaluation, images, of_test_set
+from mmaib.visualization.overlays import classifier_input, outlined, overlay
 from mmaib.visualization.tables import CHANGES, METRICS, markdown
 from mmaib.visualization.work_dirs import last_checkpoint
 
@@ -92,11 +108,16 @@ def model_argument(text: str) -> tuple[Path, Path]:
 
 
 def read_patches(source: Path | None) -> list[Tensor]:
-    """The first hundred images, small, in the order of channels that the
-    base libraries load files in, BGR."""
+    """Images, small, in the order of channels that the base libraries load
+    files in, BGR: all of SVHN's file, a hundred of a folder, drawn at
+    random."""
     if source is None:
         return []
-    paths = images(source)[:100]
+    if source.suffix == '.mat':
+        pixels = torch.from_numpy(loadmat(str(source))['X'])
+        return [*pixels.permute(3, 2, 0, 1).flip(1)]
+    paths = images(source)
+    paths = random.Random(0).sample(paths, min(len(paths), 100))
     size = (PATCH_SIDE, PATCH_SIDE)
     read = (mmcv.imread(str(path)) for path in paths)
     return [
@@ -143,6 +164,98 @@ def lost_metric(
     changed = ablation_metrics(model, dataloader, evaluator, CHANGES)
     lost = {c: found[name] - changed[f'{c}/{name}'] for c in CHANGES}
     return (name, found[name]), lost
+
+
+def variants(
+    kind: str, image: Tensor, number: int, patches: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """An image and its copies in a picture, by their titles."""
+    if kind == 'modified':
+        generator = torch.Generator().manual_seed(number)
+        found = modified(image, generator, patches)
+        names = ('color p=8', 'patch p=8', f'r > {HIGH}', f'r < {LOW}')
+        return {'': image, **{n: found[n] for n in names if n in found}}
+    if kind == 'corrected':
+        return {'': image}
+    # turned by up to 45 degrees, enlarged by up to a quarter, and moved
+    last = torch.tensor([math.pi / 4, 0.25, 0.15, 0.15])
+    warps = torch.linspace(0, 1, 7)[:, None] * last
+    warps[:, 1] += 1
+    copies = warp_images(image.float().expand(7, -1, -1, -1), warps)
+    return {str(i): x.round().to(image) for i, x in enumerate(copies)}
+
+
+@torch.no_grad()
+def overlays(
+    model: Any, data: dict, copies: Mapping[str, Tensor]
+) -> tuple[list[np.ndarray], list[np.ndarray], bool]:
+    """What a classifier saw of an image's copies, its maps over them, and
+    whether its answer to the first is right."""
+    sample = data['data_samples']
+    batch = dict(
+        inputs=[*copies.values()],
+        data_samples=[copy.deepcopy(sample) for _ in copies],
+    )
+    with capture_attention(model) as maps:
+        answers = model.test_step(batch)
+    seen, shown = [], []
+    for i, (image, answer) in enumerate(zip(copies.values(), answers)):
+        pixels, answer = classifier_input(model, [image], answer.cpu())
+        attention = mean_over_levels(maps, i, answer.metainfo).numpy()
+        mixed = overlay(pixels, attention)
+        seen.append(pixels)
+        shown.append(outlined(mixed, maps, i, answer.metainfo))
+    right = int(answers[0].pred_label) == int(sample.gt_label)
+    return seen, shown, right
+
+
+def grid(
+    rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str] = ()
+) -> Figure:
+    """Images in rows, by the rows' labels."""
+    count = max(map(len, rows.values()))
+    size = (1.5 * count, 1.6 * len(rows))
+    figure = Figure(size, 150, layout='constrained')
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for line, (label, shown) in zip(axes, rows.items()):
+        for axis, image in zip(line, shown):
+            axis.imshow(image)
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, fontsize=6)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=6)
+    return figure
+
+
+def draw(
+    models: Mapping[str, tuple[Config, Path]],
+    patches: Sequence[Tensor],
+    args: argparse.Namespace,
+) -> None:
+    """Pictures of the first images, or of the first that are corrected."""
+    loaded = {
+        label: load(cfg, str(checkpoint), args.device)[0]
+        for label, (cfg, checkpoint) in models.items()
+    }
+    (cfg, _), *_ = models.values()
+    args.out.mkdir(parents=True, exist_ok=True)
+    made = 0
+    for number, (_, data) in enumerate(of_test_set(cfg)[1]):
+        if number == 0 and 'img_path' not in data['data_samples']:
+            patches = [p.flip(0) for p in patches]  # arrays are RGB
+        copies = variants(args.pictures, data['inputs'], number, patches)
+        found = {k: overlays(m, data, copies) for k, m in loaded.items()}
+        rights = [right for *_, right in found.values()]
+        if args.pictures == 'corrected' and (rights[0] or not rights[-1]):
+            continue
+        (seen, _, _), *_ = found.values()
+        rows = {'': seen}
+        rows |= {k.replace('_', '\n', 1): s for k, (_, s, _) in found.items()}
+        grid(rows, [*copies]).savefig(args.out / f'{number:05d}.png')
+        made += 1
+        if made == args.max_images:
+            break
+    print(f'{made} pictures in {args.out}')
 
 
 def uniform(result: Result) -> Result:
@@ -234,22 +347,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         'models', nargs='+', type=model_argument, metavar='MODEL',
         help='a work dir, or CONFIG=CHECKPOINT',
     )  # fmt: skip
-    parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument(
-        '--patches', type=Path, help='a folder of images; default: no patches'
-    )
-    parser.add_argument('--max-images', type=int, help='default: all')
-    parser.add_argument('--score-thr', type=float, default=0.3)
-    parser.add_argument(
+    add('--out', type=Path, required=True)
+    add('--patches', type=Path, help='a folder, or .mat; default: no patches')
+    add('--max-images', type=int, help='default: all')
+    add('--pictures', choices=('corrected', 'modified', 'transformed'))
+    add('--score-thr', type=float, default=0.3)
+    add(
         '--ablations', action=argparse.BooleanOptionalAction, default=True,
         help="four evaluations of the test images, for the base metric\n"
         'with changed maps',
     )  # fmt: skip
-    parser.add_argument('--device', type=device_argument, default=get_device())
+    add('--device', type=device_argument, default=get_device())
     args = parser.parse_args()
     if args.max_images is not None and args.max_images < 1:
         parser.error(f'--max-images must be >= 1, got {args.max_images}')
@@ -258,14 +371,18 @@ def main() -> None:
         patches = read_patches(args.patches)
     except FileNotFoundError as error:
         sys.exit(str(error))
-    results: dict[str, Result] = {}
+    models: dict[str, tuple[Config, Path]] = {}
     for config, checkpoint in args.models:
         label = config.stem
-        if label in results:
+        if label in models:
             label = f'{label}, {checkpoint.parent.name}, {checkpoint.stem}'
-        label = unused(label, results)
+        models[unused(label, models)] = Config.fromfile(config), checkpoint
+    if args.pictures:
+        draw(models, patches, args)
+        return
+    results: dict[str, Result] = {}
+    for label, (cfg, checkpoint) in models.items():
         print(label, flush=True)
-        cfg = Config.fromfile(config)
         results[label] = measure(cfg, checkpoint, patches, args)
     first = next((r for r in results.values() if r.deviation), None)
     if first:

@@ -10,66 +10,50 @@ from study import CONFIGS, Arm, PaperRow
 from mmaib.visualization.tables import cell
 
 TOOLS = 'python tools/experiments/'
-CLASSIFICATION, SAMPLE = CONFIGS / 'classification', CONFIGS / 'sample'
-CIFAR, CIFAR100 = 'CIFAR-10', 'CIFAR-100'
-SUBSET = 'cifar10-subset'
+CLASSIFICATION = CONFIGS / 'classification'
 # end of a config's name, by column
 DATA = {
-    CIFAR: '1xb128-200e_cifar10',
-    CIFAR100: '1xb128-200e_cifar100',
+    'CIFAR-10': '1xb128-200e_cifar10',
+    'CIFAR-100': '1xb128-200e_cifar100',
     'CUB-200-2011': '1xb16-200e_cub-224x224',
     'SVHN': '1xb128-200e_svhn',
 }
-# of a model's config on the subset, its beginning
-SMALL = {
-    'vgg16': '',
-    'vgg16-dvib': 'dvib_',
-    'vgg16-aib': 'aib-literal_',
-    'vgg16-aib-qt': 'aib-qt-literal_',
-}
+# tested, not trained
+STL = ('STL10-train', 'STL10-test')
 
 
-class Study(NamedTuple):
-    """A table of what trainings end with.
+class Cell(NamedTuple):
+    """A table or figure.
 
     Attributes:
         title: what it shows.
         data: what it needs.
-        rows: of the table; those of the shrunken models if asked for.
-        head: of the rows' labels.
+        rows: what is trained for it.
+        arms: pattern of the names of those arms of the rows that it takes.
+        head: of the rows' labels, if it has a table.
         note: below the table.
         metrics: of the logs, by column; accuracy by default.
         seeds: of the paper.
         show: one cell of the table.
+        lines: for a plot, the panel and the line of a row's column.
+        commands: after the trainings, with ``{out}``, the folder of the table
+            or figure. One with ``{config}``, ``{run}`` and ``{checkpoint}``
+            is given for each arm, one with ``{runs}`` for all of them.
+        tiny: ends a command at `--scale tiny`.
     """
 
     title: str
     data: str
-    rows: Callable[[bool], list[PaperRow]]
-    head: Sequence[str] = ('Model',)
+    rows: Callable[[], list[PaperRow]] = list
+    arms: str = '.*'
+    head: Sequence[str] = ()
     note: str = ''
     metrics: Mapping[str, str] = {}
     seeds: Sequence[int] = (1,)
     show: Callable[[Sequence[float]], str] = partial(cell, digits=2)
-
-
-class Commands(NamedTuple):
-    """What is made of trained models, or of none.
-
-    Attributes:
-        title: what it shows.
-        data: what it needs.
-        commands: with ``{out}``, the folder of the table or figure.
-        of: the table whose runs it takes. A command is given for each arm,
-            with ``{config}``, ``{run}`` and ``{checkpoint}``.
-        arms: pattern of the names of the runs that it takes.
-    """
-
-    title: str
-    data: str
+    lines: Callable[[PaperRow, str], tuple[str, str]] | None = None
     commands: Sequence[str] = ()
-    of: str | None = None
-    arms: str = ''
+    tiny: str = ''
 
 
 def errors(found: Sequence[float]) -> str:
@@ -79,20 +63,23 @@ def errors(found: Sequence[float]) -> str:
 def classifier(
     name: str, column: str, line: str = '', options: Sequence[str] = ()
 ) -> Arm | None:
-    """A model on one data set, if it has a config."""
-    if column == SUBSET:
-        folder = SAMPLE / SUBSET
-        prefix = SMALL.get(name, f'{name}_')
-        stem = f'{prefix}vgg16-x0.125_1xb128-16e_{SUBSET}'
-    else:
-        if column.startswith('CUB'):
-            name = name.replace('wrn28-10', 'wrn50-2')
-        family = name.partition('-aib')[0].partition('-gap')[0]
-        folder = CLASSIFICATION / family.partition('-dvib')[0]
-        stem = f'{name}_{DATA[column]}'
+    """A model on one data set, if it has a config. On STL-10 it is that of
+    CIFAR-10, tested."""
+    data = DATA['CIFAR-10' if column in STL else column]
+    if column.startswith('CUB'):
+        name = name.replace('wrn28-10', 'wrn50-2')
+    folder = CLASSIFICATION / name.partition('-aib')[0].partition('-gap')[0]
+    folder = folder.with_name(folder.name.removesuffix('-dvib'))
+    stem = f'{name}_{data}'
     path = folder / f'{stem}.py'
-    run = f'line{line}_{stem}' if options else stem
-    return Arm(run, path, options) if path.is_file() else None
+    if not path.is_file():
+        return None
+    arm = Arm(f'line{line}_{stem}' if options else stem, path, options)
+    if column not in STL:
+        return arm
+    split = f'test_dataloader.dataset.split={column[6:]}'
+    tested = path.with_name(f'{stem}-to-stl10.py')
+    return Arm(f'{stem}/{column}', tested, [split], arm, test=True)
 
 
 def by_column(
@@ -120,7 +107,7 @@ COMBINATIONS = (
 )
 # what a part changes in the config of line 2 or 3
 BOTTLENECK, LATENT = 'model.neck.bottleneck', 'model.head.latent'
-TWICE = 'model.neck.neck.in_channels={channels}'
+TWICE = 'model.neck.neck.in_channels=512'
 NOISE = (
     f'{LATENT}.type=mmaib.AdditiveNoiseEncoder',
     f'{LATENT}.noise_std=0.0',
@@ -136,26 +123,22 @@ CHANGES = {
 }
 
 
-def combinations(tiny: bool) -> list[PaperRow]:
+def combinations() -> list[PaperRow]:
     """Of Table 2 of [AIB]."""
-    columns = (SUBSET,) if tiny else (CIFAR, CIFAR100)
+    columns = ('CIFAR-10', 'CIFAR-100')
     lines: list[tuple] = [*PLAIN]
     for line, backbone, *parts, aib, quantized in COMBINATIONS:
         family = 'wrn28-10' if backbone == 'WRN' else 'vgg16'
         for suffix, paper in (('aib', aib), ('aib-qt', quantized)):
             label, name = f'{backbone}-{suffix}', f'{family}-{suffix}'
             lines.append((line, label, name, backbone, *parts, paper.split()))
-    options = {
-        part: [o.format(channels=64 if tiny else 512) for o in changed]
-        for part, changed in CHANGES.items()
-    }
     rows = []
     for line, label, name, backbone, *parts, paper in lines:
-        own = [o for part in options if part in parts for o in options[part]]
+        own = [o for part in CHANGES if part in parts for o in CHANGES[part]]
         make = partial(classifier, name, line=line, options=own)
-        known = {} if tiny else dict(zip(columns, paper))
         labels = (line, label, backbone, *parts)
-        rows.append(PaperRow(labels, by_column(columns, make), known))
+        arms = by_column(columns, make)
+        rows.append(PaperRow(labels, arms, dict(zip(columns, paper))))
     return rows
 
 
@@ -176,35 +159,29 @@ WRN-aib-qt  wrn28-10-aib-qt 3.43  17.64  16.88  2.69  50.34  50.49
 """
 
 
-def classification(tiny: bool) -> list[PaperRow]:
+def classification() -> list[PaperRow]:
     """Of Table 5 of [AIB]."""
-    columns = (*DATA, 'STL10-train', 'STL10-test')
+    columns = (*DATA, *STL)
     rows = []
     for label, name, *paper in map(str.split, ERRORS.strip().split('\n')):
-        make = partial(classifier, name)
-        arms = by_column((SUBSET,) if tiny else (*DATA,), make)
-        known = {} if tiny else dict(zip(columns, paper))
-        rows.append(PaperRow((label,), arms if name != '-' else {}, known))
+        arms = by_column(columns, partial(classifier, name))
+        rows.append(PaperRow((label,), arms, dict(zip(columns, paper))))
     return rows
 
 
 def dense(
-    full: str,
-    sample: str,
-    columns: Sequence[str],
-    papers: Mapping[str, str],
-    tiny: bool,
+    config: str, columns: Sequence[str], papers: Mapping[str, str]
 ) -> list[PaperRow]:
     """Of Tables 6 and 7 of [AIB]: a base model, aib and aib-qt, by the base
-    model's config, full and shrunken."""
-    base = CONFIGS / (sample if tiny else full)
+    model's config."""
+    base = CONFIGS / config
     rows = []
     prefixes = ('', 'aib-literal_', 'aib-qt-literal_')
     for (label, paper), prefix in zip(papers.items(), prefixes):
-        path = base.with_name(f'{prefix}{base.name}.py')
+        path = base.with_name(prefix + base.name)
         arms = dict.fromkeys(columns, Arm(path.stem, path))
-        known = {} if tiny else dict(zip(columns, paper.split()))
-        rows.append(PaperRow((label,), arms if path.is_file() else {}, known))
+        known = dict(zip(columns, paper.split()))
+        rows.append(PaperRow((label,), arms, known))
     return rows
 
 
@@ -215,25 +192,28 @@ BOX = {
 }
 
 
-def hyperparameters(tiny: bool) -> list[PaperRow]:
+def hyperparameters() -> list[PaperRow]:
     """Of Fig. 6 of [AIB], which prints no figures; the values of beta and Q
-    between which its best ones lie are ours."""
-    column = SUBSET if tiny else CIFAR
+    between which its best ones lie are mmaib's. The defaults are Table 5's
+    runs."""
     rows = []
-    for symbol, name, field, found in (
-        ('beta', 'aib', f'{LATENT}.beta', (0.001, 0.003, 0.01, 0.03, 0.1)),
-        ('K', 'aib', 'model.head.latent_channels', (64, 128, 256, 512, 1024)),
+    for symbol, name, field, found, default in (
+        ('beta', 'aib', f'{LATENT}.beta', (0.001, 0.003, 0.01, 0.03, 0.1),
+         0.01),
+        ('K', 'aib', 'model.head.latent_channels', (64, 128, 256, 512, 1024),
+         256),
         ('Q', 'aib-qt', f'{BOTTLENECK}.quantizer.num_anchors',
-         (5, 10, 20, 50, 100)),
+         (5, 10, 20, 50, 100), 20),
     ):  # fmt: skip
         for value in found:
-            options = [f'{field}={value}']
             make = partial(
-                classifier, f'vgg16-{name}', line=f'-{symbol}-{value}',
-                options=options,
-            )  # fmt: skip
-            labels = (symbol, str(value))
-            rows.append(PaperRow(labels, by_column([column], make), {}))
+                classifier,
+                f'vgg16-{name}',
+                line=f'-{symbol}-{value}',
+                options=[] if value == default else [f'{field}={value}'],
+            )
+            arms = by_column(['CIFAR-10'], make)
+            rows.append(PaperRow((symbol, str(value)), arms, {}))
     return rows
 
 
@@ -273,17 +253,8 @@ def pet(model: str, arm: str, share: str) -> Arm:
     return Arm(f'{name}/{share.replace(":", "-")}', path, options)
 
 
-def pets(tiny: bool) -> list[PaperRow]:
+def pets() -> list[PaperRow]:
     """Of Table 1 of [RECT]."""
-    if tiny:
-        data = 'cluttered-digits'
-        stem = f'vgg_1xb50-12e_{data}-48x48'
-        found = []
-        for arm, label in PETS.items():
-            name = f'{arm[:-1]}_{stem}' if arm else stem
-            path = SAMPLE / data / f'{name}.py'
-            found.append(PaperRow(('vgg', label), {data: Arm(name, path)}, {}))
-        return found
     return [
         PaperRow(
             (model, label),
@@ -295,139 +266,226 @@ def pets(tiny: bool) -> list[PaperRow]:
     ]
 
 
+def depths() -> list[PaperRow]:
+    """Of Fig. 7 of [RECT]: maps of a shallower layer beside the others."""
+    model, share = 'mobilenetv3-large', '8:2'
+    arms = ('pw-shallow-', 'rect-shallow-', 'pw-', 'rect-')
+    return [
+        PaperRow((model, arm), {share: pet(model, arm, share)}, {})
+        for arm in arms
+    ]
+
+
+# GPU-hours of a run, by its config's name, the first that matches; sources
+# below
+HOURS = {
+    'aib.*faster-rcnn': 53,
+    'faster-rcnn': 42,
+    'aib.*upernet': 52,
+    'upernet': 45,
+    'vgg16.*cub': 0.4,
+    'wrn50-2-aib': 0.5,
+    'wrn50-2': 0.3,
+    'vgg16.*svhn': 1.2,
+    'vgg16': 0.8,
+    'wrn28-10-aib.*svhn': 3.7,
+    'wrn28-10-aib': 2.6,
+    'wrn28-10.*svhn': 1.6,
+    'wrn28-10': 1.1,
+}
+SOURCES = """
+GPU-hours, estimated. COCO: V100s; mmdet's docs/en/model_zoo.md has 0.216 s an
+iteration of Faster R-CNN on 8, 87,960 iterations; aib's step takes 1.25 times
+as long (docs/results/speed.md, "On a GPU"). ADE20K: H200s; no log of mmseg's
+could be read; docs/results/speed.md has 0.127 s a step of two images, aib
+0.146 s, 160,000 steps on 8. CIFAR-10, VGG: H200; docs/results/speed.md has
+0.18 s a step with five trainings at once; all other classifiers by their
+multiply-adds (Table 3), as no base library publishes a log of them. Pets: not
+estimated, reading of images counts more than the networks. Without
+evaluations.
+"""
+
+# the columns that are taken at `--scale tiny`: others differ in the data alone
+TINY = (
+    'CIFAR-10', 'CUB-200-2011', 'STL10-test', '8:2', 'mIoU', 'mAP',
+    'mAP@50', 'mAP@75',
+)  # fmt: skip
+# the sample config in place of one of COCO or ADE20K, whose models have no
+# field that narrows all of them
+SAMPLES = {
+    'faster-rcnn_r50_fpn_1x_coco': (
+        'trees/{}faster-rcnn_lite0_fpn_6e_trees-256'
+    ),
+    'beit-base_upernet_8xb2-160k_ade20k-512x512': (
+        'digits/{}upernet_lite0_1xb8-500_digits-128x128'
+    ),
+}
+
 DRAWING = 'a drawing of the method'
 PICTURES = (
     'python -m mmaib visualize {config} {checkpoint} --out {out}/{run} '
     '--max-images 16'
 )
 LAYERS = TOOLS + 'complexity.py --layers configs/classification/'
-SCORES = TOOLS + 'interpretability.py {runs} --out {out} --patches $SVHN'
+MAPS = TOOLS + 'interpretability.py {runs} --out {out}'
+SVHN = ' --patches ${{MMAIB_DATA:-data}}/svhn/test_32x32.mat'
+ROWS = MAPS + ' --max-images 16 --pictures '
+FEW = '--max-images 4'
 PET, COCO, ADE = 'Oxford-IIIT Pet', 'COCO 2017', 'ADE20K, BEiT-base'
-CLASSES = 'CIFAR-10, CIFAR-100, CUB, SVHN'
-AIB = 'aib.*'
-CELLS: dict[str, Study | Commands] = {
-    'table aib/1': Commands(
+CIFAR, CLASSES = 'CIFAR-10', 'CIFAR-10, CIFAR-100, CUB, SVHN, STL-10'
+TABLE5 = Cell(
+    'Classification, test error in %',
+    CLASSES,
+    classification,
+    head=('Model',),
+    note='Test error in %; *: re-trained by the paper.',
+    show=errors,
+)
+TABLE6 = Cell(
+    'Segmentation',
+    ADE,
+    partial(
+        dense,
+        'segmentation/upernet/beit-base_upernet_8xb2-160k_ade20k-512x512.py',
+        ('mIoU',),
+        {'BEiT': '47.70', 'BEiT-aib': '49.76', 'BEiT-aib-qt': '49.96'},
+    ),
+    head=('Model',),
+    note="The paper's baseline has another decoder.",
+    metrics={'mIoU': 'mIoU'},
+)
+TABLE7 = Cell(
+    'Detection',
+    COCO,
+    partial(
+        dense,
+        'detection/faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+        tuple(BOX),
+        {
+            'Faster R-CNN': '37.4 58.3 41.2',
+            'Faster R-CNN-aib': '38.3 59.4 41.4',
+            'Faster R-CNN-aib-qt': '38.4 59.3 41.7',
+        },
+    ),
+    head=('Model',),
+    note='AP in %.',
+    metrics=BOX,
+    show=lambda found: cell([100 * value for value in found], 1),
+)
+RECT1 = Cell(
+    'Accuracy in % by division',
+    PET,
+    pets,
+    head=('Model', 'train/val ratio'),
+    note='Validation accuracy in %; a run has its number as the seed of its '
+    'division. EQVC: equivariance constraints.',
+    seeds=(1, 2, 3, 4, 5),
+    show=partial(cell, digits=3),
+)
+
+
+def figure(
+    title: str,
+    of: Cell,
+    arms: str,
+    *commands: str,
+    tiny: str = FEW,
+    data: str = '',
+) -> Cell:
+    """Pictures of a table's runs, of the first seed."""
+    data = data or of.data
+    return Cell(title, data, of.rows, arms, commands=commands, tiny=tiny)
+
+
+AIB, PETS82 = '.*aib.*', 'mobile.*/8-2'
+CELLS: dict[str, Cell] = {
+    'table aib/1': Cell(
         'Networks on CIFAR',
         'none',
-        [
+        commands=[
             f'{LAYERS}vgg16/vgg16-aib_1xb128-200e_cifar10.py',
             f'{LAYERS}wrn28-10/wrn28-10-aib_1xb128-200e_cifar10.py',
         ],
     ),
-    'table aib/2': Study(
+    'table aib/2': Cell(
         'Combinations of parts, test error in %',
         'CIFAR-10, CIFAR-100',
         combinations,
-        (
+        head=(
             'No.', 'Model', 'Backbone', 'Att. Modulation', 'Enc. Types',
             'KL Loss Eva.',
         ),
-        'Test error in %.',
+        note='Test error in %.',
         show=errors,
     ),
-    'table aib/3': Commands(
+    'table aib/3': Cell(
         'Multiply-adds and time', 'none',
-        [TOOLS + 'complexity.py --out {out}/table.md'],
+        commands=[TOOLS + 'complexity.py --out {out}/table.md'],
+        tiny='--rounds 1',
     ),
-    'table aib/4': Commands(
+    'table aib/4': Cell(
         'Networks on CUB',
         'none',
-        [
+        commands=[
             f'{LAYERS}vgg16/vgg16-aib_1xb16-200e_cub-224x224.py --size 224',
             f'{LAYERS}wrn50-2/wrn50-2-aib_1xb16-200e_cub-224x224.py '
             '--size 224',
         ],
     ),
-    'table aib/5': Study(
-        'Classification, test error in %',
-        CLASSES,
-        classification,
-        note='Test error in %; *: re-trained by the paper. STL-10: test the '
-        'runs of CIFAR-10 by the configs `..._cifar10-to-stl10.py`.',
+    'table aib/5': TABLE5,
+    'table aib/6': TABLE6,
+    'table aib/7': TABLE7,
+    'table aib/8': figure(
+        'Interpretability scores', TABLE5, '.*aib.*cifar100?', MAPS + SVHN,
+        tiny=f'{FEW} --no-ablations', data='CIFAR-10, CIFAR-100, SVHN',
+    ),
+    **{f'figure aib/{i}': Cell(DRAWING, '-') for i in range(1, 6)},
+    'figure aib/6': Cell(
+        'beta, K and Q', CIFAR, hyperparameters, head=('', 'value'),
+        note='Test error in %; the paper plots accuracy and prints no '
+        'figures.',
         show=errors,
+        lines=lambda row, column: (row.labels[0], ''),
     ),
-    'table aib/6': Study(
-        'Segmentation',
-        ADE,
-        partial(
-            dense,
-            'segmentation/upernet/beit-base_upernet_8xb2-160k_ade20k-512x512',
-            'sample/digits/upernet_lite0_1xb8-500_digits-128x128',
-            ('mIoU',),
-            {'BEiT': '47.70', 'BEiT-aib': '49.76', 'BEiT-aib-qt': '49.96'},
-        ),
-        note="The paper's baseline has another decoder.",
-        metrics={'mIoU': 'mIoU'},
+    'figure aib/7': figure(
+        'Wrong by aib, right by aib-qt', TABLE5, 'vgg16-aib.*cifar10',
+        f'{ROWS}corrected', data=CIFAR,
     ),
-    'table aib/7': Study(
-        'Detection',
-        COCO,
-        partial(
-            dense,
-            'detection/faster_rcnn/faster-rcnn_r50_fpn_1x_coco',
-            'sample/trees/faster-rcnn_lite0_fpn_6e_trees-256',
-            tuple(BOX),
-            {
-                'Faster R-CNN': '37.4 58.3 41.2',
-                'Faster R-CNN-aib': '38.3 59.4 41.4',
-                'Faster R-CNN-aib-qt': '38.4 59.3 41.7',
-            },
-        ),
-        note="AP in %. Not trained here: the base model, by mmdet's config.",
-        metrics=BOX,
-        show=lambda found: cell([100 * value for value in found], 1),
+    'figure aib/8': figure('Maps of classifiers', TABLE5, AIB, PICTURES),
+    'figure aib/9': figure('Maps of segmentors', TABLE6, AIB, PICTURES),
+    'figure aib/10': figure('Maps of detectors', TABLE7, AIB, PICTURES),
+    'figure aib/11': figure(
+        'Maps of modified images', TABLE5, '.*aib.*cifar10',
+        f'{ROWS}modified{SVHN}', data='CIFAR-10, SVHN',
     ),
-    'table aib/8': Commands(
-        'Interpretability scores', f'{CIFAR}, {CIFAR100}; images in $SVHN',
-        [SCORES], 'table aib/5', '.*aib.*cifar10.*',
-    ),
-    **{f'figure aib/{i}': Commands(DRAWING, '-') for i in range(1, 6)},
-    'figure aib/6': Study(
-        'beta, K and Q', CIFAR, hyperparameters, ('', 'value'),
-        'Test error in %; the paper plots accuracy and prints no figures.',
-        show=errors,
-    ),
-    'figure aib/7': Commands('Wrong by aib, right by aib-qt', CIFAR),
-    'figure aib/8': Commands(
-        'Maps of classifiers', CLASSES, [PICTURES], 'table aib/5', '.*aib.*'
-    ),
-    'figure aib/9': Commands(
-        'Maps of segmentors', ADE, [PICTURES], 'table aib/6', AIB
-    ),
-    'figure aib/10': Commands(
-        'Maps of detectors', COCO, [PICTURES], 'table aib/7', AIB
-    ),
-    'figure aib/11': Commands('Maps of modified images', CIFAR),
     **{
-        f'figure aib/{number}': Commands(
-            'Failure cases, worst first', data,
-            [f'{PICTURES} && python -m mmaib report {{out}}'], of, pattern,
+        f'figure aib/{number}': figure(
+            'Failure cases, worst first', of, AIB,
+            PICTURES.replace('{out}/{run}', '{work_dir}/attention'),
+            'python -m mmaib report {work_dir} --out {out}/{run}.html',
         )
-        for number, data, of, pattern in (
-            (12, CLASSES, 'table aib/5', '.*aib.*'),
-            (13, ADE, 'table aib/6', AIB),
-            (14, COCO, 'table aib/7', AIB),
-        )
+        for number, of in ((12, TABLE5), (13, TABLE6), (14, TABLE7))
     },
-    'table rect/1': Study(
-        'Accuracy in % by division', PET, pets, ('Model', 'train/val ratio'),
-        'Validation accuracy in %; a run has its number as the seed of its '
-        'division. EQVC: equivariance constraints.',
-        seeds=(1, 2, 3, 4, 5),
-        show=partial(cell, digits=3),
+    'table rect/1': RECT1,
+    **{f'figure rect/{i}': Cell(DRAWING, '-') for i in range(1, 5)},
+    'figure rect/5': RECT1._replace(
+        title='Accuracy by split',
+        lines=lambda row, column: (f'{row.labels[0]}, {column}',
+                                   row.labels[1]),
     ),
-    **{f'figure rect/{i}': Commands(DRAWING, '-') for i in range(1, 5)},
-    'figure rect/5': Commands('Accuracy by split', PET),
-    'figure rect/6': Commands(
-        'Maps', PET, [PICTURES], 'table rect/1',
-        '(pw|rect-equi)[-_](mobile.*/8-2|vgg.*)',
+    'figure rect/6': figure('Maps', RECT1, f'(pw|rect-equi)-{PETS82}',
+                            PICTURES),
+    'figure rect/7': Cell(
+        'Maps of a shallower layer', PET, depths, commands=[PICTURES],
+        tiny=FEW,
     ),
-    'figure rect/7': Commands('Maps of a shallower layer', PET),
-    'figure rect/8': Commands('Maps of a sequence of transforms', PET),
-    'figure rect/9': Commands(
-        'Images by their rectangle', PET,
-        [TOOLS + 'rectangles.py {config} {checkpoint} --out {out}'],
-        'table rect/1', 'rect-equi[-_](mobile.*/8-2|vgg.*)',
+    'figure rect/8': figure(
+        'Maps of a sequence of transforms', RECT1,
+        f'(pw|rect-equi)-{PETS82}', f'{ROWS}transformed',
     ),
-    'figure rect/10': Commands(DRAWING, '-'),
+    'figure rect/9': figure(
+        'Images by their rectangle', RECT1, f'rect-equi-{PETS82}',
+        TOOLS + 'rectangles.py {config} {checkpoint} --out {out}', tiny='',
+    ),
+    'figure rect/10': Cell(DRAWING, '-'),
 }  # fmt: skip

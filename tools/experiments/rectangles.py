@@ -8,8 +8,8 @@ rectangle: image, level, centre and halves of the long and the short
 side, in sides of the image as the model saw it, padding included, and angle in
 degrees, the long side's from the vertical, in [0, 180), as on an image that is
 scaled to a square, and area; and sheet.png: the images whose rectangle lies
-furthest to the left, right, top and bottom, and those of the smallest, the
-largest and the most oblique one, with its outline.
+furthest to the left, right, top, bottom and two corners, and those of the
+smallest, the largest and the most oblique one, with its outline.
 """
 
 import argparse
@@ -20,12 +20,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
+import mmcv
 import numpy as np
 import torch
+from interpretability import grid
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
-from PIL import Image, ImageDraw
 from torch.nn.functional import pad
 
 from mmaib import compat
@@ -59,6 +62,8 @@ ORDERS: dict[str, Callable[[Rectangle], float]] = {
     'right': lambda r: -r.column,
     'top': lambda r: r.row,
     'bottom': lambda r: -r.row,
+    'upper left': lambda r: r.row + r.column,
+    'lower right': lambda r: -r.row - r.column,
     'small': lambda r: r.area,
     'large': lambda r: -r.area,
     'oblique': lambda r: abs(r.angle % 90 - 45),
@@ -85,7 +90,7 @@ def on_image(params: torch.Tensor, size: tuple[int, int]) -> list[Any]:
 
 
 @torch.no_grad()
-def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[Image.Image]]:
+def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[np.ndarray]]:
     """The rectangles of all images, and the images as thumbnails.
 
     Raises:
@@ -97,7 +102,7 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[Image.Image]]:
             'give --cfg-options model.test_cfg.mode=whole'
         )
     found: list[Rectangle] = []
-    thumbnails: list[Image.Image] = []
+    thumbnails: list[np.ndarray] = []
     for data in loader:
         with collect() as seen:
             samples = model.test_step(data)
@@ -117,37 +122,24 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[Image.Image]]:
             image = image.flip(0) if 'img_path' in sample else image
             height, width = padded_size(sample.metainfo)
             beyond = (0, width - image.size(2), 0, height - image.size(1))
-            thumbnails.append(thumbnail(pad(image, beyond)))
+            pixels = pad(image, beyond).permute(1, 2, 0).byte().cpu().numpy()
+            thumbnails.append(mmcv.imresize(pixels, (THUMBNAIL, THUMBNAIL)))
     return found, thumbnails
 
 
-def thumbnail(image: torch.Tensor) -> Image.Image:
-    """Of what the model saw, ``(3, H, W)``, RGB."""
-    pixels = image.permute(1, 2, 0).byte().cpu().numpy()
-    drawn = Image.fromarray(np.ascontiguousarray(pixels))
-    return drawn.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-
-
 def sheet(
-    rectangles: list[Rectangle], thumbnails: list[Image.Image], count: int
-) -> Image.Image:
+    rectangles: list[Rectangle], thumbnails: list[np.ndarray], count: int
+) -> Figure:
     """A row for each of ``ORDERS``, its first images with their outline."""
-    count = min(count, len(rectangles))
-    page = Image.new(
-        'RGB', (70 + count * THUMBNAIL, len(ORDERS) * THUMBNAIL), 'white'
-    )
-    draw = ImageDraw.Draw(page)
-    for line, (name, key) in enumerate(ORDERS.items()):
-        top = line * THUMBNAIL
-        draw.text((5, top + THUMBNAIL // 2), name, fill='black')
-        for place, rectangle in enumerate(sorted(rectangles, key=key)[:count]):
-            picture = thumbnails[rectangle.image].copy()
-            ImageDraw.Draw(picture).polygon(
-                [(x, y) for y, x in THUMBNAIL * rectangle.corners],
-                outline='red',
-            )
-            page.paste(picture, (70 + place * THUMBNAIL, top))
-    return page
+    rows = {}
+    for name, key in ORDERS.items():
+        first = sorted(rectangles, key=key)[:count]
+        pictures = [thumbnails[r.image].copy() for r in first]
+        for picture, rectangle in zip(pictures, first):
+            outline = (THUMBNAIL * rectangle.corners[:, ::-1]).round()
+            cv2.polylines(picture, [outline.astype(int)], True, (255, 0, 0))
+        rows[name] = pictures
+    return grid(rows)
 
 
 def main() -> None:
@@ -188,7 +180,7 @@ def main() -> None:
         writer = csv.writer(file)
         writer.writerow(Rectangle._fields[:-1])
         writer.writerows(line[:-1] for line in found)
-    sheet(shown, thumbnails, args.count).save(args.out / 'sheet.png')
+    sheet(shown, thumbnails, args.count).savefig(args.out / 'sheet.png')
     print(f'{len(found)} rectangles of {len(thumbnails)} images in {args.out}')
 
 

@@ -12,6 +12,13 @@ Where the maps were evaluated (mmaib.AttentionEvalHook) the table shows what
 the first metric loses when they are mirrored, flattened, shuffled, and where
 they look.
 
+`--values FIELD V...` trains the last config with each of these values of a
+field, an information gate's weight for instance, a row each. If the maps'
+bits were evaluated, curve.png has the first metric and the maps' AUC over
+them, the first of several configs as a dashed line. A `{seed}` in
+`--cfg-options` is the run's, so that a readout may start from its seed's
+checkpoint: `load_from=DIR/BASE/seed_{seed}/epoch_12.pth`.
+
 Each finished run leaves a record.json: metrics, seed, options, commit,
 versions, seconds. `--records FILE.jsonl` keeps it as a line, from
 which the table is written on another machine too; FILE.jsonl#SET keeps runs
@@ -22,14 +29,24 @@ The other studies of this folder are data for :func:`train_arms` and
 """
 
 import argparse
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import NamedTuple
 
-from mmaib.cli.runs import commit, find_record, read_log, train_all
+from matplotlib.figure import Figure
+
+from mmaib.cli.runs import (
+    commit,
+    find_record,
+    read_config,
+    read_log,
+    train_all,
+)
 from mmaib.visualization.tables import (
     METRICS,
     Column,
@@ -45,12 +62,16 @@ from mmaib.visualization.tables import (
 )
 from mmaib.visualization.work_dirs import (
     SECONDS,
+    entries,
     labelled,
     last_checkpoint,
+    read_json,
     read_records,
 )
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+METRICS_OF_TEST = 'metrics.json'
+BITS, AUC = 'attention/bits_per_image', 'attention/auc'
 
 
 class Arm(NamedTuple):
@@ -60,14 +81,15 @@ class Arm(NamedTuple):
         name: of its folder and of its records.
         config: path.
         options: of the config, with ``{seed}`` in place of the seed.
-        start: name of the arm from whose checkpoint of the same seed it
-            starts.
+        start: the arm from whose checkpoint of the same seed it starts.
+        test: whether that checkpoint is tested, and nothing trained.
     """
 
     name: str
     config: Path
     options: Sequence[str] = ()
-    start: str | None = None
+    start: 'Arm | None' = None
+    test: bool = False
 
     def work_dir(self, out: Path, seed: int) -> Path:
         return out / self.name / f'seed_{seed}'
@@ -104,6 +126,7 @@ def parser_of_runs(
     add('--commit', default=commit(), help="of the code; git's by default")
     add('--seeds', nargs='+', type=int, default=seeds)
     add('--jobs', type=int, default=jobs)
+    add('--gpus', type=int, default=1, help='of each run, by torchrun')
     add('--cfg-options', nargs='+', default=[], help='for mmaib train')
     add('--report-only', action='store_true', help='train nothing')
     return parser
@@ -112,8 +135,9 @@ def parser_of_runs(
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The arguments, without two runs in one folder."""
     args = parser.parse_args()
-    if args.jobs < 1:
-        parser.error(f'--jobs must be >= 1, got {args.jobs}')
+    for name in ('jobs', 'gpus'):
+        if (number := getattr(args, name)) < 1:
+            parser.error(f'--{name} must be >= 1, got {number}')
     if len({*args.seeds}) < len(args.seeds):
         parser.error(f'--seeds must differ, got {args.seeds}')
     return args
@@ -123,7 +147,8 @@ def train_arms(
     arms: Sequence[Arm], args: argparse.Namespace, keep: bool = True
 ) -> bool:
     """Train what is not finished, seed by seed, so that an unfinished study
-    is still paired, and after all others what starts from another arm.
+    is still paired, and after all others what starts from another arm; then
+    test what is only tested.
 
     Args:
         arms: of the study.
@@ -134,13 +159,11 @@ def train_arms(
     Returns:
         whether all are finished now.
     """
-    by_name = {arm.name: arm for arm in arms}
 
     def run(arm: Arm, seed: int) -> tuple:
-        options = [*args.cfg_options]
-        options += [o.replace('{seed}', str(seed)) for o in arm.options]
+        options = options_of_run(arm, seed, args)
         if arm.start:
-            start = by_name[arm.start].work_dir(args.out, seed)
+            start = arm.start.work_dir(args.out, seed)
             options.append(f'load_from={last_checkpoint(start)}')
         work_dir = arm.work_dir(args.out, seed)
         return arm.config, seed, work_dir, options, arm.name
@@ -151,28 +174,82 @@ def train_arms(
                 run(arm, seed)
                 for seed in args.seeds
                 for arm in arms
-                if bool(arm.start) is later
+                if bool(arm.start) is later and not arm.test
             ],
             args.jobs,
             args.records,
             args.commit,
             keep,
+            args.gpus,
         )
         for later in (False, True)
+    ) and all(
+        [
+            tested(arm, seed, args)
+            for seed in args.seeds
+            for arm in arms
+            if arm.test
+        ]
     )
+
+
+def options_of_run(arm: Arm, seed: int, args: argparse.Namespace) -> list[str]:
+    options = [*args.cfg_options, *arm.options]
+    return [option.replace('{seed}', str(seed)) for option in options]
+
+
+def tested(arm: Arm, seed: int, args: argparse.Namespace) -> bool:
+    """Test a checkpoint of another arm, once; whether that is done."""
+    assert arm.start
+    work_dir = arm.work_dir(args.out, seed)
+    if (work_dir / METRICS_OF_TEST).exists():
+        return True
+    work_dir.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, '-m', 'mmaib', 'test', arm.config,
+        last_checkpoint(arm.start.work_dir(args.out, seed)),
+        '--work-dir', work_dir, '--out', work_dir / METRICS_OF_TEST,
+        '--out-item', 'metrics',
+    ]  # fmt: skip
+    if options := options_of_run(arm, seed, args):
+        command += ['--cfg-options', *options]
+    print('test  ', work_dir, flush=True)
+    with open(work_dir / 'stdout.log', 'w') as log:
+        done = subprocess.run(
+            [*map(str, command)], stdout=log, stderr=subprocess.STDOUT
+        )
+    if done.returncode:
+        print(f'FAILED {work_dir}/stdout.log', flush=True)
+    return not done.returncode
 
 
 def finished(arm: Arm, args: argparse.Namespace) -> Runs:
     """The metrics of the seeds that are finished, of their logs or records."""
     found = {}
     for seed in args.seeds:
-        metrics = read_log(arm.work_dir(args.out, seed))
+        work_dir = arm.work_dir(args.out, seed)
+        metrics = read_json(work_dir / METRICS_OF_TEST) or read_log(work_dir)
         if not metrics:
             record = find_record(args.records, arm.name, seed) or {}
             metrics = record.get('metrics')
         if metrics:
             found[seed] = metrics
     return found
+
+
+def best(arm: Arm, args: argparse.Namespace, metric: str) -> list[float]:
+    """Of each seed that is finished, the highest value of all evaluations."""
+    return [
+        max(there)
+        for seed in args.seeds
+        if read_log(work_dir := arm.work_dir(args.out, seed))
+        and (there := [
+            entry[metric]
+            for log in work_dir.glob('*/vis_data/scalars.json')
+            for entry in entries(log)
+            if metric in entry
+        ])
+    ]  # fmt: skip
 
 
 def paper_table(
@@ -182,7 +259,8 @@ def paper_table(
     metrics: Mapping[str, str],
     show: Callable[[Sequence[float]], str],
 ) -> list[str]:
-    """The paper's layout, with its figures beside ours.
+    """The paper's layout, with its figures beside those of the runs: of the
+    last epoch and, in brackets, of the best one.
 
     Args:
         head: of the rows' labels.
@@ -203,7 +281,10 @@ def paper_table(
             metric = metrics.get(column, 'accuracy/top1')
             arm = row.arms.get(column)
             found = values(finished(arm, args), metric) if arm else []
-            line.append(show(found) if arm else '-')
+            text = show(found) if arm else '-'
+            if arm and (top := best(arm, args, metric)) and top != found:
+                text += f' ({show(top)})'
+            line.append(text)
             if column in known:
                 line.append(row.paper.get(column, '-'))
         lines.append(line)
@@ -211,21 +292,17 @@ def paper_table(
 
 
 def conclude(
-    args: argparse.Namespace,
-    name: str,
-    lines: Sequence[str],
-    note: str,
-    done: bool = True,
+    path: Path, lines: Sequence[str], note: str, done: bool = True
 ) -> None:
-    """Write a table to a file of this name, and print it.
+    """Write a table to a file, and print it.
 
     Raises:
         SystemExit: if not all runs are done.
     """
     command = ' '.join(['python', *sys.argv])
     text = '\n'.join([*lines, '', f'{note} Command: `{command}`', ''])
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / name).write_text(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
     print(text)
     if not done:
         sys.exit('some runs failed: see above')
@@ -239,6 +316,10 @@ def parse_args() -> argparse.Namespace:
         '--readout', nargs='+', type=Path, default=[],
         help="configs that start from the first config's checkpoint of the\n"
         'same seed',
+    )  # fmt: skip
+    add(
+        '--values', nargs='+', default=[], metavar='FIELD VALUE',
+        help='of the last config',
     )  # fmt: skip
     add(
         '--metrics', nargs='+', default=[],
@@ -260,6 +341,15 @@ def parse_args() -> argparse.Namespace:
     for path in args.compare:
         if not read_records(path):
             parser.error(f'--compare {path}: no records there')
+    field, *several = args.values or ['']
+    if args.values and len({*several}) < max(len(several), 1):
+        parser.error(f'--values {field}: values that differ, got {several}')
+    # a part that the config does not have would fail each training
+    part = {} if args.report_only else read_config(args.configs[-1])
+    for key in () if args.report_only else field.split('.')[:-1]:
+        if key not in part:
+            parser.error(f'--values {field}: no {key} in {args.configs[-1]}')
+        part = part[key]
     configs = [*args.configs, *args.readout]
     if len({config.stem for config in configs}) < len(configs):
         parser.error('configs must differ in their file names')
@@ -281,17 +371,70 @@ def other_records(path: Path) -> dict[str, Runs]:
     }
 
 
-def table(arms: Sequence[Arm], args: argparse.Namespace) -> list[str]:
-    """Of what was run so far, a row a config."""
+def arms_of(args: argparse.Namespace) -> list[Arm]:
+    """Of each config, of each value and of each readout."""
+    arms = [Arm(config.stem, config) for config in args.configs]
+    if args.values:
+        last = arms.pop()
+        field, *several = args.values
+        leaf = field.rpartition('.')[2]
+        arms += [
+            Arm(f'{last.name}_{leaf}-{v}', last.config, [f'{field}={v}'])
+            for v in several
+        ]
+    return arms + [Arm(p.stem, p, start=arms[0]) for p in args.readout]
+
+
+def curve(
+    rows: Mapping[str, Runs], base_model: Sequence[float], metric: str
+) -> Figure:
+    """The metric and, where it was measured, the AUC over bits an image, by
+    the values that end the rows' names."""
+    panels = {metric: metric, AUC: 'AUC of the map'}
+    if not any(values(runs, AUC) for runs in rows.values()):
+        del panels[AUC]
+    figure = Figure((4.4 * len(panels), 3.6), 130, layout='constrained')
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (name, title) in zip(axes, panels.items()):
+        axis.set(xscale='log', xlabel='bits an image (labels: value)')
+        axis.set_ylabel(title)
+        centres = []
+        for label, runs in rows.items():
+            measured = [r for r in runs.values() if {BITS, name} <= {*r}]
+            if not measured:
+                continue
+            x, y = ([run[key] for run in measured] for key in (BITS, name))
+            centres.append((mean(x), mean(y)))
+            # one seed has no bar
+            x_bar, y_bar = (stdev(v) if len(v) > 1 else 0 for v in (x, y))
+            axis.errorbar(*centres[-1], y_bar, x_bar, 'o', c='C0', capsize=2)
+            axis.annotate(
+                label.rpartition('-')[2], centres[-1], (3, 3), fontsize=8,
+                textcoords='offset points', rotation=60,
+            )  # fmt: skip
+        axis.plot(*zip(*centres), color='C0', alpha=0.5)
+        if name == metric and base_model:
+            axis.axhline(mean(base_model), ls='--', color='grey')
+    return figure
+
+
+def rows_of(
+    arms: Sequence[Arm], args: argparse.Namespace
+) -> dict[str, dict[int, dict[str, float]]]:
+    """What was run so far, a row an arm, and other records."""
     logs = {arm.name: finished(arm, args) for arm in arms}
     for path in args.compare:
         logs.update(other_records(path))
-    rows = with_nothing_found(logs)
+    return with_nothing_found(logs)
+
+
+def table(rows: Mapping[str, Runs], args: argparse.Namespace) -> list[str]:
+    """In Markdown, the first row the baseline of the differences."""
     metrics = metrics_to_tabulate(args.metrics, rows.values())
     show = partial(cell, interval=args.interval)
     seconds = partial(values, name=SECONDS)
     columns = [
-        *columns_of_metrics(metrics, rows[arms[0].name], show),
+        *columns_of_metrics(metrics, next(iter(rows.values())), show),
         *columns_of_maps(rows.values(), metrics, show),
         Column(SECONDS, seconds, partial(cell, digits=2)),
     ]
@@ -300,15 +443,20 @@ def table(arms: Sequence[Arm], args: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     args = parse_args()
-    first = args.configs[0].stem
-    arms = [Arm(config.stem, config) for config in args.configs]
-    arms += [Arm(path.stem, path, start=first) for path in args.readout]
+    arms = arms_of(args)
     done = args.report_only or train_arms(arms, args)
+    rows = rows_of(arms, args)
+    if args.values and any(values(runs, BITS) for runs in rows.values()):
+        metric = metrics_to_tabulate(args.metrics, rows.values())[0]
+        several = {a.name: rows[a.name] for a in arms if a.options}
+        plain = {} if arms[0].options else rows[arms[0].name]
+        args.out.mkdir(parents=True, exist_ok=True)
+        figure = curve(several, values(plain, metric), metric)
+        figure.savefig(args.out / 'curve.png')
     spread = '95 % interval' if args.interval else 'standard deviation'
     conclude(
-        args,
-        'table.md',
-        table(arms, args),
+        args.out / 'table.md',
+        table(rows, args),
         f'Mean ± {spread} over seeds, last evaluation.',
         done,
     )

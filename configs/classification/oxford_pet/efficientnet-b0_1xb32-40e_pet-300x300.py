@@ -1,5 +1,5 @@
-# EfficientNet-B0, cut after MBConv block 15 (the place is our choice), and a
-# linear layer of 512.
+# EfficientNet-B0, cut after MBConv block 15, where [RECT] has its attention,
+# and a linear layer of 512.
 _base_ = [
     '../../_base_/datasets/oxford_pet_bs32_300.py',
     '../../_base_/schedules/adam_40e_pet.py',

@@ -5,7 +5,15 @@ _base_ = [
     '../../_base_/default_runtime_cls.py',
 ]
 
-# what the authors' code does otherwise: the std from the map's mean, K = 512
+# what the authors' code does otherwise: dropout; of the map, a score a class
+# and a batch norm before the sigmoid, the std from the mean; K = 512
 model = dict(
-    neck=dict(bottleneck=dict(attention=dict(std_source='mean'))),
+    backbone=dict(dropout=0.3),
+    neck=dict(
+        neck=dict(dropout=0.3),
+        bottleneck=dict(
+            attention=dict(
+                std_source='mean',
+                logit_norm='batch',
+                mean_trunk=dict(dropout=0.3, last_conv=10)))),
     head=dict(latent_channels=512))

@@ -133,6 +133,7 @@ def wrap(
     try:
         model = _built(f'{original} with attention', load(str(out)))
         part = inner(model, inside) if inside else model
+        assert seen.cost is not None
         costs = seen.cost, cost(part, seen.image)
         lines = [f'wrote {out}', *planned.did]
         if default_hooks:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import os.path as osp
 from typing import Any
 
 import numpy as np
@@ -79,7 +78,9 @@ class CUBWithBoxes(CUB):
         data_list = super().load_data_list()
         for info in data_list:
             info['gt_bboxes'] = box_of[info['img_path']]
-        self._check_images([info['img_path'] for info in data_list])
+        if isinstance(self.backend, LocalBackend):
+            paths = [info['img_path'] for info in data_list]
+            self.SOURCE.check_files(self.data_root, paths)
         return data_list
 
     def _of_each(
@@ -126,16 +127,6 @@ class CUBWithBoxes(CUB):
                 'be x, y, width and height, the latter two above 0',
             )
         return np.array([[x, y, x + width, y + height]], np.float32)
-
-    def _check_images(self, paths: list[str]) -> None:
-        if not isinstance(self.backend, LocalBackend):
-            return
-        missing = [path for path in paths if not osp.isfile(path)]
-        if missing:
-            error = self.SOURCE.missing(self.data_root, missing[0])
-            raise FileNotFoundError(
-                f'{len(missing)} of {len(paths)} images are not there: {error}'
-            )
 
     def _wrong(self, path: str, fault: str) -> ValueError:
         return self.SOURCE.wrong(self.data_root, path, fault)

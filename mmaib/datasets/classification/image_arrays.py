@@ -36,7 +36,10 @@ class ImageArrays(BaseDataset):
     SOURCE: Source
 
     def __init__(
-        self, data_root: str, split: str | Sequence[str], **kwargs: Any
+        self,
+        data_root: str,
+        split: str | Sequence[str] = 'train',
+        **kwargs: Any,
     ) -> None:
         listed = isinstance(split, (list, tuple))
         self.splits: list[str] = [*split] if listed else [str(split)]

@@ -70,8 +70,7 @@ class OxfordPetSplits(BaseDataset):
         for name, label in self._read():
             of_breed[label].append(name)
         rng = np.random.default_rng(self.seed)
-        paths: list[str] = []
-        data_list = []
+        data_list: list[dict[str, Any]] = []
         for label in sorted(of_breed):
             names = of_breed[label]
             order = rng.permutation(len(names))
@@ -81,15 +80,9 @@ class OxfordPetSplits(BaseDataset):
                 path = osp.join(
                     self.data_root, 'images', f'{names[index]}.jpg'
                 )
-                paths.append(path)
                 data_list.append(dict(img_path=path, gt_label=label))
-        missing = [path for path in paths if not osp.isfile(path)]
-        if missing:
-            error = self.SOURCE.missing(self.data_root, missing[0])
-            raise FileNotFoundError(
-                f'{len(missing)} of {len(data_list)} images are not there: '
-                f'{error}'
-            )
+        paths = [info['img_path'] for info in data_list]
+        self.SOURCE.check_files(self.data_root, paths)
         return data_list
 
     def _read(self) -> list[tuple[str, int]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os.path as osp
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -21,6 +22,19 @@ class Source(NamedTuple):
             f"data_root='{data_root}': '{path}' does not exist (seen from "
             f"'{osp.abspath('.')}'). {self._advice(path)}"
         )
+
+    def check_files(self, data_root: str, paths: Sequence[str]) -> None:
+        """Refuse images that are not there, before a training asks for them.
+
+        Raises:
+            FileNotFoundError: counting them and naming the first.
+        """
+        gone = [path for path in paths if not osp.isfile(path)]
+        if gone:
+            raise FileNotFoundError(
+                f'{len(gone)} of {len(paths)} images are not there: '
+                f'{self.missing(data_root, gone[0])}'
+            )
 
     def wrong(self, data_root: str, path: str, fault: str) -> ValueError:
         """An error about a file that is there.

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.io import loadmat
@@ -42,14 +40,6 @@ class SVHN(ImageArrays):
     METAINFO = dict(classes=tuple('0123456789'))
     SPLITS = ('train', 'test', 'extra')
     SOURCE = Source(_PAGE, f'wget -P data/svhn {_PAGE}{{name}}')
-
-    def __init__(
-        self,
-        data_root: str,
-        split: str | Sequence[str] = 'train',
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(data_root, split, **kwargs)
 
     def read_split(self, split: str) -> tuple[np.ndarray, list[int | None]]:
         path = self.path(f'{split}_32x32.mat')

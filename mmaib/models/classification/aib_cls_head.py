@@ -7,9 +7,8 @@ from mmpretrain.models import ClsHead
 from torch import Tensor, nn
 
 from mmaib.checks import at_least, one_of
-from mmaib.layers.encoders import build_latent
 from mmaib.losses import require_collector
-from mmaib.registry import MODELS
+from mmaib.registry import MODELS, build_part
 
 DECODERS = ('linear', 'relu', 'mlp')
 
@@ -78,8 +77,10 @@ class AIBClsHead(ClsHead):
         if latent_channels is not None:
             width = at_least('latent_channels', latent_channels, 1)
             self.fc_mean = nn.Linear(inputs, width)
-        self.encoder = build_latent(
+        self.encoder = build_part(
+            'latent',
             latent,
+            'mmaib.GaussianEncoder',
             in_channels=inputs,
             latent_channels=width,
             trunk='linear',

@@ -87,26 +87,11 @@ class AIBImageClassifier(AuxLossMixin, ImageClassifier):
         if self.test_draws.mean:
             return super().predict(inputs, data_samples, **kwargs)
         with self.test_draws.open(inputs.device):
-            drawn = self._drawn(inputs)
+            drawn = self.head(self.extract_feat(inputs))
+            drawn = drawn.unflatten(0, (-1, len(inputs)))
             logits, measures = combine(drawn, lambda: drawn.mean(0))
         samples = self.head._get_predictions(logits, data_samples, **kwargs)
         for name, values in measures.items():
             for sample, value in zip(samples, values):
                 sample.set_field(value, name)
         return samples
-
-    def draw_logits(self, inputs: Tensor) -> Tensor:
-        """Logits of each draw that ``test_draws`` asks for.
-
-        Args:
-            inputs: images ``(N, 3, H, W)``, normalised.
-
-        Returns:
-            ``(L_z * L_a, N, C)``.
-        """
-        with self.test_draws.open(inputs.device):
-            return self._drawn(inputs)
-
-    def _drawn(self, inputs: Tensor) -> Tensor:
-        logits = self.head(self.extract_feat(inputs))
-        return logits.unflatten(0, (-1, len(inputs)))

@@ -112,7 +112,13 @@ class PreActivationBlock(nn.Module):
     """Residual block of Wide ResNet: norm and ReLU before each
     convolution, and before a shortcut that must change the shape."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         order = ('norm', 'act', 'conv')
         norm = dict(type='BN')
@@ -121,6 +127,7 @@ class PreActivationBlock(nn.Module):
         self.conv1 = nn.Conv2d(
             in_channels, channels, 3, stride, padding=1, bias=False
         )
+        self.dropout = nn.Dropout(dropout)
         self.conv2 = ConvModule(
             channels, channels, 3, padding=1, norm_cfg=norm, order=order
         )
@@ -132,7 +139,7 @@ class PreActivationBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         activated = self.activate(x)
         shortcut = x if self.same_shape else self.shortcut(activated)
-        return shortcut + self.conv2(self.conv1(activated))
+        return shortcut + self.conv2(self.dropout(self.conv1(activated)))
 
 
 @MODELS.register_module()
@@ -147,6 +154,9 @@ class WideResNetBlocks(BaseModule):
         stem: whether a 3x3 convolution turns an image into them.
         last_norm: whether norm and ReLU end the blocks, as they end the
             network.
+        last_conv: channels of a 1x1 convolution after the blocks, if there
+            is one, with a norm before it, a norm and ReLU after it.
+        dropout: between the convolutions of a unit.
         init_cfg: see MMEngine; that of mmpretrain's ResNet by default.
 
     Shape:
@@ -166,25 +176,38 @@ class WideResNetBlocks(BaseModule):
         in_channels: int = 16,
         stem: bool = False,
         last_norm: bool = False,
+        last_conv: int | None = None,
+        dropout: float = 0.0,
         init_cfg: dict | list | None = KAIMING,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         check_one_entry_per_block(channels=channels, strides=strides)
         at_least('depth', depth, 1)
         self.in_channels = 3 if stem else in_channels
-        self.out_channels = channels[-1]
+        self.out_channels = last_conv or channels[-1]
         blocks: list[nn.Module] = []
         if stem:
             blocks.append(nn.Conv2d(3, in_channels, 3, padding=1, bias=False))
         for width, stride in zip(channels, strides):
             units = []
             for _ in range(depth):
-                units.append(PreActivationBlock(in_channels, width, stride))
+                units.append(
+                    PreActivationBlock(in_channels, width, stride, dropout)
+                )
                 in_channels, stride = width, 1
             blocks.append(nn.Sequential(*units))
         if last_norm:
             blocks.append(
                 nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU())
+            )
+        if last_conv is not None:
+            blocks.append(
+                nn.Sequential(
+                    nn.BatchNorm2d(in_channels),
+                    ConvModule(
+                        in_channels, last_conv, 1, norm_cfg=dict(type='BN')
+                    ),
+                )
             )
         self.blocks = nn.Sequential(*blocks)
 

@@ -1,5 +1,5 @@
-"""EfficientNet cut before its head convolution, where mmaib's configs put
-[RECT]'s attention: [RECT] does not say where it is."""
+"""EfficientNet cut before its head convolution, where [RECT] has its
+attention (Appendix G)."""
 
 from __future__ import annotations
 

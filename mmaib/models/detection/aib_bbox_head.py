@@ -6,9 +6,8 @@ from typing import Any
 from mmdet.models import Shared2FCBBoxHead
 from torch import Tensor
 
-from mmaib.layers.encoders import build_latent
 from mmaib.losses import require_collector
-from mmaib.registry import MODELS
+from mmaib.registry import MODELS, build_part
 
 
 @MODELS.register_module()
@@ -61,8 +60,10 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
                 'AIBShared2FCBBoxHead needs with_cls=True and with_reg=True'
             )
         encoder = partial(
-            build_latent,
+            build_part,
+            'latent',
             latent,
+            'mmaib.GaussianEncoder',
             in_channels=self.fc_out_channels,
             latent_channels=self.fc_out_channels,
             trunk='linear',

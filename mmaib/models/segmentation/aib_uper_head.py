@@ -8,9 +8,8 @@ from mmseg.models import UPerHead
 from torch import Tensor
 
 from mmaib.checks import part_fields
-from mmaib.layers.encoders import build_latent
 from mmaib.losses import require_collector
-from mmaib.registry import MODELS
+from mmaib.registry import MODELS, build_part
 from mmaib.sampling.draws import mean_over_draws
 
 
@@ -80,8 +79,10 @@ class AIBUPerHead(UPerHead):
             act_cfg=self.act_cfg,
         )
         source = part_fields('latent', latent).get('std_source')
-        self.encoder = build_latent(
+        self.encoder = build_part(
+            'latent',
             latent,
+            'mmaib.GaussianEncoder',
             in_channels=pyramid_channels,
             latent_channels=self.channels,
             trunk='conv1x1' if source == 'mean' else 'conv3x3',

@@ -264,11 +264,11 @@ def test_noise_on_the_features_as_the_paper_draws_it(mode):
     model.eval().test_draws = dict(attention=3, latent=2, seed=0)
     x = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
-        drawn = model.draw_logits(x)
+        drawn = cls.drawn_logits(model, x)
         assert drawn.shape == (6, 4, 10)
         spread = drawn.std(0).mean()
         model.neck.bottleneck.noise.std = 0.0
-        assert spread > 2 * model.draw_logits(x).std(0).mean()
+        assert spread > 2 * cls.drawn_logits(model, x).std(0).mean()
     data = cls.inputs()
     assert torch.equal(scores(model, data), scores(model, data))
 

@@ -216,6 +216,33 @@ def test_a_pre_activation_block_is_zagoruykos(channels, stride):
     torch.testing.assert_close(block(x), expected)
 
 
+def test_scores_of_the_released_map():
+    """Block, norm, 1x1 convolution, norm, ReLU; dropout in the block."""
+    torch.manual_seed(0)
+    plain = WideResNetBlocks((8,), (1,), depth=1, in_channels=4)
+    scored = WideResNetBlocks(
+        (8,), (1,), depth=1, in_channels=4, last_conv=3, dropout=0.5
+    )
+    plain.load_state_dict(scored.state_dict(), strict=False)
+    x = torch.randn(5, 4, 6, 6)
+    before = plain.eval()(x)[0]
+    norm, conv = scored.blocks[-1]
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    expected = F.batch_norm(
+        before, norm.running_mean, norm.running_var, norm.weight, norm.bias
+    )
+    expected = F.conv2d(expected, conv.conv.weight)
+    expected = F.batch_norm(
+        expected, conv.bn.running_mean, conv.bn.running_var
+    ).relu()
+    assert scored.out_channels == 3
+    torch.testing.assert_close(scored.eval()(x)[0], expected)
+    scored.train()
+    scored.blocks[-1].eval()
+    assert not torch.equal(scored(x)[0], scored(x)[0])
+
+
 def test_a_stage_starts_from_a_resnets_weights(tmp_path):
     init_default_scope('mmpretrain')
     resnet = MODELS.build(dict(type='ResNet', depth=50, base_channels=8))

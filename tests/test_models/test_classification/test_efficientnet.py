@@ -1,9 +1,12 @@
+import re
+
 import torch
 from mmengine.config import Config
 from mmpretrain.models import EfficientNet
-from support import CLASSIFICATION
+from support import CLASSIFICATION, REPOSITORY
 from support import classification as cls
 
+from mmaib.cli.cfg_options import options_of
 from mmaib.models.classification import EfficientNetFeatures, EfficientNetHead
 
 
@@ -36,16 +39,41 @@ def test_both_halves_are_mmpretrains_efficientnet(tmp_path):
 def small(path):
     """Without weights to download."""
     cfg = Config.fromfile(path)
-    cfg.model.backbone.pop('init_cfg')
+    backbone = cfg.model.backbone
+    backbone.get('backbone', backbone).pop('init_cfg')
     neck = cfg.model.neck
     neck.get('neck', neck).pop('init_cfg', None)
     return cls.build(cfg)
 
 
+def test_the_other_reading_of_mobilenets_head():
+    """docs/rectangles.md: 960 to 1280 with its dropout, then 512."""
+    page = (REPOSITORY / 'docs' / 'rectangles.md').read_text()
+    options = re.findall(r'model\.head\.\S+', page)
+    cfg = Config.fromfile(
+        CLASSIFICATION
+        / 'oxford_pet'
+        / 'mobilenetv3-large_1xb32-40e_pet-300x300.py'
+    )
+    cfg.merge_from_dict(options_of([o.strip('"') for o in options]))
+    assert cfg.model.head.pop('init_cfg') == dict(
+        cfg.model.backbone.pop('init_cfg'), prefix='head.'
+    )
+    head = cls.build(cfg).head
+    widths = [
+        m.out_features for m in head.modules() if hasattr(m, 'out_features')
+    ]
+    assert widths == [1280, 512, 37]
+    assert [m.p for m in head.modules() if type(m).__name__ == 'Dropout'] == [
+        0.2,
+        0.2,
+    ]
+
+
 def test_the_pet_configs_train():
     folder = CLASSIFICATION / 'oxford_pet'
     paths = sorted(folder.glob('*.py'))
-    assert len(paths) == 10
+    assert len(paths) == 12
     for path in paths:
         model = small(path)
         losses = cls.loss(model, cls.inputs(2, 64, 37))
@@ -59,7 +87,10 @@ def test_the_pet_configs_train():
         assert ('loss_equivariance' in losses) == ('-equi-' in path.stem)
         if path.stem.startswith(('pw-', 'rect-')):
             channels = 960 if 'mobilenet' in path.stem else 320
-            bottleneck = model.neck.bottleneck
+            bottleneck = getattr(model.neck, 'bottleneck', None)
+            if '-shallow-' in path.stem:
+                channels = 112
+                (bottleneck,) = model.backbone.ib_attention
             assert bottleneck.map_channels == channels
             rescaled = bottleneck.modulation.rescale
             assert rescaled == path.stem.startswith('rect-')

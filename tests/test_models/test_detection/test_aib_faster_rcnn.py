@@ -205,7 +205,7 @@ def test_the_rpn_sees_the_features_of_the_mean_of_the_drawn_maps():
             features = model.extract_feat(images)
         x = model.neck.neck(model.backbone(images))
         with model.test_draws.open():
-            maps = [model.neck.bottleneck.attend(level) for level in x]
+            maps = [model.neck.bottleneck.attend([level])[0] for level in x]
     for got, level, drawn in zip(features, x, maps):
         mean_map = (drawn[:2] + drawn[2:4] + drawn[4:]) / 3
         assert torch.allclose(got, level + level * mean_map, atol=1e-5)

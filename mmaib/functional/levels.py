@@ -1,0 +1,40 @@
+"""The maps of several levels as one tensor, for what is elementwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def join_levels(levels: Sequence[Tensor]) -> Tensor:
+    """Maps ``(..., H, W)`` of several grids side by side, ``(..., 1, T)``; a
+    single level as it is.
+
+    Example:
+        >>> fine, coarse = torch.rand(2, 1, 8, 6), torch.rand(2, 1, 4, 3)
+        >>> joined = join_levels([fine, coarse])
+        >>> joined.shape
+        torch.Size([2, 1, 1, 60])
+        >>> split_levels(joined, [(8, 6), (4, 3)])[1].equal(coarse)
+        True
+    """
+    if len(levels) == 1:
+        return levels[0]
+    return torch.cat([x.flatten(-2) for x in levels], -1).unsqueeze(-2)
+
+
+def split_levels(
+    joined: Tensor, grids: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    """Views of each level in what :func:`join_levels` gives.
+
+    Args:
+        joined: ``(..., 1, T)``.
+        grids: height and width of each level; a single level needs none.
+    """
+    if len(grids) < 2:
+        return [joined]
+    parts = joined.squeeze(-2).split([h * w for h, w in grids], -1)
+    return [x.unflatten(-1, grid) for x, grid in zip(parts, grids)]
