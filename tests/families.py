@@ -34,6 +34,7 @@ REASONS = {
     'lap is not installed': 'needs the package lap',
     'detectron2': 'needs the package detectron2',
     'multimodal': 'needs mmpretrain[multimodal]',
+    'got features with': 'backbone gives other features in training',
     'is not in the': 'names a class that its library does not have',
     'transformers': 'needs the package transformers',
     'model.type is None': 'no model: fields for other configs',
@@ -131,7 +132,7 @@ def counted(lines: list[str]) -> list[str]:
     """The page's table."""
     rows = [
         '',
-        '| library | families | placed | not placed |',
+        '| library | families tried | placed | not placed |',
         '|---|---|---|---|',
     ]
     for library in LIBRARIES:
@@ -148,7 +149,10 @@ def counted(lines: list[str]) -> list[str]:
             f'{why}: {", ".join(f)}' for why, f in rest.items()
         )
         placed = len(found) - sum(map(len, rest.values()))
-        rows.append(f'| {library} | {len(found)} | {placed} | {reasons} |')
+        every = len([*families(library)])
+        rows.append(
+            f'| {library} | {len(found)} of {every} | {placed} | {reasons} |'
+        )
     return [*rows, '']
 
 
@@ -173,6 +177,11 @@ def main(only: list[str]) -> None:
         for family, names in families(library):
             if not only or library in only or family in only:
                 keep(family, state(names))
+    write_page()
+
+
+def write_page() -> None:
+    """Counts of what is kept."""
     lines = KEPT.read_text().splitlines()
     head, _, rest = PAGE.read_text().partition(BEGIN)
     tail = rest.partition(END)[2]
