@@ -33,7 +33,9 @@ SECONDS = 60  # of a family, of this process's own
 REASONS = {
     'lap is not installed': 'needs the package lap',
     'detectron2': 'needs the package detectron2',
-    'requirements/multimodal': "needs mmpretrain's multi-modal packages",
+    'multimodal': 'needs mmpretrain[multimodal]',
+    'got features with': 'backbone gives other features in training',
+    'is not in the': 'names a class that its library does not have',
     'transformers': 'needs the package transformers',
     'model.type is None': 'no model: fields for other configs',
     'inheritance chain': 'MMEngine cannot read it: mixed styles',
@@ -100,14 +102,19 @@ def step(cfg: Any) -> None:
     with valueless(), collect() as aux:
         features = model.extract_feat(images)
         if neck is not None and not ran:  # self-supervised models' loss() does
-            features = neck(features)
+            try:
+                features = neck(features)
+            except TypeError:
+                return  # given more by the loss
         total = sum(x.float().sum() for x in tensors(features))
         total = total + sum(v for k, v in aux.mean().items() if 'loss' in k)
         total.backward()
     still = [
         key
         for key, parameter in model.named_parameters()
-        if wrap.is_ours(model, key) and parameter.grad is None
+        if wrap.is_ours(model, key)
+        and parameter.requires_grad
+        and parameter.grad is None
     ]
     if still:
         raise RuntimeError(f'no gradient: {still}')
@@ -125,7 +132,7 @@ def counted(lines: list[str]) -> list[str]:
     """The page's table."""
     rows = [
         '',
-        '| library | families | placed | not placed |',
+        '| library | families tried | placed | not placed |',
         '|---|---|---|---|',
     ]
     for library in LIBRARIES:
@@ -142,7 +149,10 @@ def counted(lines: list[str]) -> list[str]:
             f'{why}: {", ".join(f)}' for why, f in rest.items()
         )
         placed = len(found) - sum(map(len, rest.values()))
-        rows.append(f'| {library} | {len(found)} | {placed} | {reasons} |')
+        every = len([*families(library)])
+        rows.append(
+            f'| {library} | {len(found)} of {every} | {placed} | {reasons} |'
+        )
     return [*rows, '']
 
 
@@ -167,6 +177,11 @@ def main(only: list[str]) -> None:
         for family, names in families(library):
             if not only or library in only or family in only:
                 keep(family, state(names))
+    write_page()
+
+
+def write_page() -> None:
+    """Counts of what is kept."""
     lines = KEPT.read_text().splitlines()
     head, _, rest = PAGE.read_text().partition(BEGIN)
     tail = rest.partition(END)[2]

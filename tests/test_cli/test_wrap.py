@@ -99,13 +99,13 @@ def test_families_that_were_tried(capsys):
     """And the page counts them."""
     assert main(['wrap', '--list']) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) > 100
     for library in ('mmdet', 'mmseg', 'mmpretrain'):
         own = [x for x in lines if x.startswith(f'{library}::')]
         placed = [
             x for x in own if x.split(maxsplit=1)[1].startswith('placed')
         ]
-        assert f'| {library} | {len(own)} | {len(placed)} |' in PAGE
+        row = rf'\| {library} \| {len(own)} of \d+ \| {len(placed)} \|'
+        assert re.search(row, PAGE)
     assert main(['wrap', RETINANET]) == 2
     assert 'CONFIG and --out FILE.py are needed' in capsys.readouterr().err
 

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.utils import get_installed_path
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -22,7 +23,7 @@ from mmaib.compat import config_name, register_config_sources
 from mmaib.losses import Reporter
 from mmaib.models import AuxLossMixin
 
-from .shapes import Cost, cost
+from .shapes import cost
 
 SIZES = {'mmdet': (640, 640), 'mmseg': (512, 512), 'mmpretrain': (224, 224)}
 
@@ -60,7 +61,7 @@ class Seen:
         backbone, neck: what they give; None without a neck.
         inside: ``{name: what it gives}`` of the blocks of the backbone, as
             they ran.
-        cost: of that.
+        cost: a Cost, of that.
     """
 
     model: Any
@@ -69,7 +70,7 @@ class Seen:
     backbone: Any = None
     neck: Any = None
     inside: dict[str, Any] = field(default_factory=dict)
-    cost: Cost | None = None
+    cost: Any = None
 
 
 def load(name: str) -> Any:
@@ -132,10 +133,8 @@ def _fetch_nothing(part: Any) -> None:
         teacher = str(part.get('teacher_config', ''))
         if teacher.startswith('configs/') and not Path(teacher).exists():
             # where training starts, in the base library's checkout
-            spec = find_spec('mmdet')
-            if spec and spec.origin:
-                place = Path(spec.origin).parent / '.mim'
-                part['teacher_config'] = str(place / teacher)
+            place = Path(get_installed_path('mmdet'), '.mim')
+            part['teacher_config'] = str(place / teacher)
         if part.get('pretrained') is True:  # timm's
             part['pretrained'] = False
         for value in part.values():
