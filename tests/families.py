@@ -35,6 +35,7 @@ REASONS = {
     'detectron2': 'needs the package detectron2',
     'multimodal': 'needs mmpretrain[multimodal]',
     'got features with': 'backbone gives other features in training',
+    'leaves out mask_ratio': 'leaves out patches in training',
     'is not in the': 'names a class that its library does not have',
     'transformers': 'needs the package transformers',
     'model.type is None': 'no model: fields for other configs',
@@ -104,8 +105,8 @@ def step(cfg: Any) -> None:
         if neck is not None and not ran:  # self-supervised models' loss() does
             try:
                 features = neck(features)
-            except TypeError:
-                return  # given more by the loss
+            except (TypeError, RuntimeError):
+                return  # given more, or other features, by the loss
         total = sum(x.float().sum() for x in tensors(features))
         total = total + sum(v for k, v in aux.mean().items() if 'loss' in k)
         total.backward()

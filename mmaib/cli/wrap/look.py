@@ -150,8 +150,8 @@ def part_of(
     Args:
         cfg: the base config.
         model: as it builds it.
-        inside: field of the model that is inside; None for the only one, if
-            the model has no features of its own.
+        inside: field of the model that is inside; None for its detector, or
+            the only one, if the model has no features of its own.
 
     Returns:
         the field, None for the model itself, and the part.
@@ -177,8 +177,10 @@ def part_of(
         if isinstance(value, dict)
     }
     found = {field: part for field, part in parts.items() if not _lacks(part)}
-    if inside is None and len(found) == 1:
-        inside = next(iter(found))
+    if inside is None and 'detector' in found:  # of trackers with a ReID
+        inside = 'detector'
+    elif inside is None and len(found) == 1:
+        (inside,) = found
     if inside in found:
         return inside, found[inside]
     if inside:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import mmengine.registry
 from mmengine.registry import Registry
+from mmengine.utils import get_installed_path
 
 import mmaib.registry
 
@@ -67,17 +69,13 @@ def pure_python(
 def _module(original: str, out: Path) -> str:
     """How the written file imports the base config."""
     path = Path(original).resolve().with_suffix('')
-    for library in SIZES:
-        spec = find_spec(library)
-        root = Path(spec.origin).parent if spec and spec.origin else None
-        if root and path.is_relative_to(root):
-            names = [library, *path.relative_to(root).parts]
-            dots = ''
-            break
-    else:
-        way = Path(os.path.relpath(path, out.parent.resolve())).parts
-        names = [name for name in way if name != '..']
-        dots = '.' * (1 + len(way) - len(names))
+    way = Path(os.path.relpath(path, out.parent.resolve())).parts
+    dots = '.' * (1 + way.count('..'))
+    for library in filter(find_spec, SIZES):
+        root = Path(get_installed_path(library))
+        if path.is_relative_to(root):
+            way, dots = (library, *path.relative_to(root).parts), ''
+    names = [name for name in way if name != '..']
     if bad := [name for name in names if not name.isidentifier()]:
         raise WrapError(
             f'{original} is in the pure-Python style, in which the written '
@@ -125,17 +123,12 @@ def _imported(kind: Any, imports: dict[str, set[str]]) -> Any:
 
 def _registered(name: str) -> Any:
     """What a name ``'mmaib.X'``, or one of MMEngine's, stands for."""
-    package, _, short = name.rpartition('.')
-    if package not in ('', 'mmaib'):
-        return None
-    source = mmaib.registry if package else mmengine.registry
-    for registry in vars(source).values():
-        if isinstance(registry, Registry):
-            try:
-                found = registry.get(name) if package else None
-            except KeyError:
-                continue
-            found = found or registry.module_dict.get(short)
-            if found is not None:
-                return found
+    package = name.rpartition('.')[0]
+    if package in ('', 'mmaib'):
+        source = mmaib.registry if package else mmengine.registry
+        for registry in vars(source).values():
+            if isinstance(registry, Registry):
+                with suppress(KeyError):  # not one of these
+                    if found := registry.get(name):
+                        return found
     return None
