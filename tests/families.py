@@ -34,7 +34,7 @@ REASONS = {
     'lap is not installed': 'needs the package lap',
     'detectron2': 'needs the package detectron2',
     'multimodal': 'needs mmpretrain[multimodal]',
-    'got features with': 'backbone gives other features in training',
+    'gives other features in training': 'other features in training: --at',
     'leaves out mask_ratio': 'leaves out patches in training',
     'is not in the': 'names a class that its library does not have',
     'transformers': 'needs the package transformers',

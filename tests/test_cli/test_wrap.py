@@ -295,6 +295,18 @@ def test_what_is_no_model_with_features_is_told(original, message, tmp_path):
     assert not (tmp_path / 'out.py').exists()
 
 
+def test_a_backbone_that_gives_other_features_in_training(tmp_path):
+    name, out = (
+        'ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024',
+        (tmp_path / 'out.py'),
+    )
+    name = f'mmseg::ddrnet/{name}.py'
+    with pytest.raises(WrapError, match='in training than in evalu.*--at'):
+        wrap(name, out)
+    assert not out.exists()
+    wrap(name, out, at='context_branch_layers.1')
+
+
 def test_a_block_of_the_backbone_by_name(tmp_path):
     cfg = write_original(tmp_path, 'RetinaNet')
     original = str(tmp_path / 'original.py')
