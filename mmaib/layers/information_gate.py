@@ -177,6 +177,10 @@ class InformationGate(Reporter, Modulation):
         """Features of mean 0 and variance 1."""
         own = self.statistics[level]
         mean, var = own.mean.flatten(), own.var.flatten()
+        if torch.is_grad_enabled():
+            # a second batch of a step changes them before backward() reads
+            # them: a tracker's reference frame, a student's other branch
+            mean, var = mean.clone(), var.clone()
         return F.batch_norm(x, mean, var, eps=EPS)
 
     def forward(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
