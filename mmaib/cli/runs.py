@@ -160,7 +160,8 @@ def following(log: Path) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        print(before, end='', flush=True)
+        if before:
+            print(before, end='', flush=True)
 
 
 def run_logged(words: Sequence[str], log: Path, **options: Any) -> int:

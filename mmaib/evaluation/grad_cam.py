@@ -88,7 +88,7 @@ def _gate_left_out(bottleneck: AttentiveBottleneck) -> Iterator[list[Tensor]]:
         return seen[-1]
 
     own: Any = vars(bottleneck)
-    own['attend'] = lambda x: x[:, :1]
+    own['attend'] = lambda levels: [x[:, :1] for x in levels]
     own['modulate'] = modulate
     try:
         yield seen

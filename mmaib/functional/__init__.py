@@ -37,7 +37,7 @@ modulation is chosen.
 """
 
 from .adversarial import adversarial_kl, critic_loss
-from .attention import LOGISTIC_STD, conv_to_one, standardized
+from .attention import conv_to_one, standardized
 from .gaussian import draw_gaussian, gaussian_kl, softplus_std
 from .information import (
     gate_information,
@@ -57,7 +57,6 @@ from .rectangle import (
 from .resizing import resize
 
 __all__ = [
-    'LOGISTIC_STD',
     'adversarial_kl',
     'conv_to_one',
     'critic_loss',

@@ -74,6 +74,10 @@ def information_of_power(power: Tensor, openness: Tensor) -> Tensor:
     Args:
         power: float32 or wider.
         openness: a, that broadcasts with it.
+
+    Example:
+        >>> information_of_power(torch.tensor(4.0), torch.tensor(0.5))
+        tensor(0.8181)
     """
     a = at_least_float32(openness).clamp(max=MAX_OPEN)
     closed = 1 - a

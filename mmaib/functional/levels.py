@@ -33,6 +33,11 @@ def split_levels(
     Args:
         joined: ``(..., 1, T)``.
         grids: height and width of each level; a single level needs none.
+
+    Example:
+        >>> two = split_levels(torch.rand(2, 1, 5), [(2, 2), (1, 1)])
+        >>> [tuple(x.shape) for x in two]
+        [(2, 2, 2), (2, 1, 1)]
     """
     if len(grids) < 2:
         return [joined]

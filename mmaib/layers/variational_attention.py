@@ -4,12 +4,8 @@ from mmengine.model import constant_init
 from torch import Tensor, nn
 
 from mmaib.checks import at_least, one_of, part_fields
-from mmaib.functional import (
-    LOGISTIC_STD,
-    conv_to_one,
-    softplus_std,
-    standardized,
-)
+from mmaib.functional import conv_to_one, softplus_std, standardized
+from mmaib.functional.attention import LOGISTIC_STD
 from mmaib.functional.gaussian import at_least_float32
 from mmaib.registry import MODELS
 

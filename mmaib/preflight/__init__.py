@@ -3,6 +3,7 @@
 from .data import check_annotations, check_data
 from .datasets import check_datasets
 from .model import (
+    check_batch,
     check_collects,
     check_library,
     check_plugins,
@@ -20,6 +21,7 @@ from .weights import (
 
 __all__ = [
     'check_annotations',
+    'check_batch',
     'check_checkpoint',
     'check_collects',
     'check_data',

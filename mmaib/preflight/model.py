@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.compat import PACKAGES
 from mmaib.losses import Reporter
@@ -160,3 +161,38 @@ def check_topk(cfg: Any, loaders: tuple[str, ...], num_classes: int) -> None:
                 f'{path}.topk={topk!r}: the head has {num_classes} classes, '
                 f'so at most {num_classes} fits'
             )
+
+
+def check_batch(model: nn.Module, batch_size: int | None) -> None:
+    """Refuse to train BatchNorm after a global pooling, as in UPerNet and
+    DeepLab, on a single image.
+
+    Args:
+        model: as the Runner built it: without several processes SyncBN is
+            BatchNorm by then.
+        batch_size: of the training's dataloader.
+
+    Raises:
+        ValueError: naming the layer and what to set.
+    """
+    if batch_size != 1:
+        return
+    for name, module in unwrapped(model).named_modules():
+        if not (
+            isinstance(module, nn.Sequential)
+            and len(module)
+            and isinstance(module[0], nn.AdaptiveAvgPool2d)
+            and module[0].output_size in (1, (1, 1))
+        ):
+            continue
+        for norm in module.modules():
+            if isinstance(norm, _BatchNorm) and not isinstance(
+                norm, nn.SyncBatchNorm
+            ):
+                head = f'model.{name.split(".")[0]}.norm_cfg'
+                raise ValueError(
+                    f'train_dataloader.batch_size=1: {name} normalises one '
+                    'value per channel after its global pooling. Take 2 or '
+                    'more images a process, SyncBN on several GPUs, or '
+                    f'--cfg-options {head}.type=GN {head}.num_groups=16'
+                )

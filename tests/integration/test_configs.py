@@ -2,13 +2,12 @@
 
 import re
 
-import mmengine
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import PARAM_SCHEDULERS
-from support import CONFIGS, REPOSITORY
+from support import CONFIGS
 from support import segmentation as seg
 from support.detection import COCO, aib_config, plain_config
 
@@ -236,24 +235,6 @@ def test_the_literal_configs_are_without_what_is_ours(name):
     groups = literal.optim_wrapper.paramwise_cfg
     assert groups.pop('custom_keys') == {}
     assert literal.optim_wrapper == plain.optim_wrapper
-
-
-def test_the_index_of_models_has_every_config_with_attention():
-    index = mmengine.load(REPOSITORY / 'model-index.yml')['Import']
-    models = [
-        model
-        for path in index
-        for model in mmengine.load(REPOSITORY / path)['Models']
-    ]
-    own = {
-        path.stem: str(path.relative_to(REPOSITORY))
-        for path in ALL
-        if not {'sample', '_base_'} & {*path.parts}
-        if not path.stem.endswith('-to-stl10')
-        if 'bottleneck' in repr(seg.config(path).model)
-        or path.stem.startswith('latent')
-    }
-    assert {model['Name']: model['Config'] for model in models} == own
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from mmaib.losses import Reporter
 
 DOCS = REPOSITORY / 'docs'
 # where the blocks of a page are run: here, in test_docs.py or test_wrap.py
-RUN = {'tutorial': 6, 'your_own': 3, 'information_gate': 1, 'any_model': 3,
+RUN = {'tutorial': 6, 'your_own': 3, 'information_gate': 2, 'any_model': 3,
        'uncertainty': 2, 'rectangles': 2, 'troubleshooting': 1,
        'fields': 2, 'explain': 1}  # fmt: skip
 
@@ -137,7 +137,7 @@ def test_the_lines_on_uncertainty(tmp_path):
 
 
 def test_the_lines_of_a_readout(tmp_path):
-    (lines,) = blocks(DOCS / 'information_gate.md')
+    lines = blocks(DOCS / 'information_gate.md')[0]
     base = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
     cfg = pasted(tmp_path, base, lines)
     assert [hook.type for hook in cfg.custom_hooks] == [

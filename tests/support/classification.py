@@ -99,7 +99,7 @@ def _shrink(part: Any, divisor: int) -> None:
         ):
             part[field] = [width // divisor for width in value]
         elif field in (*WIDTHS, 'channels'):
-            part[field] = value // divisor
+            part[field] = max(1, value // divisor)
 
 
 def combination(mode: str, latent: tuple[str, str], quantized: bool) -> Any:

@@ -3,7 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmaib.functional import LOGISTIC_STD, conv_to_one, standardized
+from mmaib.functional import conv_to_one, standardized
+from mmaib.functional.attention import LOGISTIC_STD
 
 
 def with_gradients(conv, x, weight, bias):
