@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from mmengine.utils import get_installed_path
 from support import REPOSITORY, matrix
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from mmaib.cli import wrap
 from mmaib.cli.wrap.look import blank_image, build, image_size, inner, load
@@ -32,17 +34,20 @@ SECONDS = 60  # of a family, of this process's own
 # what of an error is its reason, in a word; the first that is in it
 REASONS = {
     'lap is not installed': 'needs the package lap',
-    'detectron2': 'needs the package detectron2',
+    'Detectron2': 'needs the package detectron2',
     'multimodal': 'needs mmpretrain[multimodal]',
     'gives other features in training': 'other features in training: --at',
     'leaves out mask_ratio': 'leaves out patches in training',
     'is not in the': 'names a class that its library does not have',
     'transformers': 'needs the package transformers',
+    'fairscale': 'needs the package fairscale',
+    'VPD model': 'needs the packages of VPD',
+    'URLError': 'fetches weights while it is built',
     'model.type is None': 'no model: fields for other configs',
     'inheritance chain': 'MMEngine cannot read it: mixed styles',
     'where its features pass is unknown': 'features pass outside one model',
     'where attention could stand is unknown': 'gives no maps',
-    'takes no image': 'takes no image of a usual size',
+    'takes no image': 'takes no plain image of the usual size',
     'cannot be read': 'MMEngine cannot read it',
     'as it is does not build': 'does not build without mmaib',
 }
@@ -69,7 +74,7 @@ def state(names: list[str]) -> str:
             step(load(str(out)))
     except Exception as error:
         text = ' '.join(f'{type(error).__name__}: {error}'.split())
-        if 'model.type is None' in text and others:
+        if others and ('model.type is None' in text or f' {name}: ' in text):
             return state(others)
         known = (why for part, why in REASONS.items() if part in text)
         return next(known, text.replace(f'{name} ', '')[:150])
@@ -96,20 +101,14 @@ def step(cfg: Any) -> None:
     size = image_size(base_model, model, cfg.get('crop_size'))
     images = blank_image(model, size).repeat(2, 1, 1, 1)
     model.train()
-    ran: list[Any] = []
     neck = getattr(model, 'neck', None)
-    if neck is not None:
-        neck.register_forward_hook(lambda *_: ran.append(_))
-    with valueless(), collect() as aux:
-        features = model.extract_feat(images)
-        if neck is not None and not ran:  # self-supervised models' loss() does
-            try:
-                features = neck(features)
-            except (TypeError, RuntimeError):
-                return  # given more, or other features, by the loss
-        total = sum(x.float().sum() for x in tensors(features))
-        total = total + sum(v for k, v in aux.mean().items() if 'loss' in k)
-        total.backward()
+    try:
+        with valueless():
+            learn(model, images, neck)
+    except DataDependentOutputException:
+        learn(model, images, neck)
+    except NotFeaturesError:
+        return
     still = [
         key
         for key, parameter in model.named_parameters()
@@ -119,6 +118,28 @@ def step(cfg: Any) -> None:
     ]
     if still:
         raise RuntimeError(f'no gradient: {still}')
+
+
+class NotFeaturesError(Exception):
+    """A neck is given more than features, or other ones, by the loss."""
+
+
+def learn(model: Any, images: torch.Tensor, neck: Any) -> None:
+    """Gradients of features and of what is reported beside them."""
+    ran: list[Any] = []
+    with ExitStack() as handles, collect() as aux:
+        if neck is not None:
+            handle = neck.register_forward_hook(lambda *_: ran.append(_))
+            handles.callback(handle.remove)
+        features = model.extract_feat(images)
+        if neck is not None and not ran:  # self-supervised models' loss() does
+            try:
+                features = neck(features)
+            except (TypeError, RuntimeError) as error:
+                raise NotFeaturesError from error
+        total = sum(x.float().sum() for x in tensors(features))
+        total = total + sum(v for k, v in aux.mean().items() if 'loss' in k)
+        total.backward()
 
 
 def tensors(value: Any) -> list[torch.Tensor]:

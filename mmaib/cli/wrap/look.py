@@ -113,7 +113,7 @@ def build(cfg: Any) -> Any:
     """The model of a config, uninitialised, without SyncBN and weights."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = copy.deepcopy(cfg.model)
-    _fetch_nothing(model)
+    _leave_alone(model)
     if 'data_preprocessor' in cfg:  # as the Runner does
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with MODELS.switch_scope_and_registry(None) as registry:
@@ -122,11 +122,12 @@ def build(cfg: Any) -> Any:
     return built
 
 
-def _fetch_nothing(part: Any) -> None:
-    """Leave out the weights that some models load while they are built."""
+def _leave_alone(part: Any) -> None:
+    """Leave out the weights that some models load while they are built, and
+    the processes that some look for."""
     if isinstance(part, (list, tuple)):
         for item in part:
-            _fetch_nothing(item)
+            _leave_alone(item)
     elif isinstance(part, dict):
         if part.get('teacher_ckpt'):
             part['teacher_ckpt'] = None
@@ -137,8 +138,10 @@ def _fetch_nothing(part: Any) -> None:
             part['teacher_config'] = str(place / teacher)
         if part.get('pretrained') is True:  # timm's
             part['pretrained'] = False
+        if str(part.get('type')) in ('SyncBN', 'MMSyncBN'):
+            part['type'] = 'BN'
         for value in part.values():
-            _fetch_nothing(value)
+            _leave_alone(value)
 
 
 def part_of(
