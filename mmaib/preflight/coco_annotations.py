@@ -148,7 +148,7 @@ def check_evaluated(
 def _read(
     path: str, classes: Collection[str] | None, backend_args: dict | None
 ) -> Coco:
-    """A file, if it is whole, and its images and classes can be told apart:
+    """A file, if it is whole, and its images and classes can be identified:
     of an id that stands twice pycocotools keeps the last."""
     text = fileio.get_text(path, backend_args=backend_args)
     if text.startswith('\ufeff'):
