@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from mmaib.evaluation.cost import gmacs, millions
 from mmaib.losses import collect
 
 RANDOM = {
@@ -52,16 +52,20 @@ class Uninitialised(TorchDispatchMode):
 def cost(model: Any, images: Tensor) -> Cost:
     """Pass images through backbone and neck: without values, or with them
     if an operator is in need of them."""
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
 
     def run() -> float:
-        return gmacs(lambda: model.extract_feat(images))
+        # mmaib.evaluation.cost counts so too; its folder imports for a second
+        with FlopCounterMode(display=False) as counter:
+            model.extract_feat(images)
+        return counter.get_total_flops() / 2e9
 
     try:
         with valueless() as skipped:
             macs = run()
-        return Cost(millions(model), macs, frozenset(skipped))
+        return Cost(millions, macs, frozenset(skipped))
     except Exception:
-        return Cost(millions(model), run())
+        return Cost(millions, run())
 
 
 def refusal_in_training(model: Any, images: Tensor) -> str | None:
