@@ -439,3 +439,12 @@ def test_a_record_of_a_run_that_found_nothing(tmp_path):
         keep_record(tmp_path / 'study.jsonl', 'plain', record)
     metrics = Page(report.render([tmp_path], 48)).tables[0]
     assert metrics[1][2] == '0.2500 ± 0.3536'
+
+
+def test_json_lines_of_something_else_are_left_out(study):
+    """Such as the explanations that the demo leaves beside its runs."""
+    before = Page(report.render([study], 48)).tables
+    lines = [dict(name='demo', seed=1, image='a.png', methods={}), [1, 2]]
+    text = '\n'.join(map(json.dumps, lines))
+    (study / 'explanations.jsonl').write_text(text)
+    assert Page(report.render([study], 48)).tables == before
