@@ -161,7 +161,10 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         files = [folder] if folder.is_file() else folder.rglob('*.jsonl')
         for path in sorted(files):
             for record in read_records(path):
-                if not {'name', 'seed', 'metrics'} <= {*record}:
+                if not (
+                    isinstance(record, dict)
+                    and {'name', 'seed', 'metrics'} <= record.keys()
+                ):
                     continue  # of something else, such as explanations
                 run = Run(
                     labelled(record),

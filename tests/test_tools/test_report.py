@@ -444,7 +444,7 @@ def test_a_record_of_a_run_that_found_nothing(tmp_path):
 def test_json_lines_of_something_else_are_left_out(study):
     """Such as the explanations that the demo leaves beside its runs."""
     before = Page(report.render([study], 48)).tables
-    lines = [dict(name='demo', seed=1, image='a.png', methods={}), [1, 2]]
+    lines = [dict(name='demo', seed=1, image='a.png', methods={}), [[1]], 2]
     text = '\n'.join(map(json.dumps, lines))
     (study / 'explanations.jsonl').write_text(text)
     assert Page(report.render([study], 48)).tables == before
