@@ -23,7 +23,11 @@ from mmaib.cli.runs import look
 from mmaib.compat import report
 from mmaib.evaluation.nothing_found import of_nothing
 from mmaib.visualization.tables import markdown
-from mmaib.visualization.work_dirs import last_checkpoint, read_run
+from mmaib.visualization.work_dirs import (
+    last_checkpoint,
+    read_records,
+    read_run,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -88,6 +92,26 @@ DEMOS = {
 }
 
 
+def kept_runs(config: str) -> list[dict[str, float]]:
+    """Of a config as it is, on other machines too: what they ended with."""
+    return [
+        record['metrics']
+        for file in sorted((ROOT / 'docs' / 'results').glob('*.jsonl'))
+        for record in read_records(file)
+        if f'{record.get("config")}.py' == config
+        and all(o.startswith('load_from=') for o in record['options'])
+    ]
+
+
+def beside(value: float, others: list[float]) -> str:
+    """Where a run's value falls among those of other runs."""
+    if len(others) < 2:
+        return 'not run'
+    low, high = min(others), max(others)
+    where = 'below' if value < low else 'above' if value > high else 'within'
+    return f'{low:.3f} to {high:.3f}: {where} ({len(others)} runs)'
+
+
 def summary(
     demo: Demo,
     variant: str,
@@ -121,16 +145,24 @@ def summary(
         'mirrored, flattened, shuffled: unchanged, nothing depends on '
         'where the map looks.'
     )
-    figures = {
-        f'{name} of the base model, without the gate': base[name]
-        for name in demo.metrics
-        if base
-    }
-    figures.update({name: found[name] for name in (*demo.metrics, *worth)})
-    tables = [
+    trained = demo.readout if base else f'{VARIANTS[variant]}{demo.config}'
+    figures = [['metric on the held-out images', 'value', 'in other runs']]
+    for run_, names, config, suffix in (
+        (base, demo.metrics, demo.config, ' of the base model, without it'),
+        (found, (*demo.metrics, *worth), trained, ''),
+    ):
+        others = kept_runs(config)
+        figures += [
+            [
+                f'{name}{suffix}',
+                f'{run_[name]:.3f}',
+                beside(run_[name], [o[name] for o in others if name in o]),
+            ]
+            for name in (names if run_ else ())
+        ]
+    tables = [markdown(figures)] + [
         markdown([head, *([k, show.format(v)] for k, v in values.items())])
         for head, show, values in (
-            (['metric on the held-out images', 'value'], '{:.3f}', figures),
             (['last training step', 'value'], '{:.4g}', losses),
             (['step', 'seconds'], '{:.0f}', seconds),
         )

@@ -28,7 +28,7 @@ def test_a_detector_that_finds_nothing_has_a_summary(demo):
         {'attention/auc': 0.5}, {'step': 1.0},
     )  # fmt: skip
     assert f'| {name} | 0.000 |' in text
-    assert f'| {name} of the base model, without the gate | 0.000 |' in text
+    assert f'| {name} of the base model, without it | 0.000 |' in text
 
 
 @pytest.mark.parametrize('variant', ['readout', 'aib-qt', 'baseline'])
