@@ -11,6 +11,8 @@ import json
 import shlex
 import shutil
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
@@ -22,7 +24,13 @@ from mmaib.cli import runs
 from mmaib.cli.runs import look
 from mmaib.compat import report
 from mmaib.evaluation.nothing_found import of_nothing
-from mmaib.visualization.tables import markdown
+from mmaib.visualization.tables import (
+    CHANGES,
+    Runs,
+    lost,
+    markdown,
+    values,
+)
 from mmaib.visualization.work_dirs import (
     last_checkpoint,
     read_records,
@@ -103,7 +111,7 @@ def kept_runs(config: str) -> list[dict[str, float]]:
     ]
 
 
-def beside(value: float, others: list[float]) -> str:
+def beside(value: float, others: Sequence[float]) -> str:
     """Where a run's value falls among those of other runs."""
     if len(others) < 2:
         return 'not run'
@@ -146,20 +154,23 @@ def summary(
         'where the map looks.'
     )
     trained = demo.readout if base else f'{VARIANTS[variant]}{demo.config}'
+    read: dict[str, Callable[[Runs], Sequence[float]]] = {
+        name: partial(values, name=name) for name in (*demo.metrics, *worth)
+    }
+    metric = demo.metrics[0]
+    for change in CHANGES:
+        changed = partial(lost, metric=metric, change=change)
+        read[f'{metric} lost by {change}'] = changed
     figures = [['metric on the held-out images', 'value', 'in other runs']]
-    for run_, names, config, suffix in (
-        (base, demo.metrics, demo.config, ' of the base model, without it'),
-        (found, (*demo.metrics, *worth), trained, ''),
+    for ended, config, suffix in (
+        (base, demo.config, ' of the base model, without the gate'),
+        (found, trained, ''),
     ):
-        others = kept_runs(config)
-        figures += [
-            [
-                f'{name}{suffix}',
-                f'{run_[name]:.3f}',
-                beside(run_[name], [o[name] for o in others if name in o]),
-            ]
-            for name in (names if run_ else ())
-        ]
+        others = dict(enumerate(kept_runs(config)))
+        for name, of in read.items():
+            for value in of({0: ended} if ended else {}):
+                shown = f'{value:.3f}', beside(value, of(others))
+                figures.append([f'{name}{suffix}', *shown])
     tables = [markdown(figures)] + [
         markdown([head, *([k, show.format(v)] for k, v in values.items())])
         for head, show, values in (

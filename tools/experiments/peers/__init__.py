@@ -1,4 +1,5 @@
-"""Others' attentions where ours stands: after a base model's neck, as opponents.
+"""Opponents: others' attentions at the place of ours, after a base model's
+neck.
 
 A part is built from its config with the features' channels as `in_channels`:
 mmcv's `ContextBlock` (GCNet, Cao et al., ICCVW 2019) and the parts of this
@@ -40,8 +41,9 @@ class CBAM(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.channels:
-            pooled = x.mean((2, 3), True), x.amax((2, 3), True)
-            x = x * sum(map(self.channels, pooled)).sigmoid()
+            means, peaks = x.mean((2, 3), True), x.amax((2, 3), True)
+            scores = self.channels(means) + self.channels(peaks)
+            x = x * scores.sigmoid()
         pooled = torch.cat([x.amax(1, True), x.mean(1, True)], dim=1)
         return x * self.norm(self.conv(pooled)).sigmoid()
 
