@@ -8,8 +8,10 @@ paper's map in its letter and as recommended; the information gate, trained
 with the model and as a readout of the frozen base model. All stand at one
 place. Of our maps also what the metric loses when the map is mirrored and
 when its scores stand in the order of the features' norm or of the distance to
-the centre, as open as before. Resumable, as study.py is; with `--records FILE.jsonl#SET
---report-only` the table is written from records.
+the centre, as open as before.
+
+Resumable, as study.py is; with `--records FILE.jsonl#SET --report-only` the
+table is written from records.
 """
 
 import os
