@@ -25,7 +25,9 @@ from typing import Any
 import mmcv
 
 from mmaib import compat, preflight
+from mmaib.checks import one_of
 from mmaib.explanations import Settings, explanation_of
+from mmaib.explanations.baselines import BASELINES
 from mmaib.explanations.explain import (
     Seen,
     data_of,
@@ -57,6 +59,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         raise ValueError(f'--out {args.out}: not empty, take another folder')
     if (args.missed is None) != (args.as_name is None):
         raise ValueError('--missed X1 Y1 X2 Y2 and --as NAME go together')
+    settings = settings_of(args)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
     cfg = load_base(args.config)
@@ -86,7 +89,17 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         raise ValueError(reasons[0])
     for reason in reasons:
         print(f'skipped: {reason}')
-    return partial(work, args, model, place, paths, others, asked)
+    return partial(work, args, settings, model, place, paths, others, asked)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    given = dict(beta=args.beta, steps=args.steps, seed=args.seed)
+    if args.baseline is None:
+        return Settings(**given)
+    one_of('--baseline', args.baseline, BASELINES)
+    if args.missed is not None:
+        raise ValueError('--baseline: none of them explains --missed')
+    return Settings(**{**given, 'steps': 0}, start=args.baseline)
 
 
 def statements(
@@ -103,13 +116,13 @@ def statements(
 
 def work(
     args: argparse.Namespace,
+    settings: Settings,
     model: Any,
     place: Place,
     paths: list[Path],
     others: list[Path],
     asked: dict[str, Any],
 ) -> None:
-    settings = Settings(beta=args.beta, steps=args.steps, seed=args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     records, shown = [], {}
     with frozen(model):
