@@ -40,7 +40,7 @@ COUNTS = {
     'aib-qt': (dict(attention=NORM, quantizer=ANCHORS), (43, 60, 80, 216)),
     'gate': (
         dict(modulation=dict(type='mmaib.InformationGate')),
-        (37, 79, 160, 233),
+        (32, 74, 147, 220),
     ),
 }
 
