@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mmaib.losses import collecting
 from mmaib.registry import MODELS
-from mmaib.sampling.draws import current, mean_over_draws
+from mmaib.sampling.draws import Draws, current, mean_over_draws
 from mmaib.sampling.uncertainty import combine, std_over_draws
 
 
@@ -44,13 +45,46 @@ def rois_of_draws(
     return x, drawn.flatten(0, 1)
 
 
+def kept_proposals(
+    found: list,
+    score_thr: float,
+    head: Any,
+    logits_of: Callable[[Tensor, list[int]], Iterable[Tensor]],
+) -> list:
+    """The proposals of each image that have a class above the threshold, as
+    scored at the mean.
+
+    Args:
+        found: proposals of each image.
+        score_thr: what NMS asks of a score.
+        head: whose logits they are.
+        logits_of: RoIs and how many each image has -> logits of each image.
+    """
+    sizes = [len(one) for one in found]
+    rois = bbox2roi([one.bboxes for one in found])
+    if not len(rois):
+        return found
+    with Draws().open():
+        logits = torch.cat([*logits_of(rois, sizes)])
+    if head.custom_cls_channels:
+        scores = head.loss_cls.get_activation(logits)
+    else:
+        scores = logits.softmax(1)
+    kept = (scores[:, :-1] > score_thr).any(1).split(sizes)
+    return [one[own] for one, own in zip(found, kept)]
+
+
 @MODELS.register_module()
 class AIBRoIHead(StandardRoIHead):
     """RoI head that runs all draws as one batch and averages them.
 
     In evaluation class logits (or probabilities, by ``test_draws.average``)
     and box deltas are averaged over the L_a * L_z draws before decoding and
-    NMS. Without draws it is mmdet's. With ``test_draws.uncertainty`` each
+    NMS. Without draws it is mmdet's. With ``test_draws.rois='kept'`` one pass
+    at the mean of latents and of drawn features sees all proposals; draws are
+    made for those alone that have a class above
+    ``test_cfg.rcnn.score_thr`` there, and NMS takes their averages, so that
+    they are found as with ``'all'``. With ``test_draws.uncertainty`` each
     detection has
 
     ============= =====================================================
@@ -107,6 +141,15 @@ class AIBRoIHead(StandardRoIHead):
     ) -> list:
         """mmdet's; with uncertainty the same, and how each detection that
         NMS keeps differs over the draws."""
+        if rcnn_test_cfg is not None and current().kept_rois:
+            rpn_results_list = kept_proposals(
+                rpn_results_list,
+                rcnn_test_cfg.score_thr,
+                self.bbox_head,
+                lambda rois, sizes: [
+                    self._bbox_forward(tuple(x), rois)['cls_score']
+                ],
+            )
         if rcnn_test_cfg is None or not current().uncertainty:
             return super().predict_bbox(
                 x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
@@ -192,7 +235,32 @@ def _nothing(like: Tensor) -> InstanceData:
 @MODELS.register_module()
 class AIBCascadeRoIHead(CascadeRoIHead):
     """mmdet's ``CascadeRoIHead`` with the draws of :class:`AIBRoIHead`,
-    averaged in each stage, before the next refines the boxes."""
+    averaged in each stage, before the next refines the boxes. With
+    ``test_draws.rois='kept'`` a cascade at the mean comes first, and all
+    stages draw for the proposals that have a class above the threshold at
+    its end."""
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        rpn_results_list: list,
+        rcnn_test_cfg: Any,
+        rescale: bool = False,
+    ) -> list:
+        """mmdet's, of the RoIs that are kept."""
+        if rcnn_test_cfg is not None and current().kept_rois:
+            rpn_results_list = kept_proposals(
+                rpn_results_list,
+                rcnn_test_cfg.score_thr,
+                self.bbox_head[-1],
+                lambda rois, sizes: self._refine_roi(
+                    tuple(x), rois, batch_img_metas, sizes
+                )[1],
+            )
+        return super().predict_bbox(
+            x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
+        )
 
     def _bbox_forward(
         self, stage: int, x: tuple[Tensor, ...], rois: Tensor
