@@ -37,7 +37,7 @@ ANCHORS = dict(num_anchors=20)
 COUNTS = {
     'aib-literal': (dict(), (17, 34, 34, 96)),
     'aib': (dict(attention=NORM), (23, 40, 40, 102)),
-    'aib-qt': (dict(attention=NORM, quantizer=ANCHORS), (43, 60, 80, 216)),
+    'aib-qt': (dict(attention=NORM, quantizer=ANCHORS), (41, 58, 78, 214)),
     'gate': (
         dict(modulation=dict(type='mmaib.InformationGate')),
         (32, 74, 147, 220),
