@@ -327,7 +327,7 @@ def pyramid_operators(bottleneck: dict, size: Sequence[int]) -> list[int]:
         neck.eval()
         for count in (None, 4):
             with torch.no_grad(), Draws(attention=count).open('cuda'):
-                found.append(operators(partial(neck, x)))
+                found.append(operators(lambda: neck(x)))
         neck.train()
         with Draws(attention=1).open('cuda'):
             found += [operators(partial(step, on)) for on in (False, True)]
