@@ -13,8 +13,8 @@ BEiT-base (512x512, training on two), operators of attentions, exponents
 by which parts grow, `nearest_anchor` against a table of Q distances, and what
 uncertainty over draws of the latent costs either model in time and memory.
 
-With random weights no RoI has a score above 0.05. The rows `kept` have a
-threshold that as many RoIs pass as the row says.
+With random weights no RoI has a score above 0.05; in the rows `kept` as many
+pass as the row says, the most that mmdet keeps.
 
 With `--device cuda` the tables also give the peak of the GPU's memory during
 a call, without the weights.
@@ -72,7 +72,7 @@ BOTTLENECKS: dict[str, dict] = {
     'aib-qt': dict(attention=NORM, quantizer=ANCHORS),
     'gate': dict(modulation=dict(type='mmaib.InformationGate')),
 }
-KEPT = 100  # of 1000 RoIs
+KEPT = 100  # max_per_img of 1000 RoIs
 # in `experiments/peers`, or mmcv's
 PEERS: dict[str, dict] = {
     "mmcv's ContextBlock": dict(type='ContextBlock', ratio=1 / 16),
@@ -207,7 +207,7 @@ def detector_inputs(size: Sequence[int]) -> dict:
 
 
 def keep(model: Any, data: dict, count: int) -> Any:
-    """A copy whose threshold so many RoIs pass at the mean."""
+    """A copy that keeps so many RoIs at the mean."""
     model, logits = copy.deepcopy(model), []
     handle = model.roi_head.bbox_head.register_forward_hook(
         lambda _, __, out: logits.append(out[0])
@@ -215,7 +215,9 @@ def keep(model: Any, data: dict, count: int) -> Any:
     predict(model, data)
     handle.remove()
     scores = logits[0].softmax(1)[:, :-1].amax(1).sort().values
-    model.roi_head.test_cfg.score_thr = scores[-count - 1 :][0].item()
+    cfg = model.roi_head.test_cfg
+    cfg.update(score_thr=scores[-count - 1 :][0].item(), max_per_img=1000)
+    cfg.nms.iou_threshold = 1.0
     return model
 
 

@@ -42,8 +42,8 @@ class Draws:
             ``'probabilities'``.
         uncertainty: whether predictions give how far the draws differ.
         rois: for which RoIs a two-stage detector draws, ``'all'`` or those
-            ``'kept'`` by the score threshold of a pass at the mean; None is
-            ``'kept'`` with uncertainty and ``'all'`` without.
+            ``'kept'`` by a pass at the mean and its NMS; None is ``'kept'``
+            with uncertainty and ``'all'`` without.
 
     Example:
         >>> mean, std = torch.rand(2, 1, 32, 32), torch.ones(2, 1, 32, 32)

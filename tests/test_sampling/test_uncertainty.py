@@ -318,7 +318,7 @@ def test_a_detector(draws, agnostic):
         seen.update(rois=rois, drawn=found['drawn'])
         return found
 
-    asked(model, draws, uncertainty=True)
+    asked(model, draws, uncertainty=True, rois='all')
     model.roi_head._bbox_forward = keep.__get__(model.roi_head)
     samples = det.predict(model, copy.deepcopy(data))
     scores, deltas = (

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -46,32 +45,34 @@ def rois_of_draws(
 
 
 def kept_proposals(
-    found: list,
-    score_thr: float,
-    head: Any,
-    logits_of: Callable[[Tensor, list[int]], Iterable[Tensor]],
+    head: Any, x: tuple[Tensor, ...], metas: list[dict], found: list, cfg: Any
 ) -> list:
-    """The proposals of each image that have a class above the threshold, as
-    scored at the mean.
+    """The proposals of each image that a pass at the mean detects something
+    in.
 
     Args:
+        head: a RoI head.
+        x: features, their draws beside them.
+        metas: of each image.
         found: proposals of each image.
-        score_thr: what NMS asks of a score.
-        head: whose logits they are.
-        logits_of: RoIs and how many each image has -> logits of each image.
+        cfg: ``test_cfg`` of the head.
     """
-    sizes = [len(one) for one in found]
-    rois = bbox2roi([one.bboxes for one in found])
-    if not len(rois):
-        return found
     with Draws().open():
-        logits = torch.cat([*logits_of(rois, sizes)])
-    if head.custom_cls_channels:
-        scores = head.loss_cls.get_activation(logits)
-    else:
-        scores = logits.softmax(1)
-    kept = (scores[:, :-1] > score_thr).any(1).split(sizes)
-    return [one[own] for one, own in zip(found, kept)]
+        means = head.predict_bbox(tuple(x), metas, found, None)
+    kept = []
+    for one, mean in zip(found, means):
+        if len(one):
+            *_, inds = multiclass_nms(
+                mean.bboxes,
+                mean.scores,
+                cfg.score_thr,
+                cfg.nms,
+                cfg.max_per_img,
+                return_inds=True,
+            )
+            one = one[(inds // (mean.scores.size(1) - 1)).unique()]
+        kept.append(one)
+    return kept
 
 
 @MODELS.register_module()
@@ -81,11 +82,10 @@ class AIBRoIHead(StandardRoIHead):
     In evaluation class logits (or probabilities, by ``test_draws.average``)
     and box deltas are averaged over the L_a * L_z draws before decoding and
     NMS. Without draws it is mmdet's. With ``test_draws.rois='kept'`` one pass
-    at the mean of latents and of drawn features sees all proposals; draws are
-    made for those alone that have a class above
-    ``test_cfg.rcnn.score_thr`` there, and NMS takes their averages, so that
-    they are found as with ``'all'``. With ``test_draws.uncertainty`` each
-    detection has
+    at the mean of latents and of drawn features detects as ever, by score and
+    NMS; draws are made for the RoIs alone that something was detected in, and
+    what is detected in their averages is given, of each RoI what ``'all'``
+    gives. With ``test_draws.uncertainty`` each detection has
 
     ============= =====================================================
     ``score_std`` of its class's probability, over the draws
@@ -143,12 +143,7 @@ class AIBRoIHead(StandardRoIHead):
         NMS keeps differs over the draws."""
         if rcnn_test_cfg is not None and current().kept_rois:
             rpn_results_list = kept_proposals(
-                rpn_results_list,
-                rcnn_test_cfg.score_thr,
-                self.bbox_head,
-                lambda rois, sizes: [
-                    self._bbox_forward(tuple(x), rois)['cls_score']
-                ],
+                self, x, batch_img_metas, rpn_results_list, rcnn_test_cfg
             )
         if rcnn_test_cfg is None or not current().uncertainty:
             return super().predict_bbox(
@@ -237,8 +232,7 @@ class AIBCascadeRoIHead(CascadeRoIHead):
     """mmdet's ``CascadeRoIHead`` with the draws of :class:`AIBRoIHead`,
     averaged in each stage, before the next refines the boxes. With
     ``test_draws.rois='kept'`` a cascade at the mean comes first, and all
-    stages draw for the proposals that have a class above the threshold at
-    its end."""
+    stages draw for the proposals that it detects something in."""
 
     def predict_bbox(
         self,
@@ -251,12 +245,7 @@ class AIBCascadeRoIHead(CascadeRoIHead):
         """mmdet's, of the RoIs that are kept."""
         if rcnn_test_cfg is not None and current().kept_rois:
             rpn_results_list = kept_proposals(
-                rpn_results_list,
-                rcnn_test_cfg.score_thr,
-                self.bbox_head[-1],
-                lambda rois, sizes: self._refine_roi(
-                    tuple(x), rois, batch_img_metas, sizes
-                )[1],
+                self, x, batch_img_metas, rpn_results_list, rcnn_test_cfg
             )
         return super().predict_bbox(
             x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale

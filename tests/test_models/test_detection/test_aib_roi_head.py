@@ -60,46 +60,49 @@ def test_draws_for_the_rois_that_are_kept():
         rois = torch.cat([torch.full_like(boxes[:, :1], i), boxes], 1)
         return head.bbox_head(head.bbox_roi_extractor(levels[:4], rois))
 
-    scores = [run(tuple(x), i)[0].softmax(1)[:, :-1].amax(1) for i in (0, 1)]
-    threshold = torch.cat(scores).median().item()
-    head.test_cfg.score_thr = threshold
+    def detect(i, kept, logits, deltas):
+        """Boxes, labels, and the proposals they are from."""
+        boxes = coder.decode(
+            proposals[i].bboxes[kept].repeat_interleave(5, 0),
+            deltas[kept].reshape(-1, 4),
+            max_shape=packed['data_samples'][i].img_shape,
+        )
+        cfg = head.test_cfg
+        return multiclass_nms(
+            boxes.view(-1, 20), logits[kept].softmax(1), cfg.score_thr,
+            cfg.nms, cfg.max_per_img, return_inds=True,
+        )  # fmt: skip
+
+    head.test_cfg.update(score_thr=0.1, max_per_img=20)
     counts = []
     head.bbox_head.register_forward_pre_hook(
         lambda _, args: counts.append(len(args[0]))
     )
     samples = predict(model, data)
-    kept = [one > threshold for one in scores]
-    count = sum(int(one.sum()) for one in kept)
-    assert counts == [len(torch.cat(kept)), 3 * count]
-    assert 0 < count < len(torch.cat(kept))
-    for i, (sample, own) in enumerate(zip(samples, kept)):
+    every, drawn = counts
+    assert every == sum(map(len, proposals))
+    for i, sample in enumerate(samples):
+        *_, inds = detect(i, slice(None), *run(tuple(x), i))
+        kept = torch.tensor(sorted({*(inds // 5).tolist()}))
+        drawn -= 3 * len(kept)
         draws = [
             run([f[2 * k : 2 * k + 2] for f in x.draws], i) for k in range(3)
         ]
-        logits, deltas = (sum(part) / 3 for part in zip(*draws))
-        boxes = coder.decode(
-            proposals[i].bboxes[own].repeat_interleave(5, 0),
-            deltas[own].reshape(-1, 4),
-            max_shape=sample.img_shape,
-        )
-        expected, labels = multiclass_nms(
-            boxes.view(-1, 20),
-            logits[own].softmax(1),
-            threshold,
-            head.test_cfg.nms,
-            head.test_cfg.max_per_img,
-        )
+        means = (sum(part) / 3 for part in zip(*draws))
+        boxes, labels, _ = detect(i, kept, *means)
+        scale = torch.tensor([*sample.scale_factor] * 2, dtype=torch.float)
         found = sample.pred_instances
+        assert 0 < len(kept) <= 20 < len(proposals[i])
         assert torch.equal(found.labels, labels)
-        assert torch.allclose(found.scores, expected[:, 4], atol=1e-5)
-        boxes = expected[:, :4] / torch.tensor(
-            [*sample.scale_factor] * 2, dtype=torch.float
-        )
-        assert torch.allclose(found.bboxes, boxes, atol=1e-3)
+        assert torch.allclose(found.scores, boxes[:, 4], atol=1e-5)
+        assert torch.allclose(found.bboxes, boxes[:, :4] / scale, atol=1e-3)
+    assert drawn == 0
 
 
 def test_kept_of_all_is_all_to_the_bit_and_repeats():
     model, data = noisy_detector(2), inputs()
+    model.roi_head.test_cfg.update(max_per_img=1000)
+    model.roi_head.test_cfg.nms.iou_threshold = 1.0
     asked = dict(attention=2, latent=2, seed=3, uncertainty=True)
     results = []
     for more in (dict(rois='all'), {}, dict(rois='kept'), dict(seed=4)):
