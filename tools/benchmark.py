@@ -23,6 +23,7 @@ a call, without the weights.
 import argparse
 import copy
 import platform
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -185,6 +186,9 @@ def cost_table(
     head = ['variant', 'time / base model', 'median s', 'GMACs', 'operators']
     rows = [[*head, 'M parameters', *(['peak MiB'] if on_gpu else [])]]
     for variants in groups:
+        base, *others = variants
+        named = [base, *filter(re.compile(args.rows).search, others)]
+        variants = {name: variants[name] for name in named}
         times = timed({k: v.timed for k, v in variants.items()}, args)
         for name, (slower, seconds) in times.items():
             model, call, counted = variants[name]
@@ -461,9 +465,10 @@ def uncertainty_table(args: argparse.Namespace) -> tuple[str, Rows]:
     torch.manual_seed(0)
     data = detector_inputs(args.size)
     rows = [['uncertainty', 'time / mean', 'median s', 'peak MiB']]
-    for name, cfg, inputs in (
-        ('detector', detector_cfg, data),
-        ('segmentor', segmentor_cfg, segmentor_inputs(args.seg_size, 1)),
+    segments = segmentor_inputs(args.seg_size, 1)
+    for name, cfg, inputs, rois in (
+        ('detector', detector_cfg, data, dict(rois='all')),
+        ('segmentor', segmentor_cfg, segments, {}),
     ):
         model = build(cfg).to(args.device)
         calls = {f'{name}, mean': partial(predict, model, inputs)}
@@ -472,7 +477,7 @@ def uncertainty_table(args: argparse.Namespace) -> tuple[str, Rows]:
                 ('averaged', {}),
                 ('with uncertainty', dict(uncertainty=True)),
             ):
-                asked = dict(latent=count, seed=0, **more)
+                asked = dict(latent=count, seed=0, **more, **rois)
                 calls[f'{name}, L_z = {count}, {label}'] = partial(
                     predict, model, inputs, asked
                 )
@@ -511,6 +516,8 @@ def main() -> None:
     add('--threads', type=int, default=1)
     add('--device', type=device_argument, default='cpu', help='cpu or cuda')
     add('--only', choices=TABLES, nargs='+', default=TABLES, help='tables')
+    add('--rows', default='', metavar='REGEX',
+        help='of models, beside their base model')  # fmt: skip
     add('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
     args.size, args.seg_size = tuple(args.size), tuple(args.seg_size)
