@@ -188,6 +188,8 @@ def cost_table(
     for variants in groups:
         base, *others = variants
         named = [base, *filter(re.compile(args.rows).search, others)]
+        if args.rows and not named[1:]:
+            continue
         variants = {name: variants[name] for name in named}
         times = timed({k: v.timed for k, v in variants.items()}, args)
         for name, (slower, seconds) in times.items():
