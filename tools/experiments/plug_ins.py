@@ -6,8 +6,12 @@ Rows: the base model; a residual of about as many parameters as `aib` adds,
 without attention; mmcv's ContextBlock and GeneralizedAttention and CBAM; the
 paper's map in its letter and as recommended; the information gate, trained
 with the model and as a readout of the frozen base model. All stand at one
-place. Resumable, as study.py is; with `--records FILE.jsonl#SET
---report-only` the table is written from records.
+place. Of our maps also what the metric loses when the map is mirrored and
+when its scores stand in the order of the features' norm or of the distance to
+the centre, as open as before.
+
+Resumable, as study.py is; with `--records FILE.jsonl#SET --report-only` the
+table is written from records.
 """
 
 import os
@@ -64,6 +68,9 @@ PARTS = {
     'gen-attention-0010': ('type=KeyContentAttention',),
     'cbam': ('type=CBAM',),
 }
+# what the metric loses when the map's scores stand elsewhere
+ABLATIONS = ('mirror', 'norm', 'centre')
+OPTIONS = f'default_hooks.attention.ablations=[{",".join(ABLATIONS)}]'
 OURS = ('aib-qt-literal', AIB, 'aib-qt', 'gate')
 
 
@@ -90,7 +97,7 @@ def arms_of(task: str) -> list[Arm]:
         return with_part(RESIDUAL, 'type=Residual', f'hidden={hidden}')
 
     plain = Arm(BASE, of_name(''))
-    ours = [Arm(name, of_name(f'{name}_')) for name in OURS]
+    ours = [Arm(name, of_name(f'{name}_'), [OPTIONS]) for name in OURS]
     one, two = (parameters(residual(hidden)) for hidden in (1, 2))
     wanted = parameters(ours[OURS.index(AIB)])
     return [
@@ -101,6 +108,7 @@ def arms_of(task: str) -> list[Arm]:
         Arm(
             'readout',
             CONFIGS / 'sample' / task / f'readout_{readout}.py',
+            [OPTIONS],
             start=plain,
         ),
     ]
@@ -131,10 +139,13 @@ def main() -> None:
             partial(paired, base=rows[RESIDUAL], metric=metric),
             difference,
         ),
-        Column(
-            'lost by mirror',
-            partial(lost, metric=metric, change='mirror'),
-            difference,
+        *(
+            Column(
+                f'lost by {change}',
+                partial(lost, metric=metric, change=change),
+                difference,
+            )
+            for change in ABLATIONS
         ),
         Column('AUC', partial(values, name='attention/auc'), cell),
     ]
