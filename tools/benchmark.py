@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from mmaib.cli.launch import device_argument
 from mmaib.compat import register_config_sources, report
-from mmaib.evaluation.cost import (
+from mmaib.cost import (
     gmacs,
     interleaved,
     millions,

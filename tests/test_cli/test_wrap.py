@@ -26,7 +26,7 @@ from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
 from mmaib.cli.wrap.plan import _inside, _level_at
 from mmaib.cli.wrap.shapes import Cost, cost
 from mmaib.cli.wrap.write import formatted, hooks, schedule
-from mmaib.evaluation.cost import gmacs
+from mmaib.cost import gmacs
 from mmaib.layers import InformationGate
 from mmaib.registry import type_name
 

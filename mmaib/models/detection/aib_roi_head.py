@@ -55,7 +55,7 @@ class AIBRoIHead(StandardRoIHead):
 
     ============= =====================================================
     ``score_std`` of its class's probability, over the draws
-    ``bbox_std``  of its four decoded coordinates, in pixels as they are
+    ``bbox_std``  of its decoded coordinates, in pixels as they are
     ``entropy``   of the mean probabilities of all classes and of none, in
                   nats
     ============= =====================================================
@@ -152,8 +152,9 @@ class AIBRoIHead(StandardRoIHead):
         self, found: Tensor, std: Tensor, entropy: Tensor, cfg: Any
     ) -> InstanceData:
         """What NMS keeps of an image's ``(R, C + 1 + 4 C)`` scores and boxes
-        (``+ 4``, if they know no classes)."""
+        (``+ 4``, if they know no classes; 5 of rotated ones)."""
         classes = self.bbox_head.num_classes
+        numbers = self.bbox_head.bbox_coder.encode_size
         scores, boxes = found[:, : classes + 1], found[:, classes + 1 :]
         kept, labels, inds = multiclass_nms(
             boxes,
@@ -162,9 +163,10 @@ class AIBRoIHead(StandardRoIHead):
             cfg.nms,
             cfg.max_per_img,
             return_inds=True,
+            box_dim=numbers,
         )
         rows = inds // classes
-        box_std = std[:, classes + 1 :].unflatten(1, (-1, 4))
+        box_std = std[:, classes + 1 :].unflatten(1, (-1, numbers))
         of_class = labels if box_std.size(1) > 1 else 0
         return InstanceData(
             bboxes=kept[:, :-1],

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmaib.evaluation.cost import operators
+from mmaib.cost import operators
 from mmaib.losses import collect
 from mmaib.models import AIBNeck
 from mmaib.sampling.draws import Draws
