@@ -104,9 +104,15 @@ def task_of(model: Any) -> str:
         return 'detector'
     if hasattr(model, 'head') and hasattr(model, 'extract_feat'):
         return 'classifier'
+    inside = [
+        f'model.{name}'
+        for name, part in model.named_children()
+        if hasattr(part, 'extract_feat')
+    ]
     raise ValueError(
         f'{type(model).__name__} is neither a detector, a segmentor nor a '
         'classifier of the MM libraries'
+        + (f': explain {" or ".join(inside)}' if inside else '')
     )
 
 
