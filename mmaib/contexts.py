@@ -14,7 +14,10 @@ T = TypeVar('T')
 
 
 class _OfThread(threading.local):
-    stack: tuple = ()
+    def __init__(self) -> None:
+        # here and not in the class: where an instance lacks the attribute,
+        # torch.compile guards on a dict that is not this thread's
+        self.stack: tuple = ()
 
 
 class Opened(Generic[T]):

@@ -227,11 +227,13 @@ def explain(parser: Parser) -> None:
         '--beta', type=float, default=0.3, help='price of the bits'
     )
     parser.add_argument(
-        '--steps',
-        type=natural,
-        default=20,
-        help='of the optimisation; without any the gate is as open as '
-        "LayerCAM's map is high",
+        '--steps', type=natural, default=20, help='of the optimisation'
+    )
+    parser.add_argument(
+        '--baseline',
+        metavar='NAME',
+        help="another method's map instead, as the gate's openness: "
+        'layer-cam, odam, grad-cam, d-rise, norm, centre, box, random',
     )
     parser.add_argument('--seed', type=natural, default=0)
     _device(parser)

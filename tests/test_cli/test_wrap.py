@@ -313,7 +313,11 @@ def test_a_backbone_that_gives_other_features_in_training(tmp_path):
         ('mmseg::pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes', 'dfm', 1024),
         ('mmpretrain::inception_v3/inception-v3_8xb32_in1k', 'Mixed_7c', 299),
         ('mmpretrain::revvit/revvit-small_8xb256_in1k', 'ln1', 224),
-        ('mmpretrain::tnt/tnt-s-p16_16xb64_in1k', 'layers.10.outer_block', 224),
+        (
+            'mmpretrain::tnt/tnt-s-p16_16xb64_in1k',
+            'layers.10.outer_block',
+            224,
+        ),
         ('mmpretrain::lenet/lenet5_mnist', 'features.5', 32),
     ],
 )
