@@ -31,7 +31,7 @@ from study import (
 
 from mmaib.cli.cfg_options import options_of
 from mmaib.cli.runs import read_config
-from mmaib.evaluation.cost import millions
+from mmaib.cost import millions
 from mmaib.visualization.tables import (
     Column,
     cell,
