@@ -118,9 +118,7 @@ def load_readout(
     cfg = Config(parse(path.read_text(), str(path)))
     cfg.model.base_checkpoint = str(base_checkpoint)
     weights = str(path.with_name(WEIGHTS))
-    model, visualizer = load(cfg, weights, device_of(device))
-    model.cfg, model.dataset_meta = cfg, visualizer.dataset_meta
-    return model
+    return load(cfg, weights, device_of(device))
 
 
 def _fields(cfg: Config) -> dict[str, Any]:

@@ -28,9 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
-from mmaib import compat, preflight
+from mmaib import preflight
 from mmaib.evaluation import grad_cam
 from mmaib.evaluation.nothing_found import completed
 from mmaib.functional.sliding import slides
@@ -48,7 +46,7 @@ from mmaib.visualization.tables import (
 )
 from mmaib.visualization.work_dirs import last_checkpoint
 
-from .cfg_options import options_of
+from .cfg_options import options_of, read_config
 from .launch import device_of
 from .parser import parser_of
 from .runs import look, read_log, refusal, train_all
@@ -136,9 +134,8 @@ def of_grad_cam(
     kept = checkpoint.with_name('grad_cam.json')
     if kept.exists():
         return json.loads(kept.read_text())
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options_of(args.cfg_options))
-    model, _ = load(cfg, str(checkpoint), args.device)
+    cfg = read_config(config, args.cfg_options)
+    model = load(cfg, checkpoint, args.device)
     if slides(model):
         return 'the segmentor slides a window, and each would have its map'
     print("\nGrad-CAM's map in the place of the gate's", flush=True)
@@ -254,7 +251,6 @@ def train_readout(
 def prepare(args: argparse.Namespace) -> Callable[[], int]:
     """Check the model, its data and the folder, and write the config; what
     is left to do is to train and to measure."""
-    compat.register_config_sources()
     load_safely()
     args.device = device_of(args.device)
     if not args.checkpoint.is_file():

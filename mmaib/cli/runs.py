@@ -28,9 +28,8 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 import torch
-from mmengine.config import Config
 
-from mmaib.compat import PACKAGES, register_config_sources
+from mmaib.compat import PACKAGES
 from mmaib.files import sha256_of, write_whole
 from mmaib.preflight import check_data, named_weights
 from mmaib.visualization.work_dirs import (
@@ -41,12 +40,12 @@ from mmaib.visualization.work_dirs import (
     set_of_records,
 )
 
-from .cfg_options import options_of
+from .cfg_options import options_of, read_config
 
 # of a line in MMEngine's log
 STAMP = '%Y/%m/%d %H:%M:%S'
 STAMPED = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', re.M)
-PARSING, WRITING = Lock(), Lock()
+WRITING = Lock()
 START = 'load_from='
 WEIGHTS = 'checkpoint to start from'
 # of MMEngine's log, and of the evaluations after a training
@@ -67,12 +66,6 @@ def commit() -> str:
     except FileNotFoundError:
         return 'unknown'
     return done.stdout.strip() or 'unknown'
-
-
-def read_config(path: Path) -> Config:
-    with PARSING:  # MMEngine parses through files of its own
-        register_config_sources()
-        return Config.fromfile(path)
 
 
 def identity(config: Path, seed: int, options: list) -> dict[str, Any]:
@@ -332,8 +325,7 @@ def refuse_missing_data(runs: Sequence[tuple]) -> None:
         if config in seen or (work_dir / 'finished').exists():
             continue
         seen.add(config)
-        cfg = read_config(config)
-        cfg.merge_from_dict(options_of(options))
+        cfg = read_config(config, options)
         try:
             check_data(cfg, ('train_dataloader', 'val_dataloader'))
         except FileNotFoundError as error:

@@ -40,10 +40,10 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from mmaib.cli.cfg_options import read_config
 from mmaib.cli.runs import (
     commit,
     find_record,
-    read_config,
     read_log,
     train_all,
 )
