@@ -44,12 +44,12 @@ from mmaib.visualization.tables import (
     tabulate,
     values,
 )
-from mmaib.visualization.work_dirs import last_checkpoint
+from mmaib.visualization.work_dirs import ended_with, last_checkpoint
 
 from .cfg_options import options_of, read_config
 from .launch import device_of
 from .parser import parser_of
-from .runs import look, read_log, refusal, train_all
+from .runs import look, refusal, train_all
 from .visualize import load, metric_of
 from .wrap import WrapError, wrap
 from .wrap.look import load as load_base
@@ -243,7 +243,7 @@ def train_readout(
     vars(args).update(options, command=['mmaib', 'readout', *words])
     if prepare(args)():
         raise RuntimeError(f'the training failed: see {out}/stdout.log')
-    log = read_log(args.out)
+    log = ended_with(args.out)
     assert log is not None  # it is finished
     return log
 
@@ -269,7 +269,7 @@ def measure(config: Path, args: argparse.Namespace) -> int:
     commands = [shlex.join(args.command)]
     checkpoint = last_checkpoint(work_dir)
     cam = of_grad_cam(config, checkpoint, args)
-    log = read_log(work_dir)
+    log = ended_with(work_dir)
     assert log is not None  # it is finished
     drawn = (work_dir / 'attention' / 'scores.json').exists()
     look(

@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from statistics import median
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -33,9 +32,7 @@ from mmaib.compat import PACKAGES
 from mmaib.files import sha256_of, write_whole
 from mmaib.preflight import check_data, named_weights
 from mmaib.visualization.work_dirs import (
-    MONITORS,
-    SECONDS,
-    entries,
+    ended_with,
     read_records,
     set_of_records,
 )
@@ -298,7 +295,7 @@ def write_record(
             },
             'device': device_name(),
             'seconds': seconds(work_dir),
-            'metrics': read_log(work_dir),
+            'metrics': ended_with(work_dir),
         }
         path.write_text(json.dumps(record, indent=1) + '\n')
     if records:
@@ -376,30 +373,6 @@ def device_name() -> str:
     name = fields.pop('model name', platform.processor())
     model = ', '.join(f'{k} {fields[k]}' for k in sorted(fields))
     return ', '.join(filter(None, (name or platform.machine(), model)))
-
-
-def read_log(work_dir: Path) -> dict[str, float] | None:
-    """Last evaluation, last monitors and median step time of a finished
-    run."""
-    if not (work_dir / 'finished').exists():
-        return None
-    training: dict[str, float] = {}
-    evaluation: dict[str, float] = {}
-    times = []
-    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for entry in entries(path):
-            if 'loss' in entry:
-                times.append(entry['time'])
-                for name, value in entry.items():
-                    if name.startswith(MONITORS):
-                        training[f'train/{name}'] = value
-            elif any(name.startswith('ablation/') for name in entry):
-                evaluation.update(entry)  # a line of its own after it
-            else:
-                evaluation = entry
-    if times:  # not of a run that is shorter than the interval of its log
-        training[SECONDS] = median(times)
-    return {**training, **evaluation}
 
 
 def run(

@@ -18,7 +18,7 @@ from mmengine.evaluator import Evaluator
 from mmaib.layers import changed_maps
 from mmaib.layers.capture import MAP_CHANGES
 from mmaib.models import known
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 
 from .attention_metric import AttentionMetric
 from .nothing_found import expected

@@ -17,7 +17,7 @@ from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.evaluation.ablation import without_files
 from mmaib.layers import AttentiveBottleneck
 from mmaib.layers.capture import MAP_CHANGES, OPEN
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 from mmaib.registry import HOOKS
 
 

@@ -46,7 +46,7 @@ from mmaib.explanations import Place, Settings, sample_bottleneck, statistics
 from mmaib.explanations.baselines import BASELINES, box, explain_by, of_images
 from mmaib.explanations.bottleneck import gradients
 from mmaib.explanations.explain import Seen, data_of, frozen, see, targets
-from mmaib.explanations.referee import (
+from mmaib.explanations.insertion_deletion import (
     AREA,
     blank,
     detected,
