@@ -11,6 +11,8 @@ import json
 import shlex
 import shutil
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
@@ -22,8 +24,18 @@ from mmaib.cli import runs
 from mmaib.cli.runs import look
 from mmaib.compat import report
 from mmaib.evaluation.nothing_found import of_nothing
-from mmaib.visualization.tables import markdown
-from mmaib.visualization.work_dirs import last_checkpoint, read_run
+from mmaib.visualization.tables import (
+    CHANGES,
+    Runs,
+    lost,
+    markdown,
+    values,
+)
+from mmaib.visualization.work_dirs import (
+    last_checkpoint,
+    read_records,
+    read_run,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -88,6 +100,26 @@ DEMOS = {
 }
 
 
+def kept_runs(config: str) -> list[dict[str, float]]:
+    """Of a config as it is, on other machines too: what they ended with."""
+    return [
+        record['metrics']
+        for file in sorted((ROOT / 'docs' / 'results').glob('*.jsonl'))
+        for record in read_records(file)
+        if f'{record.get("config")}.py' == config
+        and all(o.startswith('load_from=') for o in record['options'])
+    ]
+
+
+def beside(value: float, others: Sequence[float]) -> str:
+    """Where a run's value falls among those of other runs."""
+    if len(others) < 2:
+        return 'not run'
+    low, high = min(others), max(others)
+    where = 'below' if value < low else 'above' if value > high else 'within'
+    return f'{low:.3f} to {high:.3f}: {where} ({len(others)} runs)'
+
+
 def summary(
     demo: Demo,
     variant: str,
@@ -121,16 +153,27 @@ def summary(
         'mirrored, flattened, shuffled: unchanged, nothing depends on '
         'where the map looks.'
     )
-    figures = {
-        f'{name} of the base model, without the gate': base[name]
-        for name in demo.metrics
-        if base
+    trained = demo.readout if base else f'{VARIANTS[variant]}{demo.config}'
+    read: dict[str, Callable[[Runs], Sequence[float]]] = {
+        name: partial(values, name=name) for name in (*demo.metrics, *worth)
     }
-    figures.update({name: found[name] for name in (*demo.metrics, *worth)})
-    tables = [
+    metric = demo.metrics[0]
+    for change in CHANGES:
+        changed = partial(lost, metric=metric, change=change)
+        read[f'{metric} lost by {change}'] = changed
+    figures = [['metric on the held-out images', 'value', 'in other runs']]
+    for ended, config, suffix in (
+        (base, demo.config, ' of the base model, without the gate'),
+        (found, trained, ''),
+    ):
+        others = dict(enumerate(kept_runs(config)))
+        for name, of in read.items():
+            for value in of({0: ended} if ended else {}):
+                shown = f'{value:.3f}', beside(value, of(others))
+                figures.append([f'{name}{suffix}', *shown])
+    tables = [markdown(figures)] + [
         markdown([head, *([k, show.format(v)] for k, v in values.items())])
         for head, show, values in (
-            (['metric on the held-out images', 'value'], '{:.3f}', figures),
             (['last training step', 'value'], '{:.4g}', losses),
             (['step', 'seconds'], '{:.0f}', seconds),
         )

@@ -25,8 +25,11 @@ from typing import Any
 import mmcv
 
 from mmaib import preflight
+from mmaib.checks import one_of
 from mmaib.explanations import Settings, explanation_of
+from mmaib.explanations.baselines import BASELINES
 from mmaib.explanations.explain import (
+    Seen,
     data_of,
     default_place,
     frozen,
@@ -35,6 +38,7 @@ from mmaib.explanations.explain import (
 )
 from mmaib.explanations.page import page, picture
 from mmaib.explanations.places import Place, statistics
+from mmaib.explanations.targets import Target
 from mmaib.files import write_whole
 from mmaib.visualization.image_sources import images
 
@@ -54,6 +58,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         raise ValueError(f'--out {args.out}: not empty, take another folder')
     if (args.missed is None) != (args.as_name is None):
         raise ValueError('--missed X1 Y1 X2 Y2 and --as NAME go together')
+    settings = settings_of(args)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
     cfg = load_base(args.config)
@@ -69,32 +74,53 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         score_thr=args.score_thr,
         at_most=args.max_explained,
     )
-    # before work: predictions are there and can be explained
-    reasons = {}
+    # before work: an image with predictions that can be explained
+    reasons = []
     with frozen(model):
-        for path in paths:
-            seen = see(model, place, data_of(model, path))
-            try:
-                targets(model, seen, **asked)
-            except ValueError as error:
-                reasons[path] = f'{path}: {error}'
-    if len(reasons) == len(paths):
-        raise ValueError(reasons[paths[0]])
-    for reason in reasons.values():
+        while paths:
+            found, reason = statements(model, place, paths[0], asked)
+            if found:
+                break
+            reasons.append(reason)
+            paths = paths[1:]
+    if not paths:
+        raise ValueError(reasons[0])
+    for reason in reasons:
         print(f'skipped: {reason}')
-    left = [path for path in paths if path not in reasons]
-    return partial(work, args, model, place, left, others, asked)
+    return partial(work, args, settings, model, place, paths, others, asked)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    given = dict(beta=args.beta, steps=args.steps, seed=args.seed)
+    if args.baseline is None:
+        return Settings(**given)
+    one_of('--baseline', args.baseline, BASELINES)
+    if args.missed is not None:
+        raise ValueError('--baseline: none of them explains --missed')
+    return Settings(**{**given, 'steps': 0}, start=args.baseline)
+
+
+def statements(
+    model: Any, place: Place, path: Path, asked: dict[str, Any]
+) -> tuple[tuple[Seen, list[Target]] | None, str]:
+    """An image as the model sees it and what is asked for of it, or None
+    and why."""
+    seen = see(model, place, data_of(model, path))
+    try:
+        return (seen, targets(model, seen, **asked)), ''
+    except ValueError as error:
+        return None, f'{path}: {error}'
 
 
 def work(
     args: argparse.Namespace,
+    settings: Settings,
     model: Any,
     place: Place,
     paths: list[Path],
     others: list[Path],
     asked: dict[str, Any],
 ) -> None:
-    settings = Settings(beta=args.beta, steps=args.steps, seed=args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     records, shown = [], {}
     with frozen(model):
@@ -106,13 +132,17 @@ def work(
             ],
         )
         for path in paths:
-            seen = see(model, place, data_of(model, path))
+            there, reason = statements(model, place, path, asked)
+            if there is None:
+                print(f'skipped: {reason}')
+                continue
+            seen, asked_for = there
             name, number = path.stem, 2
             while name in shown:  # of another folder
                 name, number = f'{path.stem}_{number}', number + 1
             image = mmcv.imread(str(path), channel_order='rgb')
             found = []
-            for count, target in enumerate(targets(model, seen, **asked)):
+            for count, target in enumerate(asked_for):
                 one = explanation_of(
                     target, place, seen, moments, settings,
                     against=args.missed is not None,

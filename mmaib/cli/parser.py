@@ -149,10 +149,11 @@ def explain(parser: Parser) -> None:
         'default: those that are explained',
     )  # fmt: skip
     add('--beta', type=float, default=0.3, help='price of the bits')
+    add('--steps', type=natural, default=20, help='of the optimisation')
     add(
-        '--steps', type=natural, default=20,
-        help='of the optimisation; without any the gate is as open as '
-        "LayerCAM's map is high",
+        '--baseline', metavar='NAME',
+        help="another method's map instead, as the gate's openness: "
+        'layer-cam, odam, grad-cam, d-rise, norm, centre, box, random',
     )  # fmt: skip
     add('--seed', type=natural, default=0)
     _common(parser)

@@ -86,8 +86,7 @@ def ablation_metrics(
         model: with maps inside.
         dataloader: of the images to evaluate on.
         evaluator: of MMEngine; metrics of maps themselves are left out.
-        changes: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``,
-            ``'open'``.
+        changes: as :func:`mmaib.layers.changed_maps` has them.
 
     Returns:
         ``{'mirror/coco/bbox_mAP': ...}``: the metric, not the difference.

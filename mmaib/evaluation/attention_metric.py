@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
-from torch import Tensor, nn
+from torch import nn
 
 from mmaib.layers import CapturedMap, capture_attention
 from mmaib.layers.attentive_bottleneck import SATURATED
+from mmaib.layers.capture import to_centre
 from mmaib.registry import METRICS
 
 from .ground_truth import misplaced, object_mask, separating
@@ -183,7 +184,7 @@ class AttentionMetric(BaseMetric):
         scores.update(
             auc=roc_auc(attention, inside),
             auc_norm=roc_auc(norm[known], inside),
-            auc_centre=roc_auc(_to_centre(mask)[known], inside),
+            auc_centre=roc_auc(to_centre(mask)[0, 0][known], inside),
             energy=energy_inside(attention, inside),
             area=float(inside.double().mean()),
             pointing=pointing_hit(
@@ -215,11 +216,3 @@ class AttentionMetric(BaseMetric):
                 "stand before a detector's or segmentor's LoadAnnotations"
             )
         return {name: mean(values) for name, values in found.items()}
-
-
-def _to_centre(mask: Tensor) -> Tensor:
-    """Minus the distance to the centre, in half sides."""
-    height, width = mask.shape
-    rows = torch.linspace(-1, 1, height)[:, None]
-    columns = torch.linspace(-1, 1, width)
-    return -(rows.square() + columns.square())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmaib.functional import resize
 from mmaib.layers import AttentiveBottleneck, MapDistribution
-from mmaib.layers.image_cells import changed_cells
+from mmaib.layers.capture import in_order_of
 
 from .ablation import ablation_metrics, evaluate
 from .attention_metric import AttentionMetric
@@ -21,23 +21,6 @@ from .attention_metric import AttentionMetric
 
 class NoGradientError(RuntimeError):
     """The base model's predictions do not depend on its features."""
-
-
-def with_scores_of(own: Tensor, places: Tensor) -> Tensor:
-    """The scores of a map ``(N, 1, H, W)`` in the order of another one: its
-    highest where the other is highest, and where that is equal, as all that
-    Grad-CAM leaves at 0, a fixed random order. So two maps let as much
-    through and differ in nothing but the order of their positions."""
-    count = own[0].numel()
-    generator = torch.Generator().manual_seed(0)
-    shuffled = torch.randperm(count, generator=generator).to(own.device)
-    found = []
-    for scores, order in zip(own.flatten(1), places.flatten(1)):
-        ranked = shuffled[order[shuffled].argsort(stable=True)]
-        placed = torch.empty_like(scores)
-        placed[ranked] = scores.sort().values
-        found.append(placed)
-    return torch.stack(found).view_as(own)
 
 
 @torch.enable_grad()
@@ -151,13 +134,8 @@ class GradCAMInGate(nn.Module):
                 cam = torch.stack(cams).mean(0)
             else:
                 cam = cams[key[1]]
-            # each image's scores among its own cells
-            self._maps[key] = changed_cells(
-                torch.cat([mean, cam], 1),
-                lambda x: with_scores_of(x[:, :1], x[:, 1:]).expand_as(x),
-            )[:, :1]
-        cam = self._maps[key]
-        return maps.changed(lambda _: cam, lambda std: std)
+            self._maps[key] = cam
+        return in_order_of(maps, self._maps[key], lambda cam: cam)
 
 
 def measured(

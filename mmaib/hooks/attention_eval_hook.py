@@ -16,7 +16,7 @@ from mmaib.checks import one_of
 from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.evaluation.ablation import without_files
 from mmaib.layers import AttentiveBottleneck
-from mmaib.layers.capture import MAP_CHANGES, OPEN
+from mmaib.layers.capture import CHANGES
 from mmaib.models.wrapping import unwrapped
 from mmaib.registry import HOOKS
 
@@ -30,8 +30,10 @@ class AttentionEvalHook(Hook):
     after a test the base model's metrics are taken once more for each of
     ``ablations``, with every map mirrored, flattened to its mean or shuffled
     over positions, and logged as ``ablation/mirror/coco/bbox_mAP``, ...; each
-    costs an evaluation. With every map open, at 1, an information gate gives
-    the base metrics.
+    costs an evaluation. With the same scores in the order of the features'
+    norm or of the distance to the image's centre, what a map's own order is
+    worth beside a simpler one. With every map open, at 1, an information gate
+    gives the base metrics.
 
     A model without maps is evaluated as ever, so that a baseline may have
     the hook; so is one under test-time augmentation, whose maps do not lie on
@@ -39,7 +41,8 @@ class AttentionEvalHook(Hook):
 
     Args:
         ablations: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``,
-            ``'open'``.
+            ``'norm'``, ``'centre'``, ``'open'``, see
+            :func:`mmaib.layers.changed_maps`.
         metric: fields of the :class:`AttentionMetric`. One that stands in
             the evaluator already is taken as it is.
         confined: throw away what the metrics of a validation write outside
@@ -60,8 +63,7 @@ class AttentionEvalHook(Hook):
         confined: bool = False,
     ) -> None:
         self.ablations = [
-            one_of('ablations', c, (*MAP_CHANGES, OPEN))
-            for c in ablations or ()
+            one_of('ablations', c, CHANGES) for c in ablations or ()
         ]
         self.metric = metric or {}
         self.confined = one_of('confined', confined, (False, True))

@@ -166,7 +166,69 @@ MAP_CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     'flatten': flattened,
     'shuffle': shuffled,
 }
+
+
+def to_centre(x: Tensor) -> Tensor:
+    """Minus the squared distance to the centre ``(1, 1, H, W)``, in half
+    sides, for maps ``(N, C, H, W)``."""
+    rows, columns = (
+        torch.linspace(-1, 1, n, device=x.device) for n in x.shape[-2:]
+    )
+    return -(rows[:, None].square() + columns.square())[None, None]
+
+
+# where a map's scores may be put, highest first, by the features' norm
+ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
+    'norm': lambda norm: norm,
+    'centre': to_centre,
+}
 OPEN = 'open'  # every score 1, so that an information gate passes all
+CHANGES = (*MAP_CHANGES, *ORDERS, OPEN)
+
+
+def reordered(x: Tensor, scores: Tensor, places: Tensor) -> Tensor:
+    """What a map's scores must move for its highest to stand where another
+    map is highest; where that is equal, a fixed random order. So two maps let
+    as much through and differ in the order of their positions alone.
+
+    Args:
+        x: what is moved, ``(N, 1, H, W)``: the scores, their std.
+        scores: of the map, like x.
+        places: the other map, ``(N or 1, 1, H, W)``.
+    """
+    count = x[0].numel()
+    generator = torch.Generator().manual_seed(0)
+    shuffled = torch.randperm(count, generator=generator).to(x.device)
+    order = places.flatten(1)[:, shuffled].argsort(stable=True)
+    targets = shuffled[order].expand(len(x), count)
+    sources = scores.flatten(1).argsort()
+    moved = x.flatten(1).gather(1, sources)
+    return torch.empty_like(moved).scatter_(1, targets, moved).view_as(x)
+
+
+def in_order_of(
+    maps: MapDistribution, places: Tensor, order: Callable[[Tensor], Tensor]
+) -> MapDistribution:
+    """Maps whose scores stand in another order, each image's among its own
+    cells.
+
+    Args:
+        maps: of N images.
+        places: ``(N, 1, H, W)``.
+        order: of the cells' places, the map that says it.
+    """
+
+    def change(x: Tensor) -> Tensor:
+        beside = torch.cat([maps.mean, places], 1)
+        copies = beside.repeat(len(x) // len(beside), 1, 1, 1)
+
+        def moved(cells: Tensor) -> Tensor:
+            x, mean, norm = cells.split(1, dim=1)
+            return reordered(x, mean, order(norm)).expand_as(cells)
+
+        return changed_cells(torch.cat([x, copies], 1), moved)[:, :1]
+
+    return maps.changed(change)
 
 
 @contextmanager
@@ -178,9 +240,11 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     Args:
         model: with :class:`AttentiveBottleneck` inside.
         change: ``'mirror'``, ``'flatten'`` or ``'shuffle'``; mean and std
-            change alike, in front of draws and quantiser. Or ``'open'``:
-            every score is 1 and its std 0, so that an information gate
-            passes its features, to the bit.
+            change alike, before draws and quantiser. ``'norm'`` or
+            ``'centre'``: the same scores, the highest where the norm of the
+            features is highest that the map is made from, or nearest to the
+            image's centre. Or ``'open'``: every score is 1 and its std 0, so
+            that an information gate passes its features, to the bit.
 
     Example:
         >>> bottleneck = AttentiveBottleneck(in_channels=8).eval()
@@ -191,13 +255,16 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     Raises:
         ValueError: if the model has no map.
     """
-    one_of('change', change, (*MAP_CHANGES, OPEN))
+    one_of('change', change, CHANGES)
 
     def on_attention(
-        _: nn.Module, __: tuple, maps: MapDistribution
+        _: nn.Module, args: tuple[Tensor], maps: MapDistribution
     ) -> MapDistribution:
         if change == OPEN:
             return maps.changed(torch.ones_like, torch.zeros_like)
+        if change in ORDERS:
+            norm = args[0].norm(dim=1, keepdim=True).to(maps.mean.dtype)
+            return in_order_of(maps, norm, ORDERS[change])
         return maps.changed(partial(changed_cells, change=MAP_CHANGES[change]))
 
     found = [m for m in model.modules() if isinstance(m, AttentiveBottleneck)]

@@ -2,6 +2,7 @@
 pictures, numbers and the page."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from support import detection as det
 import mmaib
 from mmaib.cli.main import main
 from mmaib.explanations import Settings
+from mmaib.explanations.baselines import BASELINES
 
 SIZE = (96, 128)
 
@@ -97,6 +99,22 @@ def test_python_says_the_same_as_the_command(trained, tmp_path):
     assert np.allclose(array.bits, own.bits)
 
 
+def test_another_methods_map_beside_ours(trained, tmp_path, capsys):
+    words = trained / 'one.png', '--score-thr', 0, '--max-explained', 1
+    for name in ('odam', 'box'):
+        out = tmp_path / name
+        assert not explain(trained, *words, '--out', out, '--baseline', name)
+        said = json.loads((out / 'explained.json').read_text())
+        assert said['settings']['start'] == name
+        assert said['settings']['steps'] == 0
+        assert said['explanations'][0]['bits'] > 0
+    with pytest.raises(SystemExit):
+        main(['explain', '--help'])
+    help_ = ' '.join(capsys.readouterr().out.split())
+    named = re.search(r'openness: ((?:[\w-]+, )+[\w-]+)', help_)[1]
+    assert {*named.split(', ')} == {*BASELINES}
+
+
 def test_a_missed_object(trained, tmp_path):
     assert not explain(
         trained, trained / 'one.png', '--out', tmp_path / 'out', '--missed',
@@ -126,6 +144,7 @@ def test_an_image_without_the_prediction_is_skipped(trained, tmp_path, capsys):
         (['--missed', 1, 2, 3, 4], '--missed X1 Y1 X2 Y2 and --as NAME go'),
         (['--at', 'nekc'], "at='nekc': FasterRCNN has no such module"),
         (['--score-thr', 1.1], 'no detection with a score of at least 1.1'),
+        (['--baseline', 'gradcam'], "--baseline must be one of ['box', 'ce"),
         (['--against', 'b', '--score-thr', 0], '--against: FasterRCNN is a'),
     ],
 )

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmaib.functional import rectangle_window
 from mmaib.layers import AttentiveBottleneck, capture_attention, changed_maps
-from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.capture import MAP_CHANGES, ORDERS, reordered
 from mmaib.losses import collect
 from mmaib.models import AIBNeck
 from mmaib.sampling.draws import Draws, latent_noise
@@ -223,6 +223,51 @@ def test_changed_maps_keep_their_scores(change):
             changed.flatten(1).sort().values, x.flatten(1).sort().values
         )
         assert not torch.equal(changed, x)
+
+
+def test_scores_go_where_another_map_is_highest():
+    own = torch.tensor([0.1, 0.9, 0.4, 0.2]).view(1, 1, 2, 2)
+    places = torch.tensor([3.0, -1.0, 7.0, 5.0]).view(1, 1, 2, 2)
+    moved = reordered(own, own, places)
+    assert moved.flatten().tolist() == pytest.approx([0.2, 0.1, 0.9, 0.4])
+    std = 10 * own  # each with its score
+    assert torch.equal(reordered(std, own, places), 10 * moved)
+    ties = torch.tensor([0.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
+    moved = reordered(own, own, ties)
+    assert moved.flatten()[2] == 0.9
+    # a permutation, the same one each time
+    assert torch.equal(moved.flatten().sort()[0], own.flatten().sort()[0])
+    assert torch.equal(moved, reordered(own, own, ties))
+
+
+@pytest.mark.parametrize('draws', [None, 3])
+@pytest.mark.parametrize('change', ORDERS)
+def test_maps_in_the_order_of_the_norm_and_of_the_centre(change, draws):
+    model = AttentiveBottleneck(4).eval()
+    nn.init.normal_(model.attention.mean_conv.weight)
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 5, 6)
+    with Draws(attention=draws, seed=0).open():
+        (own,) = model.attend([x])
+        with changed_maps(model, change):
+            (changed,) = model.attend([x])
+    rows, columns = torch.meshgrid(
+        (torch.arange(5) - 2) / 2, (torch.arange(6) - 2.5) / 2.5, indexing='ij'
+    )
+    places = dict(
+        norm=x.square().sum(1).repeat(draws or 1, 1, 1),
+        centre=-(rows**2 + columns**2).expand(len(own), 5, 6),
+    )[change]
+    assert changed.shape == own.shape
+    for scores, before, place in zip(changed, own, places):
+        if draws is None:  # a draw has its noise beside
+            assert torch.equal(
+                scores.flatten().sort()[0], before.flatten().sort()[0]
+            )
+            along = scores.flatten()[place.flatten().argsort(stable=True)]
+            spread = along.diff()[place.flatten().sort()[0].diff() > 1e-6]
+            assert (spread >= 0).all()
+        assert not torch.equal(scores, before)
 
 
 @BOTH

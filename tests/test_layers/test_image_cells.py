@@ -33,7 +33,7 @@ from mmaib.layers import (
     MapDistribution,
     changed_maps,
 )
-from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.capture import MAP_CHANGES, ORDERS
 from mmaib.layers.image_cells import (
     Box,
     cell_shares,
@@ -279,7 +279,7 @@ def test_an_image_alone_scores_as_beside_a_larger_one(draws):
     assert whole > 2 * together[0]['bits_per_image']
 
 
-@pytest.mark.parametrize('change', MAP_CHANGES)
+@pytest.mark.parametrize('change', [*MAP_CHANGES, *ORDERS])
 def test_a_changed_map_has_nothing_of_its_padding(change):
     made = model(modulation=dict(mode='scale'))
     with changed_maps(made, change):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 
 import mmcv
 import numpy as np
@@ -29,6 +30,24 @@ def test_a_detector_that_finds_nothing_has_a_summary(demo):
     )  # fmt: skip
     assert f'| {name} | 0.000 |' in text
     assert f'| {name} of the base model, without the gate | 0.000 |' in text
+
+
+def test_the_summary_says_where_a_run_falls_among_others(demo):
+    metric = 'coco/bbox_mAP'
+    kept = demo.kept_runs(demo.DEMOS['detection'].readout)
+    drops = [run[metric] - run[f'ablation/mirror/{metric}'] for run in kept]
+    assert len(drops) >= 2
+    drop = (min(drops) + max(drops)) / 2
+    found = {metric: 0.9, f'ablation/mirror/{metric}': 0.9 - drop}
+    text = demo.summary(
+        demo.DEMOS['detection'], 'readout', [], {}, {}, found, {metric: 0.0}
+    )
+    row = rf'\| {metric} \| 0.900 \| [\d. to]+: above \({len(kept)} runs'
+    assert re.search(row, text)
+    row = rf'{metric} lost by mirror \| {drop:.3f} \| .*: within'
+    assert re.search(row, text)
+    assert demo.beside(0.1, [0.2]) == 'not run'
+    assert demo.beside(0.1, [0.2, 0.3]).endswith(': below (2 runs)')
 
 
 @pytest.mark.parametrize('variant', ['readout', 'aib-qt', 'baseline'])

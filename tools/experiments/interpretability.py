@@ -61,9 +61,10 @@ from mmaib.evaluation.map_geometry import mean_over_levels
 from mmaib.evaluation.modifications import BLOCKS, HIGH, LOW, modified
 from mmaib.functional import warp_images
 from mmaib.layers import AttentiveBottleneck, capture_attention
+from mmaib.layers.capture import MAP_CHANGES
 from mmaib.visualization.image_sources import evaluation, images, of_test_set
 from mmaib.visualization.overlays import classifier_input, outlined, overlay
-from mmaib.visualization.tables import CHANGES, METRICS, markdown
+from mmaib.visualization.tables import METRICS, markdown
 from mmaib.visualization.work_dirs import last_checkpoint
 
 PATCH_SIDE = 32
@@ -161,8 +162,8 @@ def lost_metric(
     name = next((m for m in METRICS if m in found), None)
     if name is None:
         return None, {}
-    changed = ablation_metrics(model, dataloader, evaluator, CHANGES)
-    lost = {c: found[name] - changed[f'{c}/{name}'] for c in CHANGES}
+    changed = ablation_metrics(model, dataloader, evaluator)
+    lost = {c: found[name] - changed[f'{c}/{name}'] for c in MAP_CHANGES}
     return (name, found[name]), lost
 
 
@@ -326,7 +327,7 @@ def beside(
     head = ['Model', 'images', 'same answer']
     head += [f'score, tau={tau}' for tau in TAUS]
     head += ['centred cosine', 'deviation within an image']
-    head += [f'lost{of} by {change}' for change in CHANGES]
+    head += [f'lost{of} by {change}' for change in MAP_CHANGES]
     rows = [[*head, 'comparisons whose answer stayed']]
     for label, result in results.items():
         found = summaries[label]['all']
@@ -336,7 +337,8 @@ def beside(
         no_map = 'deviation' not in found
         row.append('no map' if no_map else cell(found['deviation'], 1, 3))
         row += [
-            f'{result.lost[c]:.4f}' if result.lost else '-' for c in CHANGES
+            f'{result.lost[c]:.4f}' if result.lost else '-'
+            for c in MAP_CHANGES
         ]
         row.append('-' if no_map else str(found['centred'].number))
         rows.append(row)

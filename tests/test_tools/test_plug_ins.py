@@ -1,0 +1,91 @@
+"""The attentions of others that ours is compared with."""
+
+import json
+import runpy
+import sys
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from support import REPOSITORY
+
+TOOLS = REPOSITORY / 'tools' / 'experiments'
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    before = {*sys.modules}
+    yield TOOLS / 'plug_ins.py'
+    for name in {*sys.modules} - before:
+        if name.startswith(('study', 'peers')):
+            del sys.modules[name]
+    for name in (
+        'CBAM',
+        'KeyContentAttention',
+        'Residual',
+        'FPNWithPart',
+        'LevelsWithParts',
+    ):
+        MODELS.module_dict.pop(name, None)
+
+
+def test_parts_give_features_as_they_get_them(tool):
+    import peers  # noqa: F401
+
+    torch.manual_seed(0)
+    x = torch.rand(2, 32, 9, 12)
+    for part in (
+        dict(type='Residual', hidden=3),
+        dict(type='ContextBlock', ratio=1 / 16),
+        dict(type='KeyContentAttention'),
+    ):
+        neck = MODELS.build(
+            dict(type='LevelsWithParts', in_channels=[32, 32], part=part)
+        )
+        for level in neck([x, x]):
+            assert torch.equal(level, x), part  # nothing is added at first
+    half = MODELS.build(dict(type='CBAM', in_channels=32, channels=False))
+    both = MODELS.build(dict(type='CBAM', in_channels=32))
+    scores = half.eval()(x) / x
+    assert torch.allclose(scores, scores[:, :1].expand_as(x))
+    means, peaks = x.mean((2, 3), True), x.amax((2, 3), True)
+    weights = (both.channels(means) + both.channels(peaks)).sigmoid()
+    both.load_state_dict(half.state_dict(), strict=False)
+    assert torch.allclose(both.eval()(x), half(x * weights))
+
+
+def test_a_residual_has_as_many_parameters_as_ours(tool):
+    module = runpy.run_path(str(tool))
+    counted = {
+        arm.name: module['parameters'](arm)
+        for arm in module['arms_of']('trees')
+    }
+    assert len(counted) == 10
+    added = {name: found - counted['base'] for name, found in counted.items()}
+    assert added['residual'] == pytest.approx(added['aib'], rel=0.01)
+    assert min(added[n] for n in added if n != 'base') > 0
+
+
+def test_the_table_of_records(tool, tmp_path, monkeypatch, capsys):
+    records = tmp_path / 'kept.jsonl'
+    name = 'coco/bbox_mAP'
+    lines = [
+        dict(set='trees', name=arm, seed=seed, options=[],
+             metrics={name: value + seed / 100})
+        for arm, value in (('base', 0.5), ('residual', 0.4), ('gate', 0.6))
+        for seed in (1, 2)
+    ]  # fmt: skip
+    records.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
+    words = ['trees', '--out', str(tmp_path), '--report-only']
+    words += ['--records', f'{records}#trees', '--seeds', '1', '2']
+    monkeypatch.setattr(sys, 'argv', [str(tool), *words])
+    monkeypatch.setenv('PYTHONPATH', '')
+    runpy.run_path(str(tool), run_name='__main__')
+    rows = dict(
+        line.strip('| ').split(' | ', 1)
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith('| ')
+    )
+    assert '+0.1000 [+0.1000, +0.1000] * | +0.2000' in rows['gate']
+    assert rows['aib'].startswith('not run | not run')

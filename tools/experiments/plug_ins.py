@@ -1,0 +1,166 @@
+"""Attention plug-ins side by side: one base model, one schedule, paired seeds.
+
+    python tools/experiments/plug_ins.py bccd --out work_dirs/plug_ins/bccd
+
+Rows: the base model; a residual of about as many parameters as `aib` adds,
+without attention; mmcv's ContextBlock and GeneralizedAttention and CBAM; the
+paper's map in its letter and as recommended; the information gate, trained
+with the model and as a readout of the frozen base model. All stand at one
+place. Of our maps also what the metric loses when the map is mirrored and
+when its scores stand in the order of the features' norm or of the distance to
+the centre, as open as before.
+
+Resumable, as study.py is; with `--records FILE.jsonl#SET --report-only` the
+table is written from records.
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+
+from mmengine.registry import MODELS, DefaultScope
+from study import (
+    CONFIGS,
+    Arm,
+    conclude,
+    finished,
+    parsed,
+    parser_of_runs,
+    train_arms,
+)
+
+from mmaib.cli.cfg_options import options_of
+from mmaib.cli.runs import read_config
+from mmaib.evaluation.cost import millions
+from mmaib.visualization.tables import (
+    Column,
+    cell,
+    difference,
+    lost,
+    markdown,
+    metrics_to_tabulate,
+    paired,
+    tabulate,
+    values,
+    with_nothing_found,
+)
+
+HERE = Path(__file__).resolve().parent
+BASE, AIB, RESIDUAL = 'base', 'aib', 'residual'
+# a task's configs, for an arm's name with '_' after it, and its readout's
+TASKS = {
+    'bccd': (
+        '{}faster-rcnn_lite0_fpn_12e_bccd-256',
+        'faster-rcnn_lite0_fpn_4e_bccd-256',
+    ),
+    'trees': (
+        '{}faster-rcnn_lite0_fpn_6e_trees-256',
+        'faster-rcnn_lite0_fpn_3e_trees-256',
+    ),
+    'camvid': (
+        '{}upernet_lite0_1xb4-500_camvid-320x240',
+        'upernet_lite0_1xb4-200_camvid-320x240',
+    ),
+}
+# fields of the part that stands in a task's neck, see peers/
+PARTS = {
+    'context-block': ('type=ContextBlock', 'ratio=0.0625'),
+    'gen-attention-0010': ('type=KeyContentAttention',),
+    'cbam': ('type=CBAM',),
+}
+# what the metric loses when the map's scores stand elsewhere
+ABLATIONS = ('mirror', 'norm', 'centre')
+OPTIONS = f'default_hooks.attention.ablations=[{",".join(ABLATIONS)}]'
+OURS = ('aib-qt-literal', AIB, 'aib-qt', 'gate')
+
+
+def parameters(arm: Arm) -> float:
+    """Of its model, in 1e6."""
+    cfg = read_config(arm.config)
+    cfg.merge_from_dict(options_of(arm.options))
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return millions(MODELS.build(cfg.model))
+
+
+def arms_of(task: str) -> list[Arm]:
+    """The table's rows, the base model first."""
+    base, readout = TASKS[task]
+
+    def of_name(name: str) -> Path:
+        return CONFIGS / 'sample' / task / f'{base.format(name)}.py'
+
+    def with_part(name: str, *fields: str) -> Arm:
+        options = [f'model.neck.part.{field}' for field in fields]
+        return Arm(name, HERE / 'peers' / f'{task}.py', options)
+
+    def residual(hidden: int) -> Arm:
+        return with_part(RESIDUAL, 'type=Residual', f'hidden={hidden}')
+
+    plain = Arm(BASE, of_name(''))
+    ours = [Arm(name, of_name(f'{name}_'), [OPTIONS]) for name in OURS]
+    one, two = (parameters(residual(hidden)) for hidden in (1, 2))
+    wanted = parameters(ours[OURS.index(AIB)])
+    return [
+        plain,
+        residual(1 + max(round((wanted - one) / (two - one)), 0)),
+        *(with_part(name, *fields) for name, fields in PARTS.items()),
+        *ours,
+        Arm(
+            'readout',
+            CONFIGS / 'sample' / task / f'readout_{readout}.py',
+            [OPTIONS],
+            start=plain,
+        ),
+    ]
+
+
+def main() -> None:
+    parser = parser_of_runs(__doc__, seeds=(1, 2, 3, 4, 5))
+    parser.add_argument('task', choices=TASKS)
+    args = parsed(parser)
+    # where each run finds the parts
+    os.environ['PYTHONPATH'] = os.pathsep.join(
+        [str(HERE), *filter(None, [os.environ.get('PYTHONPATH')])]
+    )
+    arms = arms_of(args.task)
+    done = args.report_only or train_arms(arms, args)
+    rows = with_nothing_found({a.name: finished(a, args) for a in arms})
+    (metric,) = metrics_to_tabulate([], rows.values())[:1]
+    millions_of = {arm.name: parameters(arm) for arm in arms}
+    columns = [
+        Column(metric, partial(values, name=metric)),
+        Column(
+            'minus base model',
+            partial(paired, base=rows[BASE], metric=metric),
+            difference,
+        ),
+        Column(
+            'minus the residual',
+            partial(paired, base=rows[RESIDUAL], metric=metric),
+            difference,
+        ),
+        *(
+            Column(
+                f'lost by {change}',
+                partial(lost, metric=metric, change=change),
+                difference,
+            )
+            for change in ABLATIONS
+        ),
+        Column('AUC', partial(values, name='attention/auc'), cell),
+    ]
+    found = tabulate('plug-in', rows, columns)
+    found[0].append('M parameters')
+    for line in found[1:]:
+        line.append(f'{millions_of[line[0]]:.3f}')
+    conclude(
+        args.out / 'table.md',
+        markdown(found),
+        'Mean ± standard deviation over seeds, last evaluation; paired '
+        'differences with 95 % bootstrap intervals, a star off zero.',
+        done,
+    )
+
+
+if __name__ == '__main__':
+    main()
