@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from mmaib import preflight
-from mmaib.evaluation import grad_cam
 from mmaib.evaluation.nothing_found import completed
+from mmaib.explanations import grad_cam_in_gate
 from mmaib.functional.sliding import slides
 from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.image_sources import evaluation
@@ -140,10 +140,10 @@ def of_grad_cam(
         return 'the segmentor slides a window, and each would have its map'
     print("\nGrad-CAM's map in the place of the gate's", flush=True)
     try:
-        found = grad_cam.measured(
+        found = grad_cam_in_gate.measured(
             model, *evaluation(cfg, 'val'), CHANGES, metric_of(cfg)
         )
-    except grad_cam.NoGradientError as error:
+    except grad_cam_in_gate.NoGradientError as error:
         return str(error)
     kept.write_text(json.dumps(found, indent=1))
     return found
