@@ -8,23 +8,31 @@ time in the same round. The method and the gate start from the base model's
 weights; the gate, shut as it starts, sees the base model's proposals, the
 method about as many. MACs are counted on a real `predict`, with all draws, or
 on the forward pass of a training step. The tables: Faster R-CNN R50 (one
-800x1344 image), UPerNet BEiT-base (512x512, training on two), the attention
-alone beside other attentions on the levels of that pyramid, `nearest_anchor`
-against a table of Q distances, and what uncertainty over draws of the latent
-costs either model in time and memory.
+800x1344 image) beside others' attentions after the same neck, UPerNet
+BEiT-base (512x512, training on two), operators of attentions, exponents
+by which parts grow, `nearest_anchor` against a table of Q distances, and what
+uncertainty over draws of the latent costs either model in time and memory.
+
+With random weights no RoI has a score above 0.05; in the rows `kept` as many
+pass as the row says, the most that mmdet keeps.
 
 With `--device cuda` the tables also give the peak of the GPU's memory during
 a call, without the weights.
 """
 
 import argparse
+import copy
 import platform
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -32,7 +40,8 @@ from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
-from torch import Tensor, nn
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmaib.cli.launch import device_argument
 from mmaib.compat import register_config_sources, report
@@ -44,15 +53,34 @@ from mmaib.evaluation.cost import (
     peak_mib,
 )
 from mmaib.functional import nearest_anchor
-from mmaib.layers import AttentiveBottleneck
+from mmaib.losses import collect
+from mmaib.models import AIBNeck
+from mmaib.sampling import Draws
 from mmaib.visualization.tables import markdown
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 COCO = CONFIGS / 'detection' / 'faster_rcnn'
 UPERNET = CONFIGS / 'segmentation' / 'upernet'
 BEIT = 'beit-base_upernet_8xb2-160k_ade20k-512x512.py'
+PLAIN = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 DETECTOR = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
 LATENTS = (4, 8, 16)
+NORM = dict(logit_norm=True)
+ANCHORS = dict(num_anchors=20)
+BOTTLENECKS: dict[str, dict] = {
+    'aib-literal': dict(),
+    'aib': dict(attention=NORM),
+    'aib-qt': dict(attention=NORM, quantizer=ANCHORS),
+    'gate': dict(modulation=dict(type='mmaib.InformationGate')),
+}
+KEPT = 100  # max_per_img of 1000 RoIs
+# in `experiments/peers`, or mmcv's
+PEERS: dict[str, dict] = {
+    "mmcv's ContextBlock": dict(type='ContextBlock', ratio=1 / 16),
+    "mmcv's GeneralizedAttention 0010": dict(type='KeyContentAttention'),
+    "CBAM's spatial half": dict(type='CBAM', channels=False),
+    'SE': dict(type='SE'),
+}
 Rows = list[list[str]]  # of a table, its head first
 
 
@@ -136,8 +164,10 @@ def segmentor_inputs(size: Sequence[int], count: int) -> dict:
     )
 
 
-def inference(model: Any, data: dict, count: int | None = None) -> Variant:
-    draws = dict(attention=count, latent=1, seed=0) if count else 'mean'
+def inference(
+    model: Any, data: dict, count: int | None = None, rois: str | None = None
+) -> Variant:
+    draws = dict(attention=count, latent=1, rois=rois) if count else 'mean'
     call = partial(predict, model, data, draws)
     return Variant(model, call, call)
 
@@ -156,11 +186,18 @@ def cost_table(
     head = ['variant', 'time / base model', 'median s', 'GMACs', 'operators']
     rows = [[*head, 'M parameters', *(['peak MiB'] if on_gpu else [])]]
     for variants in groups:
+        base, *others = variants
+        named = [base, *filter(re.compile(args.rows).search, others)]
+        if args.rows and not named[1:]:
+            continue
+        variants = {name: variants[name] for name in named}
         times = timed({k: v.timed for k, v in variants.items()}, args)
         for name, (slower, seconds) in times.items():
             model, call, counted = variants[name]
+            counts: list[int] = []
+            macs = gmacs(lambda: counts.append(operators(counted)))  # noqa: B023
             row = [name, f'{slower:.3f}', f'{seconds:.{4 if on_gpu else 2}f}']
-            row += [f'{gmacs(counted):.1f}', f'{operators(counted)}']
+            row += [f'{macs:.1f}', *map(str, counts)]
             row.append(f'{millions(model):.2f}')
             if on_gpu:
                 model.zero_grad(set_to_none=True)
@@ -175,34 +212,66 @@ def detector_inputs(size: Sequence[int]) -> dict:
     return demo_mm_inputs(1, [[3, *size]], num_items=[8], num_classes=80)
 
 
-def detector_table(args: argparse.Namespace) -> tuple[str, Rows]:
-    """The base model, the method and the gate with its weights."""
-    cfgs = (
-        get_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'),
-        Config.fromfile(args.config),
-        Config.fromfile(COCO / 'gate_faster-rcnn_r50_fpn_1x_coco.py'),
+def keep(model: Any, data: dict, count: int) -> Any:
+    """A copy that keeps so many RoIs at the mean."""
+    model, logits = copy.deepcopy(model), []
+    handle = model.roi_head.bbox_head.register_forward_hook(
+        lambda _, __, out: logits.append(out[0])
     )
-    for cfg in cfgs:
+    predict(model, data)
+    handle.remove()
+    scores = logits[0].softmax(1)[:, :-1].amax(1).sort().values
+    cfg = model.roi_head.test_cfg
+    cfg.update(score_thr=scores[-count - 1 :][0].item(), max_per_img=1000)
+    cfg.nms.iou_threshold = 1.0
+    return model
+
+
+def with_part(part: dict) -> Config:
+    """The base model's config with a part after its neck."""
+    cfg = get_config(PLAIN)
+    cfg.model.neck.update(type='FPNWithPart', part=part)
+    return cfg
+
+
+def detector_table(args: argparse.Namespace) -> tuple[str, Rows]:
+    """The base model, the method, the gate and others' attentions with its
+    weights."""
+    sys.path.append(str(Path(__file__).with_name('experiments')))
+    import peers  # noqa: F401
+
+    cfgs = {
+        'base model': get_config(PLAIN),
+        'ours': Config.fromfile(args.config),
+        'gate': Config.fromfile(COCO / 'gate_faster-rcnn_r50_fpn_1x_coco.py'),
+        **{name: with_part(part) for name, part in PEERS.items()},
+    }
+    for cfg in cfgs.values():
         cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)  # of the weights hangs how many proposals there are
-    base_model, ours, gate = (build(cfg).to(args.device) for cfg in cfgs)
-    for model in (ours, gate):
+    models = {k: build(cfg).to(args.device) for k, cfg in cfgs.items()}
+    base_model, ours, gate, *_ = models.values()
+    for model in models.values():
         model.load_state_dict(base_model.state_dict(), strict=False)
     # as open as at the start, or the base model would see other proposals
     gate.neck.bottleneck.modulation.strength.zero_()
     data = detector_inputs(args.size)
+    few = keep(ours, data, KEPT)
     predictions = {
         'base model': inference(base_model, data),
         'ours, mean': inference(ours, data),
         'ours, L_a = 1': inference(ours, data, 1),
         'ours, L_a = 2': inference(ours, data, 2),
         'ours, L_a = 4': inference(ours, data, 4),
+        'ours, L_a = 8': inference(ours, data, 8),
+        f'ours, L_a = 4, {KEPT} RoIs kept': inference(few, data, 4, 'kept'),
+        f'ours, L_a = 8, {KEPT} RoIs kept': inference(few, data, 8, 'kept'),
         'gate, mean': inference(gate, data),
+        **{name: inference(models[name], data) for name in PEERS},
     }
     steps = {
-        'base model, training step': training(base_model, data),
-        'ours, training step': training(ours, data),
-        'gate, training step': training(gate, data),
+        f'{name}, training step': training(model, data)
+        for name, model in models.items()
     }
     height, width = args.size
     title = f'{args.config.stem}, one {height}x{width} image:'
@@ -245,54 +314,111 @@ def segmentor_table(args: argparse.Namespace) -> tuple[str, Rows]:
     return title, cost_table([predictions, steps], args)
 
 
-class SpatialGate(nn.Module):
-    """The spatial half of CBAM (Woo et al., ECCV 2018)."""
+def pyramid_operators(bottleneck: dict, size: Sequence[int]) -> list[int]:
+    """Operators of an AIBNeck after five levels, on a GPU that is not there:
+    at the mean, of four maps, of a training step's forward without and with
+    monitors."""
+    found = []
+    with FakeTensorMode():
+        with torch.device('cuda'):
+            neck = AIBNeck(dict(bottleneck), in_channels=[256] * 5)
+            x = [
+                torch.empty(2, 256, *(ceil(side / stride) for side in size))
+                for stride in (4, 8, 16, 32, 64)
+            ]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
-        self.norm = nn.BatchNorm2d(1)
+        def step(monitors: bool) -> None:
+            with collect(monitors) as aux:
+                neck(x)
+                aux.mean()
 
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat([x.amax(1, True), x.mean(1, True)], dim=1)
-        return x * self.norm(self.conv(pooled)).sigmoid()
+        neck.eval()
+        for count in (None, 4):
+            with torch.no_grad(), Draws(attention=count).open('cuda'):
+                found.append(operators(lambda: neck(x)))
+        neck.train()
+        with Draws(attention=1).open('cuda'):
+            found += [operators(partial(step, on)) for on in (False, True)]
+    return found
 
 
-def attention_table(args: argparse.Namespace) -> tuple[str, Rows]:
-    """Attentions alone, each against a copy of the features."""
-    from mmcv.cnn import ContextBlock
+def operator_table(args: argparse.Namespace) -> tuple[str, Rows]:
+    """Of the attentions, without their base neck."""
+    rows = [['operators', 'mean', 'L_a = 4', 'training', 'with monitors']]
+    for name, bottleneck in BOTTLENECKS.items():
+        found = pyramid_operators(bottleneck, args.size)
+        rows.append([name, *map(str, found)])
+    return "Operators of a pyramid's attention:", rows
 
-    channels = 256
-    height, width = args.size
-    levels = [
-        torch.randn(1, channels, -(-height // stride), -(-width // stride))
-        for stride in (4, 8, 16, 32, 64)
-    ]
-    levels = [level.to(args.device) for level in levels]
-    anchors = dict(num_anchors=20)
-    modules = {
-        'aib, mean': AttentiveBottleneck(channels),
-        'aib-qt, mean': AttentiveBottleneck(channels, quantizer=anchors),
-        "mmcv's ContextBlock": ContextBlock(channels, ratio=1 / 16),
-        "CBAM's spatial gate": SpatialGate(),
-    }
+
+def growth_table(args: argparse.Namespace) -> tuple[str, Rows]:
+    """Of parts the time over what it grows with, and the exponent of that
+    growth, the slope of the logarithms by least squares."""
+    from mmaib.models.detection.aib_roi_head import FeatureDraws
+
+    device, (height, width) = args.device, args.size
+    neck = AIBNeck(dict(quantizer=ANCHORS), in_channels=[256] * 5)
+    neck = neck.to(device).eval()
+
+    def levels(share: float) -> list[Tensor]:
+        """Features of an image of that share of the area."""
+        size = [side * share**0.5 for side in (height, width)]
+        return [
+            torch.randn(1, 256, *(ceil(side / stride) for side in size)).to(
+                device
+            )
+            for stride in (4, 8, 16, 32, 64)
+        ]
 
     @torch.no_grad()
-    def attend(module: Callable[[Tensor], Tensor]) -> None:
-        for level in levels:
-            module(level)
+    def under(draws: Draws, call: Callable, *inputs: Any) -> None:
+        with draws.open(device):
+            call(*inputs)
 
-    calls = {'copy': partial(attend, torch.clone)}
-    for name, module in modules.items():
-        calls[name] = partial(attend, module.to(args.device).eval())
-    times = timed(calls, args, rounds=9)
-    return f'{channels} channels, five levels of {height}x{width}:', [
-        ['attention alone', 'time / copy', 'median ms'],
-        *(
-            [name, f'{slower:.2f}', f'{seconds * 1e3:.1f}']
-            for name, (slower, seconds) in times.items()
-        ),
-    ]
+    cfg = Config.fromfile(args.config)
+    cfg.model.backbone.init_cfg = None
+    head = build(cfg).roi_head.to(device).eval()
+    whole = levels(1)
+    pyramid = FeatureDraws(whole)
+    pyramid.draws = tuple(x.repeat(4, 1, 1, 1) for x in whole)
+    corners = torch.rand(512, 2, 2).sort(1).values
+    boxes = (corners * torch.tensor([width, height])).flatten(1)
+    rois = torch.cat([torch.zeros(512, 1), boxes], 1).to(device)
+    scores = torch.rand(8, 1, height // 4, width // 4, device=device)
+    mean, four = Draws(), Draws(attention=4, latent=1, seed=0)
+    calls: dict[str, dict[float, Callable[[], Any]]] = {
+        'attention alone over the area of the image': {
+            share: partial(under, mean, neck, levels(share))
+            for share in (1 / 8, 1 / 4, 1 / 2, 1)
+        },
+        'attention alone over L_a': {
+            count: partial(under, Draws(count, seed=0), neck, whole)
+            for count in (1, 2, 4, 8)
+        },
+        'nearest_anchor over Q': {
+            count: partial(
+                nearest_anchor,
+                scores,
+                torch.linspace(0, 1, count, device=device),
+            )
+            for count in (16, 64, 256, 1024)
+        },
+        'RoIAlign and box head, L_a = 4, over RoIs': {
+            count: partial(
+                under, four, head._bbox_forward, pyramid, rois[:count]
+            )
+            for count in (64, 128, 256, 512)
+        },
+    }
+    rows = [['growth of', 'at', 'ms', 'exponent']]
+    for name, series in calls.items():
+        named = {f'{at:g}': call for at, call in series.items()}
+        times = interleaved(named, args.rounds, device)
+        seconds = [median(own) for own in times.values()]
+        slope = np.polyfit(np.log([*series]), np.log(seconds), 1)[0]
+        milliseconds = ', '.join(f'{1e3 * one:.1f}' for one in seconds)
+        rows.append([name, ', '.join(named), milliseconds, f'{slope:.2f}'])
+    return 'How time grows:', rows
 
 
 def distance_table(x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
@@ -341,9 +467,10 @@ def uncertainty_table(args: argparse.Namespace) -> tuple[str, Rows]:
     torch.manual_seed(0)
     data = detector_inputs(args.size)
     rows = [['uncertainty', 'time / mean', 'median s', 'peak MiB']]
-    for name, cfg, inputs in (
-        ('detector', detector_cfg, data),
-        ('segmentor', segmentor_cfg, segmentor_inputs(args.seg_size, 1)),
+    segments = segmentor_inputs(args.seg_size, 1)
+    for name, cfg, inputs, rois in (
+        ('detector', detector_cfg, data, dict(rois='all')),
+        ('segmentor', segmentor_cfg, segments, {}),
     ):
         model = build(cfg).to(args.device)
         calls = {f'{name}, mean': partial(predict, model, inputs)}
@@ -352,7 +479,7 @@ def uncertainty_table(args: argparse.Namespace) -> tuple[str, Rows]:
                 ('averaged', {}),
                 ('with uncertainty', dict(uncertainty=True)),
             ):
-                asked = dict(latent=count, seed=0, **more)
+                asked = dict(latent=count, seed=0, **more, **rois)
                 calls[f'{name}, L_z = {count}, {label}'] = partial(
                     predict, model, inputs, asked
                 )
@@ -366,7 +493,8 @@ def uncertainty_table(args: argparse.Namespace) -> tuple[str, Rows]:
 TABLES = {
     'detector': detector_table,
     'segmentor': segmentor_table,
-    'attention': attention_table,
+    'operators': operator_table,
+    'growth': growth_table,
     'anchors': anchor_table,
     'uncertainty': uncertainty_table,
 }
@@ -390,6 +518,8 @@ def main() -> None:
     add('--threads', type=int, default=1)
     add('--device', type=device_argument, default='cpu', help='cpu or cuda')
     add('--only', choices=TABLES, nargs='+', default=TABLES, help='tables')
+    add('--rows', default='', metavar='REGEX',
+        help='of models, beside their base model')  # fmt: skip
     add('--out', type=Path, help='markdown file to write')
     args = parser.parse_args()
     args.size, args.seg_size = tuple(args.size), tuple(args.seg_size)

@@ -17,11 +17,12 @@ def _boundaries(anchors: Tensor) -> Tensor:
     to rounding. Which way a sum was rounded follows exactly from its error
     (Knuth's TwoSum), without a wider type, which not every device has.
     """
-    lower, upper = anchors[:-1] / 2, anchors[1:] / 2
+    halves = anchors / 2
+    lower, upper = halves[:-1], halves[1:]
     middle = lower + upper
     rest = middle - lower
     error = (lower - (middle - rest)) + (upper - rest)
-    below = torch.nextafter(middle, torch.full_like(middle, -float('inf')))
+    below = torch.nextafter(middle, anchors[:-1])
     return torch.where(error < 0, below, middle)
 
 

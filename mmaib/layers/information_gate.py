@@ -135,8 +135,8 @@ class InformationGate(Reporter, Modulation):
         self.paused = False
 
     def map_inputs(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """In training, with gradient or not, the features are taken into the
-        statistics first."""
+        """Features of mean 0 and variance 1. In training, with gradient or
+        not, they are taken into the statistics first."""
         if len(levels) > len(self.statistics):
             raise ValueError(
                 f'InformationGate has statistics of {len(self.statistics)} '
@@ -152,12 +152,23 @@ class InformationGate(Reporter, Modulation):
                 )
         if self.training and not self.paused:
             self._update_statistics(levels)
-        return super().map_inputs(levels)
+        seen = self.statistics[: len(levels)]
+        values = [
+            value.flatten() for own in seen for value in (own.mean, own.var)
+        ]
+        if torch.is_grad_enabled():
+            # copies: a second batch of a step changes them before backward()
+            # reads them: a tracker's reference frame, a student's other branch
+            values = torch.cat(values).split([*map(len, values)])
+        return [
+            F.batch_norm(x, mean, var, eps=EPS)
+            for x, mean, var in zip(levels, values[::2], values[1::2])
+        ]
 
     @torch.no_grad()
     def _update_statistics(self, levels: Sequence[Tensor]) -> None:
-        first, second = zip(*map(_moments, levels))
-        moments = torch.cat([*first, *second])
+        means, rms = zip(*map(_moments, levels))
+        moments = torch.cat([*means, torch.cat(rms).square()])
         if get_world_size() > 1:
             all_reduce(moments, op='mean')
         mean, power = moments.chunk(2)
@@ -172,16 +183,6 @@ class InformationGate(Reporter, Modulation):
         ):
             own.mean.lerp_(mean_now[:, None, None], share)
             own.var.lerp_(var_now[:, None, None], share)
-
-    def map_input(self, x: Tensor, level: int = 0) -> Tensor:
-        """Features of mean 0 and variance 1."""
-        own = self.statistics[level]
-        mean, var = own.mean.flatten(), own.var.flatten()
-        if torch.is_grad_enabled():
-            # a second batch of a step changes them before backward() reads
-            # them: a tracker's reference frame, a student's other branch
-            mean, var = mean.clone(), var.clone()
-        return F.batch_norm(x, mean, var, eps=EPS)
 
     def forward(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         own = self.statistics[level]
@@ -218,7 +219,7 @@ class InformationGate(Reporter, Modulation):
     def _openness(self, attention: Tensor) -> Tensor:
         """a', as far as the gate has faded in."""
         a = at_least_float32(attention).clamp(0, 1)
-        return 1 - self.strength * (1 - a)
+        return torch.lerp(a.new_ones(()), a, self.strength.to(a.dtype))
 
     def report(
         self, inputs: Sequence[Tensor], attention: Sequence[Tensor]
@@ -247,20 +248,22 @@ class InformationGate(Reporter, Modulation):
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and mean square of each channel, ``(C,)``, without padding."""
+    """Mean and root mean square of each channel, ``(C,)``, without
+    padding."""
     x, cells = at_least_float32(x.detach()), own_cells(x)
     if cells is None:
-        return x.mean((0, 2, 3)), x.square().mean((0, 2, 3))
+        return x.mean((0, 2, 3)), _rms(x, (0, 2, 3)).flatten()
     total = cells.sum()
     own = x * cells
-    return own.sum((0, 2, 3)) / total, (own * x).sum((0, 2, 3)) / total
+    power = (own * x).sum((0, 2, 3)) / total
+    return own.sum((0, 2, 3)) / total, power.sqrt()
 
 
-def _rms(u: Tensor) -> Tensor:
-    """Root mean square over channels, ``(N, 1, H, W)``."""
+def _rms(u: Tensor, dim: int | tuple[int, ...] = 1) -> Tensor:
+    """Root mean square, by default over channels, ``(N, 1, H, W)``."""
     # which, unlike a square, makes no copy of the features
-    norm = torch.linalg.vector_norm(at_least_float32(u), dim=1, keepdim=True)
-    return norm * u.size(1) ** -0.5
+    norm = torch.linalg.vector_norm(at_least_float32(u), dim=dim, keepdim=True)
+    return norm * (norm.numel() / u.numel()) ** 0.5
 
 
 def _counts(attention: Tensor, channels: int = 1) -> Tensor:

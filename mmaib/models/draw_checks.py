@@ -77,6 +77,14 @@ def check_test_draws(model: Any, value: Any, draws: Draws) -> None:
                     f'mmaib.{wanted.__name__} as {name}, got '
                     f'{type(part).__name__}: leave {kind} out'
                 )
+    if draws.rois and 'roi_head' not in (model.draw_parts or {}).get(
+        'attention', ()
+    ):
+        raise ValueError(
+            f'test_draws.rois={draws.rois!r} needs the RoI head of an '
+            'mmaib.AIBFasterRCNN or mmaib.AIBCascadeRCNN, got '
+            f'{type(model).__name__}: leave rois out'
+        )
     if not draws.mean_logits:
         model.check_probabilities()
 

@@ -25,6 +25,7 @@ from mmaib.functional import draw_gaussian
 
 FIELDS = ('attention', 'latent')
 AVERAGES = ('logits', 'probabilities')
+ROIS = ('all', 'kept')
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Draws:
         average: what a prediction is the mean of, ``'logits'`` or
             ``'probabilities'``.
         uncertainty: whether predictions give how far the draws differ.
+        rois: for which RoIs a two-stage detector draws, ``'all'`` or those
+            ``'kept'`` by a pass at the mean and its NMS; None is ``'kept'``
+            with uncertainty and ``'all'`` without.
 
     Example:
         >>> mean, std = torch.rand(2, 1, 32, 32), torch.ones(2, 1, 32, 32)
@@ -53,12 +57,13 @@ class Draws:
     seed: int | None = None
     average: str = 'logits'
     uncertainty: bool = False
+    rois: str | None = None
 
     @classmethod
     def from_config(cls, field: str, value: Any) -> Draws:
         """Of a field ``'mean'`` or ``dict(attention=L_a, latent=L_z)``, with
-        ``seed``, ``average`` and ``uncertainty`` in ``test_draws``; what is
-        left out is the mean.
+        ``seed``, ``average``, ``uncertainty`` and ``rois`` in
+        ``test_draws``; what is left out is the mean.
 
         Raises:
             TypeError, ValueError: telling the field, if it is neither.
@@ -67,7 +72,7 @@ class Draws:
             return value
         if value == 'mean':
             return cls()
-        of_tests = {'seed', 'average', 'uncertainty'}
+        of_tests = {'seed', 'average', 'uncertainty', 'rois'}
         known = {*FIELDS, *(of_tests if field == 'test_draws' else ())}
         if not (isinstance(value, dict) and value and value.keys() <= known):
             raise ValueError(
@@ -93,6 +98,7 @@ class Draws:
                 value.get('uncertainty', False),
                 (True, False),
             ),
+            one_of(f'{field}.rois', value.get('rois'), (*ROIS, None)),
         )
         if draws.uncertainty and draws.count < 2:
             raise ValueError(
@@ -100,12 +106,14 @@ class Draws:
                 f'needs two or more: {field}=dict(latent=8, '
                 f'uncertainty=True) for instance, got {value!r}'
             )
-        if draws.mean and draws.average != 'logits':
-            raise ValueError(
-                f'{field}.average={draws.average!r} needs draws to average: '
-                f'{field}=dict(latent=8, average={draws.average!r}) for '
-                f'instance, got {value!r}'
-            )
+        for name, default in (('average', 'logits'), ('rois', None)):
+            given = getattr(draws, name)
+            if draws.mean and given != default:
+                raise ValueError(
+                    f'{field}.{name}={given!r} needs draws to average: '
+                    f'{field}=dict(latent=8, {name}={given!r}) for instance, '
+                    f'got {value!r}'
+                )
         return draws
 
     @property
@@ -122,6 +130,12 @@ class Draws:
     def mean_logits(self) -> bool:
         """Whether nothing but the mean of the logits is asked for."""
         return self.average == 'logits' and not self.uncertainty
+
+    @property
+    def kept_rois(self) -> bool:
+        """Whether a two-stage detector draws for the RoIs that it keeps
+        alone."""
+        return (self.rois or ROIS[self.uncertainty]) == 'kept'
 
     @contextmanager
     def open(self, device: torch.device | str = 'cpu') -> Iterator[None]:

@@ -4,6 +4,7 @@ writes the page from the same rows."""
 
 import copy
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -134,6 +135,36 @@ def test_draws_of_a_cascade_of_boxes_are_means_in_each_stage(drawing):
     assert not torch.equal(x.draws[0][:2], x.draws[0][2:4])
 
 
+@torch.no_grad()
+def test_a_cascade_draws_for_the_proposals_that_are_kept(drawing):
+    model, data = drawing('Cascade R-CNN', attention=3, seed=5, rois='kept')
+    head, packed = model.roi_head, model.data_preprocessor(data)
+    metas = [sample.metainfo for sample in packed['data_samples']]
+    with model.test_draws.open():
+        x = model.extract_feat(packed['inputs'])
+    proposals = model.rpn_head.predict(tuple(x), packed['data_samples'])
+    mean = head.predict_bbox(tuple(x), metas, proposals, None)
+    best = [one.scores[:, :-1].amax(1) for one in mean]
+    head.test_cfg.score_thr = torch.cat(best).median().item()
+    head.test_cfg.nms.iou_threshold = 1.0  # leaves all above the threshold
+    head.test_cfg.max_per_img = 1000
+    few = [p[s > head.test_cfg.score_thr] for p, s in zip(proposals, best)]
+    assert 0 < sum(map(len, few)) < sum(map(len, proposals))
+    counts, got = [], {}
+    head.bbox_head[0].register_forward_pre_hook(
+        lambda _, args: counts.append(len(args[0]))
+    )
+    for rois, given in (('kept', proposals), ('all', few)):
+        draws = replace(model.test_draws, rois=rois)
+        with draws.open():
+            got[rois] = head.predict_bbox(x, metas, given, head.test_cfg)
+    count = sum(map(len, few))
+    assert counts == [sum(map(len, proposals)), 3 * count, 3 * count]
+    for one, other in zip(got['kept'], got['all']):
+        assert torch.equal(one.bboxes, other.bboxes)
+        assert torch.equal(one.scores, other.scores)
+
+
 @pytest.mark.parametrize(
     ('name', 'draws', 'reason'),
     [
@@ -141,6 +172,7 @@ def test_draws_of_a_cascade_of_boxes_are_means_in_each_stage(drawing):
         ('Sparse R-CNN', dict(attention=2), 'set predictors cannot'),
         ('SOLOv2', dict(attention=2), 'no one output before'),
         ('RetinaNet', dict(latent=2), 'average latents: leave latent out'),
+        ('RetinaNet', dict(attention=2, rois='all'), 'test_draws.rois='),
     ],
 )
 def test_what_cannot_be_averaged_is_refused_by_name(

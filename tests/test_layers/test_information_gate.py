@@ -195,7 +195,7 @@ def test_statistics_follow_the_features_and_stand_still_in_evaluation():
                                atol=0)  # fmt: skip
     assert not gate.statistics[0].mean.any()
     before = copy.deepcopy(gate.state_dict())
-    normal = gate.eval().map_input(batches[0], 1)
+    normal = gate.eval().map_inputs([other, batches[0]])[1]
     assert abs(normal.mean()) < 0.3
     assert 0.8 < normal.std() < 1.2
     for name, value in gate.state_dict().items():

@@ -318,7 +318,7 @@ def test_a_detector(draws, agnostic):
         seen.update(rois=rois, drawn=found['drawn'])
         return found
 
-    asked(model, draws, uncertainty=True)
+    asked(model, draws, uncertainty=True, rois='all')
     model.roi_head._bbox_forward = keep.__get__(model.roi_head)
     samples = det.predict(model, copy.deepcopy(data))
     scores, deltas = (
@@ -488,6 +488,9 @@ def test_the_json_of_coco_carries_it(tmp_path):
         (dict(average='probabilities'), 'needs draws to average'),
         (dict(latent=2, average='scores'), 'average must be one of'),
         (dict(latent=2, uncertainty='yes'), 'uncertainty must be one of'),
+        (dict(latent=2, rois='few'), 'rois must be one of.*all.*kept'),
+        (dict(latent='mean', rois='all'), 'rois=.*needs draws'),
+        (dict(latent=2, rois='kept'), 'rois=.*RoI head'),
     ],
 )
 def test_what_cannot_be_told_is_refused(draws, match):

@@ -11,12 +11,13 @@ def read_rows(out):
     }
 
 
-def test_benchmark_writes_its_tables(run, tmp_path):
+@pytest.mark.slow
+def test_benchmark_of_detection(run, tmp_path):
+    """R50 itself, on a small image."""
     out = tmp_path / 'benchmark.md'
     run(
-        REPOSITORY / 'tools' / 'benchmark.py', '--size', 96, 128,
-        '--rounds', 1, '--only', 'detector', 'attention', 'anchors',
-        '--out', out,
+        REPOSITORY / 'tools' / 'benchmark.py', '--size', 64, 96,
+        '--rounds', 1, '--only', 'detector', '--out', out,
     )  # fmt: skip
     rows = read_rows(out)
     macs = {
@@ -37,9 +38,24 @@ def test_benchmark_writes_its_tables(run, tmp_path):
     assert 'gate, training step' in rows
     gate = float(rows['gate, mean'][2])  # its map has too few MACs to see
     assert macs['base model'] <= gate <= macs['ours, mean']
+    kept = float(rows['ours, L_a = 4, 100 RoIs kept'][2])
+    assert macs['ours, mean'] < kept < macs['ours, L_a = 4']
+    for name in ("mmcv's ContextBlock", "CBAM's spatial half", 'SE'):
+        assert float(rows[name][2]) > 0.9 * macs['base model']
+        assert f'{name}, training step' in rows
+
+
+def test_benchmark_writes_its_tables(run, tmp_path):
+    out = tmp_path / 'benchmark.md'
+    run(
+        REPOSITORY / 'tools' / 'benchmark.py', '--size', 64, 96,
+        '--rounds', 1, '--only', 'growth', 'anchors', '--out', out,
+    )  # fmt: skip
+    rows = read_rows(out)
     assert 'Q = 50' in rows
-    assert float(rows['copy'][0]) == 1
-    assert {'aib, mean', 'aib-qt, mean', "CBAM's spatial gate"} < rows.keys()
+    at, _, exponent = rows['RoIAlign and box head, L_a = 4, over RoIs']
+    assert at == '64, 128, 256, 512'
+    assert float(exponent) > 0.3
 
 
 @pytest.mark.slow

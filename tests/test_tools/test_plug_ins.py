@@ -22,6 +22,7 @@ def tool(monkeypatch):
             del sys.modules[name]
     for name in (
         'CBAM',
+        'SE',
         'KeyContentAttention',
         'Residual',
         'FPNWithPart',
@@ -53,6 +54,10 @@ def test_parts_give_features_as_they_get_them(tool):
     weights = (both.channels(means) + both.channels(peaks)).sigmoid()
     both.load_state_dict(half.state_dict(), strict=False)
     assert torch.allclose(both.eval()(x), half(x * weights))
+    se = MODELS.build(dict(type='SE', in_channels=32))
+    first, second = se.conv1.conv, se.conv2.conv
+    weights = second(first(x.mean((2, 3), True)).relu()).sigmoid()
+    assert torch.allclose(se(x), x * weights)
 
 
 def test_a_residual_has_as_many_parameters_as_ours(tool):

@@ -460,7 +460,7 @@ CELLS: dict[str, Cell] = {
     ),
     **{
         f'figure aib/{number}': figure(
-            'Failure cases, worst first', of, AIB,
+            'Failure cases, worst first', of, f'(?!.*-test){AIB}',
             PICTURES.replace('{out}/{run}', '{work_dir}/attention'),
             'python -m mmaib report {work_dir} --out {out}/{run}.html',
         )

@@ -7,7 +7,8 @@ load_from = 'https://download.openmmlab.com/mmdetection/v2.0/faster_rcnn/faster_
 model = dict(
     type='mmaib.AIBFasterRCNN',
     frozen='features',
-    test_draws=dict(latent=8, average='probabilities', uncertainty=True),
+    test_draws=dict(
+        latent=8, average='probabilities', uncertainty=True, rois='all'),
     roi_head=dict(
         type='mmaib.AIBRoIHead',
         bbox_head=dict(

@@ -6,7 +6,8 @@ _base_ = './faster-rcnn_lite0_fpn_12e_bccd-256.py'
 model = dict(
     type='mmaib.AIBFasterRCNN',
     frozen='features',
-    test_draws=dict(latent=8, average='probabilities', uncertainty=True),
+    test_draws=dict(
+        latent=8, average='probabilities', uncertainty=True, rois='all'),
     roi_head=dict(
         type='mmaib.AIBRoIHead',
         bbox_head=dict(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmaib.losses import collecting
 from mmaib.registry import MODELS
-from mmaib.sampling.draws import current, mean_over_draws
+from mmaib.sampling.draws import Draws, current, mean_over_draws
 from mmaib.sampling.uncertainty import combine, std_over_draws
 
 
@@ -44,14 +44,48 @@ def rois_of_draws(
     return x, drawn.flatten(0, 1)
 
 
+def kept_proposals(
+    head: Any, x: tuple[Tensor, ...], metas: list[dict], found: list, cfg: Any
+) -> list:
+    """The proposals of each image that a pass at the mean detects something
+    in.
+
+    Args:
+        head: a RoI head.
+        x: features, their draws beside them.
+        metas: of each image.
+        found: proposals of each image.
+        cfg: ``test_cfg`` of the head.
+    """
+    with Draws().open():
+        means = head.predict_bbox(tuple(x), metas, found, None)
+    kept = []
+    for one, mean in zip(found, means):
+        if len(one):
+            *_, inds = multiclass_nms(
+                mean.bboxes,
+                mean.scores,
+                cfg.score_thr,
+                cfg.nms,
+                cfg.max_per_img,
+                return_inds=True,
+            )
+            one = one[(inds // (mean.scores.size(1) - 1)).unique()]
+        kept.append(one)
+    return kept
+
+
 @MODELS.register_module()
 class AIBRoIHead(StandardRoIHead):
     """RoI head that runs all draws as one batch and averages them.
 
     In evaluation class logits (or probabilities, by ``test_draws.average``)
     and box deltas are averaged over the L_a * L_z draws before decoding and
-    NMS. Without draws it is mmdet's. With ``test_draws.uncertainty`` each
-    detection has
+    NMS. Without draws it is mmdet's. With ``test_draws.rois='kept'`` one pass
+    at the mean of latents and of drawn features detects as ever, by score and
+    NMS; draws are made for the RoIs alone that something was detected in, and
+    what is detected in their averages is given, of each RoI what ``'all'``
+    gives. With ``test_draws.uncertainty`` each detection has
 
     ============= =====================================================
     ``score_std`` of its class's probability, over the draws
@@ -107,6 +141,10 @@ class AIBRoIHead(StandardRoIHead):
     ) -> list:
         """mmdet's; with uncertainty the same, and how each detection that
         NMS keeps differs over the draws."""
+        if rcnn_test_cfg is not None and current().kept_rois:
+            rpn_results_list = kept_proposals(
+                self, x, batch_img_metas, rpn_results_list, rcnn_test_cfg
+            )
         if rcnn_test_cfg is None or not current().uncertainty:
             return super().predict_bbox(
                 x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
@@ -192,7 +230,26 @@ def _nothing(like: Tensor) -> InstanceData:
 @MODELS.register_module()
 class AIBCascadeRoIHead(CascadeRoIHead):
     """mmdet's ``CascadeRoIHead`` with the draws of :class:`AIBRoIHead`,
-    averaged in each stage, before the next refines the boxes."""
+    averaged in each stage, before the next refines the boxes. With
+    ``test_draws.rois='kept'`` a cascade at the mean comes first, and all
+    stages draw for the proposals that it detects something in."""
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        rpn_results_list: list,
+        rcnn_test_cfg: Any,
+        rescale: bool = False,
+    ) -> list:
+        """mmdet's, of the RoIs that are kept."""
+        if rcnn_test_cfg is not None and current().kept_rois:
+            rpn_results_list = kept_proposals(
+                self, x, batch_img_metas, rpn_results_list, rcnn_test_cfg
+            )
+        return super().predict_bbox(
+            x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
+        )
 
     def _bbox_forward(
         self, stage: int, x: tuple[Tensor, ...], rois: Tensor

@@ -1,5 +1,9 @@
+import copy
+
 import pytest
 import torch
+from mmdet.models.layers import multiclass_nms
+from support import segmentation as seg
 from support.detection import detector, inputs, noisy_detector, predict
 
 from mmaib.models.detection.aib_roi_head import FeatureDraws
@@ -36,6 +40,97 @@ def test_no_proposals(draws):
     model.rpn_head.test_cfg.min_bbox_size = 1e6
     for sample in predict(model, inputs()):
         assert len(sample.pred_instances) == 0
+
+
+@torch.no_grad()
+def test_draws_for_the_rois_that_are_kept():
+    """They are found as a loop over single draws finds them."""
+    model, data = noisy_detector(3).eval(), inputs()
+    model.test_draws = dict(attention=3, seed=1, rois='kept')
+    head, coder = model.roi_head, model.roi_head.bbox_head.bbox_coder
+    packed = model.data_preprocessor(copy.deepcopy(data))
+    with model.test_draws.open():
+        x = model.extract_feat(packed['inputs'])
+    proposals = model.rpn_head.predict(
+        tuple(x), packed['data_samples'], rescale=False
+    )
+
+    def run(levels, i):
+        boxes = proposals[i].bboxes
+        rois = torch.cat([torch.full_like(boxes[:, :1], i), boxes], 1)
+        return head.bbox_head(head.bbox_roi_extractor(levels[:4], rois))
+
+    def detect(i, kept, logits, deltas):
+        """Boxes, labels, and the proposals they are from."""
+        boxes = coder.decode(
+            proposals[i].bboxes[kept].repeat_interleave(5, 0),
+            deltas[kept].reshape(-1, 4),
+            max_shape=packed['data_samples'][i].img_shape,
+        )
+        cfg = head.test_cfg
+        return multiclass_nms(
+            boxes.view(-1, 20), logits[kept].softmax(1), cfg.score_thr,
+            cfg.nms, cfg.max_per_img, return_inds=True,
+        )  # fmt: skip
+
+    head.test_cfg.update(score_thr=0.1, max_per_img=20)
+    counts = []
+    head.bbox_head.register_forward_pre_hook(
+        lambda _, args: counts.append(len(args[0]))
+    )
+    samples = predict(model, data)
+    every, drawn = counts
+    assert every == sum(map(len, proposals))
+    for i, sample in enumerate(samples):
+        *_, inds = detect(i, slice(None), *run(tuple(x), i))
+        kept = torch.tensor(sorted({*(inds // 5).tolist()}))
+        drawn -= 3 * len(kept)
+        draws = [
+            run([f[2 * k : 2 * k + 2] for f in x.draws], i) for k in range(3)
+        ]
+        means = (sum(part) / 3 for part in zip(*draws))
+        boxes, labels, _ = detect(i, kept, *means)
+        scale = torch.tensor([*sample.scale_factor] * 2, dtype=torch.float)
+        found = sample.pred_instances
+        assert 0 < len(kept) <= 20 < len(proposals[i])
+        assert torch.equal(found.labels, labels)
+        assert torch.allclose(found.scores, boxes[:, 4], atol=1e-5)
+        assert torch.allclose(found.bboxes, boxes[:, :4] / scale, atol=1e-3)
+    assert drawn == 0
+
+
+def test_kept_of_all_is_all_to_the_bit_and_repeats():
+    model, data = noisy_detector(2), inputs()
+    model.roi_head.test_cfg.update(max_per_img=1000)
+    model.roi_head.test_cfg.nms.iou_threshold = 1.0
+    asked = dict(attention=2, latent=2, seed=3, uncertainty=True)
+    results = []
+    for more in (dict(rois='all'), {}, dict(rois='kept'), dict(seed=4)):
+        model.test_draws = {**asked, **more}
+        samples = predict(model, copy.deepcopy(data))
+        results.append([one.pred_instances for one in samples])
+    for name in ('bboxes', 'scores', 'labels', 'score_std', 'bbox_std'):
+        every, *same, other = (
+            torch.cat([one[name] for one in found]) for found in results
+        )
+        assert all(torch.equal(every, found) for found in same)
+        assert name == 'labels' or not torch.equal(every, other)
+
+
+@pytest.mark.parametrize('uncertainty', [False, True])
+def test_no_roi_is_kept(uncertainty):
+    model = noisy_detector(2)
+    model.test_draws = dict(latent=2, uncertainty=uncertainty, rois='kept')
+    model.roi_head.test_cfg.score_thr = 1.0
+    for sample in predict(model, inputs()):
+        found = sample.pred_instances
+        assert found.bboxes.shape == (0, 4)
+        assert ('score_std' in found) == uncertainty
+
+
+def test_rois_of_models_without():
+    with pytest.raises(ValueError, match=r'test_draws\.rois.*AIBFasterRCNN'):
+        seg.make(test_draws=dict(attention=2, rois='kept'))
 
 
 def test_a_checkpoint_of_ours_keeps_its_own_twin():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from mmcv.cnn import GeneralizedAttention
+from mmdet.models.layers import SELayer
 from mmdet.models.necks import FPN
 from mmengine.model import BaseModule, constant_init
 from mmengine.registry import MODELS
@@ -46,6 +47,14 @@ class CBAM(BaseModule):
             x = x * scores.sigmoid()
         pooled = torch.cat([x.amax(1, True), x.mean(1, True)], dim=1)
         return x * self.norm(self.conv(pooled)).sigmoid()
+
+
+@MODELS.register_module()
+class SE(SELayer):
+    """mmdet's SELayer (Hu et al., CVPR 2018)."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels)
 
 
 @MODELS.register_module()
