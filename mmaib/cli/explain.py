@@ -24,7 +24,7 @@ from typing import Any
 
 import mmcv
 
-from mmaib import compat, preflight
+from mmaib import preflight
 from mmaib.checks import one_of
 from mmaib.explanations import Settings, explanation_of
 from mmaib.explanations.baselines import BASELINES
@@ -53,7 +53,6 @@ STATISTICS = 24
 
 def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """Load the model, and refuse what is not there."""
-    compat.register_config_sources()
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     if args.out.exists() and any(args.out.iterdir()):
         raise ValueError(f'--out {args.out}: not empty, take another folder')
@@ -64,8 +63,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
     cfg = load_base(args.config)
     cfg.merge_from_dict(options_of(args.cfg_options))
-    model, visualizer = load(cfg, str(args.checkpoint), device_of(args.device))
-    model.cfg, model.dataset_meta = cfg, visualizer.dataset_meta
+    model = load(cfg, args.checkpoint, device_of(args.device))
     place = Place(model, args.at or default_place(model))
     asked = dict(
         detection=args.detection,

@@ -22,7 +22,7 @@ def usage() -> str:
         'Information-bottleneck attention for MMDetection, MMSegmentation '
         'and MMPretrain.',
         '',
-        *(f'  {name:<10} {found.help}' for name, found in COMMANDS.items()),
+        *(f'  {name:<10} {what}' for name, (_, what) in COMMANDS.items()),
         '',
         'mmaib COMMAND --help shows the arguments of a command.',
     ]
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     prog = prog or f'mmaib {name}'
     args = parser_of(name, prog).parse_args(rest)
     args.command = [*prog.split(), *rest]
-    module = import_module(f'mmaib.cli.{COMMANDS[name].module}')
+    module = import_module(f'mmaib.cli.{name}')
     try:
         work = module.prepare(args)
     except REFUSALS as error:

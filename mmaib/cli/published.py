@@ -3,6 +3,8 @@ its config and a model card; the base model's tensors stay where they are."""
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 from pprint import pformat
 from tempfile import TemporaryDirectory
@@ -14,7 +16,6 @@ from mmengine.config import Config
 from mmaib import __version__, compat
 from mmaib.models.base_checkpoint import KEY, BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
-from mmaib.preflight.literals import parse
 from mmaib.visualization.tables import markdown
 from mmaib.visualization.work_dirs import last_checkpoint, read_run
 
@@ -26,6 +27,9 @@ HUB = 'hf://'
 CONFIG, WEIGHTS = 'config.py', 'readout.pth'
 # of files; every tensor comes from the two checkpoints
 LEFT_OUT = ('init_cfg', 'base_checkpoint')
+# what a config names is registered with one of these: scope.Name
+SCOPES = ('mmaib', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
+DOTTED = re.compile(r"'([A-Za-z_]\w*)\.([\w.]+)'")
 
 
 def save_readout(work_dir: str | Path, to: str | Path) -> None:
@@ -118,9 +122,7 @@ def load_readout(
     cfg = Config(parse(path.read_text(), str(path)))
     cfg.model.base_checkpoint = str(base_checkpoint)
     weights = str(path.with_name(WEIGHTS))
-    model, visualizer = load(cfg, weights, device_of(device))
-    model.cfg, model.dataset_meta = cfg, visualizer.dataset_meta
-    return model
+    return load(cfg, weights, device_of(device))
 
 
 def _fields(cfg: Config) -> dict[str, Any]:
@@ -140,3 +142,27 @@ def _without_files(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(_without_files, value))
     return value
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """A config of fields and literals.
+
+    Raises:
+        ValueError: if it holds anything else, or names what is not
+            registered with mmaib or a base library.
+    """
+    fields = {}
+    for line in ast.parse(text).body:
+        try:
+            (target,) = line.targets  # type: ignore[attr-defined]
+            fields[target.id] = ast.literal_eval(line.value)  # type: ignore[attr-defined]
+        except (AttributeError, ValueError) as error:
+            raise ValueError(
+                f'{name}, line {line.lineno}: not a field and a literal'
+            ) from error
+    for found in DOTTED.finditer(repr(fields)):
+        if found[1] not in SCOPES or '.' in found[2]:
+            raise ValueError(
+                f'{name}: {found[0]} is not registered by {", ".join(SCOPES)}'
+            )
+    return fields

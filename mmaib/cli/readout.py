@@ -28,11 +28,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
-from mmaib import compat, preflight
-from mmaib.evaluation import grad_cam
+from mmaib import preflight
 from mmaib.evaluation.nothing_found import completed
+from mmaib.explanations import grad_cam_in_gate
 from mmaib.functional.sliding import slides
 from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.image_sources import evaluation
@@ -46,12 +44,12 @@ from mmaib.visualization.tables import (
     tabulate,
     values,
 )
-from mmaib.visualization.work_dirs import last_checkpoint
+from mmaib.visualization.work_dirs import ended_with, last_checkpoint
 
-from .cfg_options import options_of
+from .cfg_options import options_of, read_config
 from .launch import device_of
 from .parser import parser_of
-from .runs import look, read_log, refusal, train_all
+from .runs import look, refusal, train_all
 from .visualize import load, metric_of
 from .wrap import WrapError, wrap
 from .wrap.look import load as load_base
@@ -136,17 +134,16 @@ def of_grad_cam(
     kept = checkpoint.with_name('grad_cam.json')
     if kept.exists():
         return json.loads(kept.read_text())
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options_of(args.cfg_options))
-    model, _ = load(cfg, str(checkpoint), args.device)
+    cfg = read_config(config, args.cfg_options)
+    model = load(cfg, checkpoint, args.device)
     if slides(model):
         return 'the segmentor slides a window, and each would have its map'
     print("\nGrad-CAM's map in the place of the gate's", flush=True)
     try:
-        found = grad_cam.measured(
+        found = grad_cam_in_gate.measured(
             model, *evaluation(cfg, 'val'), CHANGES, metric_of(cfg)
         )
-    except grad_cam.NoGradientError as error:
+    except grad_cam_in_gate.NoGradientError as error:
         return str(error)
     kept.write_text(json.dumps(found, indent=1))
     return found
@@ -246,7 +243,7 @@ def train_readout(
     vars(args).update(options, command=['mmaib', 'readout', *words])
     if prepare(args)():
         raise RuntimeError(f'the training failed: see {out}/stdout.log')
-    log = read_log(args.out)
+    log = ended_with(args.out)
     assert log is not None  # it is finished
     return log
 
@@ -254,7 +251,6 @@ def train_readout(
 def prepare(args: argparse.Namespace) -> Callable[[], int]:
     """Check the model, its data and the folder, and write the config; what
     is left to do is to train and to measure."""
-    compat.register_config_sources()
     load_safely()
     args.device = device_of(args.device)
     if not args.checkpoint.is_file():
@@ -273,7 +269,7 @@ def measure(config: Path, args: argparse.Namespace) -> int:
     commands = [shlex.join(args.command)]
     checkpoint = last_checkpoint(work_dir)
     cam = of_grad_cam(config, checkpoint, args)
-    log = read_log(work_dir)
+    log = ended_with(work_dir)
     assert log is not None  # it is finished
     drawn = (work_dir / 'attention' / 'scores.json').exists()
     look(

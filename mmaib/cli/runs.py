@@ -23,30 +23,26 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from statistics import median
 from threading import Event, Lock, Thread
 from typing import Any
 
 import torch
-from mmengine.config import Config
 
-from mmaib.compat import PACKAGES, register_config_sources
+from mmaib.compat import PACKAGES
 from mmaib.files import sha256_of, write_whole
 from mmaib.preflight import check_data, named_weights
 from mmaib.visualization.work_dirs import (
-    MONITORS,
-    SECONDS,
-    entries,
+    ended_with,
     read_records,
     set_of_records,
 )
 
-from .cfg_options import options_of
+from .cfg_options import options_of, read_config
 
 # of a line in MMEngine's log
 STAMP = '%Y/%m/%d %H:%M:%S'
 STAMPED = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', re.M)
-PARSING, WRITING = Lock(), Lock()
+WRITING = Lock()
 START = 'load_from='
 WEIGHTS = 'checkpoint to start from'
 # of MMEngine's log, and of the evaluations after a training
@@ -67,12 +63,6 @@ def commit() -> str:
     except FileNotFoundError:
         return 'unknown'
     return done.stdout.strip() or 'unknown'
-
-
-def read_config(path: Path) -> Config:
-    with PARSING:  # MMEngine parses through files of its own
-        register_config_sources()
-        return Config.fromfile(path)
 
 
 def identity(config: Path, seed: int, options: list) -> dict[str, Any]:
@@ -305,7 +295,7 @@ def write_record(
             },
             'device': device_name(),
             'seconds': seconds(work_dir),
-            'metrics': read_log(work_dir),
+            'metrics': ended_with(work_dir),
         }
         path.write_text(json.dumps(record, indent=1) + '\n')
     if records:
@@ -332,8 +322,7 @@ def refuse_missing_data(runs: Sequence[tuple]) -> None:
         if config in seen or (work_dir / 'finished').exists():
             continue
         seen.add(config)
-        cfg = read_config(config)
-        cfg.merge_from_dict(options_of(options))
+        cfg = read_config(config, options)
         try:
             check_data(cfg, ('train_dataloader', 'val_dataloader'))
         except FileNotFoundError as error:
@@ -384,30 +373,6 @@ def device_name() -> str:
     name = fields.pop('model name', platform.processor())
     model = ', '.join(f'{k} {fields[k]}' for k in sorted(fields))
     return ', '.join(filter(None, (name or platform.machine(), model)))
-
-
-def read_log(work_dir: Path) -> dict[str, float] | None:
-    """Last evaluation, last monitors and median step time of a finished
-    run."""
-    if not (work_dir / 'finished').exists():
-        return None
-    training: dict[str, float] = {}
-    evaluation: dict[str, float] = {}
-    times = []
-    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for entry in entries(path):
-            if 'loss' in entry:
-                times.append(entry['time'])
-                for name, value in entry.items():
-                    if name.startswith(MONITORS):
-                        training[f'train/{name}'] = value
-            elif any(name.startswith('ablation/') for name in entry):
-                evaluation.update(entry)  # a line of its own after it
-            else:
-                evaluation = entry
-    if times:  # not of a run that is shorter than the interval of its log
-        training[SECONDS] = median(times)
-    return {**training, **evaluation}
 
 
 def run(

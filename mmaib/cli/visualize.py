@@ -44,7 +44,6 @@ from mmengine.registry import VISUALIZERS
 from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 
-from mmaib import compat
 from mmaib.evaluation import AttentionMetric
 from mmaib.evaluation.agreement import to_truth
 from mmaib.evaluation.map_geometry import (
@@ -77,24 +76,30 @@ from mmaib.visualization.overlays import (
     uncertainty_maps,
 )
 
-from .cfg_options import options_of
+from .cfg_options import read_config
 from .launch import device_of
 from .wrap.look import build
 
 
-def load(
-    cfg: Config, checkpoint: str, device: torch.device
-) -> tuple[Any, Visualizer]:
-    """Model in evaluation mode, and the base library's visualizer."""
+def load(cfg: Config, checkpoint: str | Path, device: torch.device) -> Any:
+    """A model in evaluation mode, with ``cfg`` and ``dataset_meta``, as the
+    base libraries' own functions load one."""
     model = build(cfg)
-    loaded = load_whole('checkpoint', checkpoint, model)
-    kind = known.VISUALIZERS.get(cfg.default_scope, 'Visualizer')
-    visualizer = cfg.get('visualizer') or dict(type=kind)
-    visualizer = VISUALIZERS.build(
-        {**visualizer, 'name': 'attention', 'vis_backends': None}
+    loaded = load_whole('checkpoint', str(checkpoint), model)
+    model.dataset_meta = loaded.get('meta', {}).get('dataset_meta', {})
+    model.cfg = cfg
+    return model.to(device)
+
+
+def visualizer_of(model: Any) -> Visualizer:
+    """The base library's, of a loaded model."""
+    kind = known.VISUALIZERS.get(model.cfg.default_scope, 'Visualizer')
+    config = model.cfg.get('visualizer') or dict(type=kind)
+    found = VISUALIZERS.build(
+        {**config, 'name': 'attention', 'vis_backends': None}
     )
-    visualizer.dataset_meta = loaded.get('meta', {}).get('dataset_meta', {})
-    return model.to(device), visualizer
+    found.dataset_meta = model.dataset_meta
+    return found
 
 
 def metric_of(cfg: Config) -> AttentionMetric:
@@ -110,7 +115,6 @@ class Drawer(NamedTuple):
     """A model with what it needs to be looked at."""
 
     name: str
-    cfg: Config
     model: Any
     visualizer: Visualizer
     metric: AttentionMetric
@@ -118,10 +122,8 @@ class Drawer(NamedTuple):
 
 def drawer(config: Path, checkpoint: Path, args: argparse.Namespace) -> Drawer:
     """Of a config and a checkpoint."""
-    cfg = Config.fromfile(config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    model, visualizer = load(cfg, str(checkpoint), args.device)
+    cfg = read_config(config, args.cfg_options)
+    model = load(cfg, checkpoint, args.device)
     maps = [
         module.attention
         for module in model.modules()
@@ -138,7 +140,8 @@ def drawer(config: Path, checkpoint: Path, args: argparse.Namespace) -> Drawer:
         raise ValueError(
             f'--draws: {", ".join(without)} has no noise: leave it out'
         )
-    return Drawer(config.stem, cfg, model, visualizer, metric_of(cfg))
+    metric = metric_of(cfg)
+    return Drawer(config.stem, model, visualizer_of(model), metric)
 
 
 @torch.no_grad()
@@ -194,8 +197,9 @@ def images_of(
         FileNotFoundError: if there is none.
     """
     if args.images is None:
-        return [of_test_set(one.cfg) for one in drawers]
-    return [of_files(test_pipeline(one.cfg), args.images) for one in drawers]
+        return [of_test_set(one.model.cfg) for one in drawers]
+    pipelines = [test_pipeline(one.model.cfg) for one in drawers]
+    return [of_files(pipeline, args.images) for pipeline in pipelines]
 
 
 def draw_all(
@@ -232,8 +236,6 @@ def draw_all(
 
 def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """Build and load the models; what is left to do is to draw."""
-    compat.register_config_sources()
-    args.cfg_options = options_of(args.cfg_options)
     args.device = device_of(args.device)
     given = [(args.config, args.checkpoint), *args.beside]
     drawers = [drawer(config, path, args) for config, path in given]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mmaib.files import sha256_of, write_whole
@@ -53,6 +55,29 @@ def build(out: Path, files: Iterable[tuple[str, bytes]], version: int) -> bool:
     written = dict(version=version, files=sums)
     _write(out / SUMS, json.dumps(written, indent=1).encode())
     return True
+
+
+def command(
+    name: str,
+    build: Callable[[Path], bool],
+    about: Callable[[Path], Iterable[str]],
+) -> None:
+    """``python -m mmaib.datasets.NAME --out DIR``.
+
+    Args:
+        name: of the data set.
+        build: writes it; False if it was there.
+        about: lines on what is there.
+    """
+    parser = argparse.ArgumentParser(description=f'Write {name}.')
+    parser.add_argument('--out', type=Path, default=Path('data', name))
+    out = parser.parse_args().out
+    try:
+        built = build(out)
+    except (ModuleNotFoundError, ValueError) as error:
+        sys.exit(f'mmaib.datasets.{name}: {error}')
+    print(*about(out), sep='\n')
+    print('written' if built else 'already complete, checksums right')
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -14,9 +14,7 @@ damaged. Files of other names are left alone.
 
 from __future__ import annotations
 
-import argparse
 import io
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -159,18 +157,10 @@ def build(out: Path) -> bool:
     return checksummed.build(out, files(), VERSION)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--out', type=Path, default=Path('data/digits'))
-    out = parser.parse_args().out
-    try:
-        built = build(out)
-    except ModuleNotFoundError as error:
-        sys.exit(f'mmaib.datasets.digits: {error}')
+def about(out: Path) -> Iterator[str]:
     for split in SPLITS:
-        print(f'{out}/img_dir/{split.name}: {split.num_images} images')
-    print('written' if built else 'already complete, checksums right')
+        yield f'{out}/img_dir/{split.name}: {split.num_images} images'
 
 
 if __name__ == '__main__':
-    main()
+    checksummed.command('digits', build, about)

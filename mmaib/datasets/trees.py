@@ -12,11 +12,9 @@ damaged. Files of other names are left alone.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,11 +73,9 @@ def package_data() -> Path:
 
 def read_boxes(path: Path) -> list[list[float]]:
     """Boxes ``[x1, y1, x2, y2]`` of a VOC annotation."""
+    sides = ('xmin', 'ymin', 'xmax', 'ymax')
     return [
-        [
-            float(box.findtext(side, ''))
-            for side in ('xmin', 'ymin', 'xmax', 'ymax')
-        ]
+        [float(box.findtext(side, '')) for side in sides]
         for box in ElementTree.parse(path).getroot().iter('bndbox')
     ]
 
@@ -121,37 +117,27 @@ def tiles(photo: Photograph) -> Iterator[tuple[str, bytes, list]]:
             if not shown:
                 continue
             buffer = io.BytesIO()
-            image.crop((left, top, left + TILE, top + TILE)).save(
-                buffer, 'png'
-            )
+            tile = image.crop((left, top, left + TILE, top + TILE))
+            tile.save(buffer, 'png')
             yield f'{top:04d}_{left:04d}.png', buffer.getvalue(), shown
 
 
 def to_coco(named_boxes: list[tuple[str, list]]) -> dict:
     """COCO json of one split."""
-    images: list[dict] = []
-    annotations: list[dict] = []
-    for name, boxes in named_boxes:
-        image_id = len(images) + 1
-        images.append(
-            dict(id=image_id, file_name=name, width=TILE, height=TILE)
+    images = [
+        dict(id=i, file_name=name, width=TILE, height=TILE)
+        for i, (name, _) in enumerate(named_boxes, 1)
+    ]
+    shown = [(i, b) for i, (_, bs) in enumerate(named_boxes, 1) for b in bs]
+    annotations = [
+        dict(
+            id=number, image_id=image, category_id=1, bbox=box,
+            area=box[2] * box[3], iscrowd=0,
         )
-        for box in boxes:
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=image_id,
-                    category_id=1,
-                    bbox=box,
-                    area=box[2] * box[3],
-                    iscrowd=0,
-                )
-            )
-    return dict(
-        images=images,
-        annotations=annotations,
-        categories=[dict(id=1, name='tree')],
-    )
+        for number, (image, box) in enumerate(shown, 1)
+    ]  # fmt: skip
+    categories = [dict(id=1, name='tree')]
+    return dict(images=images, annotations=annotations, categories=categories)
 
 
 def files() -> Iterator[tuple[str, bytes]]:
@@ -170,24 +156,15 @@ def build(out: Path) -> bool:
     return checksummed.build(out, files(), VERSION)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--out', type=Path, default=Path('data/trees'))
-    out = parser.parse_args().out
-    try:
-        built = build(out)
-    except (ModuleNotFoundError, ValueError) as error:
-        sys.exit(f'mmaib.datasets.trees: {error}')
+def about(out: Path) -> Iterator[str]:
     for photo in PHOTOGRAPHS:
-        coco = json.loads(
-            (out / f'annotations/{photo.split}.json').read_text()
+        file = out / 'annotations' / f'{photo.split}.json'
+        counts = {k: len(v) for k, v in json.loads(file.read_text()).items()}
+        yield (
+            f'{out}/{photo.split}: {counts["images"]} tiles, '
+            f'{counts["annotations"]} trees'
         )
-        print(
-            f'{out}/{photo.split}: {len(coco["images"])} tiles, '
-            f'{len(coco["annotations"])} trees'
-        )
-    print('written' if built else 'already complete, checksums right')
 
 
 if __name__ == '__main__':
-    main()
+    checksummed.command('trees', build, about)

@@ -45,7 +45,7 @@ from .information import (
     information_gate,
     information_of_power,
 )
-from .levels import join_levels, split_levels
+from .levels import join_levels, resize, split_levels
 from .quantization import nearest_anchor, straight_through
 from .rectangle import (
     l2_residual,
@@ -55,7 +55,6 @@ from .rectangle import (
     warp_images,
     warp_rectangles,
 )
-from .resizing import resize
 
 __all__ = [
     'adversarial_kl',

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .resizing import resize
+from .levels import resize
 
 
 def slides(model: Any) -> bool:

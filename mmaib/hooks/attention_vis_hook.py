@@ -15,7 +15,7 @@ from mmengine.visualization import Visualizer
 
 from mmaib.checks import at_least
 from mmaib.layers import CapturedMap, capture_attention
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 from mmaib.registry import HOOKS
 
 

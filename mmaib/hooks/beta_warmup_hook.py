@@ -10,7 +10,7 @@ from torch import nn
 from mmaib.checks import at_least
 from mmaib.layers import Modulation
 from mmaib.losses import Reporter
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 from mmaib.registry import HOOKS
 
 

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 from mmaib.registry import HOOKS
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmaib.losses import Reporter
 from mmaib.models import AuxLossMixin
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 
 NO_RATE = (
     'has a learning rate of 0, see optim_wrapper (lr, paramwise_cfg: lr_mult '

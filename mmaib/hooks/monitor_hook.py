@@ -6,7 +6,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 
 from mmaib.models import AuxLossMixin
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 
 
 class MonitorHook(Hook):

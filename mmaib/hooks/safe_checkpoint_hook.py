@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from mmaib.files import write_whole
 from mmaib.models.base_checkpoint import BaseCheckpoint, learned
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 from mmaib.registry import HOOKS
 
 

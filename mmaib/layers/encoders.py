@@ -9,7 +9,7 @@ from mmaib.losses import Reporter, report_loss
 from mmaib.registry import build_part
 
 from .kl_critic import KLCritic
-from .starting import Starting
+from .own_initialization import OwnInitialization
 
 TRUNKS = ('linear', 'conv1x1', 'conv3x3')
 Layer = Callable[[Tensor], Tensor]
@@ -23,7 +23,7 @@ def make_trunk(kind: str, in_channels: int, out_channels: int) -> nn.Module:
     return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
 
 
-class LatentEncoder(Reporter, Starting):
+class LatentEncoder(Reporter, OwnInitialization):
     """What every encoder :math:`p(z|x,a)` of Section 3.3.2 of [AIB] has:
     its last layer, the base's or its own, and its KL. ``forward(x, layer)``
     draws z as :mod:`mmaib.sampling` asks; ``layer`` is the base model's last

@@ -16,7 +16,7 @@ from mmaib.losses import collecting, report_rectangles
 from mmaib.registry import MODELS
 
 from .map_distribution import MapDistribution
-from .starting import Starting
+from .own_initialization import OwnInitialization
 
 # half extents of the first window, in sides of the map
 FIRST_EXTENT = 0.35
@@ -31,7 +31,7 @@ POOLINGS = {
 
 
 @MODELS.register_module()
-class RectangularAttention(Starting):
+class RectangularAttention(OwnInitialization):
     r"""A map that is a soft rotated rectangle, [RECT].
 
     ::

@@ -11,7 +11,7 @@ from mmaib.registry import MODELS
 
 from .image_cells import own_cells
 from .map_distribution import Activations, MapDistribution
-from .starting import Starting
+from .own_initialization import OwnInitialization
 
 
 class ConvToOne(nn.Conv2d):
@@ -22,7 +22,7 @@ class ConvToOne(nn.Conv2d):
 
 
 @MODELS.register_module()
-class VariationalAttention(Starting):
+class VariationalAttention(OwnInitialization):
     r"""Gaussian attention map :math:`p(a|x)`, Section 3.3.1 of [AIB].
 
     .. math::

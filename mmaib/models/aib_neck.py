@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmaib.checks import one_of, part_fields
 from mmaib.functional import resize
 from mmaib.losses import require_collector
-from mmaib.registry import MODELS
+from mmaib.registry import MODELS, build_part
 from mmaib.sampling.draws import current
 
 
@@ -94,12 +94,7 @@ class AIBNeck(BaseModule):
         self.where = one_of('where', where, ('before', 'after'))
         self.map = one_of('map', map, ('per_level', 'shared'))
         self.neck = None if neck is None else MODELS.build(neck)
-        if 'in_channels' in bottleneck:
-            raise ValueError(
-                'in_channels is a field of the AIBNeck, not of its '
-                f'bottleneck: in_channels={bottleneck["in_channels"]}'
-            )
-        part_fields('bottleneck', bottleneck, ['map_channels'])
+        part_fields('bottleneck', bottleneck, ('in_channels', 'map_channels'))
         levels = self._level_channels(in_channels, _growth(bottleneck))
         shared = self.map == 'shared'
         if shared and not (
@@ -115,17 +110,16 @@ class AIBNeck(BaseModule):
             levels *= _number_of_levels(self.neck)
         self.level_channels = levels
         self.num_levels = len(levels)
-        self.bottleneck = MODELS.build(
-            {
-                'type': 'mmaib.AttentiveBottleneck',
-                **bottleneck,
-                'in_channels': levels,
-                'map_channels': sum(levels) if shared else levels[0],
-            }
+        self.bottleneck = build_part(
+            'bottleneck',
+            bottleneck,
+            'mmaib.AttentiveBottleneck',
+            in_channels=levels,
+            map_channels=sum(levels) if shared else levels[0],
         )
         uneven = len(set(levels)) > 1
         if where == 'before' and self.neck is not None:
-            self.out_channels = _told(self.neck, 'out_channels')
+            self.out_channels = _declared(self.neck, 'out_channels')
         else:
             self.out_channels = (
                 None if uneven else self.bottleneck.out_channels
@@ -137,7 +131,7 @@ class AIBNeck(BaseModule):
         """Channels of the attended levels, one entry if any level has it."""
         field = 'out_channels' if self.where == 'after' else 'in_channels'
         base = type(self.neck).__name__
-        declared = _told(self.neck, field)
+        declared = _declared(self.neck, field)
         if declared is not None and growth > 1 and self.where == 'before':
             declared = _divided(declared, growth, f'{base}.in_channels')
             field = f'in_channels / {growth}'
@@ -243,7 +237,7 @@ class AIBNeck(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _told(neck: nn.Module | None, field: str) -> Any:
+def _declared(neck: nn.Module | None, field: str) -> Any:
     """``in_channels`` or ``out_channels`` as a neck declares it, or None; of
     several, those of the first or of the last."""
     if isinstance(neck, nn.Sequential) and len(neck):
@@ -257,7 +251,7 @@ def _number_of_levels(neck: nn.Module | None) -> int:
     as many as it takes (the necks of YOLOX and RTMDet)."""
     if isinstance(neck, nn.Sequential) and len(neck):
         neck = neck[-1]
-    taken = _told(neck, 'in_channels') or 1
+    taken = _declared(neck, 'in_channels') or 1
     return getattr(neck, 'num_outs', None) or len(_as_list(taken))
 
 

@@ -14,7 +14,7 @@ from mmaib.checks import level_channels, part_fields
 from mmaib.contexts import in_this_thread
 from mmaib.registry import MODELS, base_class, type_name
 
-from .mixed import mixed
+from .wrapping import mixed
 
 # what a place gave attended, and how often that was written to by then
 Reached = dict[int | str, tuple[Tensor, int]]

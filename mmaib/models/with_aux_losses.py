@@ -8,8 +8,8 @@ from torch import nn
 from mmaib.registry import MODELS, base_class
 
 from .averaging import draws_mixin
-from .mixed import mixed
 from .mixin import AuxLossMixin
+from .wrapping import mixed
 
 
 @cache

@@ -12,7 +12,7 @@ from mmaib.losses import require_collector
 from mmaib.registry import MODELS, base_class, build_part
 
 from .known import PREDICTORS, find
-from .mixed import mixed
+from .wrapping import mixed
 
 
 class LatentInHead:

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmaib.compat import PACKAGES
 from mmaib.losses import Reporter
 from mmaib.models import AuxLossMixin
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 from mmaib.registry import type_name
 
 from .fields import configs_with, evaluator_with, warn

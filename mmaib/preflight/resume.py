@@ -10,7 +10,7 @@ from mmengine.runner import find_latest_checkpoint
 from torch import Tensor, nn
 
 from mmaib.models.base_checkpoint import KEY, BaseCheckpoint, learned
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 
 from .checkpoint import read_checkpoint
 from .fields import warn

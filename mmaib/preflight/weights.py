@@ -13,7 +13,7 @@ from torch import nn
 
 from mmaib.models import AuxLossMixin
 from mmaib.models.freezing import trainable_prefixes
-from mmaib.models.unwrapped import unwrapped
+from mmaib.models.wrapping import unwrapped
 
 from .checkpoint import read_checkpoint
 from .fields import configs_with, named, warn

@@ -11,6 +11,7 @@ from datetime import datetime
 from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mmengine.config import Config
@@ -63,9 +64,57 @@ class Group:
         return {run.seed: run.metrics for run in self.runs}
 
 
+@dataclass
+class Log:
+    """What MMEngine's log of a work dir has, all its starts together."""
+
+    training: dict[str, Series] = field(default_factory=dict)
+    evaluation: dict[str, Series] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)  # evaluation
+    step: int = 0
+    epoch: int = 0
+
+
+def read_log(work_dir: Path) -> Log:
+    """The log of a training, as far as it is."""
+    log = Log()
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    for entry in (e for path in logs for e in entries(path)):
+        series = log.evaluation
+        if 'loss' in entry:
+            log.step = int(entry.get('iter', entry.get('step', log.step)))
+            log.epoch = int(entry.get('epoch', 0))
+            series = log.training
+        elif any(name.startswith('ablation/') for name in entry):
+            log.last.update(entry)  # a line of its own after it
+        else:
+            # one that found nothing has not the AP of the one before
+            log.last = dict(entry)
+        for name, value in entry.items():
+            if isinstance(value, int | float):
+                series.setdefault(name, {})[log.step] = float(value)
+    return log
+
+
+def ended_with(work_dir: Path) -> dict[str, float] | None:
+    """Last evaluation, last monitors and median step time of a finished
+    run."""
+    if not (work_dir / 'finished').exists():
+        return None
+    log = read_log(work_dir)
+    found = {
+        f'train/{name}': [*series.values()][-1]
+        for name, series in log.training.items()
+        if name.startswith(MONITORS)
+    }
+    # not of a run that is shorter than the interval of its log
+    if times := log.training.get('time'):
+        found[SECONDS] = median(times.values())
+    return {**found, **log.last}
+
+
 def read_run(path: Path) -> Run:
     """A run from its work dir, from what is there so far."""
-    logs = sorted(path.glob('*/vis_data/scalars.json'))
     record = read_json(path / 'record.json')
     # the newest, where a work dir was used for several
     names = sorted(path.glob('*.py'), key=_changed)
@@ -84,31 +133,21 @@ def read_run(path: Path) -> Run:
         config=config,
         facts=record,
     )
-    step = epoch = 0
-    for entry in (e for log in logs for e in entries(log)):
-        values, series = _numbers(entry), run.evaluation
-        if 'loss' in entry:
-            step = int(entry.get('iter', entry.get('step', step)))
-            epoch = int(entry.get('epoch', 0))
-            series = run.training
-        else:
-            # one that found nothing has not the AP of the one before; what
-            # is lost without a map is a line of its own
-            if not any(name.startswith('ablation/') for name in values):
-                run.metrics.clear()
-                run.evaluated = True
-            run.metrics.update(values)
-        for name, value in values.items():
-            series.setdefault(name, {})[step] = value
+    log = read_log(path)
+    run.training, run.evaluation = (
+        {name: found for name, found in series.items() if name not in SKIPPED}
+        for series in (log.training, log.evaluation)
+    )
+    run.metrics, run.evaluated = _numbers(log.last), bool(log.last) or None
     # a test of a checkpoint, such as the demo's
-    for log in sorted(path.glob('*/*/vis_data/scalars.json')):
-        if _trained(log.parents[2]):
+    tests = path.glob('*/*/vis_data/scalars.json')
+    for folder in sorted({test.parents[2] for test in tests}):
+        if (tested := read_log(folder)).training:
             continue
-        for entry in entries(log):
-            run.metrics.update(_numbers(entry))
-        for found in log.parents[1].glob('*.json'):
+        run.metrics.update(_numbers(tested.last))
+        for found in folder.glob('*/*.json'):
             run.metrics.update(_numbers(read_json(found)))
-    run.state = _state(run, step, epoch)
+    run.state = _state(run, log)
     run.pictures = sorted(p.parent for p in path.glob('*/scores.json'))
     images = path.glob('*/vis_data/vis_image/attention_*_*.png')
     for image in sorted(images, key=_changed):
@@ -153,7 +192,9 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         logs = folder.rglob('vis_data/scalars.json')
         dirs = {log.parents[2] for log in logs}
         # a test inside a run's folder belongs to the run
-        own = sorted(d for d in dirs if _trained(d) or not dirs & {*d.parents})
+        own = sorted(
+            d for d in dirs if read_log(d).training or not dirs & {*d.parents}
+        )
         found: dict[tuple, Run] = {
             (path.resolve(),): read_run(path) for path in own
         }
@@ -190,12 +231,6 @@ def _identity(run: Run) -> tuple:
     """What a record of a run has in common with its work dir."""
     config = run.facts.get('config', run.name)
     return config, run.seed, _shared(run.options)
-
-
-def _trained(folder: Path) -> bool:
-    """Whether a work dir has the log of a training, not of a test alone."""
-    logs = folder.glob('*/vis_data/scalars.json')
-    return any('loss' in entry for log in logs for entry in entries(log))
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
@@ -302,13 +337,13 @@ def _changed(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _state(run: Run, step: int, epoch: int) -> str:
+def _state(run: Run, log: Log) -> str:
     """Whether it is finished, or how far it has come."""
     train = (run.config or {}).get('train_cfg') or {}
-    of, last = f'step {step}', f'iter_{train.get("max_iters")}.pth'
+    of, last = f'step {log.step}', f'iter_{train.get("max_iters")}.pth'
     wanted = train.get('max_epochs', train.get('max_iters'))
     if 'max_epochs' in train:
-        of, last = f'epoch {epoch}', f'epoch_{wanted}.pth'
+        of, last = f'epoch {log.epoch}', f'epoch_{wanted}.pth'
     of += f' of {wanted}' if wanted else ''
     # the last epoch is whole with its checkpoint
     if (run.path / 'finished').exists() or (run.path / last).exists():

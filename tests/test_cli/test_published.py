@@ -12,8 +12,8 @@ from mmengine.runner.checkpoint import save_checkpoint
 from support import classification as cls
 
 import mmaib
+from mmaib.cli.published import parse
 from mmaib.models.base_checkpoint import BaseCheckpoint, learned
-from mmaib.preflight.literals import parse
 
 LOG = {
     'accuracy/top1': 70.0,

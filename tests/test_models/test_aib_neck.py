@@ -229,7 +229,7 @@ def test_channels_that_contradict_the_neck():
 
 
 def test_channels_are_a_field_of_the_neck():
-    with pytest.raises(ValueError, match='field of the AIBNeck'):
+    with pytest.raises(ValueError, match="bottleneck sets {'in_channels': 4}"):
         make_neck(neck=None, bottleneck=dict(in_channels=4))
 
 

@@ -11,7 +11,7 @@ from support import CONFIGS, base_models, matrix
 from test_interpretability_tool import PLAIN, work_dir
 
 from mmaib.cli.main import main
-from mmaib.evaluation import grad_cam
+from mmaib.explanations import grad_cam_in_gate as grad_cam
 from mmaib.layers import (
     AttentiveBottleneck,
     MapDistribution,

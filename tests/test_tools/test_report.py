@@ -246,15 +246,16 @@ def test_a_training_inside_a_run_s_folder_is_a_run(tmp_path):
 
 
 def test_records_of_our_results():
-    path = REPOSITORY / 'docs' / 'results' / 'bccd.jsonl'
-    groups = runs.grouped(runs.find_runs([path]))
-    assert groups[0].label == 'faster-rcnn_lite0_fpn_12e_bccd-256'
+    path = REPOSITORY / 'docs' / 'results' / 'runs.jsonl'
+    name = 'faster-rcnn_lite0_fpn_12e_bccd-256'
+    groups = {g.label: g for g in runs.grouped(runs.find_runs([path]))}
+    found = groups[f'bccd: {name}'].metrics
     expected = [
         record['metrics'][AP]
         for record in map(json.loads, path.read_text().splitlines())
-        if record['name'] == groups[0].label
+        if (record['set'], record['name']) == ('bccd', name)
     ]
-    assert mean(values(groups[0].metrics, AP)) == pytest.approx(mean(expected))
+    assert mean(values(found, AP)) == pytest.approx(mean(expected))
     assert len(expected) == 3
 
 

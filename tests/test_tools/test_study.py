@@ -13,6 +13,7 @@ from support import CONFIGS, REPOSITORY
 
 from mmaib.cli import runs
 from mmaib.visualization import tables
+from mmaib.visualization.work_dirs import ended_with
 
 sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))
 import study
@@ -276,7 +277,7 @@ def test_an_evaluation_without_a_metric_has_not_the_one_before(tmp_path):
         {'ablation/mirror/aux': 0.1, 'step': 99},
     ]
     path.write_text('\n'.join([path.read_text(), *map(json.dumps, lines)]))
-    found = runs.read_log(tmp_path)
+    found = ended_with(tmp_path)
     assert AP not in found
     assert found['ablation/mirror/aux'] == 0.1
 
@@ -286,7 +287,7 @@ def test_a_run_shorter_than_the_interval_of_its_log(tmp_path):
     log.parent.mkdir(parents=True)
     log.write_text(json.dumps({AP: 0.5, 'step': 1}))
     (tmp_path / 'finished').touch()
-    assert runs.read_log(tmp_path) == {AP: 0.5, 'step': 1}
+    assert ended_with(tmp_path) == {AP: 0.5, 'step': 1}
 
 
 def test_a_seed_that_diverged_shows():
@@ -297,7 +298,7 @@ def test_a_log_cut_by_a_kill_is_read(tmp_path):
     write_log(tmp_path, 0.5, 1.0)
     (path,) = tmp_path.glob('*/vis_data/scalars.json')
     path.write_text(path.read_text() + '\n{"loss": 0.3, "ti')
-    assert runs.read_log(tmp_path)['coco/bbox_mAP'] == 0.5
+    assert ended_with(tmp_path)['coco/bbox_mAP'] == 0.5
 
 
 def test_a_failed_run_is_not_marked_as_finished(tmp_path):

@@ -48,13 +48,12 @@ from calibration_table import (
     Records,
     table,
 )
-from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from study import Arm, conclude, parsed, parser_of_runs, train_arms
 
-from mmaib.cli.cfg_options import CfgOptions, options_of
+from mmaib.cli.cfg_options import CfgOptions, read_config
 from mmaib.cli.parser import positive
-from mmaib.cli.runs import find_record, keep_record, read_config
+from mmaib.cli.runs import find_record, keep_record
 from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.image_sources import images
 from mmaib.visualization.work_dirs import last_checkpoint, read_records
@@ -125,7 +124,7 @@ def check(args: argparse.Namespace) -> None:
     if args.ood:
         images(args.ood)
     if args.held_out:
-        cfg = merged(args.plain, args.cfg_options)
+        cfg = read_config(args.plain, args.cfg_options)
         init_default_scope(cfg.default_scope)
         try:
             DATASETS.build(held_out(args, cfg))
@@ -202,7 +201,7 @@ def without_held_out(
             child, chooses images itself, or if the child would take the place
             of a config.
     """
-    cfg = merged(path, options)
+    cfg = read_config(path, options)
     init_default_scope(cfg.default_scope)
     dataset = cfg.train_dataloader.dataset
     for field in ('dataset', 'datasets', 'indices'):
@@ -226,13 +225,6 @@ def without_held_out(
     return child
 
 
-def merged(config: Path, options: Sequence[str]) -> Config:
-    """A config with options as the command line has them."""
-    cfg = read_config(config)
-    cfg.merge_from_dict(options_of(options))
-    return cfg
-
-
 def measure_all(args: argparse.Namespace, arms: Sequence[Arm]) -> None:
     """The records of all finished runs that have none of this test yet."""
     own = settings(args)
@@ -242,13 +234,15 @@ def measure_all(args: argparse.Namespace, arms: Sequence[Arm]) -> None:
         names = [arm.name, *([TEMPERATURE] if arm.name == PLAIN else [])]
         if all(find_record(args.records, name, seed) for name in names):
             continue
-        sets = sets or ImageSets(args, merged(args.plain, args.cfg_options))
+        sets = sets or ImageSets(
+            args, read_config(args.plain, args.cfg_options)
+        )
         print('measure', work_dir, flush=True)
         options = [*args.cfg_options, *arm.options]
         if arm.name in args.stages:
             options.append(f'model.test_draws.latent={args.draws}')
         found = sets.figures(
-            merged(arm.config, options),
+            read_config(arm.config, options),
             str(last_checkpoint(work_dir)),
             scaled=arm.name == PLAIN,
         )

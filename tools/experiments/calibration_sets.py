@@ -71,7 +71,7 @@ class ImageSets:
     ) -> list[Figures]:
         """Those of a trained arm and, if asked for, those of its scaled
         probabilities, with the temperature."""
-        model, _ = load(cfg, checkpoint, get_device())
+        model = load(cfg, checkpoint, get_device())
         temperatures = [1.0]
         if scaled:
             temperatures.append(fitted_temperature(*self._held_out(model)))

@@ -36,19 +36,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
-from mmaib import compat
-from mmaib.cli.cfg_options import options_of
+from mmaib.cli.cfg_options import read_config
 from mmaib.cli.runs import commit, device_name
 from mmaib.cli.visualize import load
 from mmaib.explanations import Place, Settings, sample_bottleneck, statistics
 from mmaib.explanations.baselines import BASELINES, box, explain_by, of_images
 from mmaib.explanations.bottleneck import gradients
 from mmaib.explanations.explain import Seen, data_of, frozen, see, targets
-from mmaib.explanations.referee import (
+from mmaib.explanations.insertion_deletion import (
     AREA,
     blank,
     detected,
@@ -60,6 +58,7 @@ from mmaib.explanations.referee import (
 )
 from mmaib.explanations.targets import Target
 from mmaib.visualization.tables import markdown
+from mmaib.visualization.work_dirs import read_records
 
 OWN = 'bottleneck'
 # LayerCAM's map as a gate
@@ -86,29 +85,26 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument('config', nargs='?', type=Path)
-    parser.add_argument('checkpoint', nargs='?', type=Path)
-    parser.add_argument('--name', help='of the base model and data set')
-    parser.add_argument('--seed', type=int, default=1)
-    parser.add_argument('--records', type=Path)
-    parser.add_argument('--detections', type=int, default=100)
-    parser.add_argument('--per-image', type=int, default=2)
-    parser.add_argument(
-        '--d-rise-every',
-        type=int,
-        default=10,
+    add = parser.add_argument
+    add('config', nargs='?', type=Path)
+    add('checkpoint', nargs='?', type=Path)
+    add('--name', help='of the base model and data set')
+    add('--seed', type=int, default=1)
+    add('--records', type=Path)
+    add('--detections', type=int, default=100)
+    add('--per-image', type=int, default=2)
+    add(
+        '--d-rise-every', type=int, default=10,
         help='the weaker and the slow methods, and the detector run again,\n'
         'for every so manyth; 0: for none',
-    )
-    parser.add_argument(
-        '--methods',
-        nargs='+',
-        default=[],
+    )  # fmt: skip
+    add(
+        '--methods', nargs='+', default=[],
         help="some alone: odam, 'odam, backbone', ...",
-    )
-    parser.add_argument('--randomise', type=int, metavar='DETECTIONS')
-    parser.add_argument('--table', type=Path, help='print of these records')
-    parser.add_argument('--cfg-options', nargs='+', default=[])
+    )  # fmt: skip
+    add('--randomise', type=int, metavar='DETECTIONS')
+    add('--table', type=Path, help='print of these records')
+    add('--cfg-options', nargs='+', default=[])
     args = parser.parse_args()
     if not args.table and not (args.checkpoint and args.name and args.records):
         parser.error('give CONFIG CHECKPOINT --name --records, or --table')
@@ -277,18 +273,24 @@ def in_box(target: Target, size: Sequence[int]) -> tuple[slice, slice]:
 
 
 def run(args: argparse.Namespace) -> None:
-    compat.register_config_sources()
     torch.set_num_threads(1)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(options_of(args.cfg_options))
-    model, visualizer = load(cfg, str(args.checkpoint), torch.device('cpu'))
-    model.cfg, model.dataset_meta = cfg, visualizer.dataset_meta
+    cfg = read_config(args.config, args.cfg_options)
+    model = load(cfg, args.checkpoint, torch.device('cpu'))
     places = {name: Place(model, name) for name in ('neck', 'backbone')}
+    of_run = dict(name=args.name, seed=args.seed)
     there = {
         (r['image'], r['detection'])
-        for r in read(args.records)
-        if (r['name'], r['seed']) == (args.name, args.seed) and 'methods' in r
+        for r in read_records(args.records)
+        if of_run.items() <= r.items() and 'methods' in r
     }
+
+    def keep(file: str, **found: Any) -> None:
+        image = '/'.join(Path(file).parts[-2:])
+        of_code = dict(commit=commit(), device=device_name())
+        record = {**of_run, **of_code, 'image': image, **found}
+        with args.records.open('a') as lines:
+            lines.write(json.dumps(record) + '\n')
+
     with frozen(model):
         training = [
             see(model, places['neck'], data_of(model, f)).images
@@ -298,67 +300,38 @@ def run(args: argparse.Namespace) -> None:
             name: statistics(place, training) for name, place in places.items()
         }
         files = files_of(cfg.test_dataloader.dataset)
+        every = chosen(model, places['neck'], files, args.per_image)
         if args.randomise:
-            picked = chosen(model, places['neck'], files, args.per_image)
             some = [
                 (file, seen, found[number])
-                for file, seen, found, number in islice(picked, args.randomise)
+                for file, seen, found, number in islice(every, args.randomise)
             ]
             correlations = stability(
                 model, places['neck'], moments['neck'], some
             )
-            with args.records.open('a') as lines:
-                for (file, _, _), values in zip(some, correlations):
-                    record = dict(
-                        name=args.name,
-                        seed=args.seed,
-                        commit=commit(),
-                        device=device_name(),
-                        image='/'.join(Path(file).parts[-2:]),
-                        correlations=values,
-                    )
-                    lines.write(json.dumps(record) + '\n')
+            for (file, _, _), values in zip(some, correlations):
+                keep(file, correlations=values)
             return
         for count, (file, seen, found, number) in enumerate(
-            chosen(model, places['neck'], files, args.per_image)
+            islice(every, args.detections)
         ):
-            if count >= args.detections:
-                break
-            key = '/'.join(Path(file).parts[-2:]), number
-            if key in there:
+            if ('/'.join(Path(file).parts[-2:]), number) in there:
                 continue
             slow = args.d_rise_every and count % args.d_rise_every == 0
-            record = dict(
-                name=args.name,
-                seed=args.seed,
+            target = found[number]
+            keep(
+                file,
                 config=args.config.stem,
-                commit=commit(),
-                device=device_name(),
-                image=key[0],
                 detection=number,
-                label=found[number].label,
-                score=round(found[number].score, 4),
-                area=round(area_of(found[number])),
+                label=target.label,
+                score=round(target.score, 4),
+                area=round(area_of(target)),
                 methods=judged(
-                    model,
-                    places,
-                    moments,
-                    seen,
-                    found,
-                    number,
-                    bool(slow),
+                    model, places, moments, seen, found, number, bool(slow),
                     args.methods,
                 ),
-            )
-            with args.records.open('a') as lines:
-                lines.write(json.dumps(record) + '\n')
-            print(count + 1, *key, flush=True)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+            )  # fmt: skip
+            print(count + 1, file, number, flush=True)
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -402,35 +375,28 @@ def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
     rows = [head]
     for method in methods:
         here = [r for r in records if method in r['methods']]
+        own, found = ([r['methods'][m] for r in here] for m in (OWN, method))
         row = [method]
         for measure in MEASURES:
-            values = [
-                r['methods'][method].get(measure, float('nan')) for r in here
-            ]
-            known = [v for v in values if not np.isnan(v)]
-            row.append(f'{np.mean(known):.3f}' if known else '-')
-        images = [f'{r["seed"]} {r["image"]}' for r in here]
-        if method == OWN:
-            row.append('-')
-        else:
-            mean, low, high = paired_interval(
-                [
-                    r['methods'][OWN]['difference']
-                    - r['methods'][method]['difference']
-                    for r in here
-                ],
-                images,
-            )
+            values = np.array([one.get(measure, np.nan) for one in found])
+            known = values[~np.isnan(values)]
+            row.append(f'{known.mean():.3f}' if len(known) else '-')
+        against = '-'
+        if method != OWN:
+            images = [f'{r["seed"]} {r["image"]}' for r in here]
+            lost = [a['difference'] - b['difference']
+                    for a, b in zip(own, found)]  # fmt: skip
+            mean, low, high = paired_interval(lost, images)
             enough = len({*images}) >= FEWEST
-            row.append(f'{mean:+.3f}' + f' [{low:+.3f}, {high:+.3f}]' * enough)
-        rows.append([*row, str(len(here))])
+            against = f'{mean:+.3f}' + f' [{low:+.3f}, {high:+.3f}]' * enough
+        rows.append([*row, against, str(len(here))])
     return rows
 
 
 def main() -> None:
     args = parse_args()
     if args.table:
-        print(table(read(args.table)))
+        print(table(read_records(args.table)))
     else:
         run(args)
 

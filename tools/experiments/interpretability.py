@@ -44,7 +44,7 @@ from mmengine.device import get_device
 from scipy.io import loadmat
 from torch import Tensor
 
-from mmaib import compat
+from mmaib.cli.cfg_options import read_config
 from mmaib.cli.launch import device_argument
 from mmaib.cli.visualize import load, unused
 from mmaib.evaluation.ablation import ablation_metrics, evaluate
@@ -134,7 +134,7 @@ def measure(
     args: argparse.Namespace,
 ) -> Result:
     """Of one model, over the first test images."""
-    model, _ = load(cfg, str(checkpoint), args.device)
+    model = load(cfg, checkpoint, args.device)
     count, found = of_test_set(cfg)
     comparisons, deviations = [], []
     for number, (_, data) in zip(range(args.max_images or count), found):
@@ -235,7 +235,7 @@ def draw(
 ) -> None:
     """Pictures of the first images, or of the first that are corrected."""
     loaded = {
-        label: load(cfg, str(checkpoint), args.device)[0]
+        label: load(cfg, checkpoint, args.device)
         for label, (cfg, checkpoint) in models.items()
     }
     (cfg, _), *_ = models.values()
@@ -368,7 +368,6 @@ def main() -> None:
     args = parser.parse_args()
     if args.max_images is not None and args.max_images < 1:
         parser.error(f'--max-images must be >= 1, got {args.max_images}')
-    compat.register_config_sources()
     try:
         patches = read_patches(args.patches)
     except FileNotFoundError as error:
@@ -378,7 +377,7 @@ def main() -> None:
         label = config.stem
         if label in models:
             label = f'{label}, {checkpoint.parent.name}, {checkpoint.stem}'
-        models[unused(label, models)] = Config.fromfile(config), checkpoint
+        models[unused(label, models)] = read_config(config), checkpoint
     if args.pictures:
         draw(models, patches, args)
         return

@@ -29,8 +29,7 @@ from study import (
     train_arms,
 )
 
-from mmaib.cli.cfg_options import options_of
-from mmaib.cli.runs import read_config
+from mmaib.cli.cfg_options import read_config
 from mmaib.cost import millions
 from mmaib.visualization.tables import (
     Column,
@@ -76,8 +75,7 @@ OURS = ('aib-qt-literal', AIB, 'aib-qt', 'gate')
 
 def parameters(arm: Arm) -> float:
     """Of its model, in 1e6."""
-    cfg = read_config(arm.config)
-    cfg.merge_from_dict(options_of(arm.options))
+    cfg = read_config(arm.config, arm.options)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         return millions(MODELS.build(cfg.model))
 

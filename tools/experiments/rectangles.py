@@ -26,13 +26,11 @@ import numpy as np
 import torch
 from interpretability import grid
 from matplotlib.figure import Figure
-from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 from torch.nn.functional import pad
 
-from mmaib import compat
-from mmaib.cli.cfg_options import CfgOptions
+from mmaib.cli.cfg_options import read_config
 from mmaib.cli.launch import device_argument
 from mmaib.cli.visualize import load
 from mmaib.evaluation.map_geometry import padded_size
@@ -156,15 +154,12 @@ def main() -> None:
         '--device', type=device_argument, default=get_device(),
         help='default: a GPU if there is one',
     )  # fmt: skip
-    add('--cfg-options', nargs='+', action=CfgOptions)
+    add('--cfg-options', nargs='+', default=[])
     args = parser.parse_args()
     if args.count < 1:
         parser.error(f'--count must be >= 1, got {args.count}')
-    compat.register_config_sources()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    model, _ = load(cfg, args.checkpoint, args.device)
+    cfg = read_config(args.config, args.cfg_options)
+    model = load(cfg, args.checkpoint, args.device)
     loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
     try:
         found, thumbnails = find(model, loader)

@@ -40,11 +40,10 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from mmaib.cli.cfg_options import read_config
 from mmaib.cli.runs import (
     commit,
     find_record,
-    read_config,
-    read_log,
     train_all,
 )
 from mmaib.visualization.tables import (
@@ -62,10 +61,11 @@ from mmaib.visualization.tables import (
 )
 from mmaib.visualization.work_dirs import (
     SECONDS,
-    entries,
+    ended_with,
     labelled,
     last_checkpoint,
     read_json,
+    read_log,
     read_records,
 )
 
@@ -228,7 +228,7 @@ def finished(arm: Arm, args: argparse.Namespace) -> Runs:
     found = {}
     for seed in args.seeds:
         work_dir = arm.work_dir(args.out, seed)
-        metrics = read_json(work_dir / METRICS_OF_TEST) or read_log(work_dir)
+        metrics = read_json(work_dir / METRICS_OF_TEST) or ended_with(work_dir)
         if not metrics:
             record = find_record(args.records, arm.name, seed) or {}
             metrics = record.get('metrics')
@@ -239,17 +239,13 @@ def finished(arm: Arm, args: argparse.Namespace) -> Runs:
 
 def best(arm: Arm, args: argparse.Namespace, metric: str) -> list[float]:
     """Of each seed that is finished, the highest value of all evaluations."""
-    return [
-        max(there)
-        for seed in args.seeds
-        if read_log(work_dir := arm.work_dir(args.out, seed))
-        and (there := [
-            entry[metric]
-            for log in work_dir.glob('*/vis_data/scalars.json')
-            for entry in entries(log)
-            if metric in entry
-        ])
-    ]  # fmt: skip
+    found = []
+    for seed in args.seeds:
+        work_dir = arm.work_dir(args.out, seed)
+        series = read_log(work_dir).evaluation.get(metric)
+        if series and (work_dir / 'finished').exists():
+            found.append(max(series.values()))
+    return found
 
 
 def paper_table(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmaib.checks import at_least, one_of
+from mmaib.checks import one_of
 from mmaib.registry import TRANSFORMS
 
 
@@ -18,19 +18,15 @@ class CropToBox(BaseTransform):
     pixels and clipped to the image.
 
     Args:
-        context: share of the box's width and height that is added on each
-            of its sides.
         missing: what to do without ``gt_bboxes``: ``'raise'``, or take the
             ``'whole'`` image, as for inference on a picture of a bird.
 
     Raises:
-        TypeError, ValueError: if ``context`` is no number, or negative.
         ValueError: from the data set, naming the image, if it has not one
             box, or its box no pixel.
     """
 
-    def __init__(self, context: float = 0.0, missing: str = 'raise') -> None:
-        self.context = at_least('context', context, 0.0)
+    def __init__(self, missing: str = 'raise') -> None:
         self.missing = one_of('missing', missing, ('raise', 'whole'))
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -45,12 +41,8 @@ class CropToBox(BaseTransform):
             )
         height, width = image.shape[:2]
         borders = np.asarray(boxes[0], float)
-        margin = self.context * (borders[2:] - borders[:2])
-        borders = borders + np.concatenate([-margin, margin])
-        ends = np.array([width, height, width, height])
-        left, top, right, bottom = np.clip(borders.round(), 0, ends).astype(
-            int
-        )
+        clipped = borders.round().clip(0, [width, height] * 2).astype(int)
+        left, top, right, bottom = clipped
         if left >= right or top >= bottom:
             raise ValueError(
                 f"'{name}': the box {borders.tolist()} (left, top, right, "
@@ -64,7 +56,4 @@ class CropToBox(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(context={self.context}, '
-            f'missing={self.missing!r})'
-        )
+        return f'{type(self).__name__}(missing={self.missing!r})'

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,17 @@ from .source import Source
 
 
 class ImageArrays(BaseDataset):
-    """Small images that their authors distribute as arrays, many in a file.
+    """Small images that their authors distribute as one array a split.
 
-    The arrays are held once, as they were read; a sample's image is copied
-    out of them when it is asked for, so that workers share the arrays and no
-    transform can write to them. ``indices`` leave them whole.
+    The array is held once, as it was read; a sample's image is copied out of
+    it when it is asked for, so that workers share it and no transform can
+    write to it. ``indices`` leave it whole.
 
     A subclass names its ``SPLITS`` and its ``SOURCE`` and reads a split.
 
     Args:
         data_root: folder of the files.
-        split: one of ``SPLITS``, or a list of them, which are concatenated.
+        split: one of ``SPLITS``; MMEngine's ``ConcatDataset`` joins several.
         kwargs: of mmpretrain's ``BaseDataset``.
 
     Raises:
@@ -34,51 +33,34 @@ class ImageArrays(BaseDataset):
 
     SPLITS: tuple[str, ...]
     SOURCE: Source
+    images: np.ndarray
 
     def __init__(
-        self,
-        data_root: str,
-        split: str | Sequence[str] = 'train',
-        **kwargs: Any,
+        self, data_root: str, split: str = 'train', **kwargs: Any
     ) -> None:
-        listed = isinstance(split, (list, tuple))
-        self.splits: list[str] = [*split] if listed else [str(split)]
-        for name in self.splits:
-            one_of('split', name, self.SPLITS)
-        if len(set(self.splits)) != max(len(self.splits), 1):
-            raise ValueError(
-                'split must be one of or a list without repetition of '
-                f'{list(self.SPLITS)}, got {split!r}'
-            )
-        self.images: list[np.ndarray] = []
+        self.split = one_of('split', split, self.SPLITS)
         super().__init__(ann_file='', data_root=data_root, **kwargs)
 
-    def read_split(self, split: str) -> tuple[np.ndarray, list[int | None]]:
+    def read_split(self) -> tuple[np.ndarray, list[int | None]]:
         """Images ``(N, H, W, 3)``, RGB, uint8, and N labels; an image whose
         label is None is left out."""
         raise NotImplementedError
 
     def load_data_list(self) -> list[dict]:
-        """Read the splits; a sample's image is named by split and number."""
-        self.images.clear()
-        data_list = []
-        for part, split in enumerate(self.splits):
-            images, labels = self.read_split(split)
-            images.setflags(write=False)
-            self.images.append(images)
-            data_list += [
-                dict(img=(part, number), gt_label=label)
-                for number, label in enumerate(labels)
-                if label is not None
-            ]
-        return data_list
+        """Read the split; a sample's image is its number."""
+        self.images, labels = self.read_split()
+        self.images.setflags(write=False)
+        return [
+            dict(img=number, gt_label=label)
+            for number, label in enumerate(labels)
+            if label is not None
+        ]
 
     def get_data_info(self, idx: int) -> dict:
         """As mmpretrain's CIFAR10 has it: ``img`` ``(H, W, 3)``, uint8, RGB,
         and ``gt_label``."""
         info = super().get_data_info(idx)
-        part, number = info['img']
-        info['img'] = np.array(self.images[part][number], order='C')
+        info['img'] = np.array(self.images[info['img']], order='C')
         return info
 
     def path(self, name: str) -> str:
@@ -96,12 +78,8 @@ class ImageArrays(BaseDataset):
         return self.SOURCE.wrong(self.data_root, path, fault)
 
     def check_labels(self, path: str, labels: np.ndarray, count: int) -> None:
-        """Refuse labels that are not 1 to 10, or not one for each image.
-
-        Args:
-            path: of the file that the labels were read from.
-            labels: of one dimension.
-            count: number of images.
+        """Refuse labels of a file, ``(n,)``, that are not 1 to 10, or not as
+        many as there are images.
 
         Raises:
             ValueError: naming the file, what came and what fits.
@@ -124,7 +102,7 @@ class ImageArrays(BaseDataset):
     def extra_repr(self) -> list[str]:
         return [
             f'Root of dataset: \t{self.data_root}',
-            f'Splits: \t{", ".join(self.splits)}',
+            f'Split: \t{self.split}',
         ]
 
     def _copy_without_annotation(self, memo: dict | None = None) -> Any:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,9 @@ from .source import Source
 _SHAPE = (3, 96, 96)
 # what class_names.txt says, labels 1 to 10
 _CLASSES = (
-    'airplane',
-    'bird',
-    'car',
-    'cat',
-    'deer',
-    'dog',
-    'horse',
-    'monkey',
-    'ship',
-    'truck',
-)
-_NO_CLASS = -1
+    'airplane', 'bird', 'car', 'cat', 'deer', 'dog', 'horse', 'monkey',
+    'ship', 'truck',
+)  # fmt: skip
 
 
 @DATASETS.register_module()
@@ -40,26 +30,19 @@ class STL10(ImageArrays):
 
     For a classifier of CIFAR-10, ``label_space='cifar10'`` gives CIFAR-10's
     labels (a car is an automobile). CIFAR-10 has no monkey, and STL-10 no
-    frog; what becomes of the monkeys is the field ``unmatched``. With
-    ``'drop'``, 4,500 and 7,200 images are left, all of which a classifier
-    may get right. With ``'keep'``, monkeys have the label -1, which
-    mmpretrain's ``Accuracy`` counts as wrong whatever was predicted: 90 % is
-    the most that can be reached. Other metrics of mmpretrain's refuse -1.
+    frog: monkeys are left out, and 4,500 and 7,200 images stay, all of which
+    a classifier may get right.
 
     Args:
         data_root: folder of the files.
-        split: ``'train'`` or ``'test'``, or a list of both.
+        split: ``'train'`` or ``'test'``.
         label_space: ``'stl10'`` or ``'cifar10'``.
-        unmatched: ``'drop'`` or ``'keep'`` images whose class
-            ``label_space`` lacks.
         kwargs: of mmpretrain's ``BaseDataset``.
 
     Raises:
         FileNotFoundError, ValueError: if a file is not there or not whole,
             naming it and its download page.
-        ValueError: if a field is none of the above, or images are kept in
-            ``label_space='cifar10'`` without ``test_mode=True``: no loss
-            takes the label -1.
+        ValueError: if a field is none of the above.
     """
 
     METAINFO = dict(classes=_CLASSES)
@@ -72,28 +55,20 @@ class STL10(ImageArrays):
     def __init__(
         self,
         data_root: str,
-        split: str | Sequence[str] = 'train',
+        split: str = 'train',
         label_space: str = 'stl10',
-        unmatched: str = 'drop',
         **kwargs: Any,
     ) -> None:
         self.label_space = one_of(
             'label_space', label_space, ('stl10', 'cifar10')
         )
-        self.unmatched = one_of('unmatched', unmatched, ('drop', 'keep'))
         if label_space == 'cifar10':
-            if unmatched == 'keep' and not kwargs.get('test_mode'):
-                raise ValueError(
-                    "unmatched='keep' gives monkeys the label -1, which no "
-                    'loss takes: it needs test_mode=True, got '
-                    f'{kwargs.get("test_mode", False)!r}'
-                )
             kwargs['classes'] = kwargs.get('classes') or CIFAR10_CATEGORIES
         super().__init__(data_root, split, **kwargs)
 
-    def read_split(self, split: str) -> tuple[np.ndarray, list[int | None]]:
-        path = self.path(f'{split}_X.bin')
-        label_path = self.path(f'{split}_y.bin')
+    def read_split(self) -> tuple[np.ndarray, list[int | None]]:
+        path = self.path(f'{self.split}_X.bin')
+        label_path = self.path(f'{self.split}_y.bin')
         pixels = np.fromfile(path, np.uint8)
         size = int(np.prod(_SHAPE))
         if not len(pixels) or len(pixels) % size:
@@ -115,5 +90,4 @@ class STL10(ImageArrays):
             return list(range(len(_CLASSES)))
         same = {name: i for i, name in enumerate(CIFAR10_CATEGORIES)}
         same['car'] = same['automobile']
-        without = None if self.unmatched == 'drop' else _NO_CLASS
-        return [same.get(name, without) for name in _CLASSES]
+        return [same.get(name) for name in _CLASSES]

@@ -27,8 +27,7 @@ class SVHN(ImageArrays):
 
     Args:
         data_root: folder of the files.
-        split: ``'train'``, ``'test'`` or ``'extra'``, or a list such as
-            ``['train', 'extra']``.
+        split: ``'train'``, ``'test'`` or ``'extra'``.
         kwargs: of mmpretrain's ``BaseDataset``.
 
     Raises:
@@ -41,8 +40,8 @@ class SVHN(ImageArrays):
     SPLITS = ('train', 'test', 'extra')
     SOURCE = Source(_PAGE, f'wget -P data/svhn {_PAGE}{{name}}')
 
-    def read_split(self, split: str) -> tuple[np.ndarray, list[int | None]]:
-        path = self.path(f'{split}_32x32.mat')
+    def read_split(self) -> tuple[np.ndarray, list[int | None]]:
+        path = self.path(f'{self.split}_32x32.mat')
         try:
             content = loadmat(path, variable_names=('X', 'y'))
         except Exception as error:  # each part of the reader has its own

@@ -22,15 +22,6 @@ def test_birds_that_are_cropped(cub):
     np.testing.assert_array_equal(whole['img'], decoded(cub, 2))
 
 
-def test_birds_with_context(cub):
-    crop = dict(type='mmaib.CropToBox', context=0.25)
-    first, _ = build('CUBWithBoxes', cub, pipeline=[LOAD, crop])
-    # 5 pixels to each side, 3.25 above and below
-    np.testing.assert_array_equal(first['img'], decoded(cub, 1)[1:20, 5:35])
-    assert first['gt_bboxes'].tolist() == [[5, 3, 25, 16]]
-    assert 'context=0.25' in repr(CropToBox(0.25))
-
-
 def test_crops_through_the_base_models_transforms(cub):
     pipeline = [LOAD, dict(type='mmaib.CropToBox')]
     flip = dict(type='RandomFlip', prob=1.0)
@@ -71,12 +62,6 @@ def test_images_with_no_or_two_boxes():
     for boxes in ({}, dict(gt_bboxes=np.zeros((2, 4)))):
         with pytest.raises(ValueError, match=r"one box .* 'bird.jpg'"):
             CropToBox()({**results, **boxes})
-
-
-@pytest.mark.parametrize('context', [-0.1, float('nan'), '0.1', None])
-def test_a_context_that_cannot_be(context):
-    with pytest.raises((TypeError, ValueError), match='context must be'):
-        CropToBox(context=context)
 
 
 def test_a_picture_without_a_box():

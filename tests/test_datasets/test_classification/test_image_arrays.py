@@ -30,16 +30,11 @@ print(TRANSFORMS.get('mmaib.CropToBox').__name__)
     assert out.stdout.split()[-4:] == names, out.stderr
 
 
-@pytest.mark.parametrize(
-    'split', ['val', None, 3, [], ['train', 'val'], ['train', 'train']]
-)
+@pytest.mark.parametrize('split', ['val', None, 3])
 def test_no_such_split(tmp_path, split):
-    for name in ('SVHN', 'STL10'):
+    for name in ('SVHN', 'STL10', 'CUBWithBoxes'):
         with pytest.raises(ValueError, match=r"split must be .*'train'"):
             build(name, tmp_path, split=split)
-    if not isinstance(split, list):
-        with pytest.raises(ValueError, match=r"split must be .*'train'"):
-            build('CUBWithBoxes', tmp_path, split=split)
 
 
 @pytest.mark.parametrize('name', ['SVHN', 'STL10'])

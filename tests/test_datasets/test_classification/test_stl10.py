@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-import torch
 from dataset_files import build, refused
 from mmpretrain.datasets import CIFAR10
-from mmpretrain.evaluation import Accuracy
 
 from mmaib.datasets.classification import STL10
 
@@ -39,30 +37,10 @@ def test_stl10_for_a_classifier_of_cifar10(stl10):
     np.testing.assert_array_equal([s['img'] for s in few], pixels[8:])
 
 
-def test_monkeys_that_are_kept_count_as_wrong(stl10):
-    root, pixels = stl10
-    fields = dict(split='test', label_space='cifar10', unmatched='keep')
-    objects = build('STL10', root, test_mode=True, **fields)
-    labels = objects.get_gt_labels()
-    assert labels[7] == -1
-    assert sorted({*labels}) == [-1, 0, 1, 2, 3, 4, 5, 7, 8, 9]
-    np.testing.assert_array_equal(objects[7]['img'], pixels[7])
-    for monkey in range(10):
-        scores = torch.eye(10)[np.where(labels < 0, monkey, labels)]
-        assert Accuracy.calculate(scores, labels)[0][0].item() == 90
-    with pytest.raises(ValueError, match='it needs test_mode=True, got False'):
-        build('STL10', root, **fields)
-    # of STL-10's own labels, none is without a class
-    own = build('STL10', root, split='test', unmatched='keep')
-    assert own.get_gt_labels().tolist() == list(range(10))
-
-
 def test_fields_of_stl10(stl10):
     root, _ = stl10
     with pytest.raises(ValueError, match="label_space must be .*'cifar'"):
         build('STL10', root, label_space='cifar')
-    with pytest.raises(ValueError, match="unmatched must be .*'frog'"):
-        build('STL10', root, unmatched='frog')
     names = [*'abcdefghij']
     for given in (dict(classes=names), dict(metainfo=dict(classes=names))):
         objects = build(

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from dataset_files import PAGES, build, images, refused, write_svhn
+from mmengine.registry import DATASETS
 from scipy.io import savemat
 
 from mmaib.datasets.classification import SVHN
@@ -24,20 +25,23 @@ def test_svhn_is_read_pixel_by_pixel(svhn):
     assert digits.get_cat_ids(2) == [9]
 
 
-def test_svhn_splits_are_concatenated(svhn):
+def test_svhn_splits_are_concatenated_by_the_base_library(svhn):
     root, pixels = svhn
-    digits = build('SVHN', root, split=['train', 'extra'])
+    parts = [
+        dict(type='mmaib.SVHN', data_root=str(root), split=split)
+        for split in ('train', 'extra')
+    ]
+    digits = DATASETS.build(dict(type='ConcatDataset', datasets=parts))
     found = [(sample['img'], sample['gt_label']) for sample in digits]
     np.testing.assert_array_equal([image for image, _ in found], pixels)
     assert [label for _, label in found] == [0, 1, 9, 2, 0]
-    assert 'train, extra' in repr(digits)
 
 
 @pytest.mark.parametrize('serialize', [True, False])
 def test_a_part_of_svhn(svhn, serialize):
     root, pixels = svhn
-    fields = dict(split=['train', 'extra'], serialize_data=serialize)
-    for indices, kept in ((2, [0, 1]), ([4, 0], [4, 0]), (-1, [4])):
+    fields = dict(split='train', serialize_data=serialize)
+    for indices, kept in ((2, [0, 1]), ([2, 0], [2, 0]), (-1, [2])):
         part = build('SVHN', root, indices=indices, **fields)
         found = [part[i]['img'] for i in range(len(part))]
         np.testing.assert_array_equal(found, pixels[kept])
@@ -45,7 +49,7 @@ def test_a_part_of_svhn(svhn, serialize):
         part = whole.get_subset(indices)
         found = [part[i]['img'] for i in range(len(part))]
         np.testing.assert_array_equal(found, pixels[kept])
-        assert np.shares_memory(part.images[1], whole.images[1])
+        assert np.shares_memory(part.images, whole.images)
 
 
 def test_svhn_keeps_its_pixels_once_and_from_transforms(svhn):
@@ -55,7 +59,7 @@ def test_svhn_keeps_its_pixels_once_and_from_transforms(svhn):
     digits[0]['img'][:] = 0
     np.testing.assert_array_equal(digits[0]['img'], pixels[0])
     with pytest.raises(ValueError, match='read-only'):
-        digits.images[0][0] = 0
+        digits.images[0] = 0
 
 
 @pytest.mark.parametrize('lazy', [True, False])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmaib.explanations import Target, baselines
-from mmaib.explanations.referee import (
+from mmaib.explanations.insertion_deletion import (
     blank,
     changed_images,
     discrimination,

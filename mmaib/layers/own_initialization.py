@@ -3,7 +3,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 
 
-class Starting(BaseModule):
+class OwnInitialization(BaseModule):
     """A layer that starts from what it sets itself, whatever initialises the
     model around it."""
 

@@ -11,12 +11,13 @@ import torch
 from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
+from mmaib.evaluation import AttentionMetric, ablation_metrics
+from mmaib.evaluation.ablation import evaluate
 from mmaib.functional import resize
 from mmaib.layers import AttentiveBottleneck, MapDistribution
 from mmaib.layers.capture import in_order_of
 
-from .ablation import ablation_metrics, evaluate
-from .attention_metric import AttentionMetric
+from .baselines import grad_cam
 
 
 class NoGradientError(RuntimeError):
@@ -51,8 +52,7 @@ def grad_cams(
     gradients = torch.autograd.grad(total, levels)
     cams = []
     for x, gradient in zip(levels, gradients):
-        weights = gradient.mean((2, 3), keepdim=True)
-        cam = (weights * x).sum(1, keepdim=True).clamp(min=0).detach()
+        cam = grad_cam(x, gradient).detach()
         cam = cam - cam.amin((1, 2, 3), keepdim=True)
         cams.append(cam / (1e-7 + cam.amax((1, 2, 3), keepdim=True)))
     return cams

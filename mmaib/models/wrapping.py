@@ -1,9 +1,16 @@
-"""A base library's class with one of mmaib's mixins, made for a config."""
+"""Base models with something of mmaib's around them or in their class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+from mmengine.model import is_model_wrapper
+
+
+def unwrapped(model: Any) -> Any:
+    """The model, without a DistributedDataParallel around it."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def mixed(

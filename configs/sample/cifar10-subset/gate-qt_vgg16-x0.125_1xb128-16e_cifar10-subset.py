@@ -1,4 +1,0 @@
-# As gate, with a quantised map.
-_base_ = './gate_vgg16-x0.125_1xb128-16e_cifar10-subset.py'
-
-model = dict(neck=dict(bottleneck=dict(quantizer=dict(num_anchors=20))))
