@@ -54,7 +54,7 @@ class AuxLossMixin:
             ``average='probabilities'`` a prediction is the mean of the
             draws' probabilities, not of their logits; with
             ``uncertainty=True`` it gives how far they differ. With
-            ``rois='kept'``, its default then, a two-stage detector draws
+            ``rois='kept'``, its default with maps, a two-stage detector draws
             for the RoIs that a pass at the mean keeps.
         frozen: weights and statistics that stay as loaded, to the bit.
             ``'base'``: the base model, so that the layers that report

@@ -43,7 +43,8 @@ class Draws:
         uncertainty: whether predictions give how far the draws differ.
         rois: for which RoIs a two-stage detector draws, ``'all'`` or those
             ``'kept'`` by a pass at the mean and its NMS; None is ``'kept'``
-            with uncertainty and ``'all'`` without.
+            where maps are drawn with uncertainty, else ``'all'``: latents
+            alone repeat no RoIAlign.
 
     Example:
         >>> mean, std = torch.rand(2, 1, 32, 32), torch.ones(2, 1, 32, 32)
@@ -135,7 +136,8 @@ class Draws:
     def kept_rois(self) -> bool:
         """Whether a two-stage detector draws for the RoIs that it keeps
         alone."""
-        return (self.rois or ROIS[self.uncertainty]) == 'kept'
+        by_default = self.uncertainty and self.attention is not None
+        return (self.rois or ROIS[by_default]) == 'kept'
 
     @contextmanager
     def open(self, device: torch.device | str = 'cpu') -> Iterator[None]:

@@ -7,7 +7,7 @@ model = dict(
     type='mmaib.AIBFasterRCNN',
     frozen='features',
     test_draws=dict(
-        latent=8, average='probabilities', uncertainty=True, rois='all'),
+        latent=8, average='probabilities', uncertainty=True),
     roi_head=dict(
         type='mmaib.AIBRoIHead',
         bbox_head=dict(
