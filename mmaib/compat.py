@@ -117,6 +117,8 @@ PACKAGES = (
         ),
         optional=True,
     ),
+    # of detectors of mmdet, for which mmaib needs no plug-ins
+    Package('mmrotate', {'onedl-mmrotate': ('1.2', '1.3')}, optional=True),
 )
 
 

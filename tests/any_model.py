@@ -70,7 +70,7 @@ def main() -> None:
     written = {
         name: cells for name, *cells in rows if name in base_models.BASE_MODELS
     }
-    due = args.only or [*base_models.BASE_MODELS]
+    due = args.only or base_models.installed()
     with tempfile.TemporaryDirectory() as folder:
         ddp = matrix.ddp(due, Path(folder))
     kept = {
@@ -81,6 +81,7 @@ def main() -> None:
     lines = [BEGIN]
     for title, names in (
         ('Detectors', base_models.detectors()),
+        ('Rotated detectors, of mmrotate', base_models.rotated()),
         ('Segmentors', base_models.segmentors()),
         ('Classifiers', base_models.classifiers()),
     ):

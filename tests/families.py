@@ -11,10 +11,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.utils import get_installed_path
 from support import REPOSITORY, matrix
@@ -25,7 +27,7 @@ from mmaib.cli.wrap.look import blank_image, build, image_size, inner, load
 from mmaib.cli.wrap.shapes import Uninitialised, valueless
 from mmaib.losses import collect
 
-LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
+LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain', 'mmrotate')
 KEPT = REPOSITORY / 'mmaib' / 'cli' / 'wrap' / 'families.txt'
 PAGE = REPOSITORY / 'docs' / 'any_model.md'
 BEGIN, END = '<!-- families: python tests/families.py -->', '<!-- end -->'
@@ -42,7 +44,8 @@ REASONS = {
     'transformers': 'needs the package transformers',
     'fairscale': 'needs the package fairscale',
     'VPD model': 'needs the packages of VPD',
-    'URLError': 'fetches weights while it is built',
+    'e2cnn': 'needs the package e2cnn',
+    'custom modules': 'imports what its library no longer is',
     'model.type is None': 'no model: fields for other configs',
     'inheritance chain': 'MMEngine cannot read it: mixed styles',
     'where its features pass is unknown': 'features pass outside one model',
@@ -51,20 +54,34 @@ REASONS = {
     'cannot be read': 'MMEngine cannot read it',
     'as it is does not build': 'does not build without mmaib',
 }
+# of what is no model, or does not build by itself
+APART = {
+    why
+    for why in REASONS.values()
+    if why.startswith(('needs', 'names a', 'imports', 'no model', 'MMEngine'))
+}
 
 
 def families(library: str) -> Iterator[tuple[str, list[str]]]:
-    """``('mmdet::retinanet', names)``: the configs of each folder."""
+    """``('mmdet::retinanet', names)``: the configs of each folder, those of
+    models that are fine-tuned last; none of what is not installed."""
+    if not find_spec(library):
+        return
     root = Path(get_installed_path(library)) / '.mim' / 'configs'
     for folder in sorted(p for p in root.iterdir() if p.name[0] != '_'):
         name = f'{library}::{folder.name}'
-        names = [f'{name}/{p.name}' for p in sorted(folder.glob('*.py'))]
+        names = [
+            f'{name}/{p.relative_to(folder)}'
+            for pattern in ('*.py', 'benchmarks/*.py')
+            for p in sorted(folder.glob(pattern))
+        ]
         if names:
             yield name, names
 
 
 def state(names: list[str]) -> str:
-    """``'placed: ...'``, or why not, of the first config with a model."""
+    """``'placed: ...'``, or why not, of the first config with a model; of a
+    family whose first takes none, of its last, such as the fine-tuned one."""
     name, *others = names
     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     try:
@@ -76,6 +93,11 @@ def state(names: list[str]) -> str:
         text = ' '.join(f'{type(error).__name__}: {error}'.split())
         if others and ('model.type is None' in text or f' {name}: ' in text):
             return state(others)
+        if others:
+            found = state(others[-1:])
+            own = others[-1].partition('/')[2].removesuffix('.py')
+            placed = found.startswith(PLACED)
+            return f'{found} (in {own})' if placed else found
         known = (why for part, why in REASONS.items() if part in text)
         return next(known, text.replace(f'{name} ', '')[:150])
     finally:
@@ -98,7 +120,7 @@ def step(cfg: Any) -> None:
     with Uninitialised():
         whole = build(cfg)
     model = inner(whole, field) if field else whole
-    size = image_size(base_model, model, cfg.get('crop_size'))
+    size = image_size(base_model, model, cfg)
     images = blank_image(model, size).repeat(2, 1, 1, 1)
     model.train()
     neck = getattr(model, 'neck', None)
@@ -146,6 +168,8 @@ def tensors(value: Any) -> list[torch.Tensor]:
     """Those of features in lists and dicts."""
     if isinstance(value, torch.Tensor):
         return [value]
+    if value is None:  # an auxiliary output that is off
+        return []
     items = value.values() if isinstance(value, dict) else value
     return [x for item in items for x in tensors(item)]
 
@@ -154,9 +178,11 @@ def counted(lines: list[str]) -> list[str]:
     """The page's table."""
     rows = [
         '',
-        '| library | families tried | placed | not placed |',
-        '|---|---|---|---|',
+        '| library | families tried | placed | not placed | placed of those '
+        'that build |',
+        '|---|---|---|---|---|',
     ]
+    total = np.zeros(3, int)
     for library in LIBRARIES:
         found = dict(
             line.removeprefix(f'{library}::').split(maxsplit=1)
@@ -171,11 +197,24 @@ def counted(lines: list[str]) -> list[str]:
             f'{why}: {", ".join(f)}' for why, f in rest.items()
         )
         placed = len(found) - sum(map(len, rest.values()))
-        every = len([*families(library)])
+        every = len([*families(library)]) or len(found)
+        builds = len(found) - sum(len(rest.get(why, ())) for why in APART)
         rows.append(
-            f'| {library} | {len(found)} of {every} | {placed} | {reasons} |'
+            f'| {library} | {len(found)} of {every} | {placed} | {reasons} | '
+            f'{placed} of {builds}, {100 * placed / builds:.1f} % |'
         )
-    return [*rows, '']
+        if library != 'mmrotate':
+            total += [len(found), placed, builds]
+    tried, placed, builds = total.tolist()
+    return [
+        *rows,
+        '',
+        f'Of the first three libraries, {placed} of all {tried} are placed '
+        f'({100 * placed / tried:.1f} %), and {placed} of the {builds} '
+        f'({100 * placed / builds:.1f} %) that are a model and build with '
+        'what is installed.',
+        '',
+    ]
 
 
 def late(*_: Any) -> None:

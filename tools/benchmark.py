@@ -45,7 +45,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmaib.cli.launch import device_argument
 from mmaib.compat import register_config_sources, report
-from mmaib.evaluation.cost import (
+from mmaib.cost import (
     gmacs,
     interleaved,
     millions,

@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Sequence
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from mmengine.dist import broadcast_object_list
 from mmengine.evaluator import Evaluator
 
 from mmaib.layers import changed_maps
 from mmaib.layers.capture import MAP_CHANGES
-from mmaib.models import known
 from mmaib.models.wrapping import unwrapped
 
 from .attention_metric import AttentionMetric
+from .discarded_writes import without_files
 from .nothing_found import expected
-
-
-@contextmanager
-def without_files(evaluator: Any, kept: str | None = None) -> Iterator[None]:
-    """An evaluator of MMEngine whose metrics write what is thrown away, as
-    far as a field of :data:`known.FILES` names it.
-
-    Args:
-        evaluator: it writes as ever afterwards.
-        kept: a folder that is written to all the same.
-    """
-    with TemporaryDirectory() as scratch, ExitStack() as stack:
-        shared = [scratch]  # the first rank may read what others wrote
-        broadcast_object_list(shared)
-        for number, metric in enumerate(evaluator.metrics):
-            for field in known.FILES & vars(metric).keys():
-                path = getattr(metric, field)
-                if not isinstance(path, str) or (
-                    kept and Path(path).resolve().is_relative_to(kept)
-                ):
-                    continue
-                other = Path(shared[0], str(number), field, Path(path).name)
-                folder = other if os.path.isdir(path) else other.parent
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(patch.object(metric, field, str(other)))
-        yield
 
 
 @torch.no_grad()

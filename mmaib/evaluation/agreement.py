@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .ground_truth import boxes_of
+from .ground_truth import box_overlaps, boxes_of
 
 
 def box_agreement(
@@ -24,8 +24,8 @@ def box_agreement(
     highest IoU are matched first.
 
     Args:
-        boxes, labels: ``(N, 4)`` and ``(N,)``.
-        others, other_labels: ``(M, 4)`` and ``(M,)``.
+        boxes, labels: ``(N, 4)``, or more of rotated ones, and ``(N,)``.
+        others, other_labels: ``(M, ...)`` and ``(M,)``.
         threshold: the lowest IoU of a match.
 
     Example:
@@ -36,9 +36,7 @@ def box_agreement(
     """
     if len(boxes) + len(others) == 0:
         return 1.0
-    from mmdet.structures.bbox import bbox_overlaps
-
-    iou = bbox_overlaps(boxes, others)
+    iou = box_overlaps(boxes, others)
     iou[labels[:, None] != other_labels] = 0
     matched = 0
     while matched < min(iou.shape):

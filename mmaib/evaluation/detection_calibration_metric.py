@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmaib.checks import at_least, one_of
+from mmaib.functional import enclosing
 from mmaib.registry import METRICS
 
 from .calibration import (
@@ -16,7 +17,7 @@ from .calibration import (
     log_of,
 )
 from .calibration_metric import CalibrationMetric, Predictions
-from .ground_truth import boxes_of
+from .ground_truth import box_overlaps, boxes_of
 
 MOST_BINS = 16  # to the fifth power they are counted
 
@@ -117,10 +118,11 @@ class DetectionCalibrationMetric(CalibrationMetric):
             )
             if 'labels' in ignored:
                 there = _of_class(ignored, label)
-                overlaps = _overlaps(boxes[own], there, 'iof')
+                overlaps = box_overlaps(boxes[own], there, 'iof')
                 left_out[own] = (overlaps >= self.iou_thr).any(1)
         used = right | ~left_out
-        scores, right, boxes = scores[used].double(), right[used], boxes[used]
+        scores, right = scores[used].double(), right[used]
+        boxes = enclosing(boxes[used])
         height, width = sample['ori_shape'][:2]
         size = boxes.new_tensor([width, height])
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / size
@@ -168,7 +170,7 @@ def true_positives(
     has it: from the highest score on, each takes the box that it overlaps
     most among those not yet taken."""
     right = torch.zeros(len(boxes), dtype=torch.bool)
-    overlaps = _overlaps(boxes, true_boxes, 'iou')
+    overlaps = box_overlaps(boxes, true_boxes)
     if not overlaps.numel():
         return right
     for i in scores.argsort(descending=True, stable=True).tolist():
@@ -181,9 +183,3 @@ def true_positives(
 
 def _of_class(instances: Any, label: Tensor) -> Tensor:
     return boxes_of(instances['bboxes'])[instances['labels'].cpu() == label]
-
-
-def _overlaps(boxes: Tensor, others: Tensor, mode: str) -> Tensor:
-    from mmdet.structures.bbox import bbox_overlaps
-
-    return bbox_overlaps(boxes, others, mode)

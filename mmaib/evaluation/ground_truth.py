@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmaib.functional import corners, enclosing
 from mmaib.layers.image_cells import image_box
 
 
@@ -57,7 +58,7 @@ def misplaced(
     resized one and not the other. As :func:`object_mask` takes them."""
     size, slack = sample.get('ori_shape', (0, 0))[:2], 0
     if 'bboxes' in sample.get('gt_instances', {}):
-        boxes = boxes_of(sample['gt_instances']['bboxes'])
+        boxes = enclosing(boxes_of(sample['gt_instances']['bboxes']))
         # some data sets have boxes that reach over the edge, none beyond it
         reach = boxes[:, :2]
     elif 'gt_bboxes' in sample:
@@ -125,14 +126,48 @@ def _name(sample: Mapping[str, Any]) -> str:
 
 
 def boxes_of(boxes: Any) -> Tensor:
-    """``(N, 4)``, of whatever holds them, on the CPU."""
+    """``(N, 4)``, or more of rotated ones, of whatever holds them, on the
+    CPU."""
     return torch.as_tensor(getattr(boxes, 'tensor', boxes)).cpu()
 
 
+def box_overlaps(boxes: Tensor, others: Tensor, mode: str = 'iou') -> Tensor:
+    """``(N, M)``, the IoU of boxes, or by ``'iof'`` the share of each of the
+    first that is in the others. Rotated ones by mmcv's ``box_iou_quadri``,
+    which may err where edges lie on one line."""
+    if boxes.size(-1) == others.size(-1) == 4:
+        from mmdet.structures.bbox import bbox_overlaps
+
+        return bbox_overlaps(boxes, others, mode)
+    from mmcv.ops import box_iou_quadri
+
+    points = (corners(x.float()).flatten(-2) for x in (boxes, others))
+    return box_iou_quadri(*points, mode)
+
+
 def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """The pixels in one box or more."""
+    """The pixels in one box or more; of rotated ones, those whose centres
+    are."""
     mask = torch.zeros(height, width, dtype=torch.bool)
-    corners = boxes.round().long().clamp(min=0)
-    for left, top, right, bottom in corners.tolist():
-        mask[top:bottom, left:right] = True
+    around = enclosing(boxes)
+    if boxes.size(-1) != 4:
+        around = torch.cat([around[:, :2].floor(), around[:, 2:].ceil()], 1)
+    edges = around.round().long().clamp(min=0).tolist()
+    for points, (left, top, right, bottom) in zip(corners(boxes), edges):
+        part = mask[top:bottom, left:right]
+        part |= (
+            True if boxes.size(-1) == 4 else _between(points, part, left, top)
+        )
     return mask
+
+
+def _between(points: Tensor, part: Tensor, left: int, top: int) -> Tensor:
+    """Which pixels of a part of a mask that begins there lie on one side of
+    all edges of a convex polygon."""
+    rows, columns = (torch.arange(n).to(points) + 0.5 for n in part.shape)
+    x, y = columns + left, rows[:, None] + top
+    (x1, y1), (x2, y2) = (
+        ends.T[:, :, None, None] for ends in (points, points.roll(-1, 0))
+    )
+    side = (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)
+    return (side >= 0).all(0) | (side <= 0).all(0)

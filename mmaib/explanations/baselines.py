@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mmaib.functional import resize
+from mmaib.functional import enclosing, resize
 
 from .places import Features, Place
 from .targets import Target
@@ -173,7 +173,7 @@ def of_images(target: Target, place: Place) -> Callable[[Tensor], Tensor]:
 
 def _box(target: Target, size: tuple[int, ...]) -> list[float]:
     if target.box is not None:
-        return target.box.tolist()
+        return enclosing(target.box).tolist()
     if target.region is not None and target.region.any():
         rows, columns = (target.region.any(d).nonzero() for d in (1, 0))
         return [

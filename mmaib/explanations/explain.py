@@ -15,6 +15,7 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
 from mmaib.evaluation.map_geometry import of_the_image, spread
+from mmaib.functional import scaled
 from mmaib.visualization.image_sources import loadable, test_pipeline
 
 from .bottleneck import Kept, Settings, Statistics, sample_bottleneck
@@ -52,7 +53,8 @@ class Explanation:
 
     Attributes:
         name, label, score: of the statement: its class and probability.
-        box: x1, y1, x2, y2 of a detection, in pixels of the original image.
+        box: x1, y1, x2, y2 of a detection, or x, y, width, height and angle
+            of a rotated one, in pixels of the original image.
         bits: ``(H, W)`` of the original image: the bits that pass of each
             pixel, all levels together. Their sum is what the statement
             needs; for ``against``, what must be shut.
@@ -95,13 +97,22 @@ def task_of(model: Any) -> str:
     """
     if hasattr(model, 'decode_head'):
         return 'segmentor'
-    if hasattr(model, 'roi_head') or hasattr(model, 'bbox_head'):
+    if any(
+        hasattr(model, head)
+        for head in ('roi_head', 'bbox_head', 'bbox_head_refine')
+    ):
         return 'detector'
     if hasattr(model, 'head') and hasattr(model, 'extract_feat'):
         return 'classifier'
+    inside = [
+        f'model.{name}'
+        for name, part in model.named_children()
+        if hasattr(part, 'extract_feat')
+    ]
     raise ValueError(
         f'{type(model).__name__} is neither a detector, a segmentor nor a '
         'classifier of the MM libraries'
+        + (f': explain {" or ".join(inside)}' if inside else '')
     )
 
 
@@ -190,9 +201,7 @@ def targets(
     if missed_box is not None:
         if label is None:
             raise ValueError('--missed needs --as NAME, the class')
-        box = seen.images.new_tensor(missed_box) * seen.images.new_tensor(
-            [*scale, *scale]
-        )
+        box = scaled(seen.images.new_tensor(missed_box), *scale)
         return [missed(model, received, sample, box, label)]
     found = detections(model, received, sample, score_thr, label, at_most)
     if detection is None:
@@ -311,8 +320,8 @@ def on_original(
     bits = spread(of_the_image(found.bits, meta).double(), meta['ori_shape'])
     box = None
     if target.box is not None:
-        scale = _scale(sample)
-        box = tuple(float(v) / s for v, s in zip(target.box, (*scale, *scale)))
+        x, y = _scale(sample)
+        box = tuple(scaled(target.box, 1 / x, 1 / y).tolist())
     return Explanation(
         target.name,
         target.label,

@@ -17,7 +17,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import box_iou  # type: ignore[import-untyped]
+
+from mmaib.evaluation.ground_truth import box_overlaps
 
 from .places import Place
 from .targets import Target, predicted
@@ -98,8 +99,8 @@ def detected(
         found = []
         for seen in predicted(model, features, [sample] * len(images)):
             of_class = seen[seen.labels == target.label]
-            boxes = of_class.bboxes.view(-1, 4)
-            overlap = box_iou(boxes, own[None])[:, 0] * of_class.scores
+            boxes = of_class.bboxes
+            overlap = box_overlaps(boxes, own[None])[:, 0] * of_class.scores
             found.append(overlap.max() if len(boxes) else overlap.sum())
         return torch.stack(found)
 

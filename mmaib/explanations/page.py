@@ -10,8 +10,11 @@ from typing import Any
 import cv2
 import mmcv
 import numpy as np
+import torch
 from jinja2 import Environment, FileSystemLoader
 from matplotlib import colormaps
+
+from mmaib.functional import corners, enclosing
 
 from .explain import Explanation
 
@@ -33,8 +36,8 @@ def picture(image: np.ndarray, found: Explanation) -> np.ndarray:
     mixed = image * (1 - alpha) + colours[..., :3] * alpha
     drawn = np.ascontiguousarray(mixed.round().astype(np.uint8))
     if found.box is not None:
-        left, top, right, bottom = (round(v) for v in found.box)
-        cv2.rectangle(drawn, (left, top), (right, bottom), (255, 212, 0), 2)
+        points = corners(torch.tensor(found.box)).round().int().numpy()
+        cv2.polylines(drawn, [points], True, (255, 212, 0), 2)
     return drawn
 
 
@@ -70,7 +73,7 @@ def _place(found: Explanation, image: np.ndarray) -> str:
     if found.box is None:
         return ''
     height, width = image.shape[:2]
-    left, top, right, bottom = found.box
+    left, top, right, bottom = enclosing(torch.tensor(found.box)).tolist()
     return (
         f'left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%;'
         f'width:{100 * (right - left) / width:.2f}%;'

@@ -8,13 +8,18 @@ set predictor, a region of a segmentor, a class of a classifier.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
+from itertools import zip_longest
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from mmaib.functional import enclosing, moved
 from mmaib.models import known
 
 from .places import Features
@@ -33,7 +38,8 @@ class Target:
         score: the model's probability of it.
         log_scores: its log probability, ``(N,)``, by what the head receives
             for N copies of the image.
-        box: ``(4,)``, of a detection, in pixels of the model's input.
+        box: ``(4,)`` of a detection, ``(5,)`` of a rotated one, in pixels of
+            the model's input (:mod:`mmaib.functional.boxes`).
         region: ``(H, W)``, of a segmentor, in those pixels.
         shifted: its log scores by a part of the features that begins so many
             pixels from the left and the top; None if there is no such form.
@@ -126,9 +132,8 @@ def missed(
     detector's RoI head says of it, or of the one-stage detector's position
     whose box is closest."""
     height, width = sample.batch_input_shape
-    inside = (0 <= box[0] < box[2] <= width) and (
-        0 <= box[1] < box[3] <= height
-    )
+    left, top, right, bottom = enclosing(box)
+    inside = (0 <= left < right <= width) and (0 <= top < bottom <= height)
     if not inside:
         raise ValueError(
             f'--missed {[round(v, 1) for v in box.tolist()]}: not a box '
@@ -149,15 +154,23 @@ def predicted(model: Any, features: Features, samples: list) -> list:
     input."""
     if hasattr(model, 'roi_head'):
         proposals = model.rpn_head.predict(features, samples, rescale=False)
-        return model.roi_head.predict(
+        found = model.roi_head.predict(
             features, proposals, samples, rescale=False
         )
-    if hasattr(model, 'forward_transformer'):
+    elif hasattr(model, 'forward_transformer'):
         given = model.forward_transformer(features, samples)
-        return model.bbox_head.predict(
+        found = model.bbox_head.predict(
             **given, rescale=False, batch_data_samples=samples
         )
-    return model.bbox_head.predict(features, samples, rescale=False)
+    elif hasattr(model, 'bbox_head_refine'):
+        with patch.object(model, 'extract_feat', return_value=features):
+            whole = model.predict(None, copy.deepcopy(samples), rescale=False)
+        found = [sample.pred_instances for sample in whole]
+    else:
+        found = model.bbox_head.predict(features, samples, rescale=False)
+    for one in found:
+        one.bboxes = getattr(one.bboxes, 'tensor', one.bboxes)
+    return found
 
 
 def _detection_kind(model: Any) -> Callable[..., Target]:
@@ -167,7 +180,9 @@ def _detection_kind(model: Any) -> Callable[..., Target]:
             return _roi_target
     elif hasattr(model, 'forward_transformer'):
         return _query_target
-    elif getattr(model, 'bbox_head', None) is not None:
+    elif hasattr(model, 'bbox_head_refine') or (
+        getattr(model, 'bbox_head', None) is not None
+    ):
         return _position_target
     raise ValueError(
         f'{type(model).__name__} is no detector whose detections can be '
@@ -189,27 +204,26 @@ def _roi_target(
     head = model.roi_head
     stages = range(getattr(head, 'num_stages', 0))
 
-    def probabilities(features: Features, rois: Tensor, *stage: int) -> Tensor:
+    def probabilities(features: Features, box: Tensor, *stage: int) -> Tensor:
+        bbox_head, extractor = (
+            part[stage[0]] if stage else part
+            for part in (head.bbox_head, head.bbox_roi_extractor)
+        )
+        box = _as_taken(extractor, box)
+        count = len(features[0])
+        images = torch.arange(count).to(box)[:, None]
+        rois = torch.cat([images, box.expand(count, -1)], 1)
         logits = head._bbox_forward(*stage, features, rois)['cls_score']
-        bbox_head = head.bbox_head[stage[0]] if stage else head.bbox_head
         if getattr(bbox_head, 'custom_cls_channels', False):
             return bbox_head.loss_cls.get_activation(logits)
         return logits.softmax(1)
 
     def scores_at(box: Tensor) -> Callable[[Features], Tensor]:
         def log_scores(features: Features) -> Tensor:
-            count = len(features[0])
-            rois = torch.cat(
-                [
-                    torch.arange(count).to(box)[:, None],
-                    box.expand(count, -1),
-                ],
-                1,
-            )
             if not stages:
-                found = probabilities(features, rois)
+                found = probabilities(features, box)
             else:
-                each = [probabilities(features, rois, s) for s in stages]
+                each = [probabilities(features, box, s) for s in stages]
                 found = torch.stack(each).mean(0)
             return found[:, label].clamp(min=1e-12).log()
 
@@ -221,19 +235,34 @@ def _roi_target(
         own = log_scores(features).exp().item()
 
     def shifted(left: int, top: int, _: Features) -> Callable:
-        return scores_at(box - box.new_tensor([left, top, left, top]))
+        return scores_at(moved(box, -left, -top))
 
     return Target(
         label, _named(model, label), own, log_scores, box, shifted=shifted
     )
 
 
+def _as_taken(extractor: Any, box: Tensor) -> Tensor:
+    """A box, rotated or not, as a RoI extractor takes it."""
+    if 'Rotated' not in type(extractor.roi_layers[0]).__name__:
+        return enclosing(box)
+    if len(box) == 4:
+        sides = box[2:] - box[:2]
+        return torch.cat([box[:2] + sides / 2, sides, sides.new_zeros(1)])
+    return box
+
+
 def dense_log_scores(head: Any, raw: Sequence) -> list[Tensor]:
     """Log scores ``(N, A, C, H, W)`` of a dense head's levels, by what its
     forward gives: logits of classes and, where it has them, of centerness
-    or objectness."""
+    or objectness. A rotated head's angles are neither."""
     classes = head.cls_out_channels
-    factors = raw[2] if len(raw) > 2 else None
+    names = [*signature(head.predict_by_feat).parameters][2 : len(raw)]
+    factors: Any = None
+    for output, name in zip_longest(raw[2:], names):
+        if 'angle' not in (name or ''):
+            factors = output
+            break
     found = []
     for level, logits in enumerate(raw[0]):
         logits = logits.unflatten(1, (-1, classes))
@@ -250,6 +279,19 @@ def dense_log_scores(head: Any, raw: Sequence) -> list[Tensor]:
     return found
 
 
+def _dense(model: Any) -> tuple[Any, Callable[[Features], Any]]:
+    """The head whose positions are the detections, and what it gives: the
+    only one, or the last of those that refine."""
+    if not hasattr(model, 'bbox_head_refine'):
+        return model.bbox_head, model.bbox_head
+
+    def forward(features: Features) -> Any:
+        with patch.object(model, 'extract_feat', return_value=features):
+            return model._forward(None)
+
+    return model.bbox_head_refine[-1], forward
+
+
 def _position_target(
     model: Any,
     features: Features,
@@ -260,9 +302,9 @@ def _position_target(
 ) -> Target:
     """The position and prior of a dense head that made a detection, found
     again by its score."""
-    head = model.bbox_head
+    head, forward = _dense(model)
     with torch.no_grad():
-        raw = head(features)
+        raw = forward(features)
         dense = isinstance(raw, tuple) and hasattr(head, 'cls_out_channels')
         found = dense_log_scores(head, raw) if dense else []
     wanted = torch.tensor(max(score, 1e-12)).log().item()
@@ -288,7 +330,7 @@ def _position_target(
 
     def score_at(anchor: int, row: int, column: int) -> Callable:
         def log_scores(features: Features) -> Tensor:
-            logs = dense_log_scores(head, head(features))
+            logs = dense_log_scores(head, forward(features))
             return logs[level][:, anchor, label, row, column]
 
         return log_scores

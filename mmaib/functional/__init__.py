@@ -38,6 +38,7 @@ modulation is chosen.
 
 from .adversarial import adversarial_kl, critic_loss
 from .attention import conv_to_one, standardized
+from .boxes import corners, enclosing, moved, scaled
 from .gaussian import draw_gaussian, gaussian_kl, softplus_std
 from .information import (
     gate_information,
@@ -58,19 +59,23 @@ from .rectangle import (
 __all__ = [
     'adversarial_kl',
     'conv_to_one',
+    'corners',
     'critic_loss',
     'draw_gaussian',
+    'enclosing',
     'gate_information',
     'gaussian_kl',
     'information_gate',
     'information_of_power',
     'join_levels',
     'l2_residual',
+    'moved',
     'nearest_anchor',
     'periodic_residual',
     'rectangle_corners',
     'rectangle_window',
     'resize',
+    'scaled',
     'softplus_std',
     'split_levels',
     'standardized',

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from mmengine.runner.amp import autocast
 
 from mmaib.checks import one_of
 from mmaib.evaluation import AttentionMetric, ablation_metrics
-from mmaib.evaluation.ablation import without_files
+from mmaib.evaluation.discarded_writes import without_files
 from mmaib.layers import AttentiveBottleneck
 from mmaib.layers.capture import CHANGES
 from mmaib.models.wrapping import unwrapped
@@ -45,9 +44,9 @@ class AttentionEvalHook(Hook):
             :func:`mmaib.layers.changed_maps`.
         metric: fields of the :class:`AttentionMetric`. One that stands in
             the evaluator already is taken as it is.
-        confined: throw away what the metrics of a validation write outside
-            the work dir, as an ``outfile_prefix`` that names the results of
-            the base config's model. A test writes as ever.
+        confined: discard what the metrics of a validation write outside the
+            work dir, as an ``outfile_prefix`` that names the results of the
+            base config's model. A test writes as ever.
 
     Raises:
         TypeError, ValueError: if ``ablations`` names another change, or a
@@ -80,8 +79,9 @@ class AttentionEvalHook(Hook):
         self._watching.close()
         self._watching.enter_context(_evaluating_all(loop.evaluator))
         if self.confined and mode == 'val':
-            kept = os.path.realpath(runner.work_dir)
-            self._watching.enter_context(without_files(loop.evaluator, kept))
+            self._watching.enter_context(
+                without_files(loop.evaluator, runner.work_dir)
+            )
         place = unwrapped(runner.model), loop.dataloader.dataset
         for metric in metrics:
             if isinstance(metric, AttentionMetric):

@@ -54,12 +54,6 @@ OUTPUTS: dict[str, str] = {
     'MaskFormer': 'set',
     'SparseRCNN': 'set',
 }
-# Fields of metrics that name what they write; a metric of one's own may have
-# another, which is added here.
-FILES = {
-    'outfile_prefix', 'output_dir', 'out_dir', 'out_file_path', 'outfile_path',
-    'seg_out_dir', 'file_path', 'csv_dir', 'save_dir',
-}  # fmt: skip
 # Test-time augmentation and visualizers of configs that name none.
 TTA_MODELS: dict[str, dict[str, Any]] = {
     'mmdet': dict(

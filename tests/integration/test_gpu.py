@@ -16,7 +16,7 @@ from support import detection as det
 from support import loss, predict
 from support import segmentation as seg
 
-from mmaib.evaluation.cost import peak_mib
+from mmaib.cost import peak_mib
 from mmaib.layers import (
     AttentiveBottleneck,
     anchor_quantizer,

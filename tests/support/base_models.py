@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -247,11 +248,36 @@ def classifiers() -> dict[str, BaseModel]:
     }
 
 
+def rotated() -> dict[str, BaseModel]:
+    """Detectors of mmrotate; Rotated FCOS with the losses that a CPU has."""
+    narrow = {'backbone.base_channels': 8}
+    names = {
+        'Rotated RetinaNet': 'rotated_retinanet/rotated-retinanet-rbox-le90',
+        'Rotated FCOS': 'rotated_fcos/rotated-fcos-hbox-le90',
+        'S2ANet': 's2anet/s2anet-le135',
+        'R3Det': 'r3det/r3det-oc',
+        'Rotated Faster R-CNN': 'rotated_faster_rcnn/rotated-faster-rcnn-le90',
+        'Oriented R-CNN': 'oriented_rcnn/oriented-rcnn-le90',
+        'RoI Transformer': 'roi_trans/roi-trans-le90',
+    }
+    return {
+        name: BaseModel(f'mmrotate::{path}_r50_fpn_1x_dota.py', narrow)
+        for name, path in names.items()
+    }
+
+
 BASE_MODELS: dict[str, BaseModel] = {
     **detectors(),
+    **rotated(),
     **segmentors(),
     **classifiers(),
 }
+
+
+def installed() -> list[str]:
+    """The names in ``BASE_MODELS`` whose base library is here; mmrotate need
+    not be."""
+    return [k for k, v in BASE_MODELS.items() if find_spec(v.scope)]
 
 
 def config(name: str) -> Config:
@@ -353,6 +379,12 @@ def inputs(cfg: Config, batch: int = 2, size: int = SIZE) -> dict[str, Any]:
         masks = 'mask_head' in {*cfg.model, *cfg.model.get('roi_head', ())}
         return demo_mm_inputs(
             batch, [(3, size, size)] * batch, with_mask=masks
+        )
+    if cfg.default_scope == 'mmrotate':
+        from mmrotate.testing import demo_mm_inputs
+
+        return demo_mm_inputs(
+            batch, [(3, size, size)] * batch, use_box_type=True
         )
     if cfg.default_scope == 'mmseg':
         from . import segmentation

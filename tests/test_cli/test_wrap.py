@@ -26,7 +26,7 @@ from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
 from mmaib.cli.wrap.plan import _inside, _level_at
 from mmaib.cli.wrap.shapes import Cost, cost
 from mmaib.cli.wrap.write import formatted, hooks, schedule
-from mmaib.evaluation.cost import gmacs
+from mmaib.cost import gmacs
 from mmaib.layers import InformationGate
 from mmaib.registry import type_name
 
@@ -302,9 +302,33 @@ def test_a_backbone_that_gives_other_features_in_training(tmp_path):
     )
     name = f'mmseg::ddrnet/{name}.py'
     with pytest.raises(WrapError, match='in training than in evalu.*--at'):
-        wrap(name, out)
+        wrap(name, out, where='before')
     assert not out.exists()
     wrap(name, out, at='context_branch_layers.1')
+
+
+@pytest.mark.parametrize(
+    ('name', 'at', 'size'),
+    [
+        ('mmseg::pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes', 'dfm', 1024),
+        ('mmpretrain::inception_v3/inception-v3_8xb32_in1k', 'Mixed_7c', 299),
+        ('mmpretrain::revvit/revvit-small_8xb256_in1k', 'ln1', 224),
+        (
+            'mmpretrain::tnt/tnt-s-p16_16xb64_in1k',
+            'layers.10.outer_block',
+            224,
+        ),
+        ('mmpretrain::lenet/lenet5_mnist', 'features.5', 32),
+    ],
+)
+def test_where_no_block_gives_the_features(name, at, size, tmp_path):
+    """A class token still sees what is attended, and all of the features
+    pass there; the image is the test pipeline's."""
+    lines, _ = wrap(name, tmp_path / 'out.py')
+    written = Config.fromfile(tmp_path / 'out.py')
+    assert written.model.backbone.at == at
+    assert f'at {size}x{size}: ' in lines[-1]
+    wrap(name, tmp_path / 'again.py', at=at)
 
 
 def test_a_block_of_the_backbone_by_name(tmp_path):

@@ -9,10 +9,15 @@ import torch
 from mmdet.testing import demo_mm_inputs, demo_track_inputs
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
 from support import base_models, matrix
 from support.two_ranks import ADAM
 
+import mmaib
 from mmaib.cli.wrap import WrapError, is_ours, wrap
+from mmaib.explanations import Settings
+from mmaib.hooks import AttentionEvalHook
+from mmaib.layers import capture_attention
 
 SMALL = (64, 64)
 SOFT_TEACHER = (
@@ -106,6 +111,51 @@ def test_a_tracker_learns_and_tracks(wrapped):
         image_shapes=[(3, 64, 64)], num_items=[2], num_classes=1,
     )  # fmt: skip
     assert moves(matrix.trained(model), data)['loss_info'] > 0
+
+
+def explained(detector):
+    """What the first detection of a detector inside another model rests on."""
+    base_models.init_default_scope('mmdet')
+    image = np.random.default_rng(0).integers(
+        0, 255, (*SMALL, 3), dtype=np.uint8
+    )
+    detector.cfg = base_models.get_config(
+        'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+    )
+    detector.cfg.test_dataloader.dataset.pipeline[1].scale = SMALL
+    (found,) = mmaib.explain(
+        detector, image, score_thr=0.0, at_most=1, settings=Settings(steps=2)
+    )
+    return found
+
+
+def test_a_semi_supervised_detector_is_evaluated_and_explained(
+    wrapped, new_runner
+):
+    model = matrix.trained(wrapped(shrunk(SOFT_TEACHER))[0])
+    data = demo_mm_inputs(2, [(3, 64, 64)] * 2)
+    runner = new_runner(model, data, [AttentionEvalHook()])
+    assert 0 <= runner.val()['attention/auc'] <= 1
+    with pytest.raises(ValueError, match=r'model\.student or model\.teacher'):
+        mmaib.explain(model, 'image.png')
+    assert np.isfinite(explained(model.teacher).bits).all()
+
+
+def test_a_tracker_is_evaluated_and_explained(wrapped):
+    model = matrix.trained(wrapped(shrunk(QDTRACK))[0]).eval()
+    data = demo_track_inputs(
+        batch_size=1, num_frames=3, key_frames_inds=[0],
+        image_shapes=[(3, 64, 64)], num_items=[2], num_classes=1,
+    )  # fmt: skip
+    with capture_attention(model) as maps, torch.no_grad():
+        (found,) = model.test_step(data)
+    assert 'pred_track_instances' in found[0]
+    assert maps
+    detector = model.detector
+    detector.data_preprocessor = MODELS.build(
+        base_models.config('Faster R-CNN').model.data_preprocessor
+    )
+    assert np.isfinite(explained(detector).bits).all()
 
 
 def test_test_time_augmentation_around_a_model(wrapped):

@@ -1,19 +1,15 @@
 """The base model's metrics under maps in the wrong place."""
 
 import copy
-import pickle
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric, DumpResults, Evaluator
+from mmengine.evaluator import Evaluator
 from support import classification as cls
 from support import segmentation as seg
 from torch import nn
 
 from mmaib.evaluation import AttentionMetric, ablation_metrics
-from mmaib.hooks import AttentionEvalHook
 from mmaib.layers import MapDistribution
 from mmaib.layers.capture import MAP_CHANGES
 
@@ -122,103 +118,3 @@ def test_a_model_without_maps_is_told(new_runner):
     runner = new_runner(model, data)
     with pytest.raises(ValueError, match='no AttentiveBottleneck'):
         ablation_metrics(model, *data_and_evaluator(runner))
-
-
-class Users(BaseMetric):
-    """A metric that writes a line an image, and counts them in the end."""
-
-    default_prefix = 'users'
-
-    def __init__(self, lines, fails_at=None):
-        super().__init__()
-        self.out_file_path = str(lines)
-        self.fails_at = fails_at
-
-    def process(self, data_batch, data_samples):
-        for sample in data_samples:
-            if len(self.results) == self.fails_at:
-                raise RuntimeError('of the user')
-            value = sample['seg_logits']['data'].double().sum().item()
-            with open(self.out_file_path, 'a') as file:
-                file.write(f'{value}\n')
-            self.results.append(value)
-
-    def compute_metrics(self, results):
-        values = [*map(float, Path(self.out_file_path).read_text().split())]
-        return dict(mean=float(np.mean(values[-len(results) :])))
-
-
-def model_and_inputs():
-    return segmentor(), seg.inputs(((64, 64),) * 3)
-
-
-def test_files_of_a_test_hold_the_answers_of_the_models_own_map(
-    new_runner, tmp_path
-):
-    """Those of the changed maps are figures alone."""
-    from mmseg.evaluation import IoUMetric
-
-    model, data = model_and_inputs()
-    for number, sample in enumerate(data['data_samples']):
-        sample.set_metainfo(dict(img_path=f'{number}.jpg'))
-    written = {}
-    for name, changes in (('with', ['mirror', 'shuffle']), ('without', [])):
-        folder = tmp_path / 'out' / name
-        folder.mkdir(parents=True)
-        iou = IoUMetric(output_dir=str(folder / 'png'), format_only=True)
-        dump = DumpResults(str(folder / 'answers.pkl'))
-        runner = new_runner(
-            model,
-            data,
-            [AttentionEvalHook(ablations=changes)],
-            test_evaluator=Evaluator([Users(folder / 'lines'), iou, dump]),
-        )
-        runner.test_evaluator.dataset_meta = dict(classes=['a'] * 5)
-        assert runner.test()['users/mean']
-        answers = pickle.loads((folder / 'answers.pkl').read_bytes())
-        written[name] = {
-            path.name: path.read_bytes()
-            for path in folder.rglob('*')
-            if path.is_file() and path != folder / 'answers.pkl'
-        }
-        written[name]['answers'] = [
-            x['seg_logits']['data'].numpy().tobytes() for x in answers
-        ]
-    assert written['with'] == written['without']
-    assert len(written['with']) == 2 + len(data['inputs'])
-
-
-def test_figures_of_a_metric_that_writes_are_those_of_changed_maps(
-    new_runner, tmp_path
-):
-    model, data = model_and_inputs()
-    lines = tmp_path / 'lines.csv'
-    metric = Users(lines)
-    runner = new_runner(model, data, val_evaluator=Evaluator([metric]))
-    loop = runner.val_loop
-    found = ablation_metrics(
-        model, loop.dataloader, loop.evaluator, ['open', 'mirror']
-    )
-    assert found['open/users/mean'] != found['mirror/users/mean']
-    assert not lines.exists()
-    assert metric.results == []
-    # and in the loop it writes as ever
-    runner.val()
-    assert len(lines.read_text().split()) == 3
-
-
-@pytest.mark.parametrize('training', [True, False])
-def test_an_exception_leaves_the_model_and_the_metric_as_they_were(
-    new_runner, tmp_path, training
-):
-    model, data = model_and_inputs()
-    lines = tmp_path / 'lines.csv'
-    metric = Users(lines, fails_at=1)
-    runner = new_runner(model, data, val_evaluator=Evaluator([metric]))
-    loop = runner.val_loop
-    model.train(training)
-    with pytest.raises(RuntimeError, match='of the user'):
-        ablation_metrics(model, loop.dataloader, loop.evaluator, ['mirror'])
-    assert model.training is training
-    assert metric.results == []
-    assert metric.out_file_path == str(lines)

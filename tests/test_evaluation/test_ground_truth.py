@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,13 @@ from PIL import Image
 from torch import nn
 
 from mmaib.evaluation import AttentionMetric
-from mmaib.evaluation.ground_truth import misplaced, object_mask, separating
+from mmaib.evaluation.ground_truth import (
+    box_overlaps,
+    misplaced,
+    object_mask,
+    separating,
+)
+from mmaib.functional import corners, enclosing, scaled
 from mmaib.hooks import AttentionEvalHook
 from mmaib.layers import AttentiveBottleneck, CapturedMap
 
@@ -244,3 +251,53 @@ def test_the_hook_looks_at_the_data_set(tmp_path):
     reason = metric._misplaced(dataset[0]['data_samples'].to_dict())
     assert reason == 'ResizeEdge changes one and not the other'
     hook._after_epoch(None, 'val')
+
+
+@pytest.mark.parametrize('eight', [False, True])
+def test_rotated_boxes_have_the_pixels_whose_centres_are_inside(eight):
+    boxes = torch.tensor([[14.0, 9, 17, 6, 0.5], [30, 3, 9, 9, 0.8]])
+    given = corners(boxes).flatten(1) if eight else boxes
+    sample = dict(gt_instances=dict(bboxes=given), ori_shape=(20, 32))
+    mask, known = object_mask(sample, None, 255)
+    assert known.all()
+    for y in range(20):
+        for x in range(32):
+            inside = [
+                cv2.pointPolygonTest(one, (x + 0.5, y + 0.5), True)
+                for one in corners(boxes).numpy()
+            ]
+            if min(map(abs, inside)) > 1e-3:
+                assert mask[y, x] == (max(inside) > 0)
+    assert misplaced(sample, None) is None
+    assert 'box' in misplaced(dict(sample, ori_shape=(20, 8)), None)
+
+
+def test_overlaps_of_rotated_boxes():
+    """By counting a tenth of a pixel."""
+    boxes = torch.tensor([[10.0, 9, 12, 6, 0.5], [14, 9, 9, 7, -0.8]])
+    masks = [
+        object_mask(
+            dict(
+                gt_instances=dict(bboxes=scaled(box[None], 10, 10)),
+                ori_shape=(200, 260),
+            ),
+            None,
+            255,
+        )[0]
+        for box in boxes
+    ]
+    both = (masks[0] & masks[1]).sum()
+    first, second = (
+        float(box_overlaps(boxes[:1], boxes[1:], mode))
+        for mode in ('iou', 'iof')
+    )
+    assert first == pytest.approx(
+        float(both / (masks[0] | masks[1]).sum()), abs=5e-3
+    )
+    assert second == pytest.approx(float(both / masks[0].sum()), abs=5e-3)
+    assert torch.allclose(
+        box_overlaps(enclosing(boxes), boxes, 'iof').diag(),
+        boxes[:, 2:4].prod(1)
+        / (enclosing(boxes)[:, 2:] - enclosing(boxes)[:, :2]).prod(1),
+        atol=1e-3,
+    )

@@ -1,6 +1,5 @@
 import copy
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -282,16 +281,16 @@ class Written(BaseMetric):
 
     default_prefix = 'written'
 
-    def __init__(self, outside, inside):
+    def __init__(self, path):
         super().__init__()
-        self.outfile_prefix, self.output_dir = str(outside), str(inside)
+        self.path = path
 
     def process(self, data_batch, data_samples):
         self.results += data_samples
 
     def compute_metrics(self, results):
-        for path in (self.outfile_prefix, self.output_dir):
-            Path(path).write_text('written')
+        for path in (self.path, self.inside):
+            path.write_text('written')
         return dict(count=len(results))
 
 
@@ -301,14 +300,14 @@ def test_a_confined_validation_writes_to_the_work_dir_alone(
     model, data = classifier(), inputs()
     outside = tmp_path.with_name(f'{tmp_path.name}.outside')
     for confined, exist in ((True, False), (False, True)):
-        inside = tmp_path / f'inside_{confined}'
-        metric = Written(outside, inside)
+        metric = Written(outside)
+        metric.inside = tmp_path / f'inside_{confined}'
         hook = AttentionEvalHook(ablations=['mirror'], confined=confined)
         runner = new_runner(
             model, data, [hook], 2, steps=1, val_evaluator=Evaluator([metric])
         )
         runner.train()
-        assert inside.exists()
+        assert metric.inside.exists()
         assert outside.exists() is exist
     # a test writes as ever
     outside.unlink()

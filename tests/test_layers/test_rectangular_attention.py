@@ -7,7 +7,7 @@ from mmengine.registry import MODELS, init_default_scope
 from support import CONFIGS
 from torch import nn
 
-from mmaib.evaluation.cost import gmacs
+from mmaib.cost import gmacs
 from mmaib.functional import rectangle_window
 from mmaib.layers import (
     AttentiveBottleneck,

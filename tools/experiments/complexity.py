@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmaib.cli.launch import device_argument
 from mmaib.cli.runs import device_name
-from mmaib.evaluation.cost import gmacs, interleaved, millions
+from mmaib.cost import gmacs, interleaved, millions
 from mmaib.layers import LatentEncoder
 from mmaib.visualization.tables import markdown
 

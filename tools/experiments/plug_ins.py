@@ -30,7 +30,7 @@ from study import (
 )
 
 from mmaib.cli.cfg_options import read_config
-from mmaib.evaluation.cost import millions
+from mmaib.cost import millions
 from mmaib.visualization.tables import (
     Column,
     cell,

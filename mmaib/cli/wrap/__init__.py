@@ -103,7 +103,7 @@ def wrap(
     whole = _built(f'{original} as it is', cfg)
     inside, plain = part_of(cfg, whole, inside)
     base_model = cfg.model[inside] if inside else cfg.model
-    size = size or image_size(base_model, plain, cfg.get('crop_size'))
+    size = size or image_size(base_model, plain, cfg)
     seen = look(plain, size)
     path = f'model.{inside}' if inside else 'model'
     planned = plan(base_model, seen, attention, where, latent, at, path)

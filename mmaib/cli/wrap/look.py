@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import checkpoint
 from mmengine.utils import get_installed_path
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.compat import config_name, register_config_sources
-from mmaib.losses import Reporter
+from mmaib.losses import Reporter, collect
 from mmaib.models import AuxLossMixin
 
-from .shapes import cost
+from .shapes import cost, valueless
 
 SIZES = {'mmdet': (640, 640), 'mmseg': (512, 512), 'mmpretrain': (224, 224)}
 
@@ -61,6 +64,7 @@ class Seen:
         backbone, neck: what they give; None without a neck.
         inside: ``{name: what it gives}`` of the blocks of the backbone, as
             they ran.
+        steady: whether the backbone gives as many features in training.
         cost: a Cost, of that.
     """
 
@@ -70,6 +74,7 @@ class Seen:
     backbone: Any = None
     neck: Any = None
     inside: dict[str, Any] = field(default_factory=dict)
+    steady: bool = True
     cost: Any = None
 
 
@@ -114,23 +119,26 @@ def build(cfg: Any) -> Any:
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = copy.deepcopy(cfg.model)
     _leave_alone(model)
+    unread = patch.multiple(
+        checkpoint,
+        _load_checkpoint=lambda *_, **__: {},
+        _load_checkpoint_to_model=lambda *_, **__: None,
+    )
     if 'data_preprocessor' in cfg:  # as the Runner does
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with MODELS.switch_scope_and_registry(None) as registry:
+    with MODELS.switch_scope_and_registry(None) as registry, unread:
         built = revert_sync_batchnorm(registry.build(model))
     built.eval()  # of which some give None
     return built
 
 
 def _leave_alone(part: Any) -> None:
-    """Leave out the weights that some models load while they are built, and
-    the processes that some look for."""
+    """Leave out timm's weights and the processes that some models look for
+    while they are built, and find the teachers that some read."""
     if isinstance(part, (list, tuple)):
         for item in part:
             _leave_alone(item)
     elif isinstance(part, dict):
-        if part.get('teacher_ckpt'):
-            part['teacher_ckpt'] = None
         teacher = str(part.get('teacher_config', ''))
         if teacher.startswith('configs/') and not Path(teacher).exists():
             # where training starts, in the base library's checkout
@@ -212,16 +220,26 @@ def _lacks(model: Any) -> list[str]:
     ]
 
 
-def image_size(
-    base_model: Any, model: nn.Module, crop_size: Any = None
-) -> tuple[int, int]:
+def image_size(base_model: Any, model: nn.Module, cfg: Any) -> tuple[int, int]:
     """Height and width of images that the model of a config takes."""
     size = base_model.backbone.get('img_size')
     processor = base_model.get('data_preprocessor') or {}
-    size = size or processor.get('size') or crop_size
+    size = size or processor.get('size') or cfg.get('crop_size')
+    if size is None and library_of(model) == 'mmpretrain':
+        size = _tested_size(cfg)
     if size is None:
         return SIZES[library_of(model) or 'mmseg']
     return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _tested_size(cfg: Any) -> Any:
+    """The last size that the test pipeline makes, such as LeNet's 32."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    sizes = [
+        step.get('crop_size') or step.get('scale')
+        for step in dataset.get('pipeline') or ()
+    ]
+    return next(filter(None, reversed(sizes)), None)
 
 
 def blank_image(model: Any, size: tuple[int, int]) -> Tensor:
@@ -267,32 +285,65 @@ def _bands(model: Any, size: tuple[int, int]) -> int:
 def look(model: Any, size: tuple[int, int]) -> Seen:
     """Show the model an image and note what its parts give."""
     seen = Seen(model, size, blank_image(model, size))
-
-    def note(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, out: Any) -> None:
-            if name in ('backbone', 'neck'):
-                setattr(seen, name, out)
-            else:
-                seen.inside[name] = out
-
-        return hook
-
     named = [(n, getattr(model, n, None)) for n in ('backbone', 'neck')]
     named += [*deeper(model.backbone), *_blocks(model.backbone)]
+    try:
+        with noting(named) as seen.inside:
+            seen.cost = cost(model, seen.image)
+    except Exception as error:
+        raise WrapError(
+            f'{type(model).__name__} takes no image of {size[0]}x'
+            f'{size[1]}, so what its parts give cannot be seen: '
+            f'{type(error).__name__}: {error}'
+        ) from error
+    seen.backbone = seen.inside.pop('backbone', None)
+    seen.neck = seen.inside.pop('neck', None)
+    model.train()
+    with suppress(Exception), valueless(), collect():
+        features = model.backbone(seen.image.repeat(2, 1, 1, 1))
+        seen.steady = _levels(features) == _levels(seen.backbone)
+    model.eval()
+    return seen
+
+
+def _levels(features: Any) -> int:
+    return 0 if isinstance(features, Tensor) else len(features)
+
+
+@contextmanager
+def noting(named: Iterable[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
+    """``{name: what it gives}`` of modules, as they run inside the
+    ``with``."""
+    found: dict[str, Any] = {}
+
+    def note(name: str, _: nn.Module, __: Any, out: Any) -> None:
+        found[name] = out
+
     with ExitStack() as handles:
         for name, module in named:
             if module is not None:
-                handle = module.register_forward_hook(note(name))
+                handle = module.register_forward_hook(partial(note, name))
                 handles.callback(handle.remove)
-        try:
-            seen.cost = cost(model, seen.image)
-        except Exception as error:
-            raise WrapError(
-                f'{type(model).__name__} takes no image of {size[0]}x'
-                f'{size[1]}, so what its parts give cannot be seen: '
-                f'{type(error).__name__}: {error}'
-            ) from error
-    return seen
+        yield found
+
+
+def outer_parts(seen: Seen, inside_blocks: bool) -> dict[str, Any]:
+    """What else gives something: the parts of a backbone that learn and run
+    after its blocks, or those inside its blocks."""
+    blocks = dict(_blocks(seen.model.backbone))
+    named = {**dict(seen.model.backbone.named_children()), **blocks}
+    if inside_blocks:
+        named = {
+            f'{block}.{name}': part
+            for block, module in blocks.items()
+            for name, part in module.named_children()
+        }
+    learning = [(n, m) for n, m in named.items() if [*m.parameters()]]
+    with noting(learning) as found:
+        cost(seen.model, seen.image)
+    order = [*found]
+    last = max([order.index(n) for n in order if n in blocks], default=-1)
+    return {name: found[name] for name in order[last + 1 :]}
 
 
 def _blocks(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -22,6 +22,7 @@ from .look import (
     described,
     library_class,
     library_of,
+    outer_parts,
 )
 
 READOUT = 'readout'  # a gate, and the base model frozen
@@ -122,7 +123,9 @@ def plan(
             f'{path}.frozen: the map alone learns; load_from must name a '
             'checkpoint of the base model'
         )
-    place = None if at else _place(base_model, seen, where)
+    # several outputs in training alone: what makes the one of evaluation
+    within = at or not (seen.steady or where)
+    place = None if within else _place(base_model, seen, where)
     package = library_of(seen.model)
     pooled = package == 'mmpretrain' and place == 'before'
     fields = bottleneck(attention, latent, package, pooled)
@@ -260,18 +263,21 @@ def _declared_levels(base_model: Any, place: str) -> list[int] | None:
 
 def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
     """A block of the backbone to attend after, and its channels."""
-    found: dict[str, int] = {}
-    for name, out in seen.inside.items():
-        if not isinstance(out, Tensor):
-            continue
-        if out.dim() == 4 and out.shape[2:].numel() > 1:
-            found[name] = out.size(1)
-        elif out.dim() == 3:
-            try:
-                token_grid(out.size(1), seen.size)
-            except ValueError:
-                continue
-            found[name] = out.size(2)
+    found = _maps(seen.inside, seen) if seen.steady or at else {}
+    if not found or (at and at not in found):
+        # what is after the blocks, unless it has a class token
+        after = outer_parts(seen, False)
+        seen.inside |= after
+        found |= _maps(after, seen, 0)
+    if not found:  # of the block before the last, too
+        seen.inside = outer_parts(seen, True)
+        found = _maps(seen.inside, seen)
+        kinds = [name.rpartition('.')[2] for name in found]
+        found = {
+            name: channels
+            for (name, channels), kind in zip(found.items(), kinds)
+            if kind == kinds[-1]
+        }
     if at is not None:
         if at not in found:
             raise WrapError(
@@ -291,10 +297,30 @@ def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
     inner = {name for name, _ in deeper(seen.model.backbone)}
     names = [name for name in found if name not in inner] or [*found]
     last = names[-1]
-    if seen.inside[last].dim() == 3 and len(names) > 1:
+    if seen.inside[last].dim() == 3 and len(names) > 1 and '.' in last:
         # after the last block a class token no longer sees the patches
         last = names[-2]
     return last, found[last]
+
+
+def _maps(
+    outputs: dict[str, Any], seen: Seen, extra: int | None = None
+) -> dict[str, int]:
+    """Channels of those that are maps, or tokens of patches, with so many
+    tokens beside them."""
+    found: dict[str, int] = {}
+    for name, out in outputs.items():
+        if not isinstance(out, Tensor) or len(out) != 1:
+            continue
+        if out.dim() == 4 and out.shape[2:].numel() > 1:
+            found[name] = out.size(1)
+        elif out.dim() == 3:
+            try:
+                token_grid(out.size(1), seen.size, extra)
+            except ValueError:
+                continue
+            found[name] = out.size(2)
+    return found
 
 
 def _add_latent(base_model: Any, model: Any, made: dict[str, Any]) -> str:

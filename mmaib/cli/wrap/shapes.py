@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
+from mmaib.cost import gmacs, millions
 from mmaib.losses import collect
 
 RANDOM = {
@@ -52,20 +53,13 @@ class Uninitialised(TorchDispatchMode):
 def cost(model: Any, images: Tensor) -> Cost:
     """Pass images through backbone and neck: without values, or with them
     if an operator is in need of them."""
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-
-    def run() -> float:
-        # mmaib.evaluation.cost counts so too; its folder imports for a second
-        with FlopCounterMode(display=False) as counter:
-            model.extract_feat(images)
-        return counter.get_total_flops() / 2e9
-
+    run = partial(model.extract_feat, images)
     try:
         with valueless() as skipped:
-            macs = run()
-        return Cost(millions, macs, frozenset(skipped))
+            macs = gmacs(run)
+        return Cost(millions(model), macs, frozenset(skipped))
     except Exception:
-        return Cost(millions, run())
+        return Cost(millions(model), gmacs(run))
 
 
 def refusal_in_training(model: Any, images: Tensor) -> str | None:

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from mmaib.layers.capture import MAP_CHANGES
-from mmaib.models import known
 from mmaib.registry import type_name, type_path
 
 from .plan import GATES, READOUT, Expression
 
 ABLATIONS = [*MAP_CHANGES]
+# fields of metrics that name what they write
+FILES = {
+    'outfile_prefix', 'output_dir', 'out_dir', 'out_file_path', 'outfile_path',
+    'seg_out_dir', 'file_path', 'csv_dir', 'save_dir',
+}  # fmt: skip
 
 
 def hooks(
@@ -122,7 +126,7 @@ def _files_below(work_dir: str, metrics: Any) -> Any:
         return metrics
     return {
         name: f'{work_dir}/{Path(value).name}'
-        if name in known.FILES and isinstance(value, str)
+        if name in FILES and isinstance(value, str)
         else _files_below(work_dir, value)
         for name, value in metrics.items()
     }

@@ -89,7 +89,7 @@ class AIBRoIHead(StandardRoIHead):
 
     ============= =====================================================
     ``score_std`` of its class's probability, over the draws
-    ``bbox_std``  of its four decoded coordinates, in pixels as they are
+    ``bbox_std``  of its decoded coordinates, in pixels as they are
     ``entropy``   of the mean probabilities of all classes and of none, in
                   nats
     ============= =====================================================
@@ -153,7 +153,10 @@ class AIBRoIHead(StandardRoIHead):
         sizes = [len(boxes) for boxes in proposals]
         rois = bbox2roi(proposals)
         if not len(rois):
-            return [_nothing(rois) for _ in sizes]
+            return [
+                _nothing(rois, self.bbox_head.bbox_coder.encode_size)
+                for _ in sizes
+            ]
         results = self._bbox_forward(x, rois)
 
         def decoded(scores: Tensor, deltas: Tensor) -> list[Tensor]:
@@ -182,7 +185,7 @@ class AIBRoIHead(StandardRoIHead):
         return [
             self._kept(next(found), next(stds), next(entropies), rcnn_test_cfg)
             if size
-            else _nothing(rois)
+            else _nothing(rois, self.bbox_head.bbox_coder.encode_size)
             for size in sizes
         ]
 
@@ -190,8 +193,9 @@ class AIBRoIHead(StandardRoIHead):
         self, found: Tensor, std: Tensor, entropy: Tensor, cfg: Any
     ) -> InstanceData:
         """What NMS keeps of an image's ``(R, C + 1 + 4 C)`` scores and boxes
-        (``+ 4``, if they know no classes)."""
+        (``+ 4``, if they know no classes; 5 of rotated ones)."""
         classes = self.bbox_head.num_classes
+        numbers = self.bbox_head.bbox_coder.encode_size
         scores, boxes = found[:, : classes + 1], found[:, classes + 1 :]
         kept, labels, inds = multiclass_nms(
             boxes,
@@ -200,9 +204,10 @@ class AIBRoIHead(StandardRoIHead):
             cfg.nms,
             cfg.max_per_img,
             return_inds=True,
+            box_dim=numbers,
         )
         rows = inds // classes
-        box_std = std[:, classes + 1 :].unflatten(1, (-1, 4))
+        box_std = std[:, classes + 1 :].unflatten(1, (-1, numbers))
         of_class = labels if box_std.size(1) > 1 else 0
         return InstanceData(
             bboxes=kept[:, :-1],
@@ -214,15 +219,15 @@ class AIBRoIHead(StandardRoIHead):
         )
 
 
-def _nothing(like: Tensor) -> InstanceData:
+def _nothing(like: Tensor, numbers: int) -> InstanceData:
     """No detections."""
     none = like.new_zeros(0)
     return InstanceData(
-        bboxes=like.new_zeros(0, 4),
+        bboxes=like.new_zeros(0, numbers),
         scores=none,
         labels=none.long(),
         score_std=none,
-        bbox_std=like.new_zeros(0, 4),
+        bbox_std=like.new_zeros(0, numbers),
         entropy=none,
     )
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmaib.evaluation.cost import operators
+from mmaib.cost import operators
 from tools.benchmark import BOTTLENECKS, pyramid_operators
 
 
