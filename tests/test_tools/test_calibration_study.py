@@ -95,7 +95,7 @@ class Trainings:
             return SimpleNamespace(stdout='abc123\n')
         self.commands.append(command)
         options = command[command.index('--cfg-options') + 1 :]
-        cfg = self.tool.merged(command[4], options)
+        cfg = self.tool.read_config(command[4], options)
         init_default_scope(cfg.default_scope)
         if cfg.default_scope == 'mmpretrain':
             cfg.model.data_preprocessor = cfg.data_preprocessor

@@ -62,10 +62,10 @@ from mmaib.visualization.tables import (
 from mmaib.visualization.work_dirs import (
     SECONDS,
     ended_with,
+    entries,
     labelled,
     last_checkpoint,
     read_json,
-    read_log,
     read_records,
 )
 
@@ -239,13 +239,17 @@ def finished(arm: Arm, args: argparse.Namespace) -> Runs:
 
 def best(arm: Arm, args: argparse.Namespace, metric: str) -> list[float]:
     """Of each seed that is finished, the highest value of all evaluations."""
-    found = []
-    for seed in args.seeds:
-        work_dir = arm.work_dir(args.out, seed)
-        series = read_log(work_dir).evaluation.get(metric)
-        if series and (work_dir / 'finished').exists():
-            found.append(max(series.values()))
-    return found
+    return [
+        max(there)
+        for seed in args.seeds
+        if ended_with(work_dir := arm.work_dir(args.out, seed))
+        and (there := [
+            entry[metric]
+            for log in work_dir.glob('*/vis_data/scalars.json')
+            for entry in entries(log)
+            if metric in entry
+        ])
+    ]  # fmt: skip
 
 
 def paper_table(
