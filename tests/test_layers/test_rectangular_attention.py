@@ -224,7 +224,9 @@ def test_of_a_gate_nothing_passes_outside_of_the_rectangle():
     bits = maps[0].bits[0][0, 0]
     assert bits[:8, :8].sum() > 10
     assert bits[12:].abs().max() < 1e-4
-    assert torch.equal(out[..., 12:, 12:], layer(other)[..., 12:, 12:])
+    # the mask decays by exp, so a trace of about 1e-30 is left
+    far = out[..., 12:, 12:] - layer(other)[..., 12:, 12:]
+    assert far.abs().max() < 1e-20
 
 
 @pytest.mark.parametrize('name', ['rectangle', 'position_wise'])

@@ -60,11 +60,11 @@ def test_parts_give_features_as_they_get_them(tool):
     assert torch.allclose(se(x), x * weights)
 
 
-def test_a_residual_has_as_many_parameters_as_ours(tool):
+def test_a_residual_has_as_many_parameters_as_ours(tool, tmp_path):
     module = runpy.run_path(str(tool))
     counted = {
         arm.name: module['parameters'](arm)
-        for arm in module['arms_of']('trees')
+        for arm in module['arms_of']('trees', tmp_path)
     }
     assert len(counted) == 10
     added = {name: found - counted['base'] for name, found in counted.items()}

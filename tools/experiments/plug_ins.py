@@ -2,13 +2,13 @@
 
     python tools/experiments/plug_ins.py bccd --out work_dirs/plug_ins/bccd
 
-Rows: the base model; a residual of about as many parameters as `aib` adds,
-without attention; mmcv's ContextBlock and GeneralizedAttention and CBAM; the
-paper's map in its letter and as recommended; the information gate, trained
-with the model and as a readout of the frozen base model. All stand at one
-place. Of our maps also what the metric loses when the map is mirrored and
-when its scores stand in the order of the features' norm or of the distance to
-the centre, as open as before.
+Rows: the base model; mmcv's ContextBlock and GeneralizedAttention and CBAM;
+the paper's map in its letter and as recommended; the information gate, trained
+with the model and as a readout of the frozen base model; a residual of about
+as many parameters as `aib` adds, without attention. All stand at one place. Of
+our maps also what the metric loses when the map is mirrored and when its
+scores stand in the order of the features' norm or of the distance to the
+centre, as open as before.
 
 Resumable, as study.py is; with `--records FILE.jsonl#SET --report-only` the
 table is written from records.
@@ -61,7 +61,14 @@ TASKS = {
         'upernet_lite0_1xb4-200_camvid-320x240',
     ),
 }
-# fields of the part that stands in a task's neck, see peers/
+# a base model's config with a part of peers.py in its neck
+PEER = """_base_ = {base!r}
+custom_imports = dict(imports=['mmaib', 'peers'])
+
+model = dict(neck=dict({neck}, part=dict(type='CBAM')))
+"""
+LEVELS = {'camvid': "type='LevelsWithParts', in_channels=[24, 40, 112, 320]"}
+# fields of the part
 PARTS = {
     'context-block': ('type=ContextBlock', 'ratio=0.0625'),
     'gen-attention-0010': ('type=KeyContentAttention',),
@@ -80,27 +87,31 @@ def parameters(arm: Arm) -> float:
         return millions(MODELS.build(cfg.model))
 
 
-def arms_of(task: str) -> list[Arm]:
-    """The table's rows, the base model first."""
+def arms_of(task: str, out: Path) -> list[Arm]:
+    """The table's rows, the base model first; the config of the others'
+    attentions is written to a folder."""
     base, readout = TASKS[task]
+    peer = out / f'{task}.py'
 
     def of_name(name: str) -> Path:
         return CONFIGS / 'sample' / task / f'{base.format(name)}.py'
 
     def with_part(name: str, *fields: str) -> Arm:
         options = [f'model.neck.part.{field}' for field in fields]
-        return Arm(name, HERE / 'peers' / f'{task}.py', options)
+        return Arm(name, peer, options)
 
     def residual(hidden: int) -> Arm:
         return with_part(RESIDUAL, 'type=Residual', f'hidden={hidden}')
 
     plain = Arm(BASE, of_name(''))
+    out.mkdir(parents=True, exist_ok=True)
+    neck = LEVELS.get(task, "type='FPNWithPart'")
+    peer.write_text(PEER.format(base=str(plain.config), neck=neck))
     ours = [Arm(name, of_name(f'{name}_'), [OPTIONS]) for name in OURS]
     one, two = (parameters(residual(hidden)) for hidden in (1, 2))
     wanted = parameters(ours[OURS.index(AIB)])
     return [
         plain,
-        residual(1 + max(round((wanted - one) / (two - one)), 0)),
         *(with_part(name, *fields) for name, fields in PARTS.items()),
         *ours,
         Arm(
@@ -109,19 +120,25 @@ def arms_of(task: str) -> list[Arm]:
             [OPTIONS],
             start=plain,
         ),
+        residual(1 + max(round((wanted - one) / (two - one)), 0)),
     ]
 
 
 def main() -> None:
     parser = parser_of_runs(__doc__, seeds=(1, 2, 3, 4, 5))
     parser.add_argument('task', choices=TASKS)
+    parser.add_argument('--arms', nargs='+', help='train these rows alone')
     args = parsed(parser)
     # where each run finds the parts
     os.environ['PYTHONPATH'] = os.pathsep.join(
         [str(HERE), *filter(None, [os.environ.get('PYTHONPATH')])]
     )
-    arms = arms_of(args.task)
-    done = args.report_only or train_arms(arms, args)
+    arms = arms_of(args.task, args.out)
+    names = [arm.name for arm in arms]
+    if unknown := {*(args.arms or ())} - {*names}:
+        parser.error(f'--arms {" ".join(unknown)}: choose of {names}')
+    wanted = [arm for arm in arms if arm.name in (args.arms or names)]
+    done = args.report_only or train_arms(wanted, args)
     rows = with_nothing_found({a.name: finished(a, args) for a in arms})
     (metric,) = metrics_to_tabulate([], rows.values())[:1]
     millions_of = {arm.name: parameters(arm) for arm in arms}
