@@ -202,6 +202,22 @@ def test_statistics_follow_the_features_and_stand_still_in_evaluation():
         assert torch.equal(value, before[name]), name
 
 
+def test_a_second_batch_before_backward_leaves_the_firsts_gradient():
+    """A tracker's reference frame, a student's other branch."""
+    gradients = []
+    for more in (False, True):
+        torch.manual_seed(0)
+        gate = InformationGate(in_channels=3)
+        first, second = torch.randn(2, 2, 3, 6, 6)
+        first.requires_grad_()
+        (seen,) = gate.map_inputs([first])
+        if more:
+            gate.map_inputs([5 + 3 * second])
+        seen.pow(3).sum().backward()
+        gradients.append(first.grad)
+    assert torch.equal(*gradients)
+
+
 def test_statistics_forget_all_but_about_ten_steps():
     """The mean of the first ten, a tenth of each batch from then on."""
     gate = InformationGate(1).train()

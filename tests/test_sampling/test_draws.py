@@ -131,3 +131,17 @@ def test_from_a_config(field, value, expected):
 def test_what_does_not_fit_is_named(field, value, match):
     with pytest.raises(ValueError, match=match):
         Draws.from_config(field, value)
+
+
+@pytest.mark.parametrize(
+    ('asked', 'kept'),
+    [
+        (dict(attention=2), False),
+        (dict(attention=2, uncertainty=True), True),
+        (dict(attention=2, uncertainty=True, rois='all'), False),
+        (dict(latent=2, uncertainty=True), False),
+        (dict(latent=2, rois='kept'), True),
+    ],
+)
+def test_rois_are_kept_by_default_where_maps_have_an_uncertainty(asked, kept):
+    assert Draws.from_config('test_draws', asked).kept_rois is kept
