@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from mmengine import registry as root
@@ -107,9 +108,22 @@ def build_part(
 
     Raises:
         TypeError: if the config is neither a dict nor None.
-        ValueError: if it sets one of ``own``.
+        ValueError: if it sets one of ``own``, or a field that the part does
+            not have.
     """
     fields = part_fields(field, config, own)
+    kind = fields.get('type', default)
+    part = MODELS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(part, type):
+        known = signature(part).parameters
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        other = {*fields} - {*known, 'type'}
+        if other and not takes_all:
+            free = [name for name in known if name not in own]
+            raise ValueError(
+                f'{field}: {part.__name__} has no {", ".join(sorted(other))}; '
+                f'its fields are {", ".join(free)}'
+            )
     return MODELS.build({'type': default, **fields, **own})
 
 

@@ -101,18 +101,26 @@ DEMOS = {
 
 
 def kept_runs(config: str) -> list[dict[str, float]]:
-    """Of a config as it is, on other machines too: what they ended with."""
-    return [
-        record['metrics']
-        for file in sorted((ROOT / 'docs' / 'results').glob('*.jsonl'))
-        for record in read_records(file)
-        if f'{record.get("config")}.py' == config
-        and all(o.startswith('load_from=') for o in record['options'])
-    ]
+    """Of a config as it is, on other machines too: what they ended with,
+    each run once."""
+    found = []
+    for file in sorted((ROOT / 'docs' / 'results').glob('*.jsonl')):
+        for record in read_records(file):
+            metrics, options = record.get('metrics'), record.get('options')
+            if (
+                f'{record.get("config")}.py' == config
+                and metrics
+                and options is not None
+                and all(o.startswith('load_from=') for o in options)
+                and metrics not in found
+            ):
+                found.append(metrics)
+    return found
 
 
 def beside(value: float, others: Sequence[float]) -> str:
     """Where a run's value falls among those of other runs."""
+    others = [other for other in others if other == other]  # without NaN
     if len(others) < 2:
         return 'not run'
     low, high = min(others), max(others)
@@ -166,7 +174,9 @@ def summary(
         (base, demo.config, ' of the base model, without the gate'),
         (found, trained, ''),
     ):
-        others = dict(enumerate(kept_runs(config)))
+        others = {
+            i: {**nothing, **run} for i, run in enumerate(kept_runs(config))
+        }
         for name, of in read.items():
             for value in of({0: ended} if ended else {}):
                 shown = f'{value:.3f}', beside(value, of(others))

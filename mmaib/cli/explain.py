@@ -17,16 +17,17 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mmcv
+import numpy as np
 
 from mmaib import preflight
 from mmaib.checks import one_of
-from mmaib.explanations import Settings, explanation_of
+from mmaib.explanations import Explanation, Settings, explanation_of
 from mmaib.explanations.baselines import BASELINES
 from mmaib.explanations.explain import (
     Seen,
@@ -91,13 +92,24 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
-    given = dict(beta=args.beta, steps=args.steps, seed=args.seed)
+    steps = 20 if args.steps is None else args.steps
     if args.baseline is None:
-        return Settings(**given)
+        return Settings(beta=args.beta, steps=steps, seed=args.seed)
     one_of('--baseline', args.baseline, BASELINES)
+    if args.steps is not None:
+        raise ValueError('--baseline: it takes no --steps')
     if args.missed is not None:
         raise ValueError('--baseline: none of them explains --missed')
-    return Settings(**{**given, 'steps': 0}, start=args.baseline)
+    return Settings(steps=0, seed=args.seed, start=args.baseline)
+
+
+def loaded(model: Any, place: Place, path: Path) -> tuple[Seen | None, str]:
+    """An image as the model sees it, or None and why."""
+    try:
+        data = data_of(model, path)
+    except Exception as error:  # of whatever loads it
+        return None, f'{path} cannot be loaded: {error or type(error)}'
+    return see(model, place, data), ''
 
 
 def statements(
@@ -105,7 +117,9 @@ def statements(
 ) -> tuple[tuple[Seen, list[Target]] | None, str]:
     """An image as the model sees it and what is asked for of it, or None
     and why."""
-    seen = see(model, place, data_of(model, path))
+    seen, reason = loaded(model, place, path)
+    if seen is None:
+        return None, reason
     try:
         return (seen, targets(model, seen, **asked)), ''
     except ValueError as error:
@@ -121,68 +135,75 @@ def work(
     others: list[Path],
     asked: dict[str, Any],
 ) -> None:
+    """Explain image by image; what is done so far is on the disk after each,
+    and the page too if the rest is cut off."""
     args.out.mkdir(parents=True, exist_ok=True)
-    records, shown = [], {}
+    shown: dict[str, tuple[np.ndarray, list[Explanation]]] = {}
+    records: list[dict[str, Any]] = []
     with frozen(model):
-        moments = statistics(
-            place,
-            [
-                see(model, place, data_of(model, path)).images
-                for path in others or paths[:STATISTICS]
-            ],
-        )
-        for path in paths:
-            there, reason = statements(model, place, path, asked)
-            if there is None:
-                print(f'skipped: {reason}')
-                continue
-            seen, asked_for = there
-            name, number = path.stem, 2
-            while name in shown:  # of another folder
-                name, number = f'{path.stem}_{number}', number + 1
-            image = mmcv.imread(str(path), channel_order='rgb')
-            found = []
-            for count, target in enumerate(asked_for):
-                one = explanation_of(
-                    target, place, seen, moments, settings,
-                    against=args.missed is not None,
-                )  # fmt: skip
-                found.append(one)
-                drawn = picture(image, one)[..., ::-1]
-                mmcv.imwrite(drawn, str(args.out / f'{name}.{count}.png'))
-                print(
-                    f'{name}: {one.name} {one.score:.2f}, '
-                    f'{one.bits.sum():.0f} bits, {one.kept:.2f} with them '
-                    f'alone, {one.without:.2f} without, {one.seconds:.1f} s',
-                    flush=True,
-                )
-            shown[name] = image, found
-            records += [
-                dict(image=str(path), **one.summary()) for one in found
-            ]
-    text = json.dumps(
-        dict(
-            config=str(args.config),
-            checkpoint=str(args.checkpoint),
-            at=place.name,
-            settings=vars(settings),
-            explanations=records,
-        ),
-        indent=1,
-    )
-    for file, content in (
-        ('explained.json', text),
-        (
-            'explained.html',
-            page(
-                shown,
-                f'Explained: {Path(args.config).stem}',
-                shlex.join(args.command),
-                args.missed is not None,
-            ),
-        ),
-    ):
-        write_whole(
-            args.out / file, content.encode(), args.out / f'.{file}.partial'
-        )
+        seen_of = [
+            loaded(model, place, path)[0]
+            for path in others or paths[:STATISTICS]
+        ]
+        moments = statistics(place, [s.images for s in seen_of if s])
+        try:
+            for path in paths:
+                there, reason = statements(model, place, path, asked)
+                if there is None:
+                    print(f'skipped: {reason}')
+                    continue
+                name, number = path.stem, 2
+                while name in shown:  # of another folder
+                    name, number = f'{path.stem}_{number}', number + 1
+                image = mmcv.imread(str(path), channel_order='rgb')
+                found: list[Explanation] = []
+                for count, target in enumerate(there[1]):
+                    one = explanation_of(
+                        target, place, there[0], moments, settings,
+                        against=args.missed is not None,
+                    )  # fmt: skip
+                    found.append(one)
+                    shown[name] = image, found
+                    records.append(dict(image=str(path), **one.summary()))
+                    drawn = picture(image, one)[..., ::-1]
+                    mmcv.imwrite(drawn, str(args.out / f'{name}.{count}.png'))
+                    print(
+                        f'{name}: {one.name} {one.score:.2f}, '
+                        f'{one.bits.sum():.0f} bits, {one.kept:.2f} with them '
+                        f'alone, {one.without:.2f} without, '
+                        f'{one.seconds:.1f} s',
+                        flush=True,
+                    )
+                write_numbers(args, settings, place, records)
+        finally:
+            if records:
+                write_numbers(args, settings, place, records)
+                write_page(args, shown)
     print(args.out / 'explained.html')
+
+
+def write_numbers(
+    args: argparse.Namespace,
+    settings: Settings,
+    place: Place,
+    records: list[dict[str, Any]],
+) -> None:
+    content = dict(
+        config=str(args.config),
+        checkpoint=str(args.checkpoint),
+        at=place.name,
+        settings=vars(settings),
+        explanations=records,
+    )
+    _write(args.out / 'explained.json', json.dumps(content, indent=1))
+
+
+def write_page(args: argparse.Namespace, shown: Mapping[str, Any]) -> None:
+    title, command = f'Explained: {Path(args.config).stem}', args.command
+    against = args.missed is not None
+    text = page(shown, title, shlex.join(command), against)
+    _write(args.out / 'explained.html', text)
+
+
+def _write(path: Path, text: str) -> None:
+    write_whole(path, text.encode(), path.with_name(f'.{path.name}.partial'))

@@ -22,6 +22,19 @@ def natural(text: str) -> int:
     return _at_least(text, 0)
 
 
+def price(text: str) -> float:
+    """A finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float('inf'):
+        raise argparse.ArgumentTypeError(
+            f'must be a number >= 0, got {text!r}'
+        )
+    return value
+
+
 def _at_least(text: str, least: int) -> int:
     try:
         value = int(text)
@@ -128,7 +141,12 @@ def explain(parser: Parser) -> None:
     add('checkpoint', type=Path)
     add('images', nargs='+', type=Path, help='images, or folders of them')
     add('--out', type=Path, required=True)
-    add('--detection', type=natural, metavar='K', help='the Kth box by score')
+    add(
+        '--detection',
+        type=natural,
+        metavar='K',
+        help='the Kth box by score, from 0',
+    )
     add('--class', dest='class_name', metavar='NAME', help='of this class')
     add('--against', metavar='NAME', help="and not this one: a classifier's")
     add(
@@ -148,8 +166,8 @@ def explain(parser: Parser) -> None:
         help="a few dozen images of the model's kind, for the gate's noise; "
         'default: those that are explained',
     )  # fmt: skip
-    add('--beta', type=float, default=0.3, help='price of the bits')
-    add('--steps', type=natural, default=20, help='of the optimisation')
+    add('--beta', type=price, default=0.3, help='price of the bits')
+    add('--steps', type=natural, help='of the optimisation, 20')
     add(
         '--baseline', metavar='NAME',
         help="another method's map instead, as the gate's openness: "

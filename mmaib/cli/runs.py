@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from mmaib.compat import PACKAGES
-from mmaib.files import sha256_of, write_whole
+from mmaib.files import alone_in, sha256_of, write_whole
 from mmaib.preflight import check_data, named_weights
 from mmaib.visualization.work_dirs import (
     ended_with,
@@ -213,14 +213,25 @@ def train(
 
 
 def find_record(
-    records: Path | None, name: str, seed: int
+    records: Path | None, name: str, seed: int, config: Path
 ) -> dict[str, Any] | None:
     """A run's record in a study's file, or in a set of it, if both are
-    there."""
+    there.
+
+    Raises:
+        SystemExit: if it is of another config.
+    """
     if records is None:
         return None
     file, group = set_of_records(records)
-    return _by_run(file).get((group, name, seed))
+    record = _by_run(file).get((group, name, seed))
+    if record and record.get('config', config.stem) != config.stem:
+        sys.exit(
+            f'--records {records}: {name}, seed {seed}, is of the config '
+            f'{record["config"]}, not of {config.stem}: take another file or '
+            'set, FILE.jsonl#SET'
+        )
+    return record
 
 
 def _by_run(file: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
@@ -233,15 +244,15 @@ def _by_run(file: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
 
 def keep_record(records: Path, name: str, record: Mapping[str, Any]) -> None:
     """Put a run's line into a study's file, or into a set of it, in place of
-    an earlier one of the same name and seed. One process at a time may write
-    to a file."""
+    an earlier one of the same name and seed."""
     file, group = set_of_records(records)
     named = {'set': group} if group else {}
-    with WRITING:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with WRITING, alone_in(file.parent):
         by_run = _by_run(file)
         by_run[group, name, record['seed']] = {**named, 'name': name, **record}
         lines = [json.dumps(by_run[key]) for key in sorted(by_run)]
-        partial = file.with_name(f'.{file.name}.partial')
+        partial = file.with_name(f'.{file.name}.{os.getpid()}.partial')
         write_whole(file, '\n'.join([*lines, '']).encode(), partial)
 
 
@@ -258,8 +269,9 @@ def refuse_other_runs(runs: Iterable[tuple], records: Path | None) -> None:
             reason = refusal(work_dir, identity(config, seed, options))
             refused += [reason] if reason else []
         name = [*names, config.stem][0]
-        if record := find_record(records, name, seed):
-            found, own = map(without_place, (record['options'], options))
+        if record := find_record(records, name, seed, config):
+            given = record.get('options', [])
+            found, own = map(without_place, (given, options))
             if found != own:
                 refused.append(
                     f'--records {records}: {name}, seed {seed}, is of '
@@ -282,7 +294,7 @@ def write_record(
     """What a finished run ended with, in its work dir and among the
     records, there under a name of its own if the config's is not enough."""
     path = work_dir / 'record.json'
-    if not path.exists():
+    if not (path.exists() and path.stat().st_size):
         record = {
             'config': config.stem,
             'seed': seed,
@@ -297,7 +309,8 @@ def write_record(
             'seconds': seconds(work_dir),
             'metrics': ended_with(work_dir),
         }
-        path.write_text(json.dumps(record, indent=1) + '\n')
+        text = json.dumps(record, indent=1) + '\n'
+        write_whole(path, text.encode(), work_dir / '.record.json.partial')
     if records:
         record = json.loads(path.read_text())
         keep_record(records, name or config.stem, record)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os.path as osp
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -33,8 +32,6 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     if args.out_item and not args.out:
         raise ValueError('--out-item needs --out')
     args.out_item = args.out_item or 'pred'
-    if not osp.isfile(args.checkpoint) and '://' not in args.checkpoint:
-        raise FileNotFoundError(f'checkpoint: no file {args.checkpoint}')
     cfg = load_config(args)
     apply_options(cfg, args)
     preflight.check_checkpoint('checkpoint', args.checkpoint)

@@ -128,7 +128,9 @@ def _name(sample: Mapping[str, Any]) -> str:
 def boxes_of(boxes: Any) -> Tensor:
     """``(N, 4)``, or more of rotated ones, of whatever holds them, on the
     CPU."""
-    return torch.as_tensor(getattr(boxes, 'tensor', boxes)).cpu()
+    found = torch.as_tensor(getattr(boxes, 'tensor', boxes)).cpu()
+    found = found if found.is_floating_point() else found.float()
+    return found if found.numel() or found.dim() > 1 else found.view(0, 4)
 
 
 def box_overlaps(boxes: Tensor, others: Tensor, mode: str = 'iou') -> Tensor:

@@ -78,7 +78,8 @@ def label_of(model: Any, name: str) -> int:
     if name.isdigit():
         return int(name)
     raise ValueError(
-        f'class {name!r}: the model has {", ".join(names[:20]) or "no names"}'
+        f'class {name!r}: the model has '
+        + (', '.join(names[:20]) or "no names, give the class's number")
     )
 
 
@@ -112,11 +113,17 @@ def detections(
     if label is not None:
         keep &= found.labels == label
     if not keep.any():
-        best = found.scores.max().item() if len(found) else 0.0
+        best = (
+            f'the best of all is {found.scores.max().item():.2f}'
+            if len(found)
+            else "the model finds nothing above its config's own threshold, "
+            '--cfg-options model.test_cfg.score_thr=0 or, with a RoI head, '
+            'model.test_cfg.rcnn.score_thr=0'
+        )
         of_class = '' if label is None else f' of {_named(model, label)!r}'
         raise ValueError(
             f'no detection{of_class} with a score of at least {score_thr:g}: '
-            f'the best of all is {best:.2f}'
+            f'{best}'
         )
     found = found[keep][:at_most]
     return [

@@ -10,6 +10,11 @@ from torch import Tensor
 from .rectangle import rectangle_corners
 
 
+def _floating(boxes: Tensor) -> Tensor:
+    """Whole numbers would be multiplied as such."""
+    return boxes if boxes.is_floating_point() else boxes.float()
+
+
 def corners(boxes: Tensor) -> Tensor:
     """The four corners, in their order around each box.
 
@@ -26,6 +31,7 @@ def corners(boxes: Tensor) -> Tensor:
                 [4., 3.],
                 [4., 1.]])
     """
+    boxes = _floating(boxes)
     if boxes.size(-1) == 4:
         return boxes[..., [0, 1, 0, 3, 2, 3, 2, 1]].unflatten(-1, (4, 2))
     if boxes.size(-1) == 5:
@@ -53,6 +59,7 @@ def moved(boxes: Tensor, x: float, y: float) -> Tensor:
         >>> moved(torch.tensor([2.0, 2.0, 4.0, 2.0]), 1, 3)
         tensor([3., 5., 5., 5.])
     """
+    boxes = _floating(boxes)
     if boxes.size(-1) == 5:
         return boxes + boxes.new_tensor([x, y, 0, 0, 0])
     return boxes + boxes.new_tensor([x, y]).repeat(boxes.size(-1) // 2)
@@ -67,6 +74,7 @@ def scaled(boxes: Tensor, x: float, y: float) -> Tensor:
         >>> scaled(torch.tensor([2.0, 2.0, 4.0, 2.0, 0.0]), 2, 1)
         tensor([4., 2., 8., 2., 0.])
     """
+    boxes = _floating(boxes)
     if boxes.size(-1) != 5:
         return boxes * boxes.new_tensor([x, y]).repeat(boxes.size(-1) // 2)
     centre, sides, angle = boxes.split([2, 2, 1], -1)

@@ -263,7 +263,8 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
         if change == OPEN:
             return maps.changed(torch.ones_like, torch.zeros_like)
         if change in ORDERS:
-            norm = args[0].norm(dim=1, keepdim=True).to(maps.mean.dtype)
+            norm = args[0].float().norm(dim=1, keepdim=True)
+            norm = norm.to(maps.mean.dtype)
             return in_order_of(maps, norm, ORDERS[change])
         return maps.changed(partial(changed_cells, change=MAP_CHANGES[change]))
 

@@ -181,8 +181,9 @@ class InformationGate(Reporter, Modulation):
         for own, share, mean_now, var_now in zip(
             seen, shares, mean.split(channels), var.split(channels)
         ):
-            own.mean.lerp_(mean_now[:, None, None], share)
-            own.var.lerp_(var_now[:, None, None], share)
+            share = share.to(own.mean.dtype)
+            own.mean.lerp_(mean_now[:, None, None].to(own.mean), share)
+            own.var.lerp_(var_now[:, None, None].to(own.var), share)
 
     def forward(self, x: Tensor, attention: Tensor, level: int = 0) -> Tensor:
         own = self.statistics[level]
@@ -191,18 +192,18 @@ class InformationGate(Reporter, Modulation):
         if attention.size(0) > x.size(0):
             x = x.repeat(attention.size(0) // x.size(0), 1, 1, 1)
         openness = self._openness(attention)
-        noise = draws.map_noise(x)
-        if noise is None:
-            noise = own.mean
-        else:
-            noise = torch.addcmul(own.mean, own.std, noise)
+        noise, mean = draws.map_noise(x), own.mean
+        if self.training and (self.rescale or noise is None):
+            # backward() reads it, and a second batch changes it before
+            mean = mean.clone()
+        noise = mean if noise is None else torch.addcmul(mean, own.std, noise)
         passed = information_gate(x, openness, noise)
         if not self.rescale:
             return passed
-        mean = own_position_mean(openness, own_cells(openness))
-        mean = mean.clamp(min=MIN_MEAN)
+        share = own_position_mean(openness, own_cells(openness))
+        share = share.clamp(min=MIN_MEAN)
         # exact where all is open
-        return torch.lerp(own.mean.to(x.dtype), passed, (1 / mean).to(x.dtype))
+        return torch.lerp(mean.to(x.dtype), passed, (1 / share).to(x.dtype))
 
     def fade(self, factor: float) -> None:
         """Set the strength."""

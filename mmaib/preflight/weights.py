@@ -68,11 +68,15 @@ def check_checkpoint(field: str, path: str) -> None:
     that names it; a remote one is not looked at.
 
     Raises:
-        ValueError: naming the field, the file and what is wrong with it.
+        FileNotFoundError, ValueError: naming the field, the file and what is
+            wrong with it.
     """
-    if '://' not in path:
-        with named(field):
-            read_checkpoint(path)
+    if '://' in path:
+        return
+    if not osp.isfile(osp.expanduser(path)):
+        raise FileNotFoundError(f'{field}: no file {path}')
+    with named(field):
+        read_checkpoint(path)
 
 
 def check_frozen(cfg: Any, model: nn.Module) -> None:

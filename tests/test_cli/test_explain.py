@@ -12,6 +12,7 @@ from mmengine.config import Config
 from support import detection as det
 
 import mmaib
+from mmaib.cli import explain as cli_explain
 from mmaib.cli.main import main
 from mmaib.explanations import Settings
 from mmaib.explanations.baselines import BASELINES
@@ -115,6 +116,33 @@ def test_another_methods_map_beside_ours(trained, tmp_path, capsys):
     assert {*named.split(', ')} == {*BASELINES}
 
 
+def test_what_is_done_is_kept_and_a_broken_image_is_skipped(
+    trained, tmp_path, capsys, monkeypatch
+):
+    broken, out = tmp_path / 'broken.png', tmp_path / 'out'
+    broken.write_bytes(b'png?')
+    words = '--score-thr', 0, '--max-explained', 1, '--baseline', 'box'
+    images = broken, trained / 'one.png', broken, trained / 'two.png'
+    explained = cli_explain.explanation_of
+
+    def once(*args, **more):
+        monkeypatch.setattr(cli_explain, 'explanation_of', interrupted)
+        return explained(*args, **more)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_explain, 'explanation_of', once)
+    with pytest.raises(KeyboardInterrupt):
+        explain(trained, *images, '--out', out, *words)
+    assert capsys.readouterr().out.count('broken.png cannot be loaded') == 2
+    said = json.loads((out / 'explained.json').read_text())
+    assert [one['image'] for one in said['explanations']] == [str(images[1])]
+    assert 'data-image>' in (out / 'explained.html').read_text()
+    assert explain(trained, broken, '--out', tmp_path / 'no', *words) == 2
+    assert not (tmp_path / 'no').exists()
+
+
 def test_a_missed_object(trained, tmp_path):
     assert not explain(
         trained, trained / 'one.png', '--out', tmp_path / 'out', '--missed',
@@ -145,6 +173,7 @@ def test_an_image_without_the_prediction_is_skipped(trained, tmp_path, capsys):
         (['--at', 'nekc'], "at='nekc': FasterRCNN has no such module"),
         (['--score-thr', 1.1], 'no detection with a score of at least 1.1'),
         (['--baseline', 'gradcam'], "--baseline must be one of ['box', 'ce"),
+        (['--baseline', 'box', '--steps', 3], '--baseline: it takes no'),
         (['--against', 'b', '--score-thr', 0], '--against: FasterRCNN is a'),
     ],
 )

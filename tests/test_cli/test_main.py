@@ -47,7 +47,7 @@ def test_usage_and_unknown_commands(capsys):
         (['train', 'nowhere.py'], 'mmaib train: config: no file nowhere.py\n'),
         (
             ['test', 'a.py', 'b.pth'],
-            'mmaib test: checkpoint: no file b.pth\n',
+            'mmaib test: config: no file a.py\n',
         ),
         (
             ['wrap', 'a.py', '--out', 'b.txt'],

@@ -20,6 +20,7 @@ from torch import nn
 from mmaib.evaluation import AttentionMetric
 from mmaib.evaluation.ground_truth import (
     box_overlaps,
+    boxes_of,
     misplaced,
     object_mask,
     separating,
@@ -38,6 +39,20 @@ def mask_by_hand(boxes, height, width):
                 for left, top, right, bottom in boxes
             )
     return torch.from_numpy(mask)
+
+
+def test_boxes_of_whole_numbers_and_of_none():
+    sample = dict(
+        gt_bboxes=torch.tensor([[20, 20, 80, 80]]),
+        ori_shape=(300, 300),
+        img_shape=(200, 200),
+    )
+    whole, _ = object_mask(sample, None, 255)
+    floats = dict(sample, gt_bboxes=sample['gt_bboxes'].float())
+    assert torch.equal(whole, object_mask(floats, None, 255)[0])
+    assert int(whole.sum()) == 90**2
+    assert len(boxes_of([])) == 0
+    assert boxes_of([]).size(1) == 4
 
 
 def test_crowds_are_not_known_where_no_box_is():

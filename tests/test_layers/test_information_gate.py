@@ -218,6 +218,21 @@ def test_a_second_batch_before_backward_leaves_the_firsts_gradient():
     assert torch.equal(*gradients)
 
 
+@pytest.mark.parametrize('rescale', [False, True])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_two_batches_then_one_backward(rescale, dtype):
+    """At the mean too, where nothing is drawn, and in half precision."""
+    gate = dict(type='mmaib.InformationGate', rescale=rescale)
+    layer = AttentiveBottleneck(4, modulation=gate).to(dtype).train()
+    first, second = torch.randn(2, 2, 4, 6, 6, dtype=dtype)
+    for draw in (Draws(), Draws(attention=1)):
+        with collect() as found, draw.open():
+            total = layer(first).sum() + layer(second).sum()
+        (total + sum(found.mean().values())).backward()
+    assert layer.attention.mean_conv.weight.grad.abs().sum() > 0
+    assert layer.modulation.statistics[0].mean.dtype == dtype
+
+
 def test_statistics_forget_all_but_about_ten_steps():
     """The mean of the first ten, a tenth of each batch from then on."""
     gate = InformationGate(1).train()

@@ -32,6 +32,21 @@ def test_a_detector_that_finds_nothing_has_a_summary(demo):
     assert f'| {name} of the base model, without the gate | 0.000 |' in text
 
 
+def test_other_runs_are_counted_once(demo, monkeypatch, tmp_path):
+    record = dict(config='a', options=[], metrics=dict(x=1.0))
+    other = dict(record, metrics=dict(x=2.0))
+    lines = [
+        record, dict(record, set='again'), other, dict(record, metrics=None),
+        dict(config='a', metrics=dict(x=3.0)), dict(name='b'),
+    ]  # fmt: skip
+    (tmp_path / 'docs' / 'results').mkdir(parents=True)
+    (tmp_path / 'docs' / 'results' / 'runs.jsonl').write_text(
+        ''.join(f'{json.dumps(line)}\n' for line in lines)
+    )
+    monkeypatch.setattr(demo, 'ROOT', tmp_path)
+    assert demo.kept_runs('a.py') == [dict(x=1.0), dict(x=2.0)]
+
+
 def test_the_summary_says_where_a_run_falls_among_others(demo):
     metric = 'coco/bbox_mAP'
     kept = demo.kept_runs(demo.DEMOS['detection'].readout)
@@ -47,6 +62,8 @@ def test_the_summary_says_where_a_run_falls_among_others(demo):
     row = rf'{metric} lost by mirror \| {drop:.3f} \| .*: within'
     assert re.search(row, text)
     assert demo.beside(0.1, [0.2]) == 'not run'
+    nan = float('nan')
+    assert demo.beside(0.1, [0.1, nan, 0.2]).endswith(': within (2 runs)')
     assert demo.beside(0.1, [0.2, 0.3]).endswith(': below (2 runs)')
 
 

@@ -154,6 +154,6 @@ def test_one_command_writes_the_table(run, tmp_path):
     head = next(line for line in out.splitlines() if '| config' in line)
     for column in ('accuracy/top1', 'lost by mirror', 'IoU'):
         assert column in head
-    metrics = find_record(records, configs[1].stem, 1)['metrics']
+    metrics = find_record(records, configs[1].stem, 1, configs[1])['metrics']
     assert 0 < metrics['attention/iou'] < 1
     assert 'ablation/mirror/accuracy/top1' in metrics

@@ -1,6 +1,7 @@
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from threading import Event
@@ -13,10 +14,12 @@ from support import CONFIGS, REPOSITORY
 
 from mmaib.cli import runs
 from mmaib.visualization import tables
-from mmaib.visualization.work_dirs import ended_with
+from mmaib.visualization.work_dirs import ended_with, read_records
 
 sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))
 import study
+
+GATE_PY = Path('gate.py')
 
 
 def write_log(work_dir, ap, seconds, finished=True):
@@ -479,7 +482,7 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
     command(*STUDY, '--seeds', 1, 2, '--records', records)
     capsys.readouterr()
     others = tmp_path / 'weight-0.1.jsonl'
-    record = runs.find_record(records, 'gate', 2)
+    record = runs.find_record(records, 'gate', 2, GATE_PY)
     record['metrics'][AP] += 0.25
     runs.keep_record(others, 'gate', record)
     compared = (*STUDY, '--seeds', 1, 2, '--report-only', '--compare')
@@ -502,14 +505,51 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
     ]  # fmt: skip
 
 
+KEEP = """
+import sys
+from pathlib import Path
+from mmaib.cli.runs import keep_record
+for seed in range(25):
+    keep_record(Path(sys.argv[1]), 'gate', dict(seed=seed, metrics={}))
+"""
+
+
+def test_two_processes_lose_no_record(tmp_path):
+    file = tmp_path / 'records.jsonl'
+    at_once = [
+        subprocess.Popen([sys.executable, '-c', KEEP, f'{file}#{name}'])
+        for name in 'ab'
+    ]
+    assert [one.wait() for one in at_once] == [0, 0]
+    assert len(read_records(file)) == 50
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_a_record_of_another_config_is_neither_taken_nor_replaced(tmp_path):
+    records = tmp_path / 'records.jsonl#all'
+    record = dict(seed=1, config='bccd', options=[], metrics={AP: 0.5})
+    runs.keep_record(records, 'base', record)
+    run = Path('trees.py'), 1, tmp_path / 'none', [], 'base'
+    with pytest.raises(SystemExit, match='seed 1, is of the config bccd, not'):
+        runs.refuse_other_runs([run], records)
+    args = SimpleNamespace(out=tmp_path, seeds=[1], records=records)
+    with pytest.raises(SystemExit, match='not of trees: take another file or'):
+        study.finished(study.Arm('base', Path('trees.py')), args)
+
+
 def test_sets_of_one_file_are_kept_apart(command, tmp_path, capsys):
     file, of_set = tmp_path / 'records.jsonl', tmp_path / 'records.jsonl#b-0.1'
     runs.keep_record(file, 'gate', dict(seed=1, metrics={AP: 0.5}))
     runs.keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.7}))
     runs.keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.75}))
-    assert runs.find_record(file, 'gate', 1)['metrics'] == {AP: 0.5}
-    assert runs.find_record(of_set, 'gate', 1)['metrics'] == {AP: 0.75}
-    assert runs.find_record(tmp_path / 'records.jsonl#c', 'gate', 1) is None
+    assert runs.find_record(file, 'gate', 1, GATE_PY)['metrics'] == {AP: 0.5}
+    assert runs.find_record(of_set, 'gate', 1, GATE_PY)['metrics'] == {
+        AP: 0.75
+    }
+    assert (
+        runs.find_record(tmp_path / 'records.jsonl#c', 'gate', 1, GATE_PY)
+        is None
+    )
     assert [path.name for path in tmp_path.glob('*.jsonl*')] == [file.name]
     assert len(file.read_text().splitlines()) == 2
     compared = ('gate.py', '--report-only', '--seeds', 1, '--records', file)

@@ -232,7 +232,9 @@ def measure_all(args: argparse.Namespace, arms: Sequence[Arm]) -> None:
     for seed, arm in ((seed, arm) for seed in args.seeds for arm in arms):
         work_dir = arm.work_dir(args.out, seed)
         names = [arm.name, *([TEMPERATURE] if arm.name == PLAIN else [])]
-        if all(find_record(args.records, name, seed) for name in names):
+        if all(
+            find_record(args.records, name, seed, arm.config) for name in names
+        ):
             continue
         sets = sets or ImageSets(
             args, read_config(args.plain, args.cfg_options)
@@ -259,7 +261,9 @@ def figures_of(args: argparse.Namespace) -> Records:
     for name in (*REFERENCES, *args.stages):
         found[name] = {}
         for seed in args.seeds:
-            if record := find_record(args.records, name, seed):
+            plain = name in (PLAIN, TEMPERATURE)
+            config = args.plain if plain else args.stage2
+            if record := find_record(args.records, name, seed, config):
                 found[name][seed] = record['metrics']
                 tests.append(record['settings'])
     if other := next((test for test in tests if test != tests[0]), None):

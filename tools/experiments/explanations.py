@@ -106,6 +106,9 @@ def parse_args() -> argparse.Namespace:
     add('--table', type=Path, help='print of these records')
     add('--cfg-options', nargs='+', default=[])
     args = parser.parse_args()
+    for given in (args.records, args.table):
+        if given and '#' in given.name:
+            parser.error(f'{given}: detections have no sets, give a file')
     if not args.table and not (args.checkpoint and args.name and args.records):
         parser.error('give CONFIG CHECKPOINT --name --records, or --table')
     return args

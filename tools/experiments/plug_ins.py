@@ -32,6 +32,7 @@ from study import (
 from mmaib.cli.cfg_options import read_config
 from mmaib.cost import millions
 from mmaib.visualization.tables import (
+    METRICS,
     Column,
     cell,
     difference,
@@ -140,7 +141,8 @@ def main() -> None:
     wanted = [arm for arm in arms if arm.name in (args.arms or names)]
     done = args.report_only or train_arms(wanted, args)
     rows = with_nothing_found({a.name: finished(a, args) for a in arms})
-    (metric,) = metrics_to_tabulate([], rows.values())[:1]
+    measured = filter(None, rows.values())
+    metric = [*metrics_to_tabulate([], measured), METRICS[0]][0]
     millions_of = {arm.name: parameters(arm) for arm in arms}
     columns = [
         Column(metric, partial(values, name=metric)),

@@ -230,8 +230,8 @@ def finished(arm: Arm, args: argparse.Namespace) -> Runs:
         work_dir = arm.work_dir(args.out, seed)
         metrics = read_json(work_dir / METRICS_OF_TEST) or ended_with(work_dir)
         if not metrics:
-            record = find_record(args.records, arm.name, seed) or {}
-            metrics = record.get('metrics')
+            record = find_record(args.records, arm.name, seed, arm.config)
+            metrics = (record or {}).get('metrics')
         if metrics:
             found[seed] = metrics
     return found

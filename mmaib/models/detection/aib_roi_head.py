@@ -7,7 +7,7 @@ from mmdet.models import CascadeRoIHead, StandardRoIHead
 from mmdet.models.layers import multiclass_nms
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmaib.losses import collecting
 from mmaib.registry import MODELS
@@ -57,6 +57,9 @@ def kept_proposals(
         found: proposals of each image.
         cfg: ``test_cfg`` of the head.
     """
+    bbox_head = head.bbox_head
+    if isinstance(bbox_head, nn.ModuleList):  # a cascade's
+        bbox_head = bbox_head[-1]
     with Draws().open():
         means = head.predict_bbox(tuple(x), metas, found, None)
     kept = []
@@ -69,6 +72,7 @@ def kept_proposals(
                 cfg.nms,
                 cfg.max_per_img,
                 return_inds=True,
+                box_dim=bbox_head.bbox_coder.encode_size,
             )
             one = one[(inds // (mean.scores.size(1) - 1)).unique()]
         kept.append(one)
