@@ -49,6 +49,8 @@ VARIANTS = {
     'baseline': '',
 }
 PICTURES = 16
+# options that leave what is trained as it is
+OF_RUNS = ('load_from=', 'default_hooks.attention.ablations=')
 REFEREE = 'tools/experiments/explanations.py'
 JUDGED = ('centre', 'layer-cam', 'odam', 'bottleneck')
 
@@ -111,7 +113,7 @@ def kept_runs(config: str) -> list[dict[str, float]]:
                 f'{record.get("config")}.py' == config
                 and metrics
                 and options is not None
-                and all(o.startswith('load_from=') for o in options)
+                and all(o.startswith(OF_RUNS) for o in options)
                 and metrics not in found
             ):
                 found.append(metrics)
