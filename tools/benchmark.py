@@ -24,11 +24,11 @@ import argparse
 import copy
 import platform
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import ceil
 from pathlib import Path
+from runpy import run_path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -237,8 +237,8 @@ def with_part(part: dict) -> Config:
 def detector_table(args: argparse.Namespace) -> tuple[str, Rows]:
     """The base model, the method, the gate and others' attentions with its
     weights."""
-    sys.path.append(str(Path(__file__).with_name('experiments')))
-    import peers  # noqa: F401
+    # which registers them
+    run_path(str(Path(__file__).with_name('experiments') / 'peers.py'))
 
     cfgs = {
         'base model': get_config(PLAIN),

@@ -1,4 +1,4 @@
-"""Opponents: others' attentions at the place of ours, after a base model's
+"""Opponents: others' attentions where an AIBNeck stands, after a base model's
 neck.
 
 A part is built from its config with the features' channels as `in_channels`:
