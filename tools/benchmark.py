@@ -534,17 +534,18 @@ def main() -> None:
         f'Benchmark: {where}, median of {args.rounds} interleaved rounds.',
         '',
     ]
+    about = [f'    {line}' for line in report()[0].splitlines()]
+    about += ['', f'    {platform.platform()}, {platform.processor()}', '']
     for name, table in TABLES.items():
-        if name in args.only:
-            title, rows = table(args)
-            lines += [title, '', *markdown(rows), '']
-    lines += [f'    {line}' for line in report()[0].splitlines()]
-    lines += ['', f'    {platform.platform()}, {platform.processor()}', '']
-    text = '\n'.join(lines)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+        if name not in args.only:
+            continue
+        title, rows = table(args)
+        lines += [title, '', *markdown(rows), '']
+        text = '\n'.join([*lines, *about])
+        print(text, flush=True)
+        if args.out:  # each as it ends: a run that is cut off keeps its own
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(text)
 
 
 if __name__ == '__main__':
