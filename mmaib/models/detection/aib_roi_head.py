@@ -48,15 +48,17 @@ def kept_proposals(
     head: Any, x: tuple[Tensor, ...], metas: list[dict], found: list, cfg: Any
 ) -> list:
     """The proposals of each image that a pass at the mean detects something
-    in.
+    in, if those alone are drawn for, else all.
 
     Args:
         head: a RoI head.
         x: features, their draws beside them.
         metas: of each image.
         found: proposals of each image.
-        cfg: ``test_cfg`` of the head.
+        cfg: ``test_cfg`` of the head; None before NMS, where all count.
     """
+    if cfg is None or not current().kept_rois:
+        return found
     bbox_head = head.bbox_head
     if isinstance(bbox_head, nn.ModuleList):  # a cascade's
         bbox_head = bbox_head[-1]
@@ -145,10 +147,9 @@ class AIBRoIHead(StandardRoIHead):
     ) -> list:
         """mmdet's; with uncertainty the same, and how each detection that
         NMS keeps differs over the draws."""
-        if rcnn_test_cfg is not None and current().kept_rois:
-            rpn_results_list = kept_proposals(
-                self, x, batch_img_metas, rpn_results_list, rcnn_test_cfg
-            )
+        rpn_results_list = kept_proposals(
+            self, x, batch_img_metas, rpn_results_list, rcnn_test_cfg
+        )
         if rcnn_test_cfg is None or not current().uncertainty:
             return super().predict_bbox(
                 x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
@@ -252,10 +253,9 @@ class AIBCascadeRoIHead(CascadeRoIHead):
         rescale: bool = False,
     ) -> list:
         """mmdet's, of the RoIs that are kept."""
-        if rcnn_test_cfg is not None and current().kept_rois:
-            rpn_results_list = kept_proposals(
-                self, x, batch_img_metas, rpn_results_list, rcnn_test_cfg
-            )
+        rpn_results_list = kept_proposals(
+            self, x, batch_img_metas, rpn_results_list, rcnn_test_cfg
+        )
         return super().predict_bbox(
             x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale
         )
