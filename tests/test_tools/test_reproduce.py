@@ -11,6 +11,8 @@ from mmengine.config import Config
 from support import REPOSITORY
 from support import classification as cls
 
+from mmaib.preflight.checkpoint import read_checkpoint
+
 REPRODUCE = REPOSITORY / 'tools' / 'experiments' / 'reproduce.py'
 
 
@@ -404,7 +406,7 @@ def test_a_run_that_was_cut_is_resumed(run, everything):
     run(*words)
     assert 'start' not in run(*words)
     (work_dir,) = everything.glob('tiny/runs/vgg16-aib_*_svhn/seed_1')
-    first = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
+    first = read_checkpoint(str(work_dir / 'epoch_2.pth'))
     first['meta'].update(epoch=1, iter=first['meta']['iter'] // 2)
     torch.save(first, work_dir / 'epoch_1.pth')
     (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
