@@ -261,22 +261,6 @@ def drawn_maps(
     return {**found, 'deviation': shown(stds)}
 
 
-def rows_of(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
-    """RGB pictures of several models below each other, each under its name,
-    as wide as the widest, white where there is none."""
-    width = max(picture.shape[1] for picture in pictures.values())
-    parts = []
-    for name, picture in pictures.items():
-        head = np.full((26, width, 3), 255, np.uint8)
-        cv2.putText(
-            head, name, (8, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1,
-            cv2.LINE_AA,
-        )  # fmt: skip
-        missing = ((0, 0), (0, width - picture.shape[1]), (0, 0))
-        parts += [head, np.pad(picture, missing, constant_values=255)]
-    return np.concatenate(parts)
-
-
 def picture(
     visualizer: Visualizer,
     maps: Sequence[CapturedMap],

@@ -25,7 +25,6 @@ from mmaib.visualization.overlays import (
     finest_quantized,
     outlined,
     picture,
-    rows_of,
 )
 
 
@@ -285,16 +284,6 @@ def test_draws_are_the_mean_and_the_deviation_s_noise():
     assert np.array_equal(draws[0], again)
     with pytest.raises(ValueError, match='scores have a std'):
         drawn_maps([CapturedMap('n', 0, mean)], 0, meta, 1)
-
-
-def test_rows_of_models_are_as_wide_as_the_widest():
-    wide, narrow = (np.full((10, w, 3), w, np.uint8) for w in (90, 30))
-    both = rows_of({'first': wide, 'second': narrow})
-    assert both.shape == (2 * (26 + 10), 90, 3)
-    assert (both[26:36] == 90).all()
-    assert (both[62:, :30] == 30).all()
-    assert (both[62:, 30:] == 255).all()
-    assert both[:26].min() < 50 > both[36:62].min()  # names
 
 
 def test_anchors_stand_on_the_bar():
