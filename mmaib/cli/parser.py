@@ -47,14 +47,6 @@ def _at_least(text: str, least: int) -> int:
     return value
 
 
-def config_and_checkpoint(text: str) -> tuple[Path, Path]:
-    """CONFIG=CHECKPOINT."""
-    config, _, checkpoint = text.partition('=')
-    if not checkpoint:
-        raise argparse.ArgumentTypeError(f'{text}: not CONFIG=CHECKPOINT')
-    return Path(config), Path(checkpoint)
-
-
 def _common(parser: Parser, device: bool = True) -> None:
     """What most commands take."""
     parser.add_argument(
@@ -108,10 +100,6 @@ def readout(parser: Parser) -> None:
     add('--iterations', type=positive, default=200, help=DEFAULT)
     add('--seed', type=natural, default=1)
     add('--pictures', type=natural, default=16, help=DEFAULT)
-    add(
-        '--grad-cam', action=argparse.BooleanOptionalAction, default=True,
-        help='evaluate Grad-CAM in the same gate',
-    )  # fmt: skip
     _common(parser)
 
 
@@ -121,15 +109,10 @@ def visualize(parser: Parser) -> None:
     add('checkpoint', type=Path)
     add(
         'images', type=Path, nargs='?',
-        help='an image, a video or a folder; default: the test images',
+        help='an image or a folder; default: the test images',
     )  # fmt: skip
     add('--out', type=Path, required=True)
-    add(
-        '--beside', nargs='+', type=config_and_checkpoint, default=[],
-        metavar='CONFIG=CHECKPOINT', help='more models, a row each',
-    )  # fmt: skip
     add('--draws', type=natural, default=0, help='single samples to show')
-    add('--stride', type=positive, default=1, help="of a video's frames")
     add('--score-thr', type=float, default=0.3)
     add('--max-images', type=positive)
     _common(parser)
@@ -263,7 +246,7 @@ COMMANDS = {
             readout,
             'train the map of a data set over a frozen model and measure it',
         ),
-        (visualize, 'draw attention maps of images, folders, videos'),
+        (visualize, 'draw attention maps of images and folders'),
         (explain, 'show what single predictions rest on'),
         (report, 'one HTML page about runs'),
         (train, 'train a config'),

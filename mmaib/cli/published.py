@@ -77,7 +77,7 @@ def save_readout(work_dir: str | Path, to: str | Path) -> None:
     )
     parse(text, 'the config')  # refuses what could not be loaded again
     opened = [*run.training['gate_open'].values()][-1]
-    rows = table({**run.metrics, 'train/gate_open': opened}, '')[:-1]
+    rows = table({**run.metrics, 'train/gate_open': opened})
     versions = {'mmaib': __version__, **run.facts.get('versions', {})}
     card = (Path(__file__).parent / 'model_card.md').read_text()
     to.mkdir(parents=True, exist_ok=True)

@@ -183,7 +183,7 @@ ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
     'centre': to_centre,
 }
 OPEN = 'open'  # every score 1, so that an information gate passes all
-CHANGES = (*MAP_CHANGES, *ORDERS, OPEN)
+CHANGES = (*MAP_CHANGES, *ORDERS)
 
 
 def reordered(x: Tensor, scores: Tensor, places: Tensor) -> Tensor:
@@ -255,7 +255,7 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     Raises:
         ValueError: if the model has no map.
     """
-    one_of('change', change, CHANGES)
+    one_of('change', change, (*CHANGES, OPEN))
 
     def on_attention(
         _: nn.Module, args: tuple[Tensor], maps: MapDistribution
