@@ -66,7 +66,6 @@ class DetectionCalibrationMetric(CalibrationMetric):
     """
 
     uncertainties = ('entropy', 'score_std')
-    right = 'precision'
 
     def __init__(
         self,

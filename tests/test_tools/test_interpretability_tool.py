@@ -79,17 +79,8 @@ def test_the_table_of_a_segmentor_and_of_its_baseline(
         '0.000 [0.000, 0.000]',
     ]
     assert float(gate[7].split()[0]) > 0
-    found = json.loads(
-        (tmp_path / 'out' / 'interpretability.json').read_text()
-    )
-    of_all = found['models'][GATE.stem]['all']
-    assert of_all['same answer']['number'] == 20
-    assert gate[-1] == str(of_all['centred']['number'])
     assert by_name[PLAIN.stem][-1] == '-'
     value, low, high = map(float, re.findall(r'[\d.]+', gate[2]))
-    assert value == pytest.approx(
-        100 * of_all['same answer']['value'], abs=0.06
-    )
     assert low <= value <= high
 
 
