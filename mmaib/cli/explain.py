@@ -195,15 +195,12 @@ def write_numbers(
         settings=vars(settings),
         explanations=records,
     )
-    _write(args.out / 'explained.json', json.dumps(content, indent=1))
+    text = json.dumps(content, indent=1)
+    write_whole(args.out / 'explained.json', text.encode())
 
 
 def write_page(args: argparse.Namespace, shown: Mapping[str, Any]) -> None:
     title, command = f'Explained: {Path(args.config).stem}', args.command
     against = args.missed is not None
     text = page(shown, title, shlex.join(command), against)
-    _write(args.out / 'explained.html', text)
-
-
-def _write(path: Path, text: str) -> None:
-    write_whole(path, text.encode(), path.with_name(f'.{path.name}.partial'))
+    write_whole(args.out / 'explained.html', text.encode())
