@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -64,43 +62,10 @@ def draw_predictions(
         else:
             if 'pred_instances' in sample:
                 options['pred_score_thr'] = score_thr
-            with scores_with_std(visualizer):
-                visualizer.add_datasample(
-                    'prediction', image, data_sample=sample, **options
-                )
+            visualizer.add_datasample(
+                'prediction', image, data_sample=sample, **options
+            )
         return mmcv.imread(out, channel_order='rgb')
-
-
-@contextmanager
-def scores_with_std(visualizer: Any) -> Iterator[None]:
-    """Have mmdet's visualizer write ``83.2 ± 4.1`` after a class, where
-    detections have a ``score_std``; any other draws as ever. Within another
-    such ``with`` it changes nothing."""
-    draw = getattr(visualizer, '_draw_instances', None)
-    if draw is None or '_draw_instances' in vars(visualizer):
-        yield
-        return
-
-    def drawn(image: np.ndarray, instances: Any, *args: Any) -> np.ndarray:
-        stds = instances.get('score_std')
-        if stds is None:
-            return draw(image, instances, *args)
-        write, left = visualizer.draw_texts, cycle(stds.tolist())
-
-        def write_both(text: str, *args: Any, **kwargs: Any) -> Any:
-            return write(f'{text} ± {100 * next(left):.1f}', *args, **kwargs)
-
-        visualizer.draw_texts = write_both  # once for each, in their order
-        try:
-            return draw(image, instances, *args)
-        finally:
-            del visualizer.draw_texts
-
-    visualizer._draw_instances = drawn
-    try:
-        yield
-    finally:
-        del visualizer._draw_instances
 
 
 def is_classified(sample: Any) -> bool:
