@@ -112,7 +112,6 @@ def visualize(parser: Parser) -> None:
         help='an image or a folder; default: the test images',
     )  # fmt: skip
     add('--out', type=Path, required=True)
-    add('--draws', type=natural, default=0, help='single samples to show')
     add('--score-thr', type=float, default=0.3)
     add('--max-images', type=positive)
     _common(parser)

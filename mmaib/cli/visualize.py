@@ -10,8 +10,7 @@ quantiser, NAME.level0.quantized.npy. An information gate adds NAME.bits.npy,
 the bits that pass of each pixel as the picture has them, all levels together:
 their sum is the image's. Of a segmentor that slides a window over the image,
 the raw maps are those of the whole image, in pixels of the resized image. A
-classifier's maps are drawn on what it saw. `--draws` adds single draws of the
-map and its deviation.
+classifier's maps are drawn on what it saw.
 
 Rectangles (mmaib.RectangularAttention) are outlined on the image and on the
 overlay, a colour a level.
@@ -103,31 +102,6 @@ def metric_of(cfg: Config) -> AttentionMetric:
     return AttentionMetric()
 
 
-def check_maps(model: Any, args: argparse.Namespace) -> None:
-    """Refuse a model with nothing to draw.
-
-    Raises:
-        ValueError: if it has neither maps nor uncertainty, or maps without
-            the noise that is asked for.
-    """
-    maps = [
-        module.attention
-        for module in model.modules()
-        if isinstance(module, AttentiveBottleneck)
-    ]
-    if not maps and not getattr(model, 'test_draws', Draws()).uncertainty:
-        raise ValueError(
-            f'{args.config}: the model has neither maps nor uncertainty'
-        )
-    without = {
-        type(m).__name__ for m in maps if not getattr(m, 'stochastic', True)
-    }
-    if args.draws and without:
-        raise ValueError(
-            f'--draws: {", ".join(without)} has no noise: leave it out'
-        )
-
-
 @torch.no_grad()
 def draw(
     model: Any,
@@ -148,9 +122,7 @@ def draw(
         image, sample = classifier_input(model, data['inputs'], sample)
     else:
         image = mmcv.imread(path, channel_order='rgb')
-    drawn = picture(
-        visualizer, maps, image, sample, 0, args.score_thr, args.draws
-    )
+    drawn = picture(visualizer, maps, image, sample, 0, args.score_thr)
     mmcv.imwrite(drawn[..., ::-1], f'{name}.png')
     known = {**sample.metainfo, **sample.to_dict()}
     scores = to_truth(known, args.score_thr)
@@ -204,7 +176,11 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """Build and load the model; what is left to do is to draw."""
     cfg = read_config(args.config, args.cfg_options)
     model = load(cfg, args.checkpoint, device_of(args.device))
-    check_maps(model, args)
+    maps = any(isinstance(m, AttentiveBottleneck) for m in model.modules())
+    if not maps and not getattr(model, 'test_draws', Draws()).uncertainty:
+        raise ValueError(
+            f'{args.config}: the model has neither maps nor uncertainty'
+        )
     source = (
         of_test_set(cfg)
         if args.images is None

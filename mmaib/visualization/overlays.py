@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import mmcv
 import numpy as np
-import torch
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -192,40 +190,6 @@ def outlined(
     return drawn
 
 
-def drawn_maps(
-    maps: Sequence[CapturedMap],
-    index: int,
-    metainfo: dict,
-    number: int,
-) -> dict[str, np.ndarray]:
-    """Single draws of an image's map, and its deviation, on the image, each
-    the mean over levels: ``{'draw 1': (H, W), ..., 'deviation': (H, W)}``.
-
-    Raises:
-        ValueError: if the maps have no std.
-    """
-    generator = torch.Generator().manual_seed(0)
-
-    def shown(values: Sequence[Tensor]) -> np.ndarray:
-        levels = [replace(m, mean=v) for m, v in zip(maps, values)]
-        return mean_over_levels(levels, index, metainfo).numpy()
-
-    means = [captured.mean.float().cpu() for captured in maps]
-    stds = [m.std.float().cpu() for m in maps if m.std is not None]
-    if len(stds) < len(maps):
-        raise ValueError(
-            'draws need maps whose scores have a std, as those of '
-            'mmaib.VariationalAttention have'
-        )
-    found = {}
-    for draw in range(1, number + 1):
-        noise = [torch.randn(s.shape, generator=generator) for s in stds]
-        found[f'draw {draw}'] = shown(
-            [m + s * e for m, s, e in zip(means, stds, noise)]
-        )
-    return {**found, 'deviation': shown(stds)}
-
-
 def picture(
     visualizer: Visualizer,
     maps: Sequence[CapturedMap],
@@ -233,7 +197,6 @@ def picture(
     sample: Any,
     index: int = 0,
     score_thr: float = 0.3,
-    draws: int = 0,
 ) -> np.ndarray:
     """Image, attention averaged over levels, quantised attention,
     information, predictions and their uncertainty side by side, of the image
@@ -247,7 +210,6 @@ def picture(
         sample: its data sample with predictions.
         index: its place in the batch.
         score_thr: detections below are not drawn.
-        draws: single draws to show, with their deviation.
 
     Raises:
         ValueError: if there is neither a map nor one of uncertainty.
@@ -262,8 +224,6 @@ def picture(
     anchors = maps[0].anchors if maps else None
     if maps:
         panels['attention'] = mean_over_levels(maps, *place).numpy()
-        if draws:
-            panels.update(drawn_maps(maps, *place, draws))
         quantized = finest_quantized(maps, *place)
         if quantized is not None:
             panels[QUANTISED] = quantized

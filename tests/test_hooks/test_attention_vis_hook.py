@@ -8,7 +8,6 @@ from mmengine.model import BaseTTAModel, MMDistributedDataParallel
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
-from support import classification as cls
 from torch import distributed, nn
 
 from mmaib.cli.launch import leave
@@ -86,25 +85,6 @@ def test_nothing_is_drawn_of_augmentation_through_ddp(
 def test_bad_interval():
     with pytest.raises(ValueError, match='interval must be >= 1'):
         AttentionVisHook(interval=0)
-
-
-@pytest.mark.parametrize('draws', [0, 2])
-def test_draws_are_drawn_if_they_are_asked_for(new_runner, monkeypatch, draws):
-    shown = []
-
-    def figure(panels, anchors):
-        shown.append([name for name in panels if name[:2] in ('dr', 'de')])
-        return np.zeros((4, 4, 3), np.uint8)
-
-    monkeypatch.setattr(visualization, 'attention_figure', figure)
-    monkeypatch.setattr(visualization, 'draw_predictions', lambda *_: None)
-    hook = AttentionVisHook(interval=1, draws=draws)
-    new_runner(cls.make(), cls.inputs(size=64), [hook]).val()
-    names = ['draw 1', 'draw 2', 'deviation']
-    assert shown
-    assert all(found == names[: draws + 1 if draws else 0] for found in shown)
-    with pytest.raises(ValueError, match='draws must be >= 0, got -1'):
-        AttentionVisHook(draws=-1)
 
 
 def test_a_model_without_maps_shows_its_uncertainty(tmp_path, monkeypatch):
