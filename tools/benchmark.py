@@ -9,9 +9,9 @@ weights; the gate, shut as it starts, sees the base model's proposals, the
 method about as many. MACs are counted on a real `predict`, with all draws, or
 on the forward pass of a training step. The tables: Faster R-CNN R50 (one
 800x1344 image) beside others' attentions after the same neck, UPerNet
-BEiT-base (512x512, training on two), exponents
-by which parts grow, `nearest_anchor` against a table of Q distances, and what
-uncertainty over draws of the latent costs either model in time and memory.
+BEiT-base (512x512, training on two), exponents by which parts grow,
+`nearest_anchor` against a table of Q distances, and what uncertainty over
+draws of the latent costs either model in time and memory.
 
 With random weights no RoI has a score above 0.05; in the rows `kept` as many
 pass as the row says, the most that mmdet keeps.
@@ -233,7 +233,7 @@ def detector_table(args: argparse.Namespace) -> tuple[str, Rows]:
 
     cfgs = {
         'base model': get_config(PLAIN),
-        'ours': Config.fromfile(args.config),
+        'ours': Config.fromfile(DETECTOR),
         'gate': Config.fromfile(COCO / 'gate_faster-rcnn_r50_fpn_1x_coco.py'),
         **{name: with_part(part) for name, part in PEERS.items()},
     }
@@ -265,7 +265,7 @@ def detector_table(args: argparse.Namespace) -> tuple[str, Rows]:
         for name, model in models.items()
     }
     height, width = args.size
-    title = f'{args.config.stem}, one {height}x{width} image:'
+    title = f'{DETECTOR.stem}, one {height}x{width} image:'
     return title, cost_table([predictions, steps], args)
 
 
@@ -329,7 +329,7 @@ def growth_table(args: argparse.Namespace) -> tuple[str, Rows]:
         with draws.open(device):
             call(*inputs)
 
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(DETECTOR)
     cfg.model.backbone.init_cfg = None
     head = build(cfg).roi_head.to(device).eval()
     whole = levels(1)
@@ -414,7 +414,7 @@ def anchor_table(args: argparse.Namespace) -> tuple[str, Rows]:
 def uncertainty_table(args: argparse.Namespace) -> tuple[str, Rows]:
     """Predictions at the mean, of latents averaged, and with their
     uncertainty."""
-    detector_cfg = Config.fromfile(args.config)
+    detector_cfg = Config.fromfile(DETECTOR)
     detector_cfg.model.backbone.init_cfg = None
     segmentor_cfg = segmentor_config('aib-qt_', args.seg_size)
     segmentor_cfg.model.decode_head.latent.std_source = 'mean'
@@ -458,7 +458,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add('--config', type=Path, default=DETECTOR)
     for name, size, help_ in (
         ('--size', (800, 1344), "of the detector's image"),
         ('--seg-size', (512, 512), "of the segmentor's, multiples of 16"),

@@ -13,7 +13,6 @@ over the training, and a gallery of the images that
 drew, worst first.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -42,7 +41,6 @@ from .work_dirs import (
     differences,
     find_runs,
     grouped,
-    last_checkpoint,
 )
 
 SHOWN = (*MONITORS, 'beta_factor')
@@ -173,18 +171,6 @@ def curves(groups: Sequence[Group]) -> dict[str, str]:
     return {title: drawn for title, drawn in found.items() if drawn}
 
 
-def attention_command(groups: Sequence[Group]) -> str | None:
-    """What would fill an empty gallery, of the first run that could."""
-    for run in (run for group in reversed(groups) for run in group.runs):
-        has_maps = any(name.startswith('attention_') for name in run.training)
-        configs = sorted(run.path.glob('*.py')) if run.path.is_dir() else []
-        if has_maps and configs and (run.path / 'last_checkpoint').exists():
-            checkpoint, out = last_checkpoint(run.path), run.path / 'attention'
-            words = 'mmaib', 'visualize', configs[0], checkpoint, '--out', out
-            return shlex.join(map(str, words))
-    return None
-
-
 def render(
     folders: Sequence[Path],
     per_run: int,
@@ -227,7 +213,6 @@ def render(
             for name, text in SCORES.items()
             if any(name in card.scores for card in cards)
         },
-        attention_command=attention_command(groups),
         facts=first.facts if first else {},
         made=f'{datetime.now():%Y-%m-%d %H:%M}',
         command=command,
