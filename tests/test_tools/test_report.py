@@ -283,18 +283,9 @@ def test_a_run_in_progress_shows_what_its_hook_drew(tmp_path):
 
 
 def test_without_pictures_the_page_tells_how_to_draw_them(tmp_path):
-    work_dir = write_run(tmp_path / 'run', 1, 0.5)
-    log = next(work_dir.glob('*/vis_data/scalars.json'))
-    log.write_text(json.dumps(dict(loss=1.0, iter=1, attention_mean=0.5)))
-    (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_1.pth')
-    (command,) = re.findall(
-        r'mmaib visualize (.*)</pre>',
-        report.render([tmp_path], 48),
-    )
-    assert command.split() == [
-        str(work_dir / 'aib.py'), str(work_dir / 'epoch_1.pth'),
-        '--out', str(work_dir / 'attention'),
-    ]  # fmt: skip
+    write_run(tmp_path / 'run', 1, 0.5)
+    page = report.render([tmp_path], 48)
+    assert 'mmaib visualize CONFIG CHECKPOINT --out WORK_DIR/' in page
 
 
 def test_a_chart_s_line_lies_where_the_values_are():
