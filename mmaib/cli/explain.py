@@ -42,7 +42,7 @@ from mmaib.visualization.image_sources import images
 
 from .cfg_options import options_of
 from .launch import device_of
-from .visualize import load
+from .visualize import load, unused
 from .wrap.look import load as load_base
 
 # images whose features give the noise of the gate
@@ -144,9 +144,7 @@ def work(
                 if there is None:
                     print(f'skipped: {reason}')
                     continue
-                name, number = path.stem, 2
-                while name in shown:  # of another folder
-                    name, number = f'{path.stem}_{number}', number + 1
+                name = unused(path.stem, shown)  # of another folder
                 image = mmcv.imread(str(path), channel_order='rgb')
                 found: list[Explanation] = []
                 for count, target in enumerate(there[1]):

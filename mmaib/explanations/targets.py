@@ -291,18 +291,10 @@ def _position_target(
         dense = isinstance(raw, tuple) and hasattr(head, 'cls_out_channels')
         found = dense_log_scores(head, raw) if dense else []
     wanted = torch.tensor(max(score, 1e-12)).log().item()
-    best: tuple[float, int, tuple[int, ...]] = (float('inf'), 0, ())
-    for level, log in enumerate(found):
-        far = (log[0, :, label] - wanted).abs()
-        closest = int(far.argmin())
-        distance = far.flatten()[closest].item()
-        index = tuple(
-            int(i)
-            for i in torch.unravel_index(torch.tensor(closest), far.shape)
-        )
-        best = min(best, (distance, level, index))
-    distance, level, index = best
-    if distance > TOLERANCE:
+    far = [(log[0, :, label] - wanted).abs() for log in found]
+    nearest = [x.min().item() for x in far]
+    level = min(range(len(far)), key=nearest.__getitem__, default=0)
+    if not far or nearest[level] > TOLERANCE:
         raise ValueError(
             f'{type(head).__name__}: no position has the score of the '
             f'detection, {score:.3f}, so that it cannot be explained; '
@@ -310,6 +302,9 @@ def _position_target(
             'FCOS, ATSS, GFL, VFNet, TOOD and YOLOX, two-stage detectors and '
             'DETRs'
         )
+
+    where = far[level].argmin()
+    index = [int(i) for i in torch.unravel_index(where, far[level].shape)]
 
     def score_at(anchor: int, row: int, column: int) -> Callable:
         def log_scores(features: Features) -> Tensor:

@@ -75,7 +75,7 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     again = read_out()
     assert 'start' not in again
     assert 'visualize' not in again
-    assert (out / 'readout.md').read_text() == text
+    assert rows((out / 'readout.md').read_text()) == table
     refused = read_out('--iterations', 4, check=False)
     assert refused.returncode
     assert 'with another --iterations' in refused
