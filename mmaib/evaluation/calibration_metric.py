@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,6 @@ from mmaib.checks import at_least
 from mmaib.registry import METRICS
 
 from .calibration import (
-    at_temperature,
     aurc,
     bin_sums,
     calibration_errors,
@@ -26,13 +25,16 @@ LEVELS = 512
 
 
 class Predictions(NamedTuple):
-    """Those of an image, before any temperature."""
+    """Those of an image, before they are calibrated."""
 
     log_probs: Tensor  # (n, C)
     labels: Tensor  # (n,)
     uncertainties: Mapping[str, Tensor] = {}  # (n,) each
     predicted: Tensor | None = None  # (n,); None is the most probable
     pixels: bool = False  # so many that uncertainties are rounded
+    # a detector's: centres and sizes relative to the image, (n, 4), and (n,)
+    boxes: Tensor | None = None
+    classes: Tensor | None = None
 
 
 @METRICS.register_module()
@@ -62,8 +64,9 @@ class CalibrationMetric(BaseMetric):
     Args:
         num_bins: of equal width.
         ignore_index: label of pixels that have none.
-        temperature: by which the logits are divided first, as
-            ``tools/experiments/calibration.py`` fits it.
+        calibrator: from :class:`Predictions` to the log-probabilities that
+            are looked at in their place, ``(n, C)``, as
+            ``tools/experiments/calibration.py`` fits some; None for theirs.
         kwargs: of MMEngine's ``BaseMetric``.
 
     Raises:
@@ -79,16 +82,23 @@ class CalibrationMetric(BaseMetric):
         self,
         num_bins: int = 15,
         ignore_index: int = 255,
-        temperature: float = 1.0,
+        calibrator: Callable[[Predictions], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_bins = at_least('num_bins', num_bins, 1)
         self.ignore_index = ignore_index
-        self.temperature = at_least('temperature', temperature, 0.01)
+        self.calibrator = calibrator
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        self.results += [self.sums(self.predictions(s)) for s in data_samples]
+        self.results += [self.sums(self.calibrated(s)) for s in data_samples]
+
+    def calibrated(self, sample: dict) -> Predictions:
+        """Predictions with the calibrator's probabilities."""
+        found = self.predictions(sample)
+        if self.calibrator is None:
+            return found
+        return found._replace(log_probs=self.calibrator(found))
 
     def predictions(self, sample: dict) -> Predictions:
         """Of an image, or of its pixels that have a label."""
@@ -128,8 +138,6 @@ class CalibrationMetric(BaseMetric):
     def sums(self, found: Predictions) -> dict[str, Any]:
         """What is kept of an image."""
         log_probs = found.log_probs
-        if self.temperature != 1:
-            log_probs = at_temperature(log_probs, self.temperature)
         confidence, predicted = confidence_of(log_probs, found.predicted)
         wrong = predicted != found.labels
         of_curves = {'': 1 - confidence, **found.uncertainties}

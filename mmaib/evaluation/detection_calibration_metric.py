@@ -11,7 +11,6 @@ from mmaib.functional import enclosing
 from mmaib.registry import METRICS
 
 from .calibration import (
-    at_temperature,
     calibration_errors,
     grouped_sums,
     log_of,
@@ -56,9 +55,8 @@ class DetectionCalibrationMetric(CalibrationMetric):
         min_samples: what a bin of ``d_ece_box`` must have, 8 in that paper;
             one with less adds no error, as in its authors' netcal, and
             without any such bin there is no ``d_ece_box``.
-        kwargs: ``temperature``, by which a score's logit is divided (which
-            detections are used is known before that), and others of
-            :class:`CalibrationMetric`.
+        kwargs: of :class:`CalibrationMetric`. Which detections are used is
+            known before a ``calibrator``.
 
     Raises:
         ValueError: if a field is out of range; at the first batch, if
@@ -85,19 +83,14 @@ class DetectionCalibrationMetric(CalibrationMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
-            found, place = self._detections(sample)
-            log_probs = at_temperature(found.log_probs, self.temperature)
-            columns = [log_probs[:, 1:].exp(), place, found.labels[:, None]]
-            boxes = torch.cat(columns, dim=1)
+            found = self.calibrated(sample)
+            assert found.boxes is not None
+            columns = [found.boxes, found.labels[:, None]]
+            boxes = torch.cat([found.log_probs[:, 1:].exp(), *columns], dim=1)
             self.results.append({**self.sums(found), 'boxes': boxes})
 
     def predictions(self, sample: dict) -> Predictions:
         """Whether each detection is right, of two classes."""
-        return self._detections(sample)[0]
-
-    def _detections(self, sample: dict) -> tuple[Predictions, Tensor]:
-        """Those of an image, and their centres and sizes, ``(n, 4)``,
-        relative to it."""
         if not {'pred_instances', 'gt_instances'} <= sample.keys():
             raise ValueError(
                 'DetectionCalibrationMetric needs pred_instances and '
@@ -126,7 +119,7 @@ class DetectionCalibrationMetric(CalibrationMetric):
         size = boxes.new_tensor([width, height])
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / size
         extent = (boxes[:, 2:] - boxes[:, :2]) / size
-        of_right = Predictions(
+        return Predictions(
             log_of(torch.stack([1 - scores, scores], dim=1)),
             right.long(),
             {
@@ -135,8 +128,9 @@ class DetectionCalibrationMetric(CalibrationMetric):
                 if name in found
             },
             torch.ones_like(right).long(),
+            boxes=torch.cat([centre, extent], dim=1),
+            classes=labels[used],
         )
-        return of_right, torch.cat([centre, extent], dim=1)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         found = super().compute_metrics(results)

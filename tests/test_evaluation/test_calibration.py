@@ -17,6 +17,7 @@ from support import segmentation as seg
 from mmaib.evaluation import (
     CalibrationMetric,
     DetectionCalibrationMetric,
+    at_temperature,
     aurc,
     bin_sums,
     calibration_errors,
@@ -230,7 +231,7 @@ def test_one_output_channel_answers_by_its_threshold():
     assert found['accuracy'] == 0.75
     # 0.4 twice, of which one is right; 0.8 and 0.9
     assert found['ece'] == pytest.approx((2 * 0.1 + 0.2 + 0.1) / 4)
-    hot = measured(CalibrationMetric(temperature=4.0), [sample])
+    hot = measured(CalibrationMetric(calibrator=scaled_by(4.0)), [sample])
     assert hot['accuracy'] == 0.75  # a temperature changes no answer
     # as a pixel without a label is left out of it
     labels[0, 0] = 255
@@ -399,12 +400,16 @@ def test_a_temperature_is_that_of_a_grid():
     assert found == pytest.approx(2.5, rel=0.25)
 
 
-def test_a_metrics_temperature_is_that_of_its_probabilities():
+def scaled_by(temperature):
+    return lambda found: at_temperature(found.log_probs, temperature)
+
+
+def test_a_calibrators_probabilities_are_looked_at():
     logits = 3 * torch.randn(2, 4, 6, 9)
     labels = torch.randint(0, 4, (2, 6, 9))
     scaled, by_hand = (
         measured(
-            CalibrationMetric(temperature=t),
+            CalibrationMetric(calibrator=scaled_by(t)),
             [segmented(x / (2.5 / t), y) for x, y in zip(logits, labels)],
         )
         for t in (2.5, 1.0)
@@ -412,7 +417,8 @@ def test_a_metrics_temperature_is_that_of_its_probabilities():
     assert scaled == pytest.approx(by_hand)
     probs, labels = torch.randn(50, 3).softmax(1), torch.arange(50) % 3
     scaled = measured(
-        CalibrationMetric(temperature=0.5), classified(probs, labels)
+        CalibrationMetric(calibrator=scaled_by(0.5)),
+        classified(probs, labels),
     )
     squares = probs.double().square()
     assert scaled['nll'] == pytest.approx(
@@ -420,17 +426,23 @@ def test_a_metrics_temperature_is_that_of_its_probabilities():
     )
 
 
-def test_a_detectors_temperature_drops_no_detection():
+def test_a_detectors_calibrator_drops_no_detection():
     boxes = [[0, 0, 20, 20], [50, 50, 90, 90], [150, 0, 160, 10]]
     scores, right = torch.tensor([0.9, 0.6, 0.35]), [1, 1, 0]
     sample = image(boxes, scores, [0, 0, 0], boxes[:2], [0, 0])
-    found = measured(DetectionCalibrationMetric(temperature=0.25), [sample])
+    metric = DetectionCalibrationMetric(calibrator=scaled_by(0.25))
+    found = measured(metric, [sample])
     scaled = (scores.double().logit() / 0.25).sigmoid()
     assert scaled[-1] < 0.3  # below score_thr by now
     assert found['precision'] == pytest.approx(2 / 3)
     assert found['nll'] == pytest.approx(log_loss(right, scaled), rel=1e-5)
-    with pytest.raises(ValueError, match='temperature must be >= 0.01'):
-        DetectionCalibrationMetric(temperature=0)
+    # and sees their classes and boxes, relative to the image
+    given = metric.predictions(sample)
+    assert given.classes.tolist() == [0, 0, 0]
+    height, width = sample['ori_shape'][:2]
+    assert given.boxes[0].tolist() == pytest.approx(
+        [10 / width, 10 / height, 20 / width, 20 / height]
+    )
 
 
 def test_a_temperature_of_nothing():

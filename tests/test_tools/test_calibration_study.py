@@ -11,13 +11,14 @@ import torch
 from imagecorruptions import get_corruption_names
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.config import Config
-from mmengine.structures import InstanceData
 from mmpretrain.registry import TRANSFORMS
 from support import CONFIGS, REPOSITORY, shared_data
 
 from mmaib.cli import runs
 from mmaib.cli.visualize import metric_of
+from mmaib.evaluation.calibration_metric import Predictions
 from mmaib.hooks import AttentionEvalHook
+from mmaib.visualization import image_sources
 from mmaib.visualization.work_dirs import read_records
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'calibration.py'
@@ -131,14 +132,14 @@ def study_of(data, *more):
 
 
 ARMS = {
-    'plain', 'temperature', 'stage2-no-noise', 'stage2-kl-0.3', 'stage2-kl-1'
+    'plain', 'temperature', 'platt', 'isotonic', 'stage2-no-noise',
+    'stage2-kl-0.3', 'stage2-kl-1',
 }  # fmt: skip
 
 
 def test_a_study_from_start_to_table(data, command, trainings, capsys):
     records = data / 'records.jsonl'
-    ood = data / 'data' / 'cifar10_subset' / 'train' / '3'
-    command(*study_of(data, '--records', records, '--ood', ood))
+    command(*study_of(data, '--records', records))
     assert len(trainings.commands) == 2 * 4
     # each second stage from the plain run of its seed
     for run in trainings.commands[2:]:
@@ -148,7 +149,7 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     control = [r for r in trainings.commands if 'model.train_draws=mean' in r]
     assert len(control) == 2
     assert all('model.head.latent.beta=0' in run for run in control)
-    # without the tenth that the temperature is fitted on
+    # without the tenth that calibrators are fitted on
     child = Config.fromfile(trainings.commands[0][4])
     indices = child.train_dataloader.dataset.indices
     assert len(indices) == 108
@@ -162,36 +163,34 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
     # a temperature changes no label, and is fitted on no test image
     for where in ('clean', 'gaussian_noise-5', 'contrast-1'):
         assert plain[f'{where}/accuracy'] == scaled[f'{where}/accuracy']
-    assert scaled['temperature'] != 1
-    assert plain['clean/nll'] != scaled['clean/nll']
+    fitted = ('plain', 'temperature', 'platt', 'isotonic')
+    assert len({found[arm, 1]['clean/nll'] for arm in fitted}) == 4
     assert 'clean/aurc_entropy' not in plain
     drawn = found['stage2-kl-1', 1]
-    assert {
-        'clean/aurc_mutual_information', 'ood/auroc_entropy'
-    } <= drawn.keys()  # fmt: skip
+    assert 'clean/aurc_mutual_information' in drawn
     # at the first step, the control is the plain classifier
     control = found['stage2-no-noise', 2]
     assert control['clean/nll'] == pytest.approx(
         found['plain', 2]['clean/nll']
     )
     text = (data / 'out' / 'calibration.md').read_text()
-    assert text.count('Paired differences') == 3
+    assert text.count('Paired differences') == 4
     # again: nothing is trained, nor measured
     before = len(trainings.commands)
     capsys.readouterr()
-    command(*study_of(data, '--records', records, '--ood', ood))
+    command(*study_of(data, '--records', records))
     assert len(trainings.commands) == before
     assert 'measure' not in capsys.readouterr().out
     # another test would mix with this one, or take its place
     with pytest.raises(SystemExit):
-        command(*study_of(data, '--records', records))
+        command(*study_of(data, '--records', records, '--max-images', 5))
     assert 'is of another test' in capsys.readouterr().err
     # and so would the same test of other trainings
     with pytest.raises(SystemExit, match='would be written over by one of'):
         command(
             *study_of(
-                data, '--records', records, '--ood', ood, '--out',
-                data / 'other', '--cfg-options', 'optim_wrapper.lr=1',
+                data, '--records', records, '--out', data / 'other',
+                '--cfg-options', 'optim_wrapper.lr=1',
             )
         )  # fmt: skip
     assert len(trainings.commands) == before
@@ -224,13 +223,76 @@ def test_corruptions_are_the_same_whenever_they_are_made(sets, tmp_path):
     assert not np.array_equal(first(other)['img'], made)
 
 
-def test_how_well_foreign_images_are_told_apart(sets):
-    """1 where a model is less sure of each of them."""
-    inside = {'': torch.tensor([0.1, 0.2, 0.3]), 'entropy': torch.ones(3)}
-    outside = {'': torch.tensor([0.5, 0.25]), 'entropy': torch.zeros(2)}
-    assert sets.told_apart(inside, outside) == pytest.approx(
-        {'ood/auroc': 5 / 6, 'ood/auroc_entropy': 0.0}
+def detections(count=400):
+    """Right as often as the square of the score; of class 1 always."""
+    scores = torch.rand(count, dtype=torch.double)
+    classes = torch.arange(count) % 2
+    right = (torch.rand(count) < scores.square()) | (classes == 1)
+    return Predictions(
+        torch.stack([1 - scores, scores], 1).log(),
+        right.long(),
+        boxes=torch.rand(count, 4).double(),
+        classes=classes,
     )
+
+
+def test_calibrators_against_their_references(sets):
+    import calibrators
+    from sklearn.linear_model import LogisticRegression
+
+    held_out, found = detections(), detections()
+    logits = [x.log_probs.diff(dim=1).numpy() for x in (held_out, found)]
+    reference = LogisticRegression(C=1e9).fit(logits[0], held_out.labels)
+    assert np.allclose(
+        calibrators.platt(held_out)(found).exp(),
+        reference.predict_proba(logits[1]),
+        atol=1e-3,
+    )
+    # isotonic: rises, and in each step is the share that is right
+    steps = calibrators.isotonic(held_out)
+    own = steps(held_out).exp()[:, 1]
+    order = held_out.log_probs[:, 1].argsort()
+    assert (own[order].diff() >= -1e-9).all()
+    for step in own.unique():
+        there = own == step
+        share = held_out.labels[there].double().mean()
+        assert float(step) == pytest.approx(float(share), abs=1 / 400)
+    # each class by its own
+    by_class = calibrators.isotonic_by_class(held_out)(found).exp()[:, 1]
+    assert by_class[found.classes == 1].min() > 0.99
+    first = held_out.classes == 0
+    alone = calibrators.isotonic(calibrators.some(held_out, first))
+    assert torch.equal(
+        by_class[found.classes == 0],
+        alone(calibrators.some(found, found.classes == 0)).exp()[:, 1],
+    )
+
+
+def test_a_group_of_few_detections_has_the_calibrator_of_all(sets):
+    import calibrators
+
+    held_out, found = detections(), detections()
+    classes = (torch.arange(400) < 29).long()
+    held_out = held_out._replace(classes=classes)
+    of_all = calibrators.isotonic(held_out)(found)
+    by_class = calibrators.isotonic_by_class(held_out)
+    few = by_class(found._replace(classes=torch.ones(400).long()))
+    assert torch.equal(few, of_all)
+
+
+def test_calibrators_of_several_classes(sets):
+    """Their probabilities add up, and the data's own temperature is found."""
+    import calibrators
+
+    logits = 3 * torch.randn(4000, 4, dtype=torch.double)
+    labels = torch.multinomial((logits / 2).softmax(1), 1)[:, 0]
+    held_out = Predictions(logits.log_softmax(1), labels)
+    true = torch.nn.functional.cross_entropy(logits / 2, labels)
+    for name in ('temperature', 'platt', 'isotonic'):
+        fitted = calibrators.FITS[name](held_out)(held_out)
+        assert torch.allclose(fitted.exp().sum(1), torch.ones(4000).double())
+        nll = torch.nn.functional.nll_loss(fitted, labels)
+        assert float(nll) == pytest.approx(float(true), abs=0.03), name
 
 
 def test_fewer_images_of_a_whole_set_begin_and_end_with_it(sets, data):
@@ -272,7 +334,7 @@ def test_the_steps_and_hooks_of_a_config_may_be_classes(sets):
     steps = [dict(type=LoadImageFromFile), dict(type=LoadAnnotations)]
     dataset = dict(type='mmseg.BaseSegDataset', pipeline=steps)
     cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
-    (loading,) = sets.image_sources.test_pipeline(cfg).transforms
+    (loading,) = image_sources.test_pipeline(cfg).transforms
     assert type(loading) is LoadImageFromFile
     for kind in (AttentionEvalHook, 'mmaib.hooks.AttentionEvalHook'):
         hook = dict(type=kind, metric=dict(foreground=[2]))
@@ -400,35 +462,6 @@ def test_a_severity_is_the_one_that_its_name_says(
     assert means['shift/ece'] == pytest.approx(8 / 3)
 
 
-def test_how_unsure_a_model_is_of_an_image(sets):
-    """A detector of its surest detection, a segmentor of its pixels."""
-    detected = InstanceData(
-        scores=torch.tensor([0.2, 0.9, 0.5]),
-        entropy=torch.tensor([0.6, 0.1, 0.4]),
-    )
-    found = sets.of_image(dict(pred_instances=detected), 1.0)
-    assert found == pytest.approx({'': 0.1, 'entropy': 0.1})
-    none = sets.of_image(dict(pred_instances=detected[:0]), 1.0)
-    assert none == {'': float('inf'), 'entropy': float('inf')}
-    logits = torch.randn(3, 4, 5)
-    entropy = torch.rand(1, 4, 5)
-    found = sets.of_image(
-        dict(seg_logits=dict(data=logits), entropy=dict(data=entropy)), 2.0
-    )
-    best = (logits / 2).softmax(0).amax(0).mean()
-    assert found == pytest.approx(
-        {'': 1 - float(best), 'entropy': float(entropy.mean())}, rel=1e-4
-    )
-    # one channel is a probability, 0.4 of a yes above the threshold of 0.3
-    p = torch.tensor([[[0.4, 0.1]]])
-    sample = dict(
-        seg_logits=dict(data=p), pred_sem_seg=dict(data=(p > 0.3).long())
-    )
-    assert sets.of_image(sample, 1.0) == pytest.approx({'': 1 - 0.65})
-    score = dict(pred_score=torch.tensor([0.8, 0.2]))
-    assert sets.of_image(score, 2.0) == pytest.approx({'': 1 / 3}, rel=1e-4)
-
-
 @pytest.mark.parametrize(
     'option',
     [
@@ -452,7 +485,6 @@ def test_a_temperature_is_not_fitted_on_images_of_the_training(
         (('--max-images', 0), '--max-images: must be an integer >= 1'),
         (('--seeds', 1, 1), '--seeds must differ'),
         (('--severities', 0), '--severities: invalid choice: 0'),
-        (('--ood', 'nowhere'), 'nowhere: neither an image nor'),
         (('--held-out', 'data_prefix=nowhere'), '--held-out'),
     ],
 )
@@ -519,18 +551,36 @@ def few_streets(folder):
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
-    ('few', 'field', 'ece', 'metric', 'told'),
+    ('few', 'field', 'metric', 'drawn', 'fits'),
     [
-        (few_cells, 'roi_head.bbox_head', 'd_ece', 'bbox_mAP', 'score_std'),
-        (few_streets, 'decode_head', 'ece', 'mIoU', 'mutual_information'),
+        (
+            few_cells,
+            'roi_head.bbox_head',
+            'bbox_mAP',
+            'score_std',
+            {
+                'temperature',
+                'platt',
+                'isotonic',
+                'isotonic-by-class',
+                'isotonic-by-size',
+            },
+        ),
+        (
+            few_streets,
+            'decode_head',
+            'mIoU',
+            'mutual_information',
+            {'temperature', 'platt', 'isotonic'},
+        ),
     ],
 )
 def test_a_detector_and_a_segmentor(
     few,
     field,
-    ece,
     metric,
-    told,
+    drawn,
+    fits,
     command,
     trainings,
     tmp_path,
@@ -538,14 +588,10 @@ def test_a_detector_and_a_segmentor(
 ):
     monkeypatch.setenv('MMAIB_DATA', str(tmp_path / 'data'))
     out = tmp_path / 'out'
-    ood = tmp_path / 'ood'
-    ood.mkdir()
-    cells = sorted((shared_data() / 'bccd' / 'images').iterdir())
-    (ood / 'cell.jpg').symlink_to(cells[-1])
     command(
         *few(tmp_path / 'data'), '--out', out, '--jobs', 1, '--seeds', 1,
         '--kl-weights', 1, '--draws', 2, '--corruptions', 'contrast',
-        '--severities', 5, '--ood', ood,
+        '--severities', 5,
     )  # fmt: skip
     options = [run[run.index('--cfg-options') :] for run in trainings.commands]
     assert f'model.{field}.latent.beta=1' in options[2]
@@ -553,11 +599,14 @@ def test_a_detector_and_a_segmentor(
         record['name']: record['metrics']
         for record in read_records(out / 'records.jsonl')
     }
-    plain, scaled = found['plain'], found['temperature']
+    plain = found['plain']
     # nothing was learned, so without noise all is as it was
     assert found['stage2-no-noise'] == pytest.approx(plain)
-    assert scaled['temperature'] != 1
-    for where in ('clean', 'contrast-5'):
-        assert scaled[f'{where}/{metric}'] == plain[f'{where}/{metric}']
-    assert {f'clean/{metric}', 'ood/auroc'} <= plain.keys()
-    assert 0 <= found['stage2-kl-1'][f'ood/auroc_{told}'] <= 1
+    assert fits <= found.keys()
+    for name in fits:
+        for where in ('clean', 'contrast-5'):
+            assert (
+                found[name][f'{where}/{metric}'] == plain[f'{where}/{metric}']
+            )
+            assert found[name][f'{where}/nll'] != plain[f'{where}/nll']
+    assert f'clean/aurc_{drawn}' in found['stage2-kl-1']

@@ -6,15 +6,14 @@
 trains PLAIN without every tenth image of its training set; then, from each
 seed's checkpoint, STAGE2 (frozen='features') without noise, the fair
 control, and with each of --kl-weights; as `study.py` does, so that
-running it again skips what is finished and resumes what was interrupted. A
-temperature for PLAIN is fitted on the tenth that no arm was trained on, or on
-the test's data set with the options of --held-out, and then all are trained on
-the whole.
+running it again skips what is finished and resumes what was interrupted.
+PLAIN's calibrators (calibrators.py) are fitted on the tenth that no arm was
+trained on, or on the test's data set with the options of --held-out, and then
+all are trained on the whole.
 
 All are measured on the test images and under shift: every --corruptions of
 the package imagecorruptions in every --severities, the same images for all
-arms and seeds, kept in DIR/images. With --ood the AUROC separates images
-of a folder by the lack of confidence and by the uncertainty of the samples.
+arms and seeds, kept in DIR/images.
 
 Classifiers (mmpretrain), detectors and segmentors, through their base
 library's loader and metrics:
@@ -27,8 +26,8 @@ library's loader and metrics:
         --corruptions gaussian_noise fog --draws 8 --seeds 1 2 3 4 5
 
 DIR/calibration.md has the table, made of the records (--records, by default
-DIR/records.jsonl) alone: means, paired differences to plain, to temperature
-scaling and to the control, with bootstrap intervals over seeds.
+DIR/records.jsonl) alone: means, paired differences to plain, to two of
+its calibrators and to the control, with bootstrap intervals over seeds.
 """
 
 import argparse
@@ -43,11 +42,10 @@ from calibration_table import (
     CONTROL,
     NOTE,
     PLAIN,
-    REFERENCES,
-    TEMPERATURE,
     Records,
     table,
 )
+from calibrators import FITS, OF_DETECTORS
 from mmengine.registry import DATASETS, init_default_scope
 from study import Arm, conclude, parsed, parser_of_runs, train_arms
 
@@ -55,7 +53,6 @@ from mmaib.cli.cfg_options import CfgOptions, read_config
 from mmaib.cli.parser import positive
 from mmaib.cli.runs import find_record, keep_record
 from mmaib.preflight.checkpoint import load_safely
-from mmaib.visualization.image_sources import images
 from mmaib.visualization.work_dirs import last_checkpoint, read_records
 
 # where the weight of a second stage's KL stands
@@ -81,12 +78,11 @@ def parse_args() -> argparse.Namespace:
         '--severities', nargs='+', type=int, choices=range(1, 6),
         default=[1, 3, 5],
     )  # fmt: skip
-    add('--ood', type=Path, help='folder of images')
     add('--max-images', type=positive, help='test on about so many, evenly')
     add(
         '--held-out', nargs='+', action=CfgOptions,
-        help="options of the test's data set that make it another one: a\n"
-        'temperature is fitted on that',
+        help="options of the test's data set that make it another one:\n"
+        'calibrators are fitted on that',
     )  # fmt: skip
     args = parsed(parser)
     args.records = args.records or args.out / 'records.jsonl'
@@ -120,9 +116,8 @@ def check(args: argparse.Namespace) -> None:
             '--max-images: mmdet counts every image of its '
             'annotations; give it fewer by --cfg-options'
         )
-    args.field = FIELDS[stage2.default_scope]
-    if args.ood:
-        images(args.ood)
+    args.library = stage2.default_scope
+    args.field = FIELDS[args.library]
     if args.held_out:
         cfg = read_config(args.plain, args.cfg_options)
         init_default_scope(cfg.default_scope)
@@ -164,7 +159,6 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         corruptions=args.corruptions,
         severities=args.severities,
         draws=args.draws,
-        ood=args.ood and str(args.ood),
         max_images=args.max_images,
     )
     return {**found, 'held_out': args.held_out} if args.held_out else found
@@ -193,8 +187,8 @@ def arms_of(args: argparse.Namespace) -> list[Arm]:
 def without_held_out(
     path: Path, folder: Path, options: Sequence[str] = ()
 ) -> Path:
-    """A child of a config that leaves out the training images on which the
-    temperature is fitted.
+    """A child of a config that leaves out the training images on which
+    calibrators are fitted.
 
     Raises:
         SystemExit: if the config, or an option, which is stronger than the
@@ -210,7 +204,7 @@ def without_held_out(
                 f'{path}: train_dataloader.dataset must be a data set '
                 f'itself without indices, got {dataset.type} with '
                 f'{field}: its every tenth image is held out for the '
-                'temperature; or name other images by --held-out'
+                'calibrators; or name other images by --held-out'
             )
     child = folder / path.name
     if child.resolve() == path.resolve():
@@ -231,7 +225,9 @@ def measure_all(args: argparse.Namespace, arms: Sequence[Arm]) -> None:
     sets: ImageSets | None = None
     for seed, arm in ((seed, arm) for seed in args.seeds for arm in arms):
         work_dir = arm.work_dir(args.out, seed)
-        names = [arm.name, *([TEMPERATURE] if arm.name == PLAIN else [])]
+        plain = arm.name == PLAIN
+        fits = fits_of(args.library) if plain else []
+        names = [arm.name, *fits]
         if all(
             find_record(args.records, name, seed, arm.config) for name in names
         ):
@@ -246,7 +242,7 @@ def measure_all(args: argparse.Namespace, arms: Sequence[Arm]) -> None:
         found = sets.figures(
             read_config(arm.config, options),
             str(last_checkpoint(work_dir)),
-            scaled=arm.name == PLAIN,
+            fits,
         )
         of_run = json.loads((work_dir / 'record.json').read_text())
         for name, metrics in zip(names, found):
@@ -254,14 +250,20 @@ def measure_all(args: argparse.Namespace, arms: Sequence[Arm]) -> None:
             keep_record(args.records, name, record)
 
 
+def fits_of(library: str) -> list[str]:
+    """Names of the calibrators of a base library's models."""
+    return [n for n in FITS if library == 'mmdet' or n not in OF_DETECTORS]
+
+
 def figures_of(args: argparse.Namespace) -> Records:
     """The figures of every arm and seed that has a record."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     tests = []
-    for name in (*REFERENCES, *args.stages):
+    fits = fits_of(read_config(args.plain).default_scope)
+    for name in (PLAIN, *fits, CONTROL, *args.stages):
         found[name] = {}
         for seed in args.seeds:
-            plain = name in (PLAIN, TEMPERATURE)
+            plain = name in (PLAIN, *fits)
             config = args.plain if plain else args.stage2
             if record := find_record(args.records, name, seed, config):
                 found[name][seed] = record['metrics']

@@ -1,47 +1,37 @@
-"""A model of any base library on test images, clean, corrupted and foreign,
-through its base library's loader and metrics."""
+"""A model of any base library on test images, clean and corrupted, through
+its base library's loader and metrics."""
 
 import argparse
 import inspect
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import mmcv
 import numpy as np
 import torch
+from calibrators import FITS, Calibrator, joined, some
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
-from torch import Tensor
 
 from mmaib.cli.visualize import load
-from mmaib.evaluation import at_temperature, fitted_temperature, roc_auc
 from mmaib.evaluation.ablation import evaluate
-from mmaib.evaluation.calibration import log_of
-from mmaib.evaluation.calibration_metric import (
-    confidence_of,
-    labels_of_pixels,
-    of_pixels,
-)
+from mmaib.evaluation.calibration_metric import Predictions
 from mmaib.registry import METRICS, type_name
-from mmaib.visualization import image_sources
 
 OURS = {
     'mmdet': 'mmaib.DetectionCalibrationMetric',
     'mmseg': 'mmaib.CalibrationMetric',
     'mmpretrain': 'mmaib.CalibrationMetric',
 }
-UNCERTAINTIES = ('entropy', 'mutual_information', 'score_std')
 EVERY = 10  # one training image of so many is held out
-# a temperature is fitted on about so many detections or pixels
+# calibrators are fitted on about so many detections or pixels
 FITTED_ON = 200_000
 Figures = dict[str, float]
 
@@ -67,62 +57,52 @@ class ImageSets:
         ]
 
     def figures(
-        self, cfg: Config, checkpoint: str, scaled: bool
+        self, cfg: Config, checkpoint: str, fits: Sequence[str]
     ) -> list[Figures]:
-        """Those of a trained arm and, if asked for, those of its scaled
-        probabilities, with the temperature."""
+        """Those of a trained arm, then those of its calibrated
+        probabilities."""
         model = load(cfg, checkpoint, get_device())
-        temperatures = [1.0]
-        if scaled:
-            temperatures.append(fitted_temperature(*self._held_out(model)))
-        clean = Unsure(temperatures)
-        by_set = {'clean': self._test(model, temperatures, [clean])}
+        calibrators: list[Calibrator | None] = [None]
+        if fits:
+            found = self._held_out(model)
+            calibrators += [FITS[name](found) for name in fits]
+        by_set = {'clean': self._test(model, calibrators)}
         for shift in self.shifts:
             print(f'  {shift.folder.name}', flush=True)
-            by_set[shift.folder.name] = self._test(
-                model, temperatures, shift=shift
-            )
-        found = [
+            by_set[shift.folder.name] = self._test(model, calibrators, shift)
+        return [
             {
                 f'{where}/{name}': value
                 for where, every in by_set.items()
                 for name, value in every[i].items()
             }
-            for i in range(len(temperatures))
+            for i in range(len(calibrators))
         ]
-        if self.args.ood:
-            outside = self._unsure_of_foreign(model, temperatures)
-            for own, *both in zip(found, clean.columns, outside.columns):
-                own.update(told_apart(*both))
-        if scaled:
-            found[1]['temperature'] = temperatures[1]
-        return found
 
     def _test(
         self,
         model: Any,
-        temperatures: list[float],
-        more: Sequence[BaseMetric] = (),
+        calibrators: Sequence[Calibrator | None],
         shift: 'Corrupted | None' = None,
     ) -> list[Figures]:
-        """The base library's metrics and mmaib's, at every temperature."""
+        """The base library's metrics and mmaib's, by every calibrator."""
         dataset = deepcopy(self.cfg.test_dataloader.dataset)
         if shift:
             dataset.pipeline = shift.behind_loading(dataset.pipeline)
         loader = self._loader(dataset)
         ours = [
-            dict(type=self.ours, temperature=t, prefix=f'{i}')
-            for i, t in enumerate(temperatures)
+            dict(type=self.ours, calibrator=calibrator, prefix=f'{i}')
+            for i, calibrator in enumerate(calibrators)
         ]
-        evaluator = Evaluator([*self.bases, *ours, *more])
+        evaluator = Evaluator([*self.bases, *ours])
         evaluator.dataset_meta = loader.dataset.metainfo
         found = evaluate(model, loader, evaluator)
-        figures: list[Figures] = [{} for _ in temperatures]
+        figures: list[Figures] = [{} for _ in calibrators]
         for name, value in found.items():
             place, _, own = name.partition('/')
             if place.isdigit():
                 figures[int(place)][own] = float(value)
-            else:  # no base metric depends on the temperature
+            else:  # no base metric depends on a calibrator
                 for every in figures:
                     every[name.rpartition('/')[2]] = float(value)
         return figures
@@ -140,49 +120,22 @@ class ImageSets:
         )
 
     @torch.no_grad()
-    def _held_out(self, model: Any) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and labels that a temperature is fitted on."""
+    def _held_out(self, model: Any) -> Predictions:
+        """What calibrators are fitted on."""
         loader = self._loader(held_out(self.args, self.cfg))
         metric = METRICS.build(dict(type=self.ours))
         share = -(-FITTED_ON // len(loader.dataset))
-        found = []
+        every = []
         for batch in loader:
             for sample in model.test_step(batch):
-                log_probs, labels, *_ = metric.predictions(sample.to_dict())
-                kept = evenly(len(labels), share)
-                found.append([log_probs[kept].cpu(), labels[kept].cpu()])
-        log_probs, labels = (torch.cat(every) for every in zip(*found))
-        return log_probs, labels
-
-    @torch.no_grad()
-    def _unsure_of_foreign(
-        self, model: Any, temperatures: list[float]
-    ) -> 'Unsure':
-        """Of a folder's images, a classifier's at the size of its test
-        images, which its pipeline need not bring them to."""
-        pipeline = image_sources.test_pipeline(self.cfg)
-        count, foreign = image_sources.of_files(pipeline, self.args.ood)
-        size = None
-        if self.cfg.default_scope == 'mmpretrain':
-            test = DATASETS.build(self.cfg.test_dataloader.dataset)
-            size = test[0]['inputs'].shape[:0:-1]
-        # draws are those of a place in a batch
-        together = self.cfg.test_dataloader.batch_size
-        found = Unsure(temperatures)
-        while some := [data for _, data in islice(foreign, together)]:
-            for data in some if size else ():
-                pixels = data['inputs'].permute(1, 2, 0).numpy()
-                pixels = mmcv.imresize(pixels, size)
-                data['inputs'] = torch.from_numpy(pixels).permute(2, 0, 1)
-            batch = pseudo_collate(some)
-            samples = model.test_step(batch)
-            found.process(batch, [sample.to_dict() for sample in samples])
-        found.evaluate(count)
-        return found
+                found = metric.predictions(sample.to_dict())
+                kept = evenly(len(found.labels), share)
+                every.append(some(found, torch.tensor(kept)))
+        return joined(every)
 
 
 def held_out(args: argparse.Namespace, cfg: Config) -> Any:
-    """The data set that a temperature is fitted on: the test's with the
+    """The data set that calibrators are fitted on: the test's with the
     options of --held-out, or the training images that no arm has seen."""
     test = cfg.test_dataloader.dataset
     if args.held_out:
@@ -249,68 +202,3 @@ def corrupt(
     own = dict(seed=seed) if takes_seed else {}
     picture = Image.fromarray(np.ascontiguousarray(image))
     return np.asarray(function(picture, severity, **own)).astype(np.uint8)
-
-
-class Unsure(BaseMetric):
-    """Keeps :func:`of_image` of every image, at every temperature."""
-
-    def __init__(self, temperatures: Sequence[float]) -> None:
-        super().__init__(prefix='unsure')
-        self.temperatures = temperatures
-        self.columns: list[dict[str, Tensor]] = []
-
-    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        self.results += [
-            [of_image(sample, t) for t in self.temperatures]
-            for sample in data_samples
-        ]
-
-    def compute_metrics(self, results: list) -> Figures:
-        """None, but ``columns``: by temperature and name a value of each
-        image."""
-        self.columns = [
-            {
-                name: torch.tensor([row[name] for row in column]).double()
-                for name in column[0]
-            }
-            for column in zip(*results)
-        ]
-        return {}
-
-
-def of_image(sample: Mapping[str, Any], temperature: float) -> Figures:
-    """How unsure a model is of a whole image: a classifier of its class, a
-    segmentor of its pixels on the average; a detector of its surest
-    detection, wholly if it has none."""
-    if 'pred_score' in sample:
-        log_probs = log_of(sample['pred_score'])[None]
-        best = at_temperature(log_probs, temperature).max().exp()
-        values = {n: sample[n] for n in UNCERTAINTIES if n in sample}
-    elif 'seg_logits' in sample:
-        log_probs = at_temperature(of_pixels(sample), temperature)
-        answered = labels_of_pixels(sample, log_probs.device)
-        best = confidence_of(log_probs, answered)[0].mean()
-        there = [name for name in UNCERTAINTIES if name in sample]
-        values = {name: sample[name]['data'].mean() for name in there}
-    else:
-        found = sample['pred_instances']
-        there = [name for name in UNCERTAINTIES if name in found]
-        if not len(found['scores']):
-            return dict.fromkeys(['', *there], float('inf'))
-        surest = int(found['scores'].argmax())
-        best = found['scores'][surest]
-        values = {name: found[name][surest] for name in there}
-    return {'': 1 - float(best), **{n: float(v) for n, v in values.items()}}
-
-
-def told_apart(
-    inside: Mapping[str, Tensor], outside: Mapping[str, Tensor]
-) -> Figures:
-    """AUROC of each uncertainty."""
-    result = {}
-    for name, value in inside.items():
-        scores = torch.cat([value, outside[name]])
-        result[f'ood/auroc_{name}'.rstrip('_')] = roc_auc(
-            scores, torch.arange(len(scores)) >= len(value)
-        )
-    return result

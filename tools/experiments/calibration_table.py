@@ -17,12 +17,13 @@ from mmaib.visualization.tables import (
     values,
 )
 
-PLAIN, TEMPERATURE, CONTROL = 'plain', 'temperature', 'stage2-no-noise'
-REFERENCES = {
-    PLAIN: 'plain',
-    TEMPERATURE: 'temperature scaling',
+PLAIN, CONTROL = 'plain', 'stage2-no-noise'
+TITLES = {
+    'temperature': 'temperature scaling',
     CONTROL: 'stage two without noise',
 }
+# what all others are paired with
+REFERENCES = (PLAIN, 'temperature', 'isotonic', CONTROL)
 MEASURED = {
     'ece': 'ECE',
     'd_ece': 'D-ECE',
@@ -98,7 +99,7 @@ def over_common_shifts(records: Records) -> tuple[Records, dict[str, str]]:
 def table(records: Records) -> list[str]:
     """Means, then paired differences to each reference, then by severity."""
     records, notes = over_common_shifts(records)
-    rows = {REFERENCES.get(arm, arm): runs for arm, runs in records.items()}
+    rows = {TITLES.get(arm, arm): runs for arm, runs in records.items()}
     there = {k for runs in rows.values() for run in runs.values() for k in run}
     severities = sorted(
         {k.partition('/')[0] for k in there if k.startswith('shift-')}
@@ -106,7 +107,6 @@ def table(records: Records) -> list[str]:
     titles = {f'clean/{name}': title for name, title in MEASURED.items()}
     for name, title in MEASURED.items():
         titles[f'shift/{name}'] = f'{title}, shift{notes.get(name, "")}'
-    titles['ood/auroc'] = 'AUROC, OOD'
     by_severity = {
         f'{where}/{name}': f'{MEASURED[name]}, severity {where[6:]}'
         + notes.get(name, '')
@@ -132,7 +132,8 @@ def table(records: Records) -> list[str]:
         return markdown(tabulate('arm', others, columns))
 
     lines = figures(titles)
-    for title in REFERENCES.values():
+    for arm in filter(records.get, REFERENCES):
+        title = TITLES.get(arm, arm)
         lines += ['', f'Paired differences to {title}:', '']
         lines += differences(rows[title])
     if len(severities) > 1:
