@@ -30,19 +30,21 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(number)
 
 
-def write_whole(path: Path, content: bytes, partial: Path) -> None:
-    """Write a file under its name once all of it is on the disk.
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under its name once all of it is on the disk; until then
+    it is ``.NAME.partial``. Where two processes may write it at once, within
+    :func:`alone_in`.
 
     Args:
         path: of the file; its folder is made.
         content: of the file.
-        partial: the name until then, in the same folder.
 
     Raises:
         OSError: if it cannot be written; nothing is left of it then, and
             what had the name before still has it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.partial')
     try:
         with partial.open('wb') as file:
             file.write(content)

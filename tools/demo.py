@@ -24,13 +24,8 @@ from mmaib.cli import runs
 from mmaib.cli.runs import look
 from mmaib.compat import report
 from mmaib.evaluation.nothing_found import of_nothing
-from mmaib.visualization.tables import (
-    CHANGES,
-    Runs,
-    lost,
-    markdown,
-    values,
-)
+from mmaib.layers.capture import CHANGES
+from mmaib.visualization.tables import Runs, lost, markdown, values
 from mmaib.visualization.work_dirs import (
     last_checkpoint,
     read_records,

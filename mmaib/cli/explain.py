@@ -7,9 +7,6 @@ information gate over the frozen model's features is optimised for each
 prediction to let through as few bits as its probability needs; nothing is
 trained that stays. DIR, which must be new or empty, gets a picture for each
 prediction, explained.json, and explained.html, on which boxes are clicked.
-
-`--missed X1 Y1 X2 Y2 --as NAME` explains an object that a two-stage detector
-did not find: which bits would have to be shut for it to be found there.
 """
 
 from __future__ import annotations
@@ -26,9 +23,7 @@ import mmcv
 import numpy as np
 
 from mmaib import preflight
-from mmaib.checks import one_of
 from mmaib.explanations import Explanation, Settings, explanation_of
-from mmaib.explanations.baselines import BASELINES
 from mmaib.explanations.explain import (
     Seen,
     data_of,
@@ -45,7 +40,7 @@ from mmaib.visualization.image_sources import images
 
 from .cfg_options import options_of
 from .launch import device_of
-from .visualize import load
+from .visualize import load, unused
 from .wrap.look import load as load_base
 
 # images whose features give the noise of the gate
@@ -57,9 +52,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     if args.out.exists() and any(args.out.iterdir()):
         raise ValueError(f'--out {args.out}: not empty, take another folder')
-    if (args.missed is None) != (args.as_name is None):
-        raise ValueError('--missed X1 Y1 X2 Y2 and --as NAME go together')
-    settings = settings_of(args)
+    settings = Settings(beta=args.beta, steps=args.steps, seed=args.seed)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
     cfg = load_base(args.config)
@@ -68,9 +61,8 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     place = Place(model, args.at or default_place(model))
     asked = dict(
         detection=args.detection,
-        class_name=args.as_name or args.class_name,
+        class_name=args.class_name,
         against=args.against,
-        missed_box=args.missed,
         point=args.point,
         score_thr=args.score_thr,
         at_most=args.max_explained,
@@ -89,18 +81,6 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     for reason in reasons:
         print(f'skipped: {reason}')
     return partial(work, args, settings, model, place, paths, others, asked)
-
-
-def settings_of(args: argparse.Namespace) -> Settings:
-    steps = 20 if args.steps is None else args.steps
-    if args.baseline is None:
-        return Settings(beta=args.beta, steps=steps, seed=args.seed)
-    one_of('--baseline', args.baseline, BASELINES)
-    if args.steps is not None:
-        raise ValueError('--baseline: it takes no --steps')
-    if args.missed is not None:
-        raise ValueError('--baseline: none of them explains --missed')
-    return Settings(steps=0, seed=args.seed, start=args.baseline)
 
 
 def loaded(model: Any, place: Place, path: Path) -> tuple[Seen | None, str]:
@@ -152,16 +132,13 @@ def work(
                 if there is None:
                     print(f'skipped: {reason}')
                     continue
-                name, number = path.stem, 2
-                while name in shown:  # of another folder
-                    name, number = f'{path.stem}_{number}', number + 1
+                name = unused(path.stem, shown)  # of another folder
                 image = mmcv.imread(str(path), channel_order='rgb')
                 found: list[Explanation] = []
                 for count, target in enumerate(there[1]):
                     one = explanation_of(
-                        target, place, there[0], moments, settings,
-                        against=args.missed is not None,
-                    )  # fmt: skip
+                        target, place, there[0], moments, settings
+                    )
                     found.append(one)
                     shown[name] = image, found
                     records.append(dict(image=str(path), **one.summary()))
@@ -195,15 +172,11 @@ def write_numbers(
         settings=vars(settings),
         explanations=records,
     )
-    _write(args.out / 'explained.json', json.dumps(content, indent=1))
+    text = json.dumps(content, indent=1)
+    write_whole(args.out / 'explained.json', text.encode())
 
 
 def write_page(args: argparse.Namespace, shown: Mapping[str, Any]) -> None:
     title, command = f'Explained: {Path(args.config).stem}', args.command
-    against = args.missed is not None
-    text = page(shown, title, shlex.join(command), against)
-    _write(args.out / 'explained.html', text)
-
-
-def _write(path: Path, text: str) -> None:
-    write_whole(path, text.encode(), path.with_name(f'.{path.name}.partial'))
+    text = page(shown, title, shlex.join(command))
+    write_whole(args.out / 'explained.html', text.encode())

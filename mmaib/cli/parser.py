@@ -47,14 +47,6 @@ def _at_least(text: str, least: int) -> int:
     return value
 
 
-def config_and_checkpoint(text: str) -> tuple[Path, Path]:
-    """CONFIG=CHECKPOINT."""
-    config, _, checkpoint = text.partition('=')
-    if not checkpoint:
-        raise argparse.ArgumentTypeError(f'{text}: not CONFIG=CHECKPOINT')
-    return Path(config), Path(checkpoint)
-
-
 def _common(parser: Parser, device: bool = True) -> None:
     """What most commands take."""
     parser.add_argument(
@@ -108,10 +100,6 @@ def readout(parser: Parser) -> None:
     add('--iterations', type=positive, default=200, help=DEFAULT)
     add('--seed', type=natural, default=1)
     add('--pictures', type=natural, default=16, help=DEFAULT)
-    add(
-        '--grad-cam', action=argparse.BooleanOptionalAction, default=True,
-        help='evaluate Grad-CAM in the same gate',
-    )  # fmt: skip
     _common(parser)
 
 
@@ -121,15 +109,9 @@ def visualize(parser: Parser) -> None:
     add('checkpoint', type=Path)
     add(
         'images', type=Path, nargs='?',
-        help='an image, a video or a folder; default: the test images',
+        help='an image or a folder; default: the test images',
     )  # fmt: skip
     add('--out', type=Path, required=True)
-    add(
-        '--beside', nargs='+', type=config_and_checkpoint, default=[],
-        metavar='CONFIG=CHECKPOINT', help='more models, a row each',
-    )  # fmt: skip
-    add('--draws', type=natural, default=0, help='single samples to show')
-    add('--stride', type=positive, default=1, help="of a video's frames")
     add('--score-thr', type=float, default=0.3)
     add('--max-images', type=positive)
     _common(parser)
@@ -150,11 +132,6 @@ def explain(parser: Parser) -> None:
     add('--class', dest='class_name', metavar='NAME', help='of this class')
     add('--against', metavar='NAME', help="and not this one: a classifier's")
     add(
-        '--missed', nargs=4, type=float, metavar=('X1', 'Y1', 'X2', 'Y2'),
-        help='an object that was not found, with --as NAME',
-    )  # fmt: skip
-    add('--as', dest='as_name', metavar='NAME')
-    add(
         '--point', nargs=2, type=float, metavar=('X', 'Y'),
         help="a segmentor's region",
     )  # fmt: skip
@@ -167,12 +144,7 @@ def explain(parser: Parser) -> None:
         'default: those that are explained',
     )  # fmt: skip
     add('--beta', type=price, default=0.3, help='price of the bits')
-    add('--steps', type=natural, help='of the optimisation, 20')
-    add(
-        '--baseline', metavar='NAME',
-        help="another method's map instead, as the gate's openness: "
-        'layer-cam, odam, grad-cam, d-rise, norm, centre, box, random',
-    )  # fmt: skip
+    add('--steps', type=natural, default=20, help='of the optimisation')
     add('--seed', type=natural, default=0)
     _common(parser)
 
@@ -263,7 +235,7 @@ COMMANDS = {
             readout,
             'train the map of a data set over a frozen model and measure it',
         ),
-        (visualize, 'draw attention maps of images, folders, videos'),
+        (visualize, 'draw attention maps of images and folders'),
         (explain, 'show what single predictions rest on'),
         (report, 'one HTML page about runs'),
         (train, 'train a config'),

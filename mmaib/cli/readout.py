@@ -1,4 +1,5 @@
-"""Where does a model that is trained already look, and what is that worth?
+(
+    """Where does a model that is trained already look, and what is that worth?
 
     mmaib readout CONFIG CHECKPOINT --out DIR
 
@@ -10,16 +11,13 @@ mirrored, flattened, shuffled. Running it again skips what is finished and
 resumes what was interrupted. DIR, in which nobody else has trained, gets the
 config, log, checkpoint, pictures, readout.md, a table of the log, and
 report.html; files elsewhere stay as they are.
-
-The table has Grad-CAM's map in the same place: the scores of the map that was
-learned, the highest where Grad-CAM is highest, so that both let as much
-through.
 """
+    ''
+)
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shlex
 import sys
@@ -30,12 +28,8 @@ from typing import Any
 
 from mmaib import preflight
 from mmaib.evaluation.nothing_found import completed
-from mmaib.explanations import grad_cam_in_gate
-from mmaib.functional.sliding import slides
 from mmaib.preflight.checkpoint import load_safely
-from mmaib.visualization.image_sources import evaluation
 from mmaib.visualization.tables import (
-    CHANGES,
     METRICS,
     OF_MAPS,
     Column,
@@ -46,18 +40,16 @@ from mmaib.visualization.tables import (
 )
 from mmaib.visualization.work_dirs import ended_with, last_checkpoint
 
-from .cfg_options import options_of, read_config
+from .cfg_options import options_of
 from .launch import device_of
 from .parser import parser_of
 from .runs import look, refusal, train_all
-from .visualize import load, metric_of
 from .wrap import WrapError, wrap
 from .wrap.look import load as load_base
 
 OPEN = 'ablation/open/'
 NORM = 'attention/auc_norm'
 SHARE = 'train/gate_open'
-NOT_RUN = 'not run'
 
 
 def check_base(args: argparse.Namespace) -> None:
@@ -124,65 +116,29 @@ def readout_config(args: argparse.Namespace) -> Path:
     return path
 
 
-def of_grad_cam(
-    config: Path, checkpoint: Path, args: argparse.Namespace
-) -> dict[str, float] | str:
-    """What Grad-CAM's map is worth, kept beside the checkpoint, or why that
-    was not measured."""
-    if not args.grad_cam:
-        return '--no-grad-cam'
-    kept = checkpoint.with_name('grad_cam.json')
-    if kept.exists():
-        return json.loads(kept.read_text())
-    cfg = read_config(config, args.cfg_options)
-    model = load(cfg, checkpoint, args.device)
-    if slides(model):
-        return 'the segmentor slides a window, and each would have its map'
-    print("\nGrad-CAM's map in the place of the gate's", flush=True)
-    try:
-        found = grad_cam_in_gate.measured(
-            model, *evaluation(cfg, 'val'), CHANGES, metric_of(cfg)
-        )
-    except grad_cam_in_gate.NoGradientError as error:
-        return str(error)
-    kept.write_text(json.dumps(found, indent=1))
-    return found
-
-
-def table(
-    log: Mapping[str, float], cam: Mapping[str, float] | str
-) -> list[list[str]]:
-    """Of the base model, of the readout and of Grad-CAM's map."""
+def table(log: Mapping[str, float]) -> list[list[str]]:
+    """Of the base model and of the readout."""
     log = completed(log, [])  # what it lacks, nothing was found for
     base = {
         k.removeprefix(OPEN): v for k, v in log.items() if k.startswith(OPEN)
     }
     metrics = [m for m in METRICS if m in base] or [*base]
-    found = {
-        'none: the base model, gate open': {**base, SHARE: 1.0},
-        'the readout': log,
+    rows = {
+        'none: the base model, gate open': {0: {**base, SHARE: 1.0}},
+        'the readout': {0: log},
     }
-    if not isinstance(cam, str):
-        own = completed(cam, [log])
-        found['Grad-CAM'] = {**own, SHARE: log[SHARE]}
-    rows = {name: {0: run} for name, run in found.items()}
     shown = {k: v for k, v in OF_MAPS.items() if k != NORM}
     columns = [Column(m, partial(values, name=m)) for m in metrics]
     columns += columns_of_maps(
         rows.values(), metrics, of_maps={SHARE: 'share open', **shown}
     )
-    lines = [
+    return [
         [name, *cells] for name, _, *cells in tabulate('map', rows, columns)
     ]
-    if isinstance(cam, str):
-        blank = [''] * (len(lines[0]) - 2)
-        lines.append(['Grad-CAM', NOT_RUN, *blank])
-    return lines
 
 
 def summary(
     log: Mapping[str, float],
-    cam: Mapping[str, float] | str,
     commands: list[str],
     args: argparse.Namespace,
 ) -> str:
@@ -200,15 +156,8 @@ def summary(
             f" The features' norm, without a map, has an AUC of "
             f'{log[NORM]:.3f}.'
         )
-    if isinstance(cam, str):
-        note += f'\n\nGrad-CAM: {NOT_RUN}, {cam}.'
-    else:
-        note += (
-            " *Grad-CAM*: the readout's scores, image by image and level by "
-            'level, in the order that Grad-CAM gives the positions.'
-        )
     title = f'# {Path(args.config).stem}: where it looks'
-    lines = [title, '', *markdown(table(log, cam)), '', note, '', 'Commands:']
+    lines = [title, '', *markdown(table(log)), '', note, '', 'Commands:']
     lines += ['', *(f'    {command}' for command in commands), '']
     return '\n'.join(lines)
 
@@ -223,7 +172,7 @@ def train_readout(
         checkpoint: of the model.
         out: folder for config, log, checkpoint, pictures and report.
         options: those of the command, such as ``iterations=200``,
-            ``pictures=0``, ``grad_cam=False``, ``cfg_options=['a.b=c']``.
+            ``pictures=0``, ``cfg_options=['a.b=c']``.
 
     Returns:
         the last evaluation: ``coco/bbox_mAP``, ``attention/auc``,
@@ -268,7 +217,6 @@ def measure(config: Path, args: argparse.Namespace) -> int:
         return 1
     commands = [shlex.join(args.command)]
     checkpoint = last_checkpoint(work_dir)
-    cam = of_grad_cam(config, checkpoint, args)
     log = ended_with(work_dir)
     assert log is not None  # it is finished
     drawn = (work_dir / 'attention' / 'scores.json').exists()
@@ -280,7 +228,7 @@ def measure(config: Path, args: argparse.Namespace) -> int:
         f'Where {Path(args.config).stem} looks',
         0 if drawn else args.pictures,
     )
-    text = summary(log, cam, commands, args)
+    text = summary(log, commands, args)
     path = args.out / 'readout.md'
     path.write_text(text)
     print(f'\n{text}\nwritten to {path}')

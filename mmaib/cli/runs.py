@@ -195,8 +195,7 @@ def train(
     if marker.exists():
         return True
     text = json.dumps(own)
-    begun = work_dir / 'identity.json'
-    write_whole(begun, text.encode(), work_dir / '.identity.json')
+    write_whole(work_dir / 'identity.json', text.encode())
     command = command_of(config, seed, work_dir, options, gpus)
     print('start ', work_dir, flush=True)
     log = work_dir / 'stdout.log'
@@ -252,8 +251,7 @@ def keep_record(records: Path, name: str, record: Mapping[str, Any]) -> None:
         by_run = _by_run(file)
         by_run[group, name, record['seed']] = {**named, 'name': name, **record}
         lines = [json.dumps(by_run[key]) for key in sorted(by_run)]
-        partial = file.with_name(f'.{file.name}.{os.getpid()}.partial')
-        write_whole(file, '\n'.join([*lines, '']).encode(), partial)
+        write_whole(file, '\n'.join([*lines, '']).encode())
 
 
 def refuse_other_runs(runs: Iterable[tuple], records: Path | None) -> None:
@@ -310,7 +308,7 @@ def write_record(
             'metrics': ended_with(work_dir),
         }
         text = json.dumps(record, indent=1) + '\n'
-        write_whole(path, text.encode(), work_dir / '.record.json.partial')
+        write_whole(path, text.encode())
     if records:
         record = json.loads(path.read_text())
         keep_record(records, name or config.stem, record)

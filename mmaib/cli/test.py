@@ -16,7 +16,6 @@ from mmaib import preflight
 from mmaib.models.known import TTA_MODELS
 from mmaib.preflight.fields import configs_with
 from mmaib.registry import type_name
-from mmaib.visualization.overlays import scores_with_std
 
 from .launch import build_runner, last_work, load_config
 
@@ -46,8 +45,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
 
 
 def evaluate(runner: Any, args: argparse.Namespace) -> None:
-    with scores_with_std(runner.visualizer):
-        metrics = runner.test()
+    metrics = runner.test()
     if is_main_process():
         preflight.tell_untrained(args.checkpoint, runner.model)
         if args.out and args.out_item == 'metrics':

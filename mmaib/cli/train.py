@@ -26,8 +26,6 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     preflight.take_seed(cfg)
     runner = build_runner(cfg, ('train_dataloader', 'val_dataloader'))
     preflight.check_collects(runner.model)
-    preflight.check_plugins(runner.model)
-    preflight.check_batch(runner.model, cfg.train_dataloader.get('batch_size'))
     preflight.check_frozen(cfg, runner.model)
     preflight.check_resume(cfg, runner.model)
     runner.register_hook(MissedValidationHook(), 'LOWEST')

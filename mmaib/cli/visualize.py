@@ -10,10 +10,7 @@ quantiser, NAME.level0.quantized.npy. An information gate adds NAME.bits.npy,
 the bits that pass of each pixel as the picture has them, all levels together:
 their sum is the image's. Of a segmentor that slides a window over the image,
 the raw maps are those of the whole image, in pixels of the resized image. A
-classifier's maps are drawn on what it saw. `--draws` adds single draws of the
-map and its deviation; `--beside` other models, a row each, on the same images.
-Of a video the frames are drawn, every `--stride`th, and NAME.overlay.mp4 made
-of their overlays.
+classifier's maps are drawn on what it saw.
 
 Rectangles (mmaib.RectangularAttention) are outlined on the image and on the
 overlay, a colour a level.
@@ -28,12 +25,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import mmcv
 import numpy as np
@@ -57,11 +53,7 @@ from mmaib.preflight import load_whole
 from mmaib.registry import type_name
 from mmaib.sampling.draws import Draws
 from mmaib.visualization.image_sources import (
-    VIDEOS,
     Images,
-    frames,
-    images,
-    join,
     of_files,
     of_test_set,
     test_pipeline,
@@ -72,7 +64,6 @@ from mmaib.visualization.overlays import (
     outlined,
     overlay,
     picture,
-    rows_of,
     uncertainty_maps,
 )
 
@@ -111,60 +102,32 @@ def metric_of(cfg: Config) -> AttentionMetric:
     return AttentionMetric()
 
 
-class Drawer(NamedTuple):
-    """A model with what it needs to be looked at."""
-
-    name: str
-    model: Any
-    visualizer: Visualizer
-    metric: AttentionMetric
-
-
-def drawer(config: Path, checkpoint: Path, args: argparse.Namespace) -> Drawer:
-    """Of a config and a checkpoint."""
-    cfg = read_config(config, args.cfg_options)
-    model = load(cfg, checkpoint, args.device)
-    maps = [
-        module.attention
-        for module in model.modules()
-        if isinstance(module, AttentiveBottleneck)
-    ]
-    if not maps and not getattr(model, 'test_draws', Draws()).uncertainty:
-        raise ValueError(
-            f'{config}: the model has neither maps nor uncertainty'
-        )
-    without = {
-        type(m).__name__ for m in maps if not getattr(m, 'stochastic', True)
-    }
-    if args.draws and without:
-        raise ValueError(
-            f'--draws: {", ".join(without)} has no noise: leave it out'
-        )
-    metric = metric_of(cfg)
-    return Drawer(config.stem, model, visualizer_of(model), metric)
-
-
 @torch.no_grad()
 def draw(
-    one: Drawer, path: str, data: Any, name: Path, args: argparse.Namespace
-) -> tuple[dict[str, float], np.ndarray]:
-    """Write the overlay and the raw maps of one image; its scores, and the
-    picture of all panels."""
+    model: Any,
+    visualizer: Visualizer,
+    metric: AttentionMetric,
+    path: str,
+    data: Any,
+    name: Path,
+    args: argparse.Namespace,
+) -> dict[str, float]:
+    """Write the picture of all panels, the overlay and the raw maps of one
+    image; its scores."""
     data = pseudo_collate([data])
-    with capture_attention(one.model) as captured_maps:
-        sample = one.model.test_step(data)[0].cpu()
-    maps = whole_maps(one.model, captured_maps, sample.metainfo)
+    with capture_attention(model) as captured_maps:
+        sample = model.test_step(data)[0].cpu()
+    maps = whole_maps(model, captured_maps, sample.metainfo)
     if is_classified(sample):
-        image, sample = classifier_input(one.model, data['inputs'], sample)
+        image, sample = classifier_input(model, data['inputs'], sample)
     else:
         image = mmcv.imread(path, channel_order='rgb')
-    drawn = picture(
-        one.visualizer, maps, image, sample, 0, args.score_thr, args.draws
-    )
+    drawn = picture(visualizer, maps, image, sample, 0, args.score_thr)
+    mmcv.imwrite(drawn[..., ::-1], f'{name}.png')
     known = {**sample.metainfo, **sample.to_dict()}
     scores = to_truth(known, args.score_thr)
     if maps:
-        scores.update(one.metric.scores(maps, 0, known))
+        scores.update(metric.scores(maps, 0, known))
         attention = mean_over_levels(maps, 0, sample.metainfo).numpy()
         mixed = outlined(overlay(image, attention), maps, 0, sample.metainfo)
         mmcv.imwrite(mixed[..., ::-1], f'{name}.overlay.jpg')
@@ -179,7 +142,7 @@ def draw(
         if captured.quantized is not None:
             quantized = captured.quantized[0, 0].cpu().numpy()
             np.save(f'{stem}.quantized.npy', quantized)
-    return scores, drawn
+    return scores
 
 
 def unused(name: str, names: Container[str]) -> str:
@@ -188,46 +151,21 @@ def unused(name: str, names: Container[str]) -> str:
     return next(n for n in chain([name], numbered) if n not in names)
 
 
-def images_of(
-    drawers: Sequence[Drawer], args: argparse.Namespace
-) -> list[Images]:
-    """How many images each model draws, and their paths and data.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    if args.images is None:
-        return [of_test_set(one.model.cfg) for one in drawers]
-    pipelines = [test_pipeline(one.model.cfg) for one in drawers]
-    return [of_files(pipeline, args.images) for pipeline in pipelines]
-
-
-def draw_all(
-    drawers: Sequence[Drawer],
-    sources: Sequence[Images],
-    args: argparse.Namespace,
-) -> None:
-    """Every image by every model; files and scores are the first one's."""
-    number = min(sources[0][0], args.max_images or sources[0][0])
+def draw_all(model: Any, source: Images, args: argparse.Namespace) -> None:
+    """Every image, and their scores."""
+    visualizer, metric = visualizer_of(model), metric_of(model.cfg)
+    number = min(source[0], args.max_images or source[0])
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, dict[str, float]] = {}
-    images_of_all = islice(zip(*(found for _, found in sources)), number)
-    for seen in track_iter_progress((images_of_all, number)):
-        path = seen[0][0]
+    found = islice(source[1], number)
+    for path, data in track_iter_progress((found, number)):
         name = Path(path).stem
         if name in scores:  # of another folder
             name = f'{Path(path).parent.name}_{name}'
         name = unused(name, scores)
-        rows: dict[str, np.ndarray] = {}
-        with tempfile.TemporaryDirectory() as others:
-            for one, (_, data) in zip(drawers, seen):
-                folder = Path(others) if rows else args.out
-                found, drawn = draw(one, path, data, folder / name, args)
-                scores.setdefault(name, found)
-                number_of = f' {len(rows) + 1}' * (one.name in rows)
-                rows[f'{one.name}{number_of}'] = drawn
-        picture_of_all = rows_of(rows) if len(rows) > 1 else drawn
-        mmcv.imwrite(picture_of_all[..., ::-1], str(args.out / f'{name}.png'))
+        scores[name] = draw(
+            model, visualizer, metric, path, data, args.out / name, args
+        )
     config, checkpoint = str(args.config), str(args.checkpoint)
     content = dict(config=config, checkpoint=checkpoint, images=scores)
     (args.out / 'scores.json').write_text(json.dumps(content, indent=1))
@@ -235,24 +173,17 @@ def draw_all(
 
 
 def prepare(args: argparse.Namespace) -> Callable[[], None]:
-    """Build and load the models; what is left to do is to draw."""
-    args.device = device_of(args.device)
-    given = [(args.config, args.checkpoint), *args.beside]
-    drawers = [drawer(config, path, args) for config, path in given]
-    if args.images is not None and args.images.suffix.lower() in VIDEOS:
-        return partial(draw_video, drawers, args)
-    sources = images_of(drawers, args)
-    return partial(draw_all, drawers, sources, args)
-
-
-def draw_video(drawers: Sequence[Drawer], args: argparse.Namespace) -> None:
-    """The frames of a video, and one of their overlays."""
-    video = args.images
-    with tempfile.TemporaryDirectory() as folder:
-        args.images = frames(video, args.stride, Path(folder))
-        names = [args.out / p.stem for p in images(args.images)]
-        draw_all(drawers, images_of(drawers, args), args)
-    rate = mmcv.VideoReader(str(video)).fps / args.stride
-    target = args.out / f'{video.stem}.overlay.mp4'
-    join(names[: args.max_images], target, rate)
-    print(target)
+    """Build and load the model; what is left to do is to draw."""
+    cfg = read_config(args.config, args.cfg_options)
+    model = load(cfg, args.checkpoint, device_of(args.device))
+    maps = any(isinstance(m, AttentiveBottleneck) for m in model.modules())
+    if not maps and not getattr(model, 'test_draws', Draws()).uncertainty:
+        raise ValueError(
+            f'{args.config}: the model has neither maps nor uncertainty'
+        )
+    source = (
+        of_test_set(cfg)
+        if args.images is None
+        else of_files(test_pipeline(cfg), args.images)
+    )
+    return partial(draw_all, model, source, args)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mmaib.files import sha256_of, write_whole
+from mmaib.files import alone_in, sha256_of, write_whole
 
 SUMS = 'SHA256SUMS.json'
 
@@ -47,13 +46,15 @@ def build(out: Path, files: Iterable[tuple[str, bytes]], version: int) -> bool:
     if is_complete(out, version):
         return False
     sums = {}
-    for name, content in files:
-        sums[name] = hashlib.sha256(content).hexdigest()
-        path = out / name
-        if not (path.is_file() and path.read_bytes() == content):
-            _write(path, content)
-    written = dict(version=version, files=sums)
-    _write(out / SUMS, json.dumps(written, indent=1).encode())
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out):
+        for name, content in files:
+            sums[name] = hashlib.sha256(content).hexdigest()
+            path = out / name
+            if not (path.is_file() and path.read_bytes() == content):
+                write_whole(path, content)
+        written = dict(version=version, files=sums)
+        write_whole(out / SUMS, json.dumps(written, indent=1).encode())
     return True
 
 
@@ -78,8 +79,3 @@ def command(
         sys.exit(f'mmaib.datasets.{name}: {error}')
     print(*about(out), sep='\n')
     print('written' if built else 'already complete, checksums right')
-
-
-def _write(path: Path, content: bytes) -> None:
-    # two builders may write at once
-    write_whole(path, content, path.with_name(f'.{path.name}.{os.getpid()}'))

@@ -5,10 +5,10 @@ from .ablation import ablation_metrics
 from .attention_metric import AttentionMetric
 from .calibration import (
     at_temperature,
+    aurc,
     bin_sums,
     calibration_errors,
     fitted_temperature,
-    risk_coverage,
     scoring_rules,
 )
 from .calibration_metric import CalibrationMetric
@@ -29,6 +29,7 @@ __all__ = [
     'DetectionCalibrationMetric',
     'ablation_metrics',
     'at_temperature',
+    'aurc',
     'bin_sums',
     'calibration_errors',
     'catching_rate',
@@ -38,7 +39,6 @@ __all__ = [
     'iou',
     'missing_rate',
     'pointing_hit',
-    'risk_coverage',
     'roc_auc',
     'scoring_rules',
 ]

@@ -3,8 +3,6 @@ unsure."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -70,28 +68,13 @@ def calibration_errors(sums: Tensor) -> tuple[float, float]:
     return float(gap.sum() / count.sum()), float((gap / count).max())
 
 
-class RiskCoverage(NamedTuple):
-    """The error among the predictions that a model is surest of.
-
-    Attributes:
-        coverage: the share of the predictions that are kept, ``(g,)``, at
-            every level of the uncertainty.
-        risk: the share of errors among them, ``(g,)``.
-        area: the mean risk over all coverages k / n, AURC (Geifman et al.,
-            ICLR 2019); of predictions that are equally uncertain the mean
-            over their orders.
-    """
-
-    coverage: Tensor
-    risk: Tensor
-    area: float
-
-
-def risk_coverage(
+def aurc(
     uncertainty: Tensor, errors: Tensor, counts: Tensor | None = None
-) -> RiskCoverage:
-    """The risk-coverage curve of predictions, or of groups of them that
-    share an uncertainty.
+) -> float:
+    """The area under the risk-coverage curve, AURC (Geifman et al., 2019),
+    of predictions, or of groups of them that share an uncertainty: the mean
+    error among the k surest over all k, for equally uncertain ones the mean
+    over their orders.
 
     Args:
         uncertainty: ``(n,)``.
@@ -99,14 +82,14 @@ def risk_coverage(
         counts: of each group, ``(n,)``; 1 by default.
 
     Example:
-        >>> risk_coverage(torch.tensor([0.9, 0.1]), torch.tensor([1, 0])).area
+        >>> aurc(torch.tensor([0.9, 0.1]), torch.tensor([1, 0]))
         0.25
 
     Raises:
         ValueError: if there is no prediction.
     """
     if not len(uncertainty):
-        raise ValueError('risk_coverage: no predictions')
+        raise ValueError('aurc: no predictions')
     counts = torch.ones_like(errors) if counts is None else counts
     levels, index = uncertainty.unique(return_inverse=True)
     sums = torch.zeros(2, len(levels), dtype=torch.double)
@@ -118,7 +101,7 @@ def risk_coverage(
     rate = error / count
     harmonic = torch.digamma(seen + 1) - torch.digamma(before + 1)
     area = (error + (found_before - rate * before) * harmonic).sum() / seen[-1]
-    return RiskCoverage(seen / seen[-1], found / seen, float(area))
+    return float(area)
 
 
 def scoring_rules(log_probs: Tensor, labels: Tensor) -> Tensor:

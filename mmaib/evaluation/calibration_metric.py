@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
@@ -16,11 +13,10 @@ from mmaib.checks import at_least
 from mmaib.registry import METRICS
 
 from .calibration import (
-    RiskCoverage,
+    aurc,
     bin_sums,
     calibration_errors,
     log_of,
-    risk_coverage,
     scoring_rules,
 )
 
@@ -73,8 +69,6 @@ class CalibrationMetric(BaseMetric):
         calibrator: from :class:`Predictions` to the log-probabilities that
             are looked at in their place, ``(n, C)``, as
             ``tools/experiments/calibration.py`` fits some; None for theirs.
-        out_dir: folder for ``reliability.png`` and ``risk_coverage.png``;
-            None draws nothing.
         kwargs: of MMEngine's ``BaseMetric``.
 
     Raises:
@@ -84,7 +78,6 @@ class CalibrationMetric(BaseMetric):
 
     default_prefix = 'calibration'
     uncertainties: tuple[str, ...] = ('entropy', 'mutual_information')
-    right = 'accuracy'  # the share of right predictions, in the plot
     nothing = 'no prediction has a label'
 
     def __init__(
@@ -92,14 +85,12 @@ class CalibrationMetric(BaseMetric):
         num_bins: int = 15,
         ignore_index: int = 255,
         calibrator: Callable[[Predictions], Tensor] | None = None,
-        out_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_bins = at_least('num_bins', num_bins, 1)
         self.ignore_index = ignore_index
         self.calibrator = calibrator
-        self.out_dir = out_dir
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         self.results += [self.sums(self.calibrated(s)) for s in data_samples]
@@ -178,27 +169,20 @@ class CalibrationMetric(BaseMetric):
         count = float(bins[0].sum())
         nll, brier = (sum(kept['rules'] for kept in results) / count).tolist()
         of_all = [kept['curves'] for kept in results]
-        curves = {
-            name: risk_coverage(*torch.cat([one[name] for one in of_all], 1))
+        areas = {
+            f'aurc_{name}'.rstrip('_'): aurc(
+                *torch.cat([one[name] for one in of_all], 1)
+            )
             for name in of_all[0]
             if all(name in one for one in of_all)
         }
-        if self.out_dir is not None:
-            folder = Path(self.out_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            plot = draw_reliability(bins, self.right)
-            plot.savefig(folder / 'reliability.png')
-            draw_risk_coverage(curves).savefig(folder / 'risk_coverage.png')
         return dict(
             ece=ece,
             mce=mce,
             nll=nll,
             brier=brier,
             accuracy=float(bins[2].sum()) / count,
-            **{
-                f'aurc_{name}'.rstrip('_'): curve.area
-                for name, curve in curves.items()
-            },
+            **areas,
         )
 
 
@@ -243,36 +227,3 @@ def _rounded(uncertainty: Tensor, errors: Tensor, classes: int) -> Tensor:
     found = torch.bincount(index[errors], minlength=LEVELS)
     used = counts.nonzero()[:, 0]
     return torch.stack([used, found[used], counts[used]]).double().cpu()
-
-
-def draw_reliability(sums: Tensor, right: str) -> Figure:
-    """A calibration plot of :func:`bin_sums`: how often predictions of each
-    confidence are right, and how many there are."""
-    count, confidence, correct = sums.numpy()
-    width = 1 / len(count)
-    middle = (np.arange(len(count)) + 0.5) * width
-    filled = count > 0
-    ece, mce = calibration_errors(sums)
-    figure = Figure((4.4, 5.2), 130, layout='constrained')
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    shares = correct[filled] / count[filled]
-    above.bar(middle[filled], shares, width, color='C0', ec='white')
-    above.plot(confidence[filled] / count[filled], shares, 'o', c='k', ms=3)
-    above.plot([0, 1], [0, 1], '--', color='grey')
-    title = f'ECE {ece:.3f}, MCE {mce:.3f}'
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel=right, title=title)
-    below.bar(middle, count / count.sum(), width, color='C1', ec='white')
-    below.set(xlabel='confidence', ylabel='share')
-    return figure
-
-
-def draw_risk_coverage(curves: Mapping[str, RiskCoverage]) -> Figure:
-    """Risk against coverage, a line for each uncertainty."""
-    figure = Figure((4.4, 3.6), 130, layout='constrained')
-    axis = figure.subplots()
-    for name, curve in curves.items():
-        label = f'{name or "confidence"}, AURC {curve.area:.4f}'
-        axis.plot(curve.coverage, curve.risk, label=label.replace('_', ' '))
-    axis.set(xlabel='coverage', ylabel='risk', xlim=(0, 1))
-    axis.legend()
-    return figure

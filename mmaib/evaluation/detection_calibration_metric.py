@@ -63,7 +63,6 @@ class DetectionCalibrationMetric(CalibrationMetric):
     """
 
     uncertainties = ('entropy', 'score_std')
-    right = 'precision'
 
     def __init__(
         self,

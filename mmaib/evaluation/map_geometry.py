@@ -134,7 +134,6 @@ def whole_maps(
             for part, (rows, columns) in zip(scores, boxes):
                 box = (rows.stop - rows.start, columns.stop - columns.start)
                 quantized[..., rows, columns] = resize(part, box, 'nearest')
-        stds = [part.std for part in parts if part.std is not None]
         whole.append(
             CapturedMap(
                 parts[0].name,
@@ -150,7 +149,6 @@ def whole_maps(
                     stitched(x, boxes, size, spread)
                     for x in zip(*(p.bits for p in parts))
                 ],
-                stitched(stds, boxes, size) if stds else None,
                 parts[0].anchors,
             )
         )

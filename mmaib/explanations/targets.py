@@ -132,30 +132,6 @@ def detections(
     ]
 
 
-def missed(
-    model: Any, features: Features, sample: Any, box: Tensor, label: int
-) -> Target:
-    """A box that a detector did not find, as a class: what of a two-stage
-    detector's RoI head says of it, or of the one-stage detector's position
-    whose box is closest."""
-    height, width = sample.batch_input_shape
-    left, top, right, bottom = enclosing(box)
-    inside = (0 <= left < right <= width) and (0 <= top < bottom <= height)
-    if not inside:
-        raise ValueError(
-            f'--missed {[round(v, 1) for v in box.tolist()]}: not a box '
-            f'inside the image of {width:g} x {height:g} pixels, as the '
-            'model receives it'
-        )
-    make = _detection_kind(model)
-    if make is _roi_target:
-        return make(model, features, sample, box, label, None)
-    raise ValueError(
-        f'--missed: {type(model).__name__} has no RoI head that could judge a '
-        'box of yours; give --class for what it found'
-    )
-
-
 def predicted(model: Any, features: Features, samples: list) -> list:
     """Instances that a detector finds on each image, in pixels of its
     input."""
@@ -204,7 +180,7 @@ def _roi_target(
     sample: Any,
     box: Tensor,
     label: int,
-    score: float | None,
+    _: float,
 ) -> Target:
     """A box as a RoI of the base model's own RoI head; of a cascade the mean
     of its stages, as the base library's."""
@@ -315,18 +291,10 @@ def _position_target(
         dense = isinstance(raw, tuple) and hasattr(head, 'cls_out_channels')
         found = dense_log_scores(head, raw) if dense else []
     wanted = torch.tensor(max(score, 1e-12)).log().item()
-    best: tuple[float, int, tuple[int, ...]] = (float('inf'), 0, ())
-    for level, log in enumerate(found):
-        far = (log[0, :, label] - wanted).abs()
-        closest = int(far.argmin())
-        distance = far.flatten()[closest].item()
-        index = tuple(
-            int(i)
-            for i in torch.unravel_index(torch.tensor(closest), far.shape)
-        )
-        best = min(best, (distance, level, index))
-    distance, level, index = best
-    if distance > TOLERANCE:
+    far = [(log[0, :, label] - wanted).abs() for log in found]
+    nearest = [x.min().item() for x in far]
+    level = min(range(len(far)), key=nearest.__getitem__, default=0)
+    if not far or nearest[level] > TOLERANCE:
         raise ValueError(
             f'{type(head).__name__}: no position has the score of the '
             f'detection, {score:.3f}, so that it cannot be explained; '
@@ -334,6 +302,9 @@ def _position_target(
             'FCOS, ATSS, GFL, VFNet, TOOD and YOLOX, two-stage detectors and '
             'DETRs'
         )
+
+    where = far[level].argmin()
+    index = [int(i) for i in torch.unravel_index(where, far[level].shape)]
 
     def score_at(anchor: int, row: int, column: int) -> Callable:
         def log_scores(features: Features) -> Tensor:

@@ -15,7 +15,7 @@ from mmaib.checks import one_of
 from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.evaluation.discarded_writes import without_files
 from mmaib.layers import AttentiveBottleneck
-from mmaib.layers.capture import CHANGES
+from mmaib.layers.capture import CHANGES, OPEN
 from mmaib.models.wrapping import unwrapped
 from mmaib.registry import HOOKS
 
@@ -62,7 +62,7 @@ class AttentionEvalHook(Hook):
         confined: bool = False,
     ) -> None:
         self.ablations = [
-            one_of('ablations', c, CHANGES) for c in ablations or ()
+            one_of('ablations', c, (*CHANGES, OPEN)) for c in ablations or ()
         ]
         self.metric = metric or {}
         self.confined = one_of('confined', confined, (False, True))

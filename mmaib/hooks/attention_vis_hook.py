@@ -33,11 +33,9 @@ class AttentionVisHook(Hook):
         interval: iterations between two pictures.
         score_thr: detections below are not drawn.
         backend_args: how to read images, see MMEngine.
-        draws: single draws of the map to show, with its deviation; 0 for
-            none. Maps without a std, such as rectangles, have none.
 
     Raises:
-        ValueError: if ``interval`` is below 1 or ``draws`` below 0.
+        ValueError: if ``interval`` is below 1.
     """
 
     def __init__(
@@ -45,12 +43,10 @@ class AttentionVisHook(Hook):
         interval: int = 50,
         score_thr: float = 0.3,
         backend_args: dict | None = None,
-        draws: int = 0,
     ) -> None:
         self.interval = at_least('interval', interval, 1)
         self.score_thr = score_thr
         self.backend_args = backend_args
-        self.draws = at_least('draws', draws, 0)
         self._capture: ExitStack | None = None
         self._maps: list[CapturedMap] = []
 
@@ -106,12 +102,7 @@ class AttentionVisHook(Hook):
             image = mmcv.imfrombytes(content, channel_order='rgb')
         visualizer = Visualizer.get_current_instance()
         drawn = picture(
-            visualizer,
-            maps,
-            image,
-            sample,
-            score_thr=self.score_thr,
-            draws=0 if any(m.std is None for m in maps) else self.draws,
+            visualizer, maps, image, sample, score_thr=self.score_thr
         )
         name = osp.splitext(osp.basename(path))[0]
         # Not runner.iter: where nothing was trained it builds the training's

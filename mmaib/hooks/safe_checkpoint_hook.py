@@ -23,7 +23,7 @@ class AtomicLocalBackend(LocalBackend):
     def put(self, obj: bytes, filepath: Any) -> None:
         path = Path(filepath)
         try:
-            write_whole(path, obj, path.with_name(f'{path.name}.partial'))
+            write_whole(path, obj)
         except OSError as error:
             megabytes = shutil.disk_usage(path.parent).free / 2**20
             raise OSError(

@@ -101,13 +101,10 @@ class AttentiveBottleneck(Reporter, BaseModule):
             'mmaib.VariationalAttention',
             in_channels=self.map_channels,
         )
-        # one that reports its KL itself has a beta of its own
-        own = getattr(self.attention, 'beta', None) is not None
-        if beta > 0 and (own or not _stochastic(self.attention)):
+        if beta > 0 and not _stochastic(self.attention):
             raise ValueError(
                 f'beta={beta} weighs the KL of the map, and '
-                f'{type(self.attention).__name__} has none, or reports its '
-                'own: leave it out'
+                f'{type(self.attention).__name__} has none: leave it out'
             )
         self.quantizer = None
         if quantizer is not None:
@@ -223,7 +220,7 @@ class AttentiveBottleneck(Reporter, BaseModule):
         mean, grids = maps.mean, maps.grids
         kl = maps.kl() if self.beta > 0 else None
         if kl is not None:
-            kl = own_level_mean(kl, grids) if kl.dim() == 4 else kl.mean()
+            kl = own_level_mean(kl, grids)
             report_loss('loss_kl_map', self.beta * kl)
             report_scalar('kl_map_nats', kl)
         if not monitoring():

@@ -39,7 +39,6 @@ class CapturedMap:
             ``(N, 1, H, W)``; one a level that shares the map.
         bits: what the modulation lets through of each of them, sum over
             channels; none where it does not know its information.
-        std: sigma_a, like the mean; None of a map whose scores have none.
         anchors: of the quantiser, ``(Q,)``; None without one.
         rectangles: parameters ``(N, 5)`` of a map that is a rectangle, see
             :mod:`mmaib.functional.rectangle`; None of any other.
@@ -51,7 +50,6 @@ class CapturedMap:
     quantized: Tensor | None = None
     norms: list[Tensor] = field(default_factory=list)
     bits: list[Tensor] = field(default_factory=list)
-    std: Tensor | None = None
     anchors: Tensor | None = None
     rectangles: Tensor | None = None
 
@@ -90,7 +88,6 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
                 name,
                 next(levels),
                 maps.mean.detach(),
-                std=_detached(maps.std),
                 rectangles=_detached(maps.geometry),
             )
             waiting.append(latest)
@@ -183,7 +180,7 @@ ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
     'centre': to_centre,
 }
 OPEN = 'open'  # every score 1, so that an information gate passes all
-CHANGES = (*MAP_CHANGES, *ORDERS, OPEN)
+CHANGES = (*MAP_CHANGES, *ORDERS)
 
 
 def reordered(x: Tensor, scores: Tensor, places: Tensor) -> Tensor:
@@ -255,7 +252,7 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     Raises:
         ValueError: if the model has no map.
     """
-    one_of('change', change, CHANGES)
+    one_of('change', change, (*CHANGES, OPEN))
 
     def on_attention(
         _: nn.Module, args: tuple[Tensor], maps: MapDistribution

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
-import torch
 from torch import Tensor
 
 from mmaib.functional import gaussian_kl, join_levels
@@ -29,20 +28,13 @@ NONE = Activations(_identity, _identity)
 class MapDistribution:
     """What a map module gives for features: the distribution of its scores.
 
-    Scores are independent Gaussians with ``std``, or all alike without one;
-    a map that is sampled in another way, such as a rectangle whose parameters
-    are random, gives ``draw``.
+    Scores are independent Gaussians with ``std``, or all alike without one.
 
     Args:
         mean: the mean map, ``(N, 1, H, W)``, float32 or wider.
         std: of its scores, of the same shape, or a function without arguments
             that computes it, called once at most: at the mean nothing needs
             it. None for scores without noise of their own.
-        draw: a function without arguments that gives maps as
-            :mod:`mmaib.sampling` asks; by default scores are drawn from mean
-            and std.
-        nats: a function that gives the KL of what is drawn instead of
-            scores, an image each, ``(N,)``.
         geometry: parameters ``(N, 5)`` of a map that is a rectangle, see
             :mod:`mmaib.functional.rectangle`.
         activations: what ``mean`` and ``std`` still have to pass, here once
@@ -63,8 +55,6 @@ class MapDistribution:
         self,
         mean: Tensor,
         std: Tensor | Callable[[], Tensor] | None = None,
-        draw: Callable[[], Tensor] | None = None,
-        nats: Callable[[], Tensor | None] | None = None,
         geometry: Tensor | None = None,
         activations: Activations = NONE,
         grids: Sequence[tuple[int, int]] = (),
@@ -74,8 +64,6 @@ class MapDistribution:
         # after the activations, once they are asked for
         self._mean: Tensor | None = None
         self._std: Tensor | None = None
-        self._draw = draw
-        self._nats = nats
         self.geometry = geometry
         self._activations = activations
         self.grids = grids
@@ -94,20 +82,9 @@ class MapDistribution:
         def std() -> Tensor:
             return join_levels([cast(Tensor, m._raw_std) for m in levels])
 
-        def draw() -> Tensor:
-            return join_levels([m.sample(keep_std=True) for m in levels])
-
-        def nats() -> Tensor | None:
-            found = [nats for m in levels if (nats := m.kl()) is not None]
-            if found and found[0].dim() < 4:
-                return torch.stack(found).mean(0)
-            return join_levels(found) if found else None
-
         return cls(
             join_levels(means),
             None if first._given_std is None else std,
-            None if first._draw is None else draw,
-            None if first._nats is None else nats,
             activations=levels[0]._activations,
             grids=[(x.size(2), x.size(3)) for x in means],
         )
@@ -146,38 +123,30 @@ class MapDistribution:
         """
         if current().attention is None and not keep_std:
             return self.mean
-        if self._draw is not None:
-            return self._draw()
         if self._given_std is None:
             return repeat_maps(self.mean)
         return draw_maps(self.mean, self.std, self.grids)
 
     def kl(self) -> Tensor | None:
-        """The KL to N(0, 1) in nats: of each score, ``(N, 1, H, W)``, or of
-        each image, ``(N,)``; None where nothing is random."""
-        if self._nats is not None:
-            return self._nats()
+        """The KL of each score to N(0, 1) in nats, ``(N, 1, H, W)``; None
+        where nothing is random."""
         std = self.std
         return None if std is None else gaussian_kl(self.mean, std)
 
     def changed(
         self, change: Change, change_std: Change | None = None
     ) -> MapDistribution:
-        """The same with a change of its maps, which is none of its KL and
-        leaves no geometry.
+        """The same with a change of its maps, which leaves no geometry.
 
         Args:
-            change: of mean and drawn maps, ``(..., 1, H, W)``.
+            change: of the mean, ``(N, 1, H, W)``.
             change_std: of the std, ``change`` by default.
         """
-        of_std, draw = change_std or change, self._draw
+        of_std = change_std or change
 
         def std() -> Tensor:
             return of_std(cast(Tensor, self.std))
 
         return MapDistribution(
-            change(self.mean),
-            None if self._given_std is None else std,
-            None if draw is None else lambda: change(draw()),
-            self.kl,
+            change(self.mean), None if self._given_std is None else std
         )

@@ -16,9 +16,6 @@ from mmaib.registry import MODELS, base_class, type_name
 
 from .wrapping import mixed
 
-# what a place gave attended, and how often that was written to by then
-Reached = dict[int | str, tuple[Tensor, int]]
-
 
 class Attends:
     """What makes a base model's backbone attend its features; before it in the
@@ -59,7 +56,7 @@ class Attends:
                 inside[place] = layer
             else:
                 after[place] = layer
-        reached: Reached = {}
+        reached: set[str] = set()
         with ExitStack() as handles:
             for name, layer in inside.items():
                 module = self.get_submodule(name)  # type: ignore[attr-defined]
@@ -72,14 +69,14 @@ class Attends:
                 f'at={sorted(missed)}: the backbone does not call that '
                 'module, so nothing is attended; name one inside or around it'
             )
-        return _attended_outputs(out, after, reached) if after else out
+        return _attended_outputs(out, after) if after else out
 
     def _attended(
         self,
         name: str,
         layer: nn.Module,
         size: tuple[int, int],
-        reached: Reached,
+        reached: set[str],
         module: nn.Module,
         _: Any,
         out: Any,
@@ -90,14 +87,7 @@ class Attends:
                 f'{_described(out)}, not a map (N, C, H, W) or tokens '
                 '(N, T, C)'
             )
-        _refuse_twice(name, out, reached)
-        attended = self._attended_by(layer, out, size)
-        reached[name] = attended, _version(attended)
-        return attended
-
-    def _attended_by(
-        self, layer: nn.Module, out: Tensor, size: tuple[int, int]
-    ) -> Tensor:
+        reached.add(name)
         if out.dim() == 4:
             return layer(out)
         extra, grid = token_grid(
@@ -109,25 +99,7 @@ class Attends:
         return torch.cat([kept, tokens], dim=1) if extra else tokens
 
 
-def _refuse_twice(place: int | str, out: Tensor, reached: Reached) -> None:
-    """Refuse to attend what another place gave attended, and nothing has
-    changed since."""
-    for other, (attended, version) in reached.items():
-        if other != place and out is attended and _version(out) == version:
-            raise ValueError(
-                f'at={[other, place]}: both name one place, which would be '
-                'attended twice; leave one of them out'
-            )
-
-
-def _version(x: Tensor) -> int:
-    """How often a tensor was written to."""
-    return 0 if x.is_inference() else x._version
-
-
-def _attended_outputs(
-    out: Any, layers: dict[int, nn.Module], reached: Reached
-) -> Any:
+def _attended_outputs(out: Any, layers: dict[int, nn.Module]) -> Any:
     """What a backbone gives, some of it attended."""
     levels = [out] if isinstance(out, Tensor) else list(out)
     for i, layer in layers.items():
@@ -136,9 +108,7 @@ def _attended_outputs(
                 f'at={i}: the backbone gives {len(levels)} features, counted '
                 'from 0'
             )
-        _refuse_twice(i, levels[i], reached)
         levels[i] = layer(levels[i])
-        reached[i] = levels[i], _version(levels[i])
     return levels[0] if isinstance(out, Tensor) else tuple(levels)
 
 

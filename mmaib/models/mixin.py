@@ -19,7 +19,6 @@ from mmaib.sampling.draws import Draws
 from .base_checkpoint import BaseCheckpoint, join
 from .draw_checks import check_test_draws, check_train_draws
 from .equivariance import Equivariance
-from .flat_map import FlatMapWarning
 from .freezing import (
     FROZEN,
     freeze_parameters,
@@ -124,7 +123,6 @@ class AuxLossMixin:
         if self.frozen:
             freeze_parameters(self, self.frozen)  # type: ignore[arg-type]
         self.equivariance = Equivariance.from_config(equivariance, self)
-        self._warn_of_flat_map = FlatMapWarning()
 
     @property
     def test_draws(self) -> Draws:
@@ -204,7 +202,6 @@ class AuxLossMixin:
         if monitors:
             all_reduce_dict(monitors, op='mean')
             extra.update(monitors)
-        self._warn_of_flat_map(self, monitors.get('attention_contrast'))  # type: ignore[arg-type]
         if clash := sorted(extra.keys() & losses.keys()):
             raise KeyError(
                 f'{type(self).__name__} and mmaib both report {clash}; '

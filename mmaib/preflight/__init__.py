@@ -3,10 +3,8 @@
 from .data import check_annotations, check_data
 from .datasets import check_datasets
 from .model import (
-    check_batch,
     check_collects,
     check_library,
-    check_plugins,
     check_runner,
 )
 from .resume import check_resume, take_seed
@@ -21,14 +19,12 @@ from .weights import (
 
 __all__ = [
     'check_annotations',
-    'check_batch',
     'check_checkpoint',
     'check_collects',
     'check_data',
     'check_datasets',
     'check_frozen',
     'check_library',
-    'check_plugins',
     'check_resume',
     'check_runner',
     'check_weights',

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmaib.compat import PACKAGES
 from mmaib.losses import Reporter
@@ -13,7 +12,7 @@ from mmaib.models import AuxLossMixin
 from mmaib.models.wrapping import unwrapped
 from mmaib.registry import type_name
 
-from .fields import configs_with, evaluator_with, warn
+from .fields import configs_with, evaluator_with
 
 _CLASS_HEADS = (
     'bbox_head',
@@ -79,29 +78,6 @@ def check_collects(model: Any) -> None:
         )
 
 
-def check_plugins(model: nn.Module) -> list[str]:
-    """Warn of mmaib's plug-in layers that a block's forward does not reach,
-    or that keep it from others: mmseg's blocks run only the last of several
-    in one position. Returns the warnings."""
-    sentences = []
-    for name, block in model.named_modules():
-        if not type(block).__module__.startswith('mmseg.'):
-            continue
-        for position in ('conv1', 'conv2', 'conv3'):
-            names = [*getattr(block, f'after_{position}_plugin_names', [])]
-            layers = [getattr(block, layer) for layer in names]
-            ours = any(isinstance(layer, Reporter) for layer in layers)
-            if ours and len(names) > 1:
-                sentences.append(
-                    f'{name}: of its plug-ins after_{position}, {names}, '
-                    f'mmseg runs only {names[-1]}. Give each a position of '
-                    'its own'
-                )
-    if sentences:
-        warn(f'{sentences[0]} ({len(sentences) - 1} more blocks).')
-    return sentences
-
-
 def _uncollected(module: nn.Module, name: str = '') -> tuple | None:
     """One of mmaib's layers that no model above it collects from."""
     if isinstance(module, AuxLossMixin):
@@ -161,38 +137,3 @@ def check_topk(cfg: Any, loaders: tuple[str, ...], num_classes: int) -> None:
                 f'{path}.topk={topk!r}: the head has {num_classes} classes, '
                 f'so at most {num_classes} fits'
             )
-
-
-def check_batch(model: nn.Module, batch_size: int | None) -> None:
-    """Refuse to train BatchNorm after a global pooling, as in UPerNet and
-    DeepLab, on a single image.
-
-    Args:
-        model: as the Runner built it: without several processes SyncBN is
-            BatchNorm by then.
-        batch_size: of the training's dataloader.
-
-    Raises:
-        ValueError: naming the layer and what to set.
-    """
-    if batch_size != 1:
-        return
-    for name, module in unwrapped(model).named_modules():
-        if not (
-            isinstance(module, nn.Sequential)
-            and len(module)
-            and isinstance(module[0], nn.AdaptiveAvgPool2d)
-            and module[0].output_size in (1, (1, 1))
-        ):
-            continue
-        for norm in module.modules():
-            if isinstance(norm, _BatchNorm) and not isinstance(
-                norm, nn.SyncBatchNorm
-            ):
-                head = f'model.{name.split(".")[0]}.norm_cfg'
-                raise ValueError(
-                    f'train_dataloader.batch_size=1: {name} normalises one '
-                    'value per channel after its global pooling. Take 2 or '
-                    'more images a process, SyncBN on several GPUs, or '
-                    f'--cfg-options {head}.type=GN {head}.num_groups=16'
-                )

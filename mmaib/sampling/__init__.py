@@ -11,7 +11,7 @@ from .draws import (
     mean_over_draws,
     repeat_maps,
 )
-from .uncertainty import Predictive, combine, predictive, std_over_draws
+from .uncertainty import Predictive, combine, predictive
 
 __all__ = [
     'Draws',
@@ -25,5 +25,4 @@ __all__ = [
     'mean_over_draws',
     'predictive',
     'repeat_maps',
-    'std_over_draws',
 ]

@@ -73,37 +73,6 @@ def predictive(draws: Iterable[Tensor]) -> Predictive:
     return Predictive(log_probs, whole, mutual)
 
 
-def std_over_draws(draws: Iterable[Tensor]) -> Tensor:
-    """The standard deviation over draws, each let go before the next is
-    asked for (Welford, 1962), in float32 at least and without bias.
-
-    Args:
-        draws: two or more tensors of one shape.
-
-    Example:
-        >>> std_over_draws([torch.tensor([100.0]), torch.tensor([104.0])])
-        tensor([2.8284])
-
-    Raises:
-        ValueError: if there are fewer.
-    """
-    mean = squares = None
-    count = 0
-    for draw in draws:
-        x = at_least_float32(draw)
-        count += 1
-        if mean is None or squares is None:
-            mean, squares = x.clone(), torch.zeros_like(x)
-        else:
-            away = x - mean
-            mean += away / count
-            squares += away * (x - mean)
-        del draw, x
-    if squares is None or count < 2:
-        raise ValueError(f'std_over_draws: needs 2 draws or more, got {count}')
-    return (squares / (count - 1)).sqrt()
-
-
 def combine(
     draws: Iterable[Tensor], mean: Callable[[], Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:

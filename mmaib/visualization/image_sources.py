@@ -1,10 +1,9 @@
-"""Where images to look at come from: files, a folder, a video, a test set."""
+"""Where images to look at come from: files, a folder, a test set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mmcv
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -15,7 +14,6 @@ from mmengine.runner import Runner
 from mmaib.preflight.fields import configs_with
 from mmaib.registry import type_name
 
-VIDEOS = ('.mp4', '.avi', '.mov', '.mkv')
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
 
@@ -51,33 +49,6 @@ def images(source: Path) -> list[Path]:
     if not found:
         raise FileNotFoundError(f'{source}: neither an image nor a folder of')
     return found
-
-
-def frames(video: Path, stride: int, folder: Path) -> Path:
-    """Write every so manyth frame of a video as an image.
-
-    Raises:
-        FileNotFoundError: if it has none.
-    """
-    reader = mmcv.VideoReader(str(video))
-    for number in range(0, len(reader), stride):
-        frame = reader[number]
-        if frame is not None:
-            mmcv.imwrite(frame, str(folder / f'{video.stem}_{number:06d}.png'))
-    if not any(folder.iterdir()):
-        raise FileNotFoundError(f'{video}: no frame could be read')
-    return folder
-
-
-def join(names: Sequence[Path], out: Path, rate: float) -> None:
-    """Make a video of overlays."""
-    overlays = [mmcv.imread(f'{name}.overlay.jpg') for name in names]
-    height, width = overlays[0].shape[:2]
-    codec = cv2.VideoWriter_fourcc(*'mp4v')  # type: ignore[attr-defined]
-    writer = cv2.VideoWriter(str(out), codec, rate, (width, height))
-    for frame in overlays:
-        writer.write(frame)
-    writer.release()
 
 
 def loadable(pipeline: Compose, path: Path) -> dict[str, Any]:
@@ -127,13 +98,12 @@ def of_test_set(cfg: Config) -> Images:
     return len(dataset), read()
 
 
-def evaluation(cfg: Config, mode: str = 'test') -> tuple[Any, Evaluator]:
-    """The dataloader of the config's ``'val'`` or ``'test'``, in this
-    process alone, and its evaluator."""
-    loader = cfg[f'{mode}_dataloader']
+def evaluation(cfg: Config) -> tuple[Any, Evaluator]:
+    """The test dataloader, in this process alone, and its evaluator."""
+    loader = cfg.test_dataloader
     loader.update(num_workers=0, persistent_workers=False)
     dataloader = Runner.build_dataloader(loader)
-    metrics = cfg[f'{mode}_evaluator']
+    metrics = cfg.test_evaluator
     if 'metrics' in metrics:  # as the Runner does
         evaluator = EVALUATOR.build({'type': 'Evaluator', **metrics})
     else:

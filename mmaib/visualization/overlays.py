@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import mmcv
 import numpy as np
-import torch
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -64,43 +60,10 @@ def draw_predictions(
         else:
             if 'pred_instances' in sample:
                 options['pred_score_thr'] = score_thr
-            with scores_with_std(visualizer):
-                visualizer.add_datasample(
-                    'prediction', image, data_sample=sample, **options
-                )
+            visualizer.add_datasample(
+                'prediction', image, data_sample=sample, **options
+            )
         return mmcv.imread(out, channel_order='rgb')
-
-
-@contextmanager
-def scores_with_std(visualizer: Any) -> Iterator[None]:
-    """Have mmdet's visualizer write ``83.2 ± 4.1`` after a class, where
-    detections have a ``score_std``; any other draws as ever. Within another
-    such ``with`` it changes nothing."""
-    draw = getattr(visualizer, '_draw_instances', None)
-    if draw is None or '_draw_instances' in vars(visualizer):
-        yield
-        return
-
-    def drawn(image: np.ndarray, instances: Any, *args: Any) -> np.ndarray:
-        stds = instances.get('score_std')
-        if stds is None:
-            return draw(image, instances, *args)
-        write, left = visualizer.draw_texts, cycle(stds.tolist())
-
-        def write_both(text: str, *args: Any, **kwargs: Any) -> Any:
-            return write(f'{text} ± {100 * next(left):.1f}', *args, **kwargs)
-
-        visualizer.draw_texts = write_both  # once for each, in their order
-        try:
-            return draw(image, instances, *args)
-        finally:
-            del visualizer.draw_texts
-
-    visualizer._draw_instances = drawn
-    try:
-        yield
-    finally:
-        del visualizer._draw_instances
 
 
 def is_classified(sample: Any) -> bool:
@@ -227,56 +190,6 @@ def outlined(
     return drawn
 
 
-def drawn_maps(
-    maps: Sequence[CapturedMap],
-    index: int,
-    metainfo: dict,
-    number: int,
-) -> dict[str, np.ndarray]:
-    """Single draws of an image's map, and its deviation, on the image, each
-    the mean over levels: ``{'draw 1': (H, W), ..., 'deviation': (H, W)}``.
-
-    Raises:
-        ValueError: if the maps have no std.
-    """
-    generator = torch.Generator().manual_seed(0)
-
-    def shown(values: Sequence[Tensor]) -> np.ndarray:
-        levels = [replace(m, mean=v) for m, v in zip(maps, values)]
-        return mean_over_levels(levels, index, metainfo).numpy()
-
-    means = [captured.mean.float().cpu() for captured in maps]
-    stds = [m.std.float().cpu() for m in maps if m.std is not None]
-    if len(stds) < len(maps):
-        raise ValueError(
-            'draws need maps whose scores have a std, as those of '
-            'mmaib.VariationalAttention have'
-        )
-    found = {}
-    for draw in range(1, number + 1):
-        noise = [torch.randn(s.shape, generator=generator) for s in stds]
-        found[f'draw {draw}'] = shown(
-            [m + s * e for m, s, e in zip(means, stds, noise)]
-        )
-    return {**found, 'deviation': shown(stds)}
-
-
-def rows_of(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
-    """RGB pictures of several models below each other, each under its name,
-    as wide as the widest, white where there is none."""
-    width = max(picture.shape[1] for picture in pictures.values())
-    parts = []
-    for name, picture in pictures.items():
-        head = np.full((26, width, 3), 255, np.uint8)
-        cv2.putText(
-            head, name, (8, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1,
-            cv2.LINE_AA,
-        )  # fmt: skip
-        missing = ((0, 0), (0, width - picture.shape[1]), (0, 0))
-        parts += [head, np.pad(picture, missing, constant_values=255)]
-    return np.concatenate(parts)
-
-
 def picture(
     visualizer: Visualizer,
     maps: Sequence[CapturedMap],
@@ -284,7 +197,6 @@ def picture(
     sample: Any,
     index: int = 0,
     score_thr: float = 0.3,
-    draws: int = 0,
 ) -> np.ndarray:
     """Image, attention averaged over levels, quantised attention,
     information, predictions and their uncertainty side by side, of the image
@@ -298,7 +210,6 @@ def picture(
         sample: its data sample with predictions.
         index: its place in the batch.
         score_thr: detections below are not drawn.
-        draws: single draws to show, with their deviation.
 
     Raises:
         ValueError: if there is neither a map nor one of uncertainty.
@@ -313,8 +224,6 @@ def picture(
     anchors = maps[0].anchors if maps else None
     if maps:
         panels['attention'] = mean_over_levels(maps, *place).numpy()
-        if draws:
-            panels.update(drawn_maps(maps, *place, draws))
         quantized = finest_quantized(maps, *place)
         if quantized is not None:
             panels[QUANTISED] = quantized

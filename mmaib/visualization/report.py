@@ -10,22 +10,20 @@ over the training, and a gallery of the images that
 
     mmaib visualize CONFIG CHECKPOINT --out WORK_DIR/attention
 
-drew, worst first. An `interpretability.json` in a folder is shown too, and the
-pictures that a calibration metric drew into a run's folder (its `out_dir`).
+drew, worst first.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader
 
 from .charts import Line, chart
-from .gallery import SCORES, data_uri, pictures
+from .gallery import SCORES, pictures
 from .tables import (
     METRICS,
     OF_MAPS,
@@ -43,13 +41,10 @@ from .work_dirs import (
     differences,
     find_runs,
     grouped,
-    last_checkpoint,
-    read_json,
 )
 
 SHOWN = (*MONITORS, 'beta_factor')
 CALIBRATION = 'calibration/'
-DIAGRAMS = ('reliability.png', 'risk_coverage.png')
 AREA = 'attention/area'
 OF_DATA = (AREA, 'attention/auc_centre')
 LOOKS = {**OF_MAPS, 'attention/pointing': 'pointing'}
@@ -126,22 +121,6 @@ def names_of(groups: Sequence[Group], log: str = 'metrics') -> list[str]:
     return list(dict.fromkeys(n for run in runs for n in getattr(run, log)))
 
 
-def diagrams(groups: Sequence[Group]) -> list[tuple[str, str]]:
-    """What the calibration metrics drew into the runs' folders: where from,
-    and the picture as a data URI."""
-    return [
-        (
-            f'{group.label}, seed {run.seed}: {path.relative_to(run.path)}',
-            data_uri(path, 700),
-        )
-        for group in groups
-        for run in group.runs
-        if run.path.is_dir()
-        for name in DIAGRAMS
-        for path in sorted(run.path.rglob(name))
-    ]
-
-
 def all_metrics(groups: Sequence[Group]) -> Table:
     """Everything that the runs ended with, a row a figure."""
 
@@ -192,25 +171,6 @@ def curves(groups: Sequence[Group]) -> dict[str, str]:
     return {title: drawn for title, drawn in found.items() if drawn}
 
 
-def attention_command(groups: Sequence[Group]) -> str | None:
-    """What would fill an empty gallery, of the first run that could."""
-    for run in (run for group in reversed(groups) for run in group.runs):
-        has_maps = any(name.startswith('attention_') for name in run.training)
-        configs = sorted(run.path.glob('*.py')) if run.path.is_dir() else []
-        if has_maps and configs and (run.path / 'last_checkpoint').exists():
-            checkpoint, out = last_checkpoint(run.path), run.path / 'attention'
-            words = 'mmaib', 'visualize', configs[0], checkpoint, '--out', out
-            return shlex.join(map(str, words))
-    return None
-
-
-def interpretability(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """What `interpretability.py` left in the folders."""
-    paths = (p for f in folders for p in f.rglob('interpretability.json'))
-    found = [read_json(path) for path in sorted({*paths})]
-    return [tables for tables in found if tables]
-
-
 def render(
     folders: Sequence[Path],
     per_run: int,
@@ -241,8 +201,6 @@ def render(
         attention=attention_table(groups),
         everything=all_metrics(groups),
         calibration=calibration_table(groups),
-        diagrams=diagrams(groups),
-        interpretability=interpretability(folders),
         differences=Table(
             ['field', *configs], [[name, *texts] for name, texts in fields]
         ),
@@ -255,7 +213,6 @@ def render(
             for name, text in SCORES.items()
             if any(name in card.scores for card in cards)
         },
-        attention_command=attention_command(groups),
         facts=first.facts if first else {},
         made=f'{datetime.now():%Y-%m-%d %H:%M}',
         command=command,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmaib.evaluation.nothing_found import completed
-from mmaib.layers.capture import MAP_CHANGES, ORDERS
+from mmaib.layers.capture import CHANGES
 
 METRICS = (
     'coco/bbox_mAP',
@@ -20,7 +20,6 @@ METRICS = (
     'aAcc',
     'accuracy/top1',
 )
-CHANGES = (*MAP_CHANGES, *ORDERS)
 OF_MAPS = {
     'attention/auc': 'AUC',
     'attention/auc_norm': "AUC of the features' norm",

@@ -4,20 +4,16 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from mmdet.structures import DetDataSample
-from mmdet.visualization import DetLocalVisualizer
 from mmengine.model import BaseTTAModel, MMDistributedDataParallel
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
-from support import classification as cls
 from torch import distributed, nn
 
 from mmaib.cli.launch import leave
 from mmaib.hooks import AttentionVisHook, attention_vis_hook
 from mmaib.layers import AttentiveBottleneck
 from mmaib.visualization import overlays as visualization
-from mmaib.visualization.overlays import scores_with_std
 
 
 class Runner:
@@ -91,25 +87,6 @@ def test_bad_interval():
         AttentionVisHook(interval=0)
 
 
-@pytest.mark.parametrize('draws', [0, 2])
-def test_draws_are_drawn_if_they_are_asked_for(new_runner, monkeypatch, draws):
-    shown = []
-
-    def figure(panels, anchors):
-        shown.append([name for name in panels if name[:2] in ('dr', 'de')])
-        return np.zeros((4, 4, 3), np.uint8)
-
-    monkeypatch.setattr(visualization, 'attention_figure', figure)
-    monkeypatch.setattr(visualization, 'draw_predictions', lambda *_: None)
-    hook = AttentionVisHook(interval=1, draws=draws)
-    new_runner(cls.make(), cls.inputs(size=64), [hook]).val()
-    names = ['draw 1', 'draw 2', 'deviation']
-    assert shown
-    assert all(found == names[: draws + 1 if draws else 0] for found in shown)
-    with pytest.raises(ValueError, match='draws must be >= 0, got -1'):
-        AttentionVisHook(draws=-1)
-
-
 def test_a_model_without_maps_shows_its_uncertainty(tmp_path, monkeypatch):
     path = tmp_path / 'image.png'
     mmcv.imwrite(np.zeros((4, 6, 3), np.uint8), str(path))
@@ -138,48 +115,3 @@ def test_a_model_without_maps_shows_its_uncertainty(tmp_path, monkeypatch):
         hook._after_iter(Plain, 0, {}, [sample], 'val')
         sample.entropy = PixelData(data=torch.rand(1, 4, 6))
     assert seen == [([], (4, 6, 3))]  # the second time
-
-
-def test_a_detection_s_score_stands_with_its_std(monkeypatch, tmp_path):
-    """In the base library's own drawing, and only while it is asked for."""
-    texts = []
-    monkeypatch.setattr(
-        DetLocalVisualizer,
-        'draw_texts',
-        lambda self, text, *_, **__: texts.append(text) or self,
-    )
-    visualizer = DetLocalVisualizer()
-    visualizer.dataset_meta = dict(classes=('tree',), palette=[(1, 2, 3)])
-    found = InstanceData(
-        bboxes=torch.tensor([[1.0, 1, 20, 20], [5, 5, 9, 9], [2, 2, 30, 30]]),
-        labels=torch.zeros(3, dtype=torch.long),
-        scores=torch.tensor([0.832, 0.1, 0.5]),
-        score_std=torch.tensor([0.0414, 0.3, 0.0]),
-    )
-
-    def drawn(instances):
-        texts.clear()
-        visualizer.add_datasample(
-            'one',
-            np.zeros((40, 40, 3), np.uint8),
-            DetDataSample(pred_instances=instances),
-            draw_gt=False,
-            pred_score_thr=0.3,
-            out_file=str(tmp_path / 'one.png'),
-        )
-        return [*texts]
-
-    plain = ['tree: 83.2', 'tree: 50.0']
-    with scores_with_std(visualizer):
-        both = [f'{plain[0]} ± 4.1', f'{plain[1]} ± 0.0']
-        assert drawn(found) == both
-        # a hook's pictures within those of tools/test.py
-        with scores_with_std(visualizer):
-            assert drawn(found) == both
-        assert drawn(found) == both
-        del found.score_std
-        assert drawn(found) == plain
-    found.score_std = torch.ones(3)
-    assert drawn(found) == plain
-    with scores_with_std(object()):
-        pass

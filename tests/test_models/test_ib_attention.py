@@ -2,14 +2,12 @@
 
 import copy
 import pickle
-import re
 
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from support import base_models, loss, matrix
 
-from mmaib import preflight
 from mmaib.layers import MapDistribution, capture_attention
 from mmaib.losses import collect
 from mmaib.models import IBAttention
@@ -287,31 +285,6 @@ def test_a_place_that_is_not_there_is_told(fields, message):
         attended('mmdet', SMALL, **fields)
 
 
-@pytest.mark.parametrize('training', [True, False])
-@pytest.mark.parametrize(
-    ('at', 'channels'),
-    [
-        ([-1, 3], 128),
-        ([1, -3], 32),
-        (['layer4', 3], 128),
-        (['layer3.5', 'layer3'], 64),
-        (['bn1', 'layer2', -3], [4, 32, 32]),
-    ],
-    ids=str,
-)
-def test_a_place_under_two_names_is_refused(at, channels, training):
-    model = attended('mmdet', SMALL, at=at, in_channels=channels)
-    model.train(training)
-    last = re.escape(str(at[-2:])[1:-1])
-    with (
-        pytest.raises(
-            ValueError, match=rf'at=\[{last}\]: both name one place'
-        ),
-        collect(),
-    ):
-        model(torch.rand(1, 3, 64, 64))
-
-
 def test_places_in_a_row_that_write_into_one_another_are_two():
     """A ReLU in place gives what it got, and yet another feature."""
     model = attended(
@@ -379,36 +352,3 @@ def test_grids_of_tokens():
     assert token_grid(24 * 12, (384, 192), 0) == (0, (24, 12))
     with pytest.raises(ValueError, match='198 tokens.*after 1 extra'):
         token_grid(198, (224, 224), 1)
-
-
-@pytest.mark.parametrize(
-    ('scope', 'positions', 'warned'),
-    [
-        ('mmseg', ('after_conv3', 'after_conv3'), 1),
-        ('mmseg', ('after_conv2', 'after_conv3'), 0),
-        ('mmdet', ('after_conv3', 'after_conv3'), 0),
-    ],
-)
-def test_the_plugins_that_mmseg_leaves_out_are_warned_of(
-    scope, positions, warned
-):
-    plugins = [
-        dict(
-            cfg=dict(cfg, postfix=i), stages=PLUGIN['stages'], position=where
-        )
-        for i, (cfg, where) in enumerate(
-            zip([PLUGIN['cfg'], dict(type='ContextBlock', ratio=0.5)],
-                positions)
-        )
-    ]  # fmt: skip
-    model = resnet(scope, plugins=plugins)
-    blocks = 6 + 3
-    sentences = preflight.check_plugins(model)
-    assert len(sentences) == warned * blocks
-    if warned:
-        assert 'mmseg runs only context_block1' in sentences[0]
-        with collect():
-            got = model(torch.rand(2, 3, 64, 64))
-        got[-1].sum().backward()
-        dead = [m for m in model.modules() if isinstance(m, IBAttention)]
-        assert all(m.modulation.gate.grad is None for m in dead)

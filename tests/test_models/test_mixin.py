@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.analysis import get_model_complexity_info
-from mmengine.logging import MMLogger
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmaib.layers import AnchorQuantizer, AttentiveBottleneck
+from mmaib.layers import AnchorQuantizer
 from mmaib.losses import (
     collect,
     collecting,
@@ -242,33 +241,3 @@ def test_a_teacher_within_a_students_step_reports_nothing():
     with torch.no_grad(), collect() as aux:
         layer(scores)
     assert aux.mean().keys() == student.keys()
-
-
-@pytest.mark.parametrize(
-    ('contrasts', 'warnings'),
-    [
-        ([0.005] * 100, 1),
-        ([0.005] * 500, 1),
-        ([0.005] * 99, 0),
-        ([0.005] * 99 + [0.02], 0),
-        ([0.02] * 100 + [0.005] * 100, 1),
-    ],
-)
-def test_a_flat_map_is_named_once(contrasts, warnings, monkeypatch):
-    class Attends(Base):
-        def __init__(self):
-            super().__init__()
-            self.bottleneck = AttentiveBottleneck(4)
-
-        def loss(self, x):
-            report_scalar('attention_contrast', x)
-            return super().loss(x)
-
-    said = []
-    logger = MMLogger.get_current_instance()
-    monkeypatch.setattr(logger, 'warning', said.append)
-    model = with_aux_losses(Attends)()
-    for contrast in contrasts:
-        model.loss(torch.tensor(contrast))
-    assert len(said) == warnings
-    assert all('bottleneck' in message for message in said)

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from mmaib.registry import METRICS
 from mmaib.sampling.draws import Draws
-from mmaib.sampling.uncertainty import combine, predictive, std_over_draws
+from mmaib.sampling.uncertainty import combine, predictive
 
 
 def brute_force(drawn):
@@ -77,16 +77,7 @@ def test_equal_draws_do_not_disagree_by_less_than_nothing(classes):
     assert found.max() < 1e-5
 
 
-def test_the_std_of_large_numbers_with_small_differences():
-    drawn = 1e3 + 1e-2 * torch.randn(16, 5, 4, dtype=torch.double)
-    found = std_over_draws(iter(drawn.float()))
-    assert torch.allclose(
-        found, drawn.float().double().std(0).float(), rtol=1e-2
-    )
-
-
-@pytest.mark.parametrize('function', [predictive, std_over_draws])
-def test_a_draw_is_let_go_before_the_next(function):
+def test_a_draw_is_let_go_before_the_next():
     alive = []
 
     def draws():
@@ -97,15 +88,13 @@ def test_a_draw_is_let_go_before_the_next(function):
             yield logits
             del logits
 
-    function(draws())
+    predictive(draws())
     assert len(alive) == 4
 
 
 def test_no_draws():
     with pytest.raises(ValueError, match='no draws'):
         predictive([])
-    with pytest.raises(ValueError, match='needs 2 draws or more, got 1'):
-        std_over_draws([torch.ones(2)])
 
 
 def test_what_is_not_asked_for_is_not_made():

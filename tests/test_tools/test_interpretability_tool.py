@@ -2,9 +2,8 @@
 
 import json
 import re
+import shutil
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from support import DIGITS, REPOSITORY
@@ -79,17 +78,8 @@ def test_the_table_of_a_segmentor_and_of_its_baseline(
         '0.000 [0.000, 0.000]',
     ]
     assert float(gate[7].split()[0]) > 0
-    found = json.loads(
-        (tmp_path / 'out' / 'interpretability.json').read_text()
-    )
-    of_all = found['models'][GATE.stem]['all']
-    assert of_all['same answer']['number'] == 20
-    assert gate[-1] == str(of_all['centred']['number'])
     assert by_name[PLAIN.stem][-1] == '-'
     value, low, high = map(float, re.findall(r'[\d.]+', gate[2]))
-    assert value == pytest.approx(
-        100 * of_all['same answer']['value'], abs=0.06
-    )
     assert low <= value <= high
 
 
@@ -119,27 +109,16 @@ def test_the_test_set_beside_its_truth(run, tmp_path, folders):
         assert (out / f'{name}.overlay.jpg').exists()
 
 
-def test_a_video_two_models_and_draws(run, data, tmp_path, folders):
-    paths = sorted((data / 'digits' / 'img_dir' / 'val').iterdir())[:4]
-    video = tmp_path / 'digits.avi'
-    codec = cv2.VideoWriter_fourcc(*'MJPG')
-    writer = cv2.VideoWriter(str(video), codec, 10, (128, 128))
+def test_a_folder(run, data, tmp_path, folders):
+    paths = sorted((data / 'digits' / 'img_dir' / 'val').iterdir())[:2]
+    images = tmp_path / 'images'
+    images.mkdir()
     for path in paths:
-        writer.write(cv2.imread(str(path)))
-    writer.release()
-    checkpoint = folders[1] / 'iter_1.pth'
+        shutil.copy(path, images)
     out = tmp_path / 'out'
     run(
-        'mmaib', 'visualize', GATE, checkpoint, video, '--out', out,
-        '--stride', 2, '--draws', 2, '--beside', f'{GATE}={checkpoint}',
+        'mmaib', 'visualize', GATE, folders[1] / 'iter_1.pth', images,
+        '--out', out,
     )  # fmt: skip
     scores = json.loads((out / 'scores.json').read_text())['images']
-    assert [*scores] == ['digits_000000', 'digits_000002']
-    # two rows of the same model are the same but for their names
-    picture = cv2.imread(str(out / 'digits_000002.png'))
-    half = len(picture) // 2
-    assert np.array_equal(picture[26:half], picture[half + 26 :])
-    assert picture.shape[1] > 7 * 300  # image, map, 2 draws, deviation, ...
-    overlays = cv2.VideoCapture(str(out / 'digits.overlay.mp4'))
-    assert overlays.get(cv2.CAP_PROP_FRAME_COUNT) == 2
-    assert overlays.get(cv2.CAP_PROP_FPS) == 5
+    assert [*scores] == [path.stem for path in paths]

@@ -3,21 +3,13 @@ trained of."""
 
 import json
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
-from support import CONFIGS, base_models, matrix
+from support import CONFIGS
 from test_interpretability_tool import PLAIN, work_dir
 
 from mmaib.cli.main import main
-from mmaib.explanations import grad_cam_in_gate as grad_cam
-from mmaib.layers import (
-    AttentiveBottleneck,
-    MapDistribution,
-    capture_attention,
-)
-from mmaib.layers.image_cells import image_cells
 from mmaib.models.base_checkpoint import BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
 
@@ -28,33 +20,6 @@ def rows(text):
     lines = [line for line in text.splitlines() if line.startswith('|')]
     table = [[c.strip() for c in line.strip('|').split('|')] for line in lines]
     return {row[0]: dict(zip(table[0], row)) for row in table[2:]}
-
-
-def test_grad_cam_takes_the_scores_of_an_images_own_cells():
-    """Of an image that is half padding, where the gate's scores are high and
-    Grad-CAM is higher still."""
-    mean, cam = torch.rand(2, 1, 4, 8), torch.rand(2, 1, 4, 8)
-    mean[1, ..., 4:] += 1
-    cam[1, ..., 4:] += 5
-    gate = SimpleNamespace(
-        map_channels=3, modulation=SimpleNamespace(out_channels=3)
-    )
-    readout = SimpleNamespace(
-        bottleneck=gate, _cams=[cam], _maps={}, _batch=0, _call=0
-    )
-    samples = [
-        SimpleNamespace(metainfo=dict(img_shape=(16, width)))
-        for width in (32, 16)
-    ]
-    with image_cells(torch.zeros(2, 3, 16, 32), samples, training=False):
-        found = grad_cam.GradCAMInGate._replace(
-            readout, None, (), MapDistribution(mean)
-        ).mean
-    for index, width in enumerate((8, 4)):
-        own, places = (x[index, ..., :width].flatten() for x in (mean, cam))
-        expected = own.sort().values[places.argsort().argsort()]
-        assert torch.equal(found[index, ..., :width].flatten(), expected)
-    assert torch.equal(found[1, ..., 4:], mean[1, ..., 4:])
 
 
 def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
@@ -79,7 +44,7 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
             check=check,
         )  # fmt: skip
 
-    said = read_out('--no-grad-cam')
+    said = read_out()
     assert 'start' in said
     text = (out / 'readout.md').read_text()
     (log,) = out.glob('*/vis_data/scalars.json')
@@ -100,8 +65,6 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     assert (
         readout['bits an image'] == f'{found["attention/bits_per_image"]:.0f}'
     )
-    assert table['Grad-CAM']['mIoU'] == 'not run'
-    assert 'Grad-CAM: not run, --no-grad-cam.' in text
     page = (out / 'report.html').read_text()
     assert page.count('<figure ') == 1
     # what was learned alone, and which base model it was learned over
@@ -112,8 +75,7 @@ def test_a_segmentor_is_explained_and_a_second_time_nothing_is_trained(
     again = read_out()
     assert 'start' not in again
     assert 'visualize' not in again
-    cam = rows((out / 'readout.md').read_text())['Grad-CAM']
-    assert cam['share open'] == readout['share open']
+    assert rows((out / 'readout.md').read_text()) == table
     refused = read_out('--iterations', 4, check=False)
     assert refused.returncode
     assert 'with another --iterations' in refused
@@ -181,72 +143,3 @@ def test_a_folder_with_somebodys_checkpoint_is_left_alone(
     said = capsys.readouterr().err
     assert re.search('--out .*iter_1.pth in it is of a', said)
     assert [*tmp_path.iterdir()] == [path]
-
-
-def readout(tmp_path, name):
-    cfg = base_models.config(name)
-    (tmp_path / 'original.py').write_text(cfg.pretty_text)
-    model = matrix.wrapped(tmp_path, 'readout').eval()
-    for bottleneck in model.modules():
-        if isinstance(bottleneck, AttentiveBottleneck):
-            conv = bottleneck.attention.mean_conv
-            torch.nn.init.normal_(conv.weight, std=0.3)
-            return cfg, matrix.trained(model), bottleneck
-
-
-def by_hand(model, data, modulated, level):
-    """Grad-CAM of one level, the gate open: of each channel the mean of the
-    gradient of what is explained, by a hook on the gate."""
-    given = model.data_preprocessor(data, False)
-    seen = []
-
-    def take(gate, args, _):
-        seen.append(args[0].detach().requires_grad_())
-        return seen[-1]
-
-    with torch.enable_grad():
-        handle = modulated.register_forward_hook(take)
-        samples = model(**given, mode='predict')
-        handle.remove()
-        sum(grad_cam.confidence(s) for s in samples).backward()
-    gradient = seen[level].grad
-    if gradient is None:
-        return torch.zeros_like(seen[level][:, :1])
-    maps = []
-    for x, g in zip(seen[level].detach(), gradient):
-        cam = sum(g[c].mean() * x[c] for c in range(len(x))).clamp(min=0)
-        cam = cam - cam.min()
-        maps.append(cam / (1e-7 + cam.max()))
-    return torch.stack(maps)[:, None]
-
-
-@pytest.mark.parametrize('name', ['Faster R-CNN', 'UPerNet BEiT', 'ResNet'])
-def test_grad_cam_is_that_of_autograd_and_opens_the_gate(name, tmp_path):
-    cfg, model, bottleneck = readout(tmp_path, name)
-    data = base_models.inputs(cfg)
-    gate = bottleneck.modulation
-    with capture_attention(model) as own:
-        model.test_step(data)
-    levels = range(len(gate.statistics))
-    expected_of = [by_hand(model, data, gate, level) for level in levels]
-    applied = grad_cam.GradCAMInGate(model, 1)
-    with capture_attention(model) as maps:
-        applied.test_step(data)
-    cams = grad_cam.grad_cams(model, bottleneck, data)
-    for cam, expected in zip(cams, expected_of):
-        torch.testing.assert_close(cam, expected, atol=1e-4, rtol=1e-4)
-    # what the gate took has the scores of its own map in other places, and
-    # no pass but the answer's was watched
-    assert len(maps) == len(own)
-    for mine, theirs in zip(maps, own):
-        torch.testing.assert_close(
-            mine.mean.mean((1, 2, 3)), theirs.mean.mean((1, 2, 3))
-        )
-    assert any(not torch.equal(a.mean, b.mean) for a, b in zip(maps, own))
-
-
-def test_a_base_model_that_cuts_the_gradient_off_is_named(tmp_path):
-    cfg, model, _ = readout(tmp_path, 'RetinaNet')
-    applied = grad_cam.GradCAMInGate(model, 1)
-    with pytest.raises(grad_cam.NoGradientError, match='cuts its predictions'):
-        applied.test_step(base_models.inputs(cfg))

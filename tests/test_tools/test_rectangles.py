@@ -107,7 +107,6 @@ def test_the_table_and_the_sheet(run, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'options', 'message'),
     [
-        ('rect_vgg', ['--draws', 2], 'RectangularAttention has no noise'),
         ('vgg', [], 'the model has neither maps nor uncertainty'),
     ],
 )

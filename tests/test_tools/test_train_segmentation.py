@@ -84,7 +84,6 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
             ['model.neck.map=each'],
             "map must be one of ['per_level', 'shared']",
         ),
-        (['train_dataloader.batch_size=1'], 'train_dataloader.batch_size=1:'),
         (['model.pretrained=beit.pth'], "model.pretrained: 'beit.pth'"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else '',

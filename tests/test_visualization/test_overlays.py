@@ -21,11 +21,9 @@ from mmaib.visualization import overlays as visualization
 from mmaib.visualization.overlays import (
     attention_figure,
     classifier_input,
-    drawn_maps,
     finest_quantized,
     outlined,
     picture,
-    rows_of,
 )
 
 
@@ -263,38 +261,6 @@ def test_a_gate_is_scored_and_drawn_window_by_window(monkeypatch):
     ]  # fmt: skip
     shown = panels['information (bits a pixel)']
     assert np.array_equal(shown, bits.numpy())
-
-
-def test_draws_are_the_mean_and_the_deviation_s_noise():
-    meta = dict(ori_shape=(8, 8), img_shape=(8, 8))
-    mean, std = torch.rand(2, 1, 8, 8), torch.full((2, 1, 8, 8), 0.1)
-    flat = torch.full((2, 1, 4, 4), 0.5)
-    maps = [
-        CapturedMap('n', 0, mean, std=std),
-        CapturedMap('n', 1, flat, std=3 * flat),
-    ]
-    found = drawn_maps(maps, 1, meta, 500)
-    assert [*found][-2:] == ['draw 500', 'deviation']
-    # the mean over levels, of the deviations and of the draws
-    assert found.pop('deviation') == pytest.approx(np.full((8, 8), 0.8))
-    draws = np.stack([*found.values()])
-    assert draws.mean(0) == pytest.approx(
-        (mean[1, 0].numpy() + 0.5) / 2, abs=0.25
-    )
-    again = drawn_maps(maps, 1, meta, 1)['draw 1']
-    assert np.array_equal(draws[0], again)
-    with pytest.raises(ValueError, match='scores have a std'):
-        drawn_maps([CapturedMap('n', 0, mean)], 0, meta, 1)
-
-
-def test_rows_of_models_are_as_wide_as_the_widest():
-    wide, narrow = (np.full((10, w, 3), w, np.uint8) for w in (90, 30))
-    both = rows_of({'first': wide, 'second': narrow})
-    assert both.shape == (2 * (26 + 10), 90, 3)
-    assert (both[26:36] == 90).all()
-    assert (both[62:, :30] == 30).all()
-    assert (both[62:, 30:] == 255).all()
-    assert both[:26].min() < 50 > both[36:62].min()  # names
 
 
 def test_anchors_stand_on_the_bar():

@@ -6,8 +6,8 @@ do not explain.
 
 takes the last checkpoint of each WORK_DIR, or CONFIG=CHECKPOINT, to the test
 images of its config, their modifications and its maps. `--patches` is a folder
-or SVHN's test_32x32.mat. DIR gets interpretability.md and .json, in which
-every number has an interval of 95 %, a bootstrap over images.
+or SVHN's test_32x32.mat. DIR gets interpretability.md, in which every
+number has an interval of 95 %, a bootstrap over images.
 
 The score is the share of images whose map stays (cosine above tau) when the
 image is modified, among those whose answer stays: the class; of a segmentor a
@@ -27,7 +27,6 @@ that the first model gets wrong and the last one right (Fig. 7), of
 
 import argparse
 import copy
-import json
 import math
 import random
 import sys
@@ -400,23 +399,6 @@ def main() -> None:
     lines = [*markdown(tables[0]), '', *markdown(tables[1]), '', note, '']
     text = '\n'.join(lines)
     (args.out / 'interpretability.md').write_text(text)
-    (args.out / 'interpretability.json').write_text(
-        json.dumps(
-            dict(
-                tables=[dict(head=t[0], rows=t[1:]) for t in tables],
-                note=note,
-                models={
-                    label: {
-                        name: {k: e._asdict() for k, e in scores.items()}
-                        for name, scores in found.items()
-                    }
-                    for label, found in summaries.items()
-                },
-                lost={label: r.lost for label, r in results.items()},
-            ),
-            indent=1,
-        )
-    )
     print(text)
 
 

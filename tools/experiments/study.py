@@ -29,7 +29,6 @@ The other studies of this folder are data for :func:`train_arms` and
 """
 
 import argparse
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +43,7 @@ from mmaib.cli.cfg_options import read_config
 from mmaib.cli.runs import (
     commit,
     find_record,
+    run_logged,
     train_all,
 )
 from mmaib.visualization.tables import (
@@ -204,7 +204,6 @@ def tested(arm: Arm, seed: int, args: argparse.Namespace) -> bool:
     work_dir = arm.work_dir(args.out, seed)
     if (work_dir / METRICS_OF_TEST).exists():
         return True
-    work_dir.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable, '-m', 'mmaib', 'test', arm.config,
         last_checkpoint(arm.start.work_dir(args.out, seed)),
@@ -214,13 +213,10 @@ def tested(arm: Arm, seed: int, args: argparse.Namespace) -> bool:
     if options := options_of_run(arm, seed, args):
         command += ['--cfg-options', *options]
     print('test  ', work_dir, flush=True)
-    with open(work_dir / 'stdout.log', 'w') as log:
-        done = subprocess.run(
-            [*map(str, command)], stdout=log, stderr=subprocess.STDOUT
-        )
-    if done.returncode:
+    failed = run_logged([*map(str, command)], work_dir / 'stdout.log')
+    if failed:
         print(f'FAILED {work_dir}/stdout.log', flush=True)
-    return not done.returncode
+    return not failed
 
 
 def finished(arm: Arm, args: argparse.Namespace) -> Runs:

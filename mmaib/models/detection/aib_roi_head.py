@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmaib.losses import collecting
 from mmaib.registry import MODELS
 from mmaib.sampling.draws import Draws, current, mean_over_draws
-from mmaib.sampling.uncertainty import combine, std_over_draws
+from mmaib.sampling.uncertainty import combine
 
 
 class FeatureDraws(tuple):
@@ -181,7 +181,8 @@ class AIBRoIHead(StandardRoIHead):
             ]
 
         draws = zip(*(part.split(len(rois)) for part in results['drawn']))
-        std = std_over_draws(torch.cat(decoded(*draw)) for draw in draws)
+        each = [torch.cat(decoded(*draw)).float() for draw in draws]
+        std = torch.stack(each).std(0)
         found = iter(decoded(results['cls_score'], results['bbox_pred']))
         stds, entropies = (
             iter(part.split([size for size in sizes if size]))
