@@ -23,7 +23,9 @@ import mmcv
 import numpy as np
 
 from mmaib import preflight
+from mmaib.checks import one_of
 from mmaib.explanations import Explanation, Settings, explanation_of
+from mmaib.explanations.baselines import BASELINES
 from mmaib.explanations.explain import (
     Seen,
     data_of,
@@ -52,7 +54,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     if args.out.exists() and any(args.out.iterdir()):
         raise ValueError(f'--out {args.out}: not empty, take another folder')
-    settings = Settings(beta=args.beta, steps=args.steps, seed=args.seed)
+    settings = settings_of(args)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
     cfg = load_base(args.config)
@@ -81,6 +83,16 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     for reason in reasons:
         print(f'skipped: {reason}')
     return partial(work, args, settings, model, place, paths, others, asked)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    steps = 20 if args.steps is None else args.steps
+    if args.baseline is None:
+        return Settings(beta=args.beta, steps=steps, seed=args.seed)
+    one_of('--baseline', args.baseline, BASELINES)
+    if args.steps is not None:
+        raise ValueError('--baseline: it takes no --steps')
+    return Settings(steps=0, seed=args.seed, start=args.baseline)
 
 
 def loaded(model: Any, place: Place, path: Path) -> tuple[Seen | None, str]:

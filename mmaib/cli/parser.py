@@ -144,7 +144,12 @@ def explain(parser: Parser) -> None:
         'default: those that are explained',
     )  # fmt: skip
     add('--beta', type=price, default=0.3, help='price of the bits')
-    add('--steps', type=natural, default=20, help='of the optimisation')
+    add('--steps', type=natural, help='of the optimisation, 20')
+    add(
+        '--baseline', metavar='NAME',
+        help="another method's map instead, as the gate's openness: "
+        'layer-cam, odam, grad-cam, d-rise, norm, centre, box, random',
+    )  # fmt: skip
     add('--seed', type=natural, default=0)
     _common(parser)
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmaib.checks import one_of
 from mmaib.functional import gate_information, information_gate, resize
 
-from .baselines import layer_cam
+from .baselines import BASELINES, BY_GRADIENT, explain_by
 from .places import Features, Place
 from .targets import Target
 
@@ -31,6 +32,12 @@ class Settings:
         steps, lr: of Adam, over the logits of the openness.
         samples: of the noise a step.
         seed: of the noise.
+        start: the method whose map the gate is as open as at first, one of
+            :data:`~mmaib.explanations.baselines.BASELINES`. Without a step
+            that map is what is explained by.
+
+    Raises:
+        ValueError: if there is no such method.
     """
 
     beta: float = 0.3
@@ -38,6 +45,10 @@ class Settings:
     lr: float = 1.0
     samples: int = 4
     seed: int = 0
+    start: str = 'layer-cam'
+
+    def __post_init__(self) -> None:
+        one_of('start', self.start, BASELINES)
 
 
 @dataclass(frozen=True)
@@ -197,9 +208,10 @@ def sample_bottleneck(
         + \beta \, D[N(a x + (1 - a) \mu, (1 - a)^2 \sigma^2)
         \,\|\, N(\mu, \sigma^2)]
 
-    with noise of the features' own mean and std, from LayerCAM's map on. Only
-    positions on which the score depends have an openness, and only they are
-    computed with, where the target's head allows that.
+    with noise of the features' own mean and std, from the map of
+    ``settings.start`` on. Only positions on which the score depends have an
+    openness, and only they are computed with, where the target's head allows
+    that.
 
     Args:
         target: the statement.
@@ -217,10 +229,18 @@ def sample_bottleneck(
     moments = [(m.to(parts[0]), s.to(parts[0])) for m, s in statistics]
     generator = torch.Generator().manual_seed(chosen.seed)
     slopes = found.part(gradient)
-    starts = {i: layer_cam(parts[i], slopes[i]) for i in levels}
+    if chosen.start in BY_GRADIENT:
+        make = BY_GRADIENT[chosen.start]
+        maps = {i: make(parts[i], slopes[i]) for i in levels}
+    else:
+        given = target, place, features, gradient, images
+        whole = explain_by(chosen.start, *given, chosen.seed)[None, None]
+        on_levels = [resize(whole, x.shape[2:]).to(x) for x in features]
+        on_parts = found.part(on_levels)
+        maps = {i: on_parts[i] for i in levels}
     logits = {
         i: _from_0_1_to_0_9(x).logit().requires_grad_()
-        for i, x in starts.items()
+        for i, x in maps.items()
     }
     if not logits:
         empty = torch.zeros(images.shape[2:])

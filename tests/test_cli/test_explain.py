@@ -2,6 +2,7 @@
 pictures, numbers and the page."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import mmaib
 from mmaib.cli import explain as cli_explain
 from mmaib.cli.main import main
 from mmaib.explanations import Settings
+from mmaib.explanations.baselines import BASELINES
 
 SIZE = (96, 128)
 
@@ -98,12 +100,28 @@ def test_python_says_the_same_as_the_command(trained, tmp_path):
     assert np.allclose(array.bits, own.bits)
 
 
+def test_another_methods_map_beside_ours(trained, tmp_path, capsys):
+    words = trained / 'one.png', '--score-thr', 0, '--max-explained', 1
+    for name in ('odam', 'box'):
+        out = tmp_path / name
+        assert not explain(trained, *words, '--out', out, '--baseline', name)
+        said = json.loads((out / 'explained.json').read_text())
+        assert said['settings']['start'] == name
+        assert said['settings']['steps'] == 0
+        assert said['explanations'][0]['bits'] > 0
+    with pytest.raises(SystemExit):
+        main(['explain', '--help'])
+    help_ = ' '.join(capsys.readouterr().out.split())
+    named = re.search(r'openness: ((?:[\w-]+, )+[\w-]+)', help_)[1]
+    assert {*named.split(', ')} == {*BASELINES}
+
+
 def test_what_is_done_is_kept_and_a_broken_image_is_skipped(
     trained, tmp_path, capsys, monkeypatch
 ):
     broken, out = tmp_path / 'broken.png', tmp_path / 'out'
     broken.write_bytes(b'png?')
-    words = '--score-thr', 0, '--max-explained', 1, '--steps', 1
+    words = '--score-thr', 0, '--max-explained', 1, '--baseline', 'box'
     images = broken, trained / 'one.png', broken, trained / 'two.png'
     explained = cli_explain.explanation_of
 
@@ -131,6 +149,8 @@ def test_what_is_done_is_kept_and_a_broken_image_is_skipped(
         (['--class', 'z'], "one.png: class 'z': the model has a, b, c, d, e"),
         (['--at', 'nekc'], "at='nekc': FasterRCNN has no such module"),
         (['--score-thr', 1.1], 'no detection with a score of at least 1.1'),
+        (['--baseline', 'gradcam'], "--baseline must be one of ['box', 'ce"),
+        (['--baseline', 'box', '--steps', 3], '--baseline: it takes no'),
         (['--against', 'b', '--score-thr', 0], '--against: FasterRCNN is a'),
     ],
 )

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from support import classification as cls
 from support import detection as det
 from support import segmentation as seg
+from torch.nn import functional as F
 
 from mmaib.explanations import (
     Place,
@@ -18,8 +19,10 @@ from mmaib.explanations import (
     sample_bottleneck,
     statistics,
 )
+from mmaib.explanations.baselines import BY_GRADIENT, centre
 from mmaib.explanations.bottleneck import gradients, reach
 from mmaib.explanations.explain import frozen, see, targets
+from mmaib.functional import gate_information
 
 SIZE = (96, 128)
 
@@ -69,6 +72,29 @@ def test_without_a_step_the_gate_is_as_open_as_layer_cam_is_high(known):
     assert kept.bits.sum().item() == pytest.approx(
         nats.item() / math.log(2), rel=1e-4
     )
+
+
+def test_another_methods_map_is_a_gate_too(known):
+    target, _, features, _, moments = known
+    kept = {
+        name: sample_bottleneck(*known, Settings(steps=0, start=name))
+        for name in (*BY_GRADIENT, 'centre')
+    }
+    # a gradient of the patch alone: the three find the same
+    for name in BY_GRADIENT:
+        assert torch.allclose(kept[name].bits, kept['layer-cam'].bits)
+    openness = (
+        0.1 + 0.8 * centre(target, (12, 16)) / centre(target, (12, 16)).max()
+    )
+    padded = F.pad(openness[None, None], (1,) * 4, mode='replicate')
+    openness = F.avg_pool2d(padded, 3, 1)
+    mean, std = moments[0]
+    nats = gate_information(features[0], openness, mean, std).sum()
+    assert kept['centre'].bits.sum().item() == pytest.approx(
+        nats.item() / math.log(2), rel=1e-4
+    )
+    with pytest.raises(ValueError, match="start .* 'odam'.*got 'gradcam'"):
+        Settings(start='gradcam')
 
 
 def test_a_price_takes_bits_and_a_seed_repeats(known):
