@@ -7,6 +7,9 @@ information gate over the frozen model's features is optimised for each
 prediction to let through as few bits as its probability needs; nothing is
 trained that stays. DIR, which must be new or empty, gets a picture for each
 prediction, explained.json, and explained.html, on which boxes are clicked.
+
+`--missed X1 Y1 X2 Y2 --as NAME` explains an object that a two-stage detector
+did not find: which bits would have to be shut for it to be found there.
 """
 
 from __future__ import annotations
@@ -54,6 +57,8 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     if args.out.exists() and any(args.out.iterdir()):
         raise ValueError(f'--out {args.out}: not empty, take another folder')
+    if (args.missed is None) != (args.as_name is None):
+        raise ValueError('--missed X1 Y1 X2 Y2 and --as NAME go together')
     settings = settings_of(args)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
@@ -63,8 +68,9 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     place = Place(model, args.at or default_place(model))
     asked = dict(
         detection=args.detection,
-        class_name=args.class_name,
+        class_name=args.as_name or args.class_name,
         against=args.against,
+        missed_box=args.missed,
         point=args.point,
         score_thr=args.score_thr,
         at_most=args.max_explained,
@@ -92,6 +98,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
     one_of('--baseline', args.baseline, BASELINES)
     if args.steps is not None:
         raise ValueError('--baseline: it takes no --steps')
+    if args.missed is not None:
+        raise ValueError('--baseline: none of them explains --missed')
     return Settings(steps=0, seed=args.seed, start=args.baseline)
 
 
@@ -149,8 +157,9 @@ def work(
                 found: list[Explanation] = []
                 for count, target in enumerate(there[1]):
                     one = explanation_of(
-                        target, place, there[0], moments, settings
-                    )
+                        target, place, there[0], moments, settings,
+                        against=args.missed is not None,
+                    )  # fmt: skip
                     found.append(one)
                     shown[name] = image, found
                     records.append(dict(image=str(path), **one.summary()))
@@ -190,5 +199,6 @@ def write_numbers(
 
 def write_page(args: argparse.Namespace, shown: Mapping[str, Any]) -> None:
     title, command = f'Explained: {Path(args.config).stem}', args.command
-    text = page(shown, title, shlex.join(command))
+    against = args.missed is not None
+    text = page(shown, title, shlex.join(command), against)
     write_whole(args.out / 'explained.html', text.encode())

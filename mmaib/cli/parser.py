@@ -132,6 +132,11 @@ def explain(parser: Parser) -> None:
     add('--class', dest='class_name', metavar='NAME', help='of this class')
     add('--against', metavar='NAME', help="and not this one: a classifier's")
     add(
+        '--missed', nargs=4, type=float, metavar=('X1', 'Y1', 'X2', 'Y2'),
+        help='an object that was not found, with --as NAME',
+    )  # fmt: skip
+    add('--as', dest='as_name', metavar='NAME')
+    add(
         '--point', nargs=2, type=float, metavar=('X', 'Y'),
         help="a segmentor's region",
     )  # fmt: skip

@@ -20,6 +20,8 @@ from .places import Features, Place
 from .targets import Target
 
 Statistics = Sequence[tuple[Tensor, Tensor]]
+# logit of an openness of 0.99
+OPEN = 5.0
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ def sample_bottleneck(
     images: Tensor,
     statistics: Statistics,
     settings: Settings | None = None,
+    against: bool = False,
 ) -> Kept:
     r"""Find how little of the features is enough for a statement.
 
@@ -220,6 +223,9 @@ def sample_bottleneck(
         images: the preprocessed image ``(1, 3, H, W)``.
         statistics: mean and std of each channel, a level each.
         settings: of the optimisation.
+        against: find instead what speaks against the statement: the fewest
+            bits that must be shut for its probability to rise. ``bits`` are
+            then those that are shut.
     """
     chosen = settings or Settings()
     own, gradient = gradients(target.log_scores, place, features, images)
@@ -229,24 +235,30 @@ def sample_bottleneck(
     moments = [(m.to(parts[0]), s.to(parts[0])) for m, s in statistics]
     generator = torch.Generator().manual_seed(chosen.seed)
     slopes = found.part(gradient)
-    if chosen.start in BY_GRADIENT:
+    begin = {i: torch.full_like(parts[i][:, :1], OPEN) for i in levels}
+    if not against and chosen.start in BY_GRADIENT:
         make = BY_GRADIENT[chosen.start]
-        maps = {i: make(parts[i], slopes[i]) for i in levels}
-    else:
+        for i in levels:
+            begin[i] = _from_0_1_to_0_9(make(parts[i], slopes[i])).logit()
+    elif not against:
         given = target, place, features, gradient, images
         whole = explain_by(chosen.start, *given, chosen.seed)[None, None]
         on_levels = [resize(whole, x.shape[2:]).to(x) for x in features]
-        on_parts = found.part(on_levels)
-        maps = {i: on_parts[i] for i in levels}
-    logits = {
-        i: _from_0_1_to_0_9(x).logit().requires_grad_()
-        for i, x in maps.items()
-    }
+        for i, x in enumerate(found.part(on_levels)):
+            if i in begin:
+                begin[i] = _from_0_1_to_0_9(x).logit()
+    logits = {i: x.requires_grad_() for i, x in begin.items()}
     if not logits:
         empty = torch.zeros(images.shape[2:])
         return Kept(empty, target.score, target.score, target.score)
     adam = torch.optim.Adam([*logits.values()], lr=chosen.lr)
     count = sum(parts[i].numel() for i in levels)
+    open_nats = sum(
+        gate_information(
+            parts[i], torch.ones_like(parts[i][:, :1]), *moments[i]
+        ).sum()
+        for i in levels
+    )
     with torch.enable_grad():
         for _ in range(chosen.steps):
             gated = [x.expand(chosen.samples, -1, -1, -1) for x in parts]
@@ -261,8 +273,9 @@ def sample_bottleneck(
                     nats
                     + gate_information(parts[i], openness, mean, std).sum()
                 )
+            paid = open_nats - nats if against else nats
             loss = -found.log_scores(tuple(gated)).mean()
-            loss = loss + chosen.beta * nats / count
+            loss = loss + chosen.beta * paid / count
             adam.zero_grad()
             loss.backward()
             adam.step()
@@ -271,6 +284,9 @@ def sample_bottleneck(
         bits = torch.zeros(images.shape[2:])
         for i in levels:
             nats = gate_information(parts[i], opened[i], *moments[i])
+            if against:
+                full = torch.ones_like(opened[i])
+                nats = gate_information(parts[i], full, *moments[i]) - nats
             bits += _on_input(
                 nats.sum(1, keepdim=True) / math.log(2),
                 found.windows[i] if found.cropped else None,

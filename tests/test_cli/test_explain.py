@@ -143,10 +143,33 @@ def test_what_is_done_is_kept_and_a_broken_image_is_skipped(
     assert not (tmp_path / 'no').exists()
 
 
+def test_a_missed_object(trained, tmp_path):
+    assert not explain(
+        trained, trained / 'one.png', '--out', tmp_path / 'out', '--missed',
+        10, 10, 60, 50, '--as', 'd', '--steps', 2,
+    )  # fmt: skip
+    text = (tmp_path / 'out' / 'explained.html').read_text()
+    assert 'must be shut' in text
+
+
+def test_an_image_without_the_prediction_is_skipped(trained, tmp_path, capsys):
+    image = cv2.imread(str(trained / 'one.png'))
+    cv2.imwrite(str(tmp_path / 'cut.png'), image[:48, :64])
+    given = tmp_path / 'cut.png', trained / 'one.png'
+    missed = '--missed', 70, 50, 100, 90, '--as', 'd', '--steps', 2
+    assert not explain(trained, *given, '--out', tmp_path / 'out', *missed)
+    said = capsys.readouterr().out
+    assert f'skipped: {given[0]}: --missed' in said
+    written = json.loads((tmp_path / 'out' / 'explained.json').read_text())
+    (one,) = written['explanations']
+    assert one['image'] == str(given[1])
+
+
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
         (['--class', 'z'], "one.png: class 'z': the model has a, b, c, d, e"),
+        (['--missed', 1, 2, 3, 4], '--missed X1 Y1 X2 Y2 and --as NAME go'),
         (['--at', 'nekc'], "at='nekc': FasterRCNN has no such module"),
         (['--score-thr', 1.1], 'no detection with a score of at least 1.1'),
         (['--baseline', 'gradcam'], "--baseline must be one of ['box', 'ce"),

@@ -107,6 +107,24 @@ def test_a_price_takes_bits_and_a_seed_repeats(known):
     assert torch.equal(again.bits, dear.bits)
 
 
+def test_what_speaks_against_is_shut(known):
+    _, place, features, images, moments = known
+
+    def not_there(features):
+        return torch.nn.functional.logsigmoid(
+            4 - features[0][:, :, 2:5, 3:7].mean((1, 2, 3)) * 8
+        )
+
+    against = sample_bottleneck(
+        Target(0, 'absence', 0.01, not_there),
+        place, features, images, moments, Settings(beta=0.3), against=True,
+    )  # fmt: skip
+    # the openness is smoothed over neighbours
+    assert against.bits[:7, 1:9].sum() > 0.95 * against.bits.sum() > 1
+    assert against.bits[2:5, 3:7].mean() > 20 * against.bits[8:].mean()
+    assert against.kept > 0.5
+
+
 def test_statistics_are_those_of_all_images():
     place = Place(Identity())
     images = torch.randn(
@@ -202,14 +220,22 @@ def test_the_part_that_a_score_depends_on_has_the_same_score(name):
                 assert not rest.any()
 
 
-def test_what_is_refused():
+def test_a_missed_object_and_what_is_refused():
     model = small('two-stage')
     model.dataset_meta = dict(classes=('a', 'b', 'c', 'd', 'e'))
     with frozen(model):
         _, seen = seen_by(model, det.inputs((SIZE,)))
+        box = (8, 8, 40, 40)
+        (target,) = targets(model, seen, class_name='c', missed_box=box)
+        assert (target.name, target.label) == ('c', 2)
         for given, message in (
             (dict(class_name='f'), "class 'f': the model has a, b, c, d, e"),
             (dict(score_thr=1.1), 'no detection with a score of at least 1.1'),
+            (dict(missed_box=box), '--missed needs --as NAME'),
+            (
+                dict(class_name='a', missed_box=(0, 0, 500, 20)),
+                'not a box inside the image of 128 x 96',
+            ),
             (dict(point=(1, 1)), '--point: FasterRCNN is a detector'),
             (
                 dict(score_thr=0.0, at_most=2, detection=2),
