@@ -212,8 +212,8 @@ def sample_bottleneck(
         \,\|\, N(\mu, \sigma^2)]
 
     with noise of the features' own mean and std, from the map of
-    ``settings.start`` on. Only positions on which the score depends have an
-    openness, and only they are computed with, where the target's head allows
+    ``settings.start`` on. The gate covers only positions with a gradient of
+    the score; features are cropped to them where the target's head allows
     that.
 
     Args:

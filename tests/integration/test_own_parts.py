@@ -51,8 +51,8 @@ class OwnGate(Reporter, Modulation):
         self.scales = nn.Parameter(torch.ones(len(in_channels)))
         self.share = 1.0
 
-    def map_input(self, x, level=0):
-        return x * self.scales[level]
+    def map_inputs(self, levels):
+        return [x * scale for x, scale in zip(levels, self.scales)]
 
     def information(self, x, attention, level=0):
         return attention.float().square() * x.float().square()

@@ -447,7 +447,6 @@ def test_samples_of_another_kind_are_refused():
     [
         (CalibrationMetric, 'num_bins'),
         (DetectionCalibrationMetric, 'num_bins'),
-        (DetectionCalibrationMetric, 'min_samples'),
     ],
 )
 def test_bad_fields(kind, field):
