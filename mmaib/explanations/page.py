@@ -93,7 +93,7 @@ def page(
         images: by name, in RGB, each with its explanations.
         title: of the page.
         command: that made it.
-        missed: whether maps are of what speaks against an object that was missed.
+        missed: whether maps are of what speaks against a missed object.
     """
     shown: list[dict[str, Any]] = []
     for name, (image, explanations) in images.items():
