@@ -202,14 +202,12 @@ def test_ablations_move_them(model, new_runner):
 
 
 def test_what_is_captured_of_them(model):
-    attention, gate, _ = parts(model)
+    _, gate, _ = parts(model)
     inputs = []
     gate.register_forward_pre_hook(lambda _, args: inputs.append(args))
     with capture_attention(model) as maps:
         seg.predict(model, seg.inputs())
     (seen,) = maps  # one for all levels
-    std = 0.1 * attention.spread.exp()
-    torch.testing.assert_close(seen.std, std.expand_as(seen.mean))
     assert len(seen.bits) == len(inputs) == 4
     for found, (x, a, _) in zip(seen.bits, inputs):
         bits = gate.information(x, a).sum(1, keepdim=True)
@@ -238,12 +236,7 @@ def test_their_pictures_and_scores(model):
     from mmengine.visualization import Visualizer
 
     image = np.zeros((64, 64, 3), np.uint8)
-    drawn, plain = (
-        picture(Visualizer(), maps, image, sample, draws=number)
-        for number in (2, 0)
-    )
-    # two samples and their deviation
-    assert drawn.shape[1] > plain.shape[1]
+    assert picture(Visualizer(), maps, image, sample).ndim == 3
     scores = AttentionMetric().scores(maps, 0, sample.metainfo)
     assert scores['bits_per_image'] > 0
     assert scores['contrast'] > 0
