@@ -7,6 +7,7 @@ are used:
 
 - :func:`mmaib.wrap_config`: attention in a config;
 - :func:`mmaib.train_readout`: where a trained model looks;
+- :func:`mmaib.save_readout`, :func:`mmaib.load_readout`: that, published;
 - :func:`mmaib.explain`: what one of its predictions rests on.
 """
 
@@ -17,6 +18,8 @@ __version__ = '0.1.0'
 _LAZY = {
     'wrap_config': 'mmaib.cli.wrap',
     'train_readout': 'mmaib.cli.readout',
+    'save_readout': 'mmaib.cli.published',
+    'load_readout': 'mmaib.cli.published',
     'explain': 'mmaib.explanations',
 }
 

@@ -1,4 +1,4 @@
-"""What is open around a call: in its own thread and asyncio task alone."""
+"""Context stacks, local to a thread and an asyncio task."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class _OfThread(threading.local):
         self.stack: tuple = ()
 
 
-class Opened(Generic[T]):
-    """Things that are opened around calls, one inside the other.
+class ContextStack(Generic[T]):
+    """Items that are opened around calls, one inside the other.
 
     Another thread, a replica of ``DataParallel``'s for instance, or another
     asyncio task opens its own and sees none of these.
@@ -50,8 +50,8 @@ class Opened(Generic[T]):
         try:
             yield item
         finally:
-            # not by a token, nor the last: a generator that is let go half
-            # way ends where others are open, or in another context
+            # by identity, not by a token or from the end: an abandoned
+            # generator may exit out of order, or in another context
             if not compiling:
                 self._context.set(_without(self._context.get(), item))
             self._thread.stack = _without(self._thread.stack, item)

@@ -1,5 +1,4 @@
-"""Files whose name never stands for half of their contents, and their
-hashes."""
+"""Atomic file writes, and hashes."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from mmaib.contexts import Opened
+from mmaib.contexts import ContextStack
 from mmaib.layers import AttentiveBottleneck
 from mmaib.layers.capture import capture_attention, changed_maps
 from mmaib.losses import collect, collecting, report_loss
@@ -181,7 +181,7 @@ def test_another_threads_maps_are_neither_captured_nor_changed():
 
 
 def test_things_of_one_value_are_told_apart():
-    opened = Opened('test')
+    opened = ContextStack('test')
     first, second = [], []
     with opened.open(first):
         with opened.open(second):

@@ -7,6 +7,9 @@ information gate over the frozen model's features is optimised for each
 prediction to let through as few bits as its probability needs; nothing is
 trained that stays. DIR, which must be new or empty, gets a picture for each
 prediction, explained.json, and explained.html, on which boxes are clicked.
+
+`--missed X1 Y1 X2 Y2 --as NAME` explains an object that a two-stage detector
+did not find: which bits would have to be shut for it to be found there.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ import mmcv
 import numpy as np
 
 from mmaib import preflight
+from mmaib.checks import one_of
 from mmaib.explanations import Explanation, Settings, explanation_of
+from mmaib.explanations.baselines import BASELINES
 from mmaib.explanations.explain import (
     Seen,
     data_of,
@@ -52,7 +57,9 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     if args.out.exists() and any(args.out.iterdir()):
         raise ValueError(f'--out {args.out}: not empty, take another folder')
-    settings = Settings(beta=args.beta, steps=args.steps, seed=args.seed)
+    if (args.missed is None) != (args.as_name is None):
+        raise ValueError('--missed X1 Y1 X2 Y2 and --as NAME go together')
+    settings = settings_of(args)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
     cfg = load_base(args.config)
@@ -61,8 +68,9 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     place = Place(model, args.at or default_place(model))
     asked = dict(
         detection=args.detection,
-        class_name=args.class_name,
+        class_name=args.as_name or args.class_name,
         against=args.against,
+        missed_box=args.missed,
         point=args.point,
         score_thr=args.score_thr,
         at_most=args.max_explained,
@@ -81,6 +89,18 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     for reason in reasons:
         print(f'skipped: {reason}')
     return partial(work, args, settings, model, place, paths, others, asked)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    steps = 20 if args.steps is None else args.steps
+    if args.baseline is None:
+        return Settings(beta=args.beta, steps=steps, seed=args.seed)
+    one_of('--baseline', args.baseline, BASELINES)
+    if args.steps is not None:
+        raise ValueError('--baseline: it takes no --steps')
+    if args.missed is not None:
+        raise ValueError('--baseline: none of them explains --missed')
+    return Settings(steps=0, seed=args.seed, start=args.baseline)
 
 
 def loaded(model: Any, place: Place, path: Path) -> tuple[Seen | None, str]:
@@ -137,8 +157,9 @@ def work(
                 found: list[Explanation] = []
                 for count, target in enumerate(there[1]):
                     one = explanation_of(
-                        target, place, there[0], moments, settings
-                    )
+                        target, place, there[0], moments, settings,
+                        against=args.missed is not None,
+                    )  # fmt: skip
                     found.append(one)
                     shown[name] = image, found
                     records.append(dict(image=str(path), **one.summary()))
@@ -178,5 +199,6 @@ def write_numbers(
 
 def write_page(args: argparse.Namespace, shown: Mapping[str, Any]) -> None:
     title, command = f'Explained: {Path(args.config).stem}', args.command
-    text = page(shown, title, shlex.join(command))
+    against = args.missed is not None
+    text = page(shown, title, shlex.join(command), against)
     write_whole(args.out / 'explained.html', text.encode())

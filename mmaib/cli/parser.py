@@ -131,6 +131,11 @@ def explain(parser: Parser) -> None:
     add('--class', dest='class_name', metavar='NAME', help='of this class')
     add('--against', metavar='NAME', help="and not this one: a classifier's")
     add(
+        '--missed', nargs=4, type=float, metavar=('X1', 'Y1', 'X2', 'Y2'),
+        help='an object that was not found, with --as NAME',
+    )  # fmt: skip
+    add('--as', dest='as_name', metavar='NAME')
+    add(
         '--point', nargs=2, type=float, metavar=('X', 'Y'),
         help="a segmentor's region",
     )  # fmt: skip
@@ -143,7 +148,12 @@ def explain(parser: Parser) -> None:
         'default: those that are explained',
     )  # fmt: skip
     add('--beta', type=price, default=0.3, help='price of the bits')
-    add('--steps', type=natural, default=20, help='of the optimisation')
+    add('--steps', type=natural, help='of the optimisation, 20')
+    add(
+        '--baseline', metavar='NAME',
+        help="another method's map instead, as the gate's openness: "
+        'layer-cam, odam, grad-cam, d-rise, norm, centre, box, random',
+    )  # fmt: skip
     add('--seed', type=natural, default=0)
     _common(parser)
 

@@ -1,5 +1,4 @@
-"""Whether a model's probabilities are true, and whether it errs where it is
-unsure."""
+"""Calibration errors, proper scoring rules and selective prediction."""
 
 from __future__ import annotations
 

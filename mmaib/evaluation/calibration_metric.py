@@ -32,9 +32,11 @@ class Predictions(NamedTuple):
     uncertainties: Mapping[str, Tensor] = {}  # (n,) each
     predicted: Tensor | None = None  # (n,); None is the most probable
     pixels: bool = False  # so many that uncertainties are rounded
-    # a detector's: centres and sizes relative to the image, (n, 4), and (n,)
+    # a detector's: centres and sizes relative to the image, (n, 4); (n,) each,
+    # the latter with the object, 0 without one
     boxes: Tensor | None = None
     classes: Tensor | None = None
+    overlaps: Tensor | None = None
 
 
 @METRICS.register_module()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmaib.checks import at_least, one_of
+from mmaib.checks import at_least
 from mmaib.functional import enclosing
 from mmaib.registry import METRICS
 
@@ -18,7 +18,7 @@ from .calibration import (
 from .calibration_metric import CalibrationMetric, Predictions
 from .ground_truth import box_overlaps, boxes_of
 
-MOST_BINS = 16  # to the fifth power they are counted
+LAECE_BINS = 25
 
 
 @METRICS.register_module()
@@ -34,11 +34,14 @@ class DetectionCalibrationMetric(CalibrationMetric):
     ============= =======================================================
     ``d_ece``     by confidence
     ``d_mce``     the largest error of a bin
-    ``d_ece_box`` by confidence and the box's centre, width and height,
-                  relative to the image
     ``nll``       of being right, in nats
     ``brier``     squared error of the score, from 0 to 1
     ``precision`` share that is right
+    ``laece_0``   mean over classes of the error of the score as the overlap
+                  with the object, 0 without one, LaECE_0 (Kuzucu et al., *On
+                  Calibration of Object Detectors*, ECCV 2024), in 25 bins
+    ``lrp``       localisation recall precision error, from 0 to 1 (Oksuz et
+                  al., ECCV 2018), of these detections
     ``aurc``      area under the risk-coverage curve by the score; the risk
                   is the share that is wrong
     ============= =======================================================
@@ -51,10 +54,6 @@ class DetectionCalibrationMetric(CalibrationMetric):
         iou_thr: least overlap with the box.
         score_thr: detections below it are not looked at; 0.3 in that paper.
         num_bins: of the confidence.
-        box_bins: of each of the five in ``d_ece_box``, 16 at most.
-        min_samples: what a bin of ``d_ece_box`` must have, 8 in that paper;
-            one with less adds no error, as in its authors' netcal, and
-            without any such bin there is no ``d_ece_box``.
         kwargs: of :class:`CalibrationMetric`. Which detections are used is
             known before a ``calibrator``.
 
@@ -70,24 +69,27 @@ class DetectionCalibrationMetric(CalibrationMetric):
         iou_thr: float = 0.5,
         score_thr: float = 0.3,
         num_bins: int = 20,
-        box_bins: int = 5,
-        min_samples: int = 8,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_bins, **kwargs)
         self.iou_thr = at_least('iou_thr', iou_thr, 0.0)
         self.score_thr = at_least('score_thr', score_thr, 0.0)
-        self.box_bins = one_of('box_bins', box_bins, range(1, MOST_BINS + 1))
-        self.min_samples = at_least('min_samples', min_samples, 1)
         self.nothing = f'no detection with a score of {score_thr} or more'
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
             found = self.calibrated(sample)
-            assert found.boxes is not None
-            columns = [found.boxes, found.labels[:, None]]
-            boxes = torch.cat([found.log_probs[:, 1:].exp(), *columns], dim=1)
-            self.results.append({**self.sums(found), 'boxes': boxes})
+            assert found.classes is not None
+            assert found.overlaps is not None
+            score = found.log_probs[:, 1].exp()
+            columns = [score, found.classes, found.overlaps, found.labels]
+            self.results.append(
+                {
+                    **self.sums(found),
+                    'detections': torch.stack(columns, dim=1),
+                    'objects': len(sample['gt_instances']['labels']),
+                }
+            )
 
     def predictions(self, sample: dict) -> Predictions:
         """Whether each detection is right, of two classes."""
@@ -102,16 +104,16 @@ class DetectionCalibrationMetric(CalibrationMetric):
         scores, labels = (found[n].cpu()[kept] for n in ('scores', 'labels'))
         boxes = boxes_of(found['bboxes'])[kept]
         right = torch.zeros(len(boxes), dtype=torch.bool)
-        left_out = torch.zeros_like(right)
+        left_out, overlaps = torch.zeros_like(right), scores.double() * 0
         for label in labels.unique():
             own = labels == label
-            right[own] = true_positives(
-                boxes[own], scores[own], _of_class(true, label), self.iou_thr
-            )
+            given = boxes[own], scores[own], _of_class(true, label)
+            right[own] = matched_overlaps(*given, self.iou_thr) > 0
+            overlaps[own] = matched_overlaps(*given)
             if 'labels' in ignored:
                 there = _of_class(ignored, label)
-                overlaps = box_overlaps(boxes[own], there, 'iof')
-                left_out[own] = (overlaps >= self.iou_thr).any(1)
+                inside = box_overlaps(boxes[own], there, 'iof')
+                left_out[own] = (inside >= self.iou_thr).any(1)
         used = right | ~left_out
         scores, right = scores[used].double(), right[used]
         boxes = enclosing(boxes[used])
@@ -130,6 +132,7 @@ class DetectionCalibrationMetric(CalibrationMetric):
             torch.ones_like(right).long(),
             boxes=torch.cat([centre, extent], dim=1),
             classes=labels[used],
+            overlaps=overlaps[used],
         )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -143,35 +146,73 @@ class DetectionCalibrationMetric(CalibrationMetric):
             **found,
         )
         metrics['brier'] /= 2  # of two classes each error is twice
-        *where, right = torch.cat([kept['boxes'] for kept in results]).T
-        bins = self.box_bins
-        index = torch.zeros_like(right).long()
-        for value in where:  # all five as the digits of one number
-            index = bins * index + (value * bins).long().clamp(0, bins - 1)
-        sums = grouped_sums(index, where[0], right, bins ** len(where))
-        sums = sums[:, sums[0] >= self.min_samples]
-        if sums.numel():
-            looked_at = float(sums[0].sum()) / len(right)
-            metrics['d_ece_box'] = looked_at * calibration_errors(sums)[0]
+        every = torch.cat([kept['detections'] for kept in results])
+        scores, classes, overlaps, right = every.T
+        metrics['laece_0'] = laece(scores, overlaps, classes)
+        objects = sum(kept['objects'] for kept in results)
+        found = overlaps[right > 0]
+        metrics['lrp'] = lrp(found, len(every), objects, self.iou_thr)
         return metrics
 
 
-def true_positives(
-    boxes: Tensor, scores: Tensor, true_boxes: Tensor, iou_thr: float
+def matched_overlaps(
+    boxes: Tensor, scores: Tensor, true_boxes: Tensor, iou_thr: float = 0.0
 ) -> Tensor:
-    """Which detections of one class are right, ``(n,)``, as COCO's evaluation
-    has it: from the highest score on, each takes the box that it overlaps
-    most among those not yet taken."""
-    right = torch.zeros(len(boxes), dtype=torch.bool)
+    """The overlap of each detection of one class with the box that it is
+    matched to, ``(n,)``, 0 without one, as COCO's evaluation has it: from the
+    highest score on, each takes the box that it overlaps most among those
+    not yet taken."""
+    found = torch.zeros(len(boxes), dtype=torch.double)
     overlaps = box_overlaps(boxes, true_boxes)
     if not overlaps.numel():
-        return right
+        return found
     for i in scores.argsort(descending=True, stable=True).tolist():
         best, j = overlaps[i].max(0)
-        if best >= iou_thr:
-            right[i] = True
+        if best > 0 and best >= iou_thr:
+            found[i] = best
             overlaps[:, j] = -1.0
-    return right
+    return found
+
+
+def laece(scores: Tensor, overlaps: Tensor, classes: Tensor) -> float:
+    """LaECE_0: by class the calibration error of scores as overlaps, and of
+    these the mean.
+
+    Example:
+        >>> laece(torch.tensor([0.9, 0.5]), torch.tensor([0.8, 0.0]),
+        ...       torch.tensor([0, 1]))
+        0.3
+    """
+    errors = []
+    for label in classes.unique():
+        own = classes == label
+        index = (scores[own] * LAECE_BINS).long().clamp(0, LAECE_BINS - 1)
+        sums = grouped_sums(index, scores[own], overlaps[own], LAECE_BINS)
+        errors.append(calibration_errors(sums)[0])
+    return sum(errors) / len(errors)
+
+
+def lrp(
+    overlaps: Tensor, detections: int, objects: int, iou_thr: float
+) -> float:
+    r"""Localisation recall precision error of detections.
+
+    .. math::
+        \frac{\sum_{TP} (1 - IoU) / (1 - \tau) + N_{FP} + N_{FN}}
+        {N_{TP} + N_{FP} + N_{FN}}
+
+    Args:
+        overlaps: IoU of those that are right.
+        detections, objects: how many there are.
+        iou_thr: tau.
+
+    Example:
+        >>> lrp(torch.tensor([0.75]), detections=2, objects=1, iou_thr=0.5)
+        0.75
+    """
+    wrong = detections + objects - 2 * len(overlaps)
+    inexact = float((1 - overlaps).sum()) / max(1 - iou_thr, 1e-9)
+    return (inexact + wrong) / (wrong + len(overlaps))
 
 
 def _of_class(instances: Any, label: Tensor) -> Tensor:

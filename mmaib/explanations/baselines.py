@@ -20,9 +20,9 @@ from .targets import Target
 Maps = Callable[[Tensor, Tensor], Tensor]
 
 
-def random(size: tuple[int, ...]) -> Tensor:
+def random(size: tuple[int, ...], seed: int = 0) -> Tensor:
     """Uniform noise."""
-    return torch.rand(*size, generator=torch.Generator().manual_seed(0))
+    return torch.rand(*size, generator=torch.Generator().manual_seed(seed))
 
 
 def centre(target: Target, size: tuple[int, ...]) -> Tensor:
@@ -95,6 +95,7 @@ def d_rise(
     grid: int = 16,
     share: float = 0.5,
     batch: int = 20,
+    seed: int = 0,
 ) -> Tensor:
     """Petsiuk et al., CVPR 2021: the mean of random masks, each weighed by
     the score of the masked image.
@@ -106,8 +107,9 @@ def d_rise(
         grid: cells a side of a mask.
         share: of the cells that are open.
         batch: images at a time.
+        seed: of the masks.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     height, width = images.shape[2:]
     cell = -(-height // grid), -(-width // grid)
     total = torch.zeros(height, width)
@@ -141,11 +143,12 @@ def explain_by(
     features: Features,
     gradient: Sequence[Tensor],
     images: Tensor,
+    seed: int = 0,
 ) -> Tensor:
     """A baseline's map, by its name in :data:`BASELINES`."""
     size = images.shape[2:]
     if name == 'random':
-        return random(size)
+        return random(size, seed)
     if name == 'centre':
         return centre(target, size)
     if name == 'box':
@@ -153,7 +156,7 @@ def explain_by(
     if name == 'norm':
         return norm(target, features, size)
     if name == 'd-rise':
-        return d_rise(of_images(target, place), images)
+        return d_rise(of_images(target, place), images, seed=seed)
     return by_gradient(BY_GRADIENT[name], features, gradient, size)
 
 

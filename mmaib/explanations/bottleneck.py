@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmaib.checks import one_of
 from mmaib.functional import gate_information, information_gate, resize
 
-from .baselines import layer_cam
+from .baselines import BASELINES, BY_GRADIENT, explain_by
 from .places import Features, Place
 from .targets import Target
 
 Statistics = Sequence[tuple[Tensor, Tensor]]
+# logit of an openness of 0.99
+OPEN = 5.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Settings:
         steps, lr: of Adam, over the logits of the openness.
         samples: of the noise a step.
         seed: of the noise.
+        start: the method whose map the gate is as open as at first, one of
+            :data:`~mmaib.explanations.baselines.BASELINES`. Without a step
+            that map is what is explained by.
+
+    Raises:
+        ValueError: if there is no such method.
     """
 
     beta: float = 0.3
@@ -38,6 +47,10 @@ class Settings:
     lr: float = 1.0
     samples: int = 4
     seed: int = 0
+    start: str = 'layer-cam'
+
+    def __post_init__(self) -> None:
+        one_of('start', self.start, BASELINES)
 
 
 @dataclass(frozen=True)
@@ -187,6 +200,7 @@ def sample_bottleneck(
     images: Tensor,
     statistics: Statistics,
     settings: Settings | None = None,
+    against: bool = False,
 ) -> Kept:
     r"""Find how little of the features is enough for a statement.
 
@@ -197,9 +211,10 @@ def sample_bottleneck(
         + \beta \, D[N(a x + (1 - a) \mu, (1 - a)^2 \sigma^2)
         \,\|\, N(\mu, \sigma^2)]
 
-    with noise of the features' own mean and std, from LayerCAM's map on. Only
-    positions on which the score depends have an openness, and only they are
-    computed with, where the target's head allows that.
+    with noise of the features' own mean and std, from the map of
+    ``settings.start`` on. The gate covers only positions with a gradient of
+    the score; features are cropped to them where the target's head allows
+    that.
 
     Args:
         target: the statement.
@@ -208,6 +223,9 @@ def sample_bottleneck(
         images: the preprocessed image ``(1, 3, H, W)``.
         statistics: mean and std of each channel, a level each.
         settings: of the optimisation.
+        against: find instead what speaks against the statement: the fewest
+            bits that must be shut for its probability to rise. ``bits`` are
+            then those that are shut.
     """
     chosen = settings or Settings()
     own, gradient = gradients(target.log_scores, place, features, images)
@@ -217,16 +235,30 @@ def sample_bottleneck(
     moments = [(m.to(parts[0]), s.to(parts[0])) for m, s in statistics]
     generator = torch.Generator().manual_seed(chosen.seed)
     slopes = found.part(gradient)
-    starts = {i: layer_cam(parts[i], slopes[i]) for i in levels}
-    logits = {
-        i: _from_0_1_to_0_9(x).logit().requires_grad_()
-        for i, x in starts.items()
-    }
+    begin = {i: torch.full_like(parts[i][:, :1], OPEN) for i in levels}
+    if not against and chosen.start in BY_GRADIENT:
+        make = BY_GRADIENT[chosen.start]
+        for i in levels:
+            begin[i] = _from_0_1_to_0_9(make(parts[i], slopes[i])).logit()
+    elif not against:
+        given = target, place, features, gradient, images
+        whole = explain_by(chosen.start, *given, chosen.seed)[None, None]
+        on_levels = [resize(whole, x.shape[2:]).to(x) for x in features]
+        for i, x in enumerate(found.part(on_levels)):
+            if i in begin:
+                begin[i] = _from_0_1_to_0_9(x).logit()
+    logits = {i: x.requires_grad_() for i, x in begin.items()}
     if not logits:
         empty = torch.zeros(images.shape[2:])
         return Kept(empty, target.score, target.score, target.score)
     adam = torch.optim.Adam([*logits.values()], lr=chosen.lr)
     count = sum(parts[i].numel() for i in levels)
+    open_nats = sum(
+        gate_information(
+            parts[i], torch.ones_like(parts[i][:, :1]), *moments[i]
+        ).sum()
+        for i in levels
+    )
     with torch.enable_grad():
         for _ in range(chosen.steps):
             gated = [x.expand(chosen.samples, -1, -1, -1) for x in parts]
@@ -241,8 +273,9 @@ def sample_bottleneck(
                     nats
                     + gate_information(parts[i], openness, mean, std).sum()
                 )
+            paid = open_nats - nats if against else nats
             loss = -found.log_scores(tuple(gated)).mean()
-            loss = loss + chosen.beta * nats / count
+            loss = loss + chosen.beta * paid / count
             adam.zero_grad()
             loss.backward()
             adam.step()
@@ -251,6 +284,9 @@ def sample_bottleneck(
         bits = torch.zeros(images.shape[2:])
         for i in levels:
             nats = gate_information(parts[i], opened[i], *moments[i])
+            if against:
+                full = torch.ones_like(opened[i])
+                nats = gate_information(parts[i], full, *moments[i]) - nats
             bits += _on_input(
                 nats.sum(1, keepdim=True) / math.log(2),
                 found.windows[i] if found.cropped else None,

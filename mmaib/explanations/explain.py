@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from .targets import (
     detections,
     image_class,
     label_of,
+    missed,
     regions,
 )
 
@@ -56,7 +57,7 @@ class Explanation:
             of a rotated one, in pixels of the original image.
         bits: ``(H, W)`` of the original image: the bits that pass of each
             pixel, all levels together. Their sum is what the statement
-            needs.
+            needs; for ``against``, what must be shut.
         kept, without, mirrored: the probability where only that passes, where
             all else passes, and where it passes elsewhere
             (:class:`~mmaib.explanations.bottleneck.Kept`).
@@ -165,6 +166,7 @@ def targets(
     detection: int | None = None,
     class_name: str | None = None,
     against: str | None = None,
+    missed_box: Sequence[float] | None = None,
     point: tuple[float, float] | None = None,
     score_thr: float = 0.3,
     at_most: int = 20,
@@ -173,13 +175,19 @@ def targets(
     the original image."""
     task = task_of(model)
     label = None if class_name is None else label_of(model, class_name)
-    asked = dict(detection=detection, point=point, against=against)
-    own = dict(detector='detection', segmentor='point', classifier='against')
+    asked = dict(
+        detection=detection, missed=missed_box, point=point, against=against
+    )
+    fits = {
+        'detector': ('detection', 'missed'),
+        'segmentor': ('point',),
+        'classifier': ('against',),
+    }[task]
     for name, value in asked.items():
-        if value is not None and name != own[task]:
+        if value is not None and name not in fits:
             raise ValueError(
                 f'--{name}: {type(model).__name__} is a {task}, which takes '
-                f'--class and --{own[task]}'
+                f'--class and {" or ".join(f"--{f}" for f in fits)}'
             )
     received, sample = seen.received, seen.sample
     if task == 'classifier':
@@ -190,6 +198,11 @@ def targets(
         if point is not None:
             point = (point[0] * scale[0], point[1] * scale[1])
         return regions(model, received, sample, label, point, at_most)
+    if missed_box is not None:
+        if label is None:
+            raise ValueError('--missed needs --as NAME, the class')
+        box = scaled(seen.images.new_tensor(missed_box), *scale)
+        return [missed(model, received, sample, box, label)]
     found = detections(model, received, sample, score_thr, label, at_most)
     if detection is None:
         return found
@@ -227,11 +240,12 @@ def explain(
         moments: those statistics, if there are some already.
         settings: of the optimisation.
         **asked: which statement. Of a detector ``detection=K``, the Kth by
-            score, or ``class_name='cat'``; all detections of at least
-            ``score_thr=0.3`` by default, ``at_most=20``. Of a segmentor
-            ``point=(x, y)``, in pixels of the original image, or
+            score, ``class_name='cat'``, or ``missed_box=(x1, y1, x2, y2)``
+            with ``class_name``: what speaks against an object there; all
+            detections of at least ``score_thr=0.3`` by default,
+            ``at_most=20``. Of a segmentor ``point=(x, y)`` or
             ``class_name``. Of a classifier ``class_name`` and
-            ``against='dog'``: why not that.
+            ``against='dog'``: why not that. Pixels of the original image.
 
     Returns:
         list[Explanation]: one for each statement.
@@ -250,7 +264,14 @@ def explain(
             ]
             moments = statistics(place, [seen.images, *batches])
         return [
-            explanation_of(target, place, seen, moments, settings)
+            explanation_of(
+                target,
+                place,
+                seen,
+                moments,
+                settings,
+                against=asked.get('missed_box') is not None,
+            )
             for target in targets(model, seen, **asked)
         ]
 
@@ -278,12 +299,14 @@ def explanation_of(
     seen: Seen,
     moments: Statistics,
     settings: Settings | None = None,
+    against: bool = False,
 ) -> Explanation:
     """One statement's explanation, on the original image."""
     begun = time.perf_counter()
     found = sample_bottleneck(
-        target, place, seen.features, seen.images, moments, settings
-    )
+        target, place, seen.features, seen.images, moments, settings,
+        against=against,
+    )  # fmt: skip
     seconds = time.perf_counter() - begun
     return on_original(target, found, seen.sample, seconds)
 

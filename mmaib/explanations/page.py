@@ -41,12 +41,15 @@ def picture(image: np.ndarray, found: Explanation) -> np.ndarray:
     return drawn
 
 
-def about(found: Explanation) -> list[tuple[str, str]]:
+def about(found: Explanation, against: bool) -> list[tuple[str, str]]:
     """What is said beside a prediction."""
     mirrored = '-' if found.mirrored is None else f'{found.mirrored:.3f}'
     return [
         ('probability', f'{found.score:.3f}'),
-        ('needs', f'{found.bits.sum():.0f} bits'),
+        (
+            'must be shut' if against else 'needs',
+            f'{found.bits.sum():.0f} bits',
+        ),
         ('with that alone', f'{found.kept:.3f}'),
         ('without it', f'{found.without:.3f}'),
         ('with it mirrored', mirrored),
@@ -82,6 +85,7 @@ def page(
     images: Mapping[str, tuple[np.ndarray, Sequence[Explanation]]],
     title: str,
     command: str = '',
+    against: bool = False,
 ) -> str:
     """HTML in one file.
 
@@ -89,6 +93,7 @@ def page(
         images: by name, in RGB, each with its explanations.
         title: of the page.
         command: that made it.
+        against: whether maps are of what speaks against.
     """
     shown: list[dict[str, Any]] = []
     for name, (image, explanations) in images.items():
@@ -98,7 +103,7 @@ def page(
                 score=f'{one.score:.2f}',
                 uri=_uri(heat(one.bits), '.png'),
                 place=_place(one, image),
-                about=about(one),
+                about=about(one, against),
             )
             for one in explanations
         ]

@@ -132,6 +132,30 @@ def detections(
     ]
 
 
+def missed(
+    model: Any, features: Features, sample: Any, box: Tensor, label: int
+) -> Target:
+    """A box that a detector did not find, as a class: what of a two-stage
+    detector's RoI head says of it, or of the one-stage detector's position
+    whose box is closest."""
+    height, width = sample.batch_input_shape
+    left, top, right, bottom = enclosing(box)
+    inside = (0 <= left < right <= width) and (0 <= top < bottom <= height)
+    if not inside:
+        raise ValueError(
+            f'--missed {[round(v, 1) for v in box.tolist()]}: not a box '
+            f'inside the image of {width:g} x {height:g} pixels, as the '
+            'model receives it'
+        )
+    make = _detection_kind(model)
+    if make is _roi_target:
+        return make(model, features, sample, box, label, None)
+    raise ValueError(
+        f'--missed: {type(model).__name__} has no RoI head that could judge a '
+        'box of yours; give --class for what it found'
+    )
+
+
 def predicted(model: Any, features: Features, samples: list) -> list:
     """Instances that a detector finds on each image, in pixels of its
     input."""
@@ -180,7 +204,7 @@ def _roi_target(
     sample: Any,
     box: Tensor,
     label: int,
-    _: float,
+    score: float | None,
 ) -> Target:
     """A box as a RoI of the base model's own RoI head; of a cascade the mean
     of its stages, as the base library's."""

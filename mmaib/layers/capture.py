@@ -230,9 +230,9 @@ def in_order_of(
 
 @contextmanager
 def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
-    """Give every map of a model to the wrong positions, to see what it
-    carried: whatever such a map changes nothing of, it does not explain. Of
-    an image in a padded batch the cells of the image alone change.
+    """Perturb every attention map of a model: if the metric does not change,
+    the model does not rely on where its maps look. Of an image in a padded
+    batch the cells of the image alone change.
 
     Args:
         model: with :class:`AttentiveBottleneck` inside.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mmaib.contexts import Opened
+from mmaib.contexts import ContextStack
 from mmaib.functional import split_levels
 from mmaib.sampling.draws import current
 
@@ -56,7 +56,7 @@ class _Open(NamedTuple):
     windows: Iterator[Window] | None = None
 
 
-_opened: Opened[_Open] = Opened('image_cells')
+_opened: ContextStack[_Open] = ContextStack('image_cells')
 
 
 def padded_size(metainfo: Mapping) -> tuple[int, int]:

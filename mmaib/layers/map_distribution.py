@@ -71,7 +71,7 @@ class MapDistribution:
     @classmethod
     def of_levels(cls, levels: Sequence[MapDistribution]) -> MapDistribution:
         """The maps of one module on several levels, side by side ``(N, 1, 1,
-        T)``; their draws are what they are level by level."""
+        T)``; draws are identical to those made level by level."""
         first = levels[0]
         if len(levels) == 1:
             return first
@@ -136,7 +136,7 @@ class MapDistribution:
     def changed(
         self, change: Change, change_std: Change | None = None
     ) -> MapDistribution:
-        """The same with a change of its maps, which leaves no geometry.
+        """A copy with changed maps, without geometry.
 
         Args:
             change: of the mean, ``(N, 1, H, W)``.

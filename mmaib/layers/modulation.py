@@ -37,18 +37,10 @@ class Modulation(BaseModule):
     out_channels: int
     stochastic: bool = False
 
-    def map_input(self, x: Tensor, level: int = 0) -> Tensor:
-        """What the map of features x is made of: x itself.
-
-        Args:
-            x: ``(N, C, H, W)``.
-            level: of the features, counted from 0.
-        """
-        return x
-
     def map_inputs(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """:meth:`map_input` of each level."""
-        return [self.map_input(x, level) for level, x in enumerate(levels)]
+        """What the maps of features ``(N, C, H, W)`` are made of, a level
+        each: the features themselves."""
+        return [*levels]
 
     def information(
         self, x: Tensor, attention: Tensor, level: int = 0
@@ -64,6 +56,6 @@ class Modulation(BaseModule):
         modulated: nothing.
 
         Args:
-            inputs: what :meth:`map_input` gave, a level each.
+            inputs: what :meth:`map_inputs` gave, a level each.
             attention: the maps that they were modulated with.
         """

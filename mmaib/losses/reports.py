@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmaib.contexts import Opened
+from mmaib.contexts import ContextStack
 
 # a value and its weight
 Report = tuple[Tensor, float | Tensor]
@@ -53,7 +53,7 @@ class AuxLosses:
         }
 
 
-_active: Opened[AuxLosses] = Opened('mmaib.losses')
+_active: ContextStack[AuxLosses] = ContextStack('mmaib.losses')
 
 
 def _weighted_mean(reports: Sequence[Report]) -> Tensor:
@@ -83,9 +83,8 @@ def collect(monitors: bool = True) -> Iterator[AuxLosses]:
 
 
 class Reporter:
-    """Base of the layers that report losses. What must hear them, warm them
-    up or refuse a model that does not collect them asks for this type, so a
-    subclass of anyone's counts.
+    """Base of the layers that report losses, which collectors, warm-up hooks
+    and checks look for.
 
     Attributes:
         beta: weight of the layer's KL, if it has one.
@@ -104,7 +103,7 @@ def collecting(training: bool) -> bool:
         training: whether the layer is in training.
 
     Raises:
-        RuntimeError: if a layer in training was robbed of its gradient.
+        RuntimeError: if a layer in training runs under ``no_grad``.
     """
     losses = _active.innermost()
     if losses is None:

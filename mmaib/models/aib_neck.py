@@ -189,7 +189,9 @@ class AIBNeck(BaseModule):
             return given if isinstance(given, Tensor) else tuple(given)
         return out[0] if bare else out
 
-    def look(self, features: Sequence[Tensor] | Tensor) -> list[Tensor]:
+    def attention_maps(
+        self, features: Sequence[Tensor] | Tensor
+    ) -> list[Tensor]:
         """The maps of features as the base model gives them, one a level;
         nothing is modulated."""
         levels, _ = self._levels(features)

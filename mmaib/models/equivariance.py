@@ -127,7 +127,9 @@ class Equivariance:
         """
         warp = self.warps(images)
         with collect() as seen, untouched_statistics(model):
-            model.neck.look(model.backbone(warp_images(images, warp)))
+            model.neck.attention_maps(
+                model.backbone(warp_images(images, warp))
+            )
         for (params, size), (moved, _) in zip(
             first, seen.rectangles, strict=True
         ):

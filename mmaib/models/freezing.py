@@ -1,4 +1,4 @@
-"""What of a model is frozen, weights and statistics, to the bit."""
+"""Freeze parameters and statistics of a base model, to the bit."""
 
 from __future__ import annotations
 

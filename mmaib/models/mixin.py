@@ -33,8 +33,9 @@ SAMPLES = ('data_samples', 'batch_data_samples')
 
 
 class AuxLossMixin:
-    """Makes a base model mmaib's: it collects its layers' losses and sets
-    how much they sample. Put it before the base library's class in the bases.
+    """Adds auxiliary losses and sampling to a base model: it collects its
+    layers' losses and sets how much they sample. Put it before the base
+    library's class in the bases.
 
     If the neck draws more than one map in training (L_a > 1, Eq. 12 of
     [AIB]), the base model gets the samples as often: the draws are folded into
@@ -53,8 +54,9 @@ class AuxLossMixin:
             ``average='probabilities'`` a prediction is the mean of the
             draws' probabilities, not of their logits; with
             ``uncertainty=True`` it gives how far they differ. With
-            ``rois='kept'``, its default with maps, a two-stage detector draws
-            for the RoIs that a pass at the mean keeps.
+            ``rois='kept'``, its default where maps are drawn with
+            uncertainty, a two-stage detector draws for the RoIs alone that
+            a pass at the mean keeps.
         frozen: weights and statistics that stay as loaded, to the bit.
             ``'base'``: the base model, so that the layers that report
             losses (maps, gates) learn alone; with an information gate that

@@ -1,4 +1,4 @@
-"""Base models with something of mmaib's around them or in their class."""
+"""Models without DDP's wrapper, and mixed-in classes that pickle."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How layers learn how many maps and latents to sample.
 
-A model opens :class:`Draws` around its training step or its evaluation; the
-layers deep inside ask it. So no signature between them has a number of
-draws or a generator. Outside of it, as in a teacher's forward without
+A model opens :class:`Draws` around its training step or its evaluation, and
+layers read it from this context: neither a number of draws nor a generator is
+passed as an argument. Outside of it, as in a teacher's forward without
 gradient within a student's step, every layer works at its mean.
 
 Draws are folded into the batch, draw by draw: row ``l * N + n`` is draw l of
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mmaib.checks import at_least, one_of
-from mmaib.contexts import Opened
+from mmaib.contexts import ContextStack
 from mmaib.functional import draw_gaussian
 
 FIELDS = ('attention', 'latent')
@@ -67,7 +67,7 @@ class Draws:
         ``test_draws``; what is left out is the mean.
 
         Raises:
-            TypeError, ValueError: telling the field, if it is neither.
+            ValueError: naming the field, if the value does not fit.
         """
         if isinstance(value, cls):
             return value
@@ -136,8 +136,9 @@ class Draws:
     def kept_rois(self) -> bool:
         """Whether a two-stage detector draws for the RoIs that it keeps
         alone."""
-        by_default = self.uncertainty and self.attention is not None
-        return (self.rois or ROIS[by_default]) == 'kept'
+        if self.rois is None:
+            return self.uncertainty and self.attention is not None
+        return self.rois == 'kept'
 
     @contextmanager
     def open(self, device: torch.device | str = 'cpu') -> Iterator[None]:
@@ -170,7 +171,7 @@ class _Open(NamedTuple):
 
 
 _MEAN = _Open(Draws(), None, False)
-_active: Opened[_Open] = Opened('mmaib.sampling.draws')
+_active: ContextStack[_Open] = ContextStack('mmaib.sampling.draws')
 
 
 def _current() -> _Open:
@@ -196,8 +197,8 @@ def draw_maps(
 
 
 def repeat_maps(mean: Tensor) -> Tensor:
-    """Maps without noise, or what makes them, as often as maps are drawn,
-    ``(L_a * N, ...)``; once at the mean."""
+    """A deterministic map repeated once per draw, ``(L_a * N, ...)``; once at
+    the mean."""
     count = current().attention or 1
     return mean.repeat(count, *[1] * (mean.dim() - 1)) if count > 1 else mean
 

@@ -1,5 +1,5 @@
-"""What samples give together and how far they differ, as running sums: of L
-draws at the size of an image only one is ever held."""
+"""Predictive mean and uncertainty, accumulated over samples: of L draws at
+the size of an image only one is ever held."""
 
 from __future__ import annotations
 

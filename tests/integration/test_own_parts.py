@@ -51,8 +51,8 @@ class OwnGate(Reporter, Modulation):
         self.scales = nn.Parameter(torch.ones(len(in_channels)))
         self.share = 1.0
 
-    def map_input(self, x, level=0):
-        return x * self.scales[level]
+    def map_inputs(self, levels):
+        return [x * scale for x, scale in zip(levels, self.scales)]
 
     def information(self, x, attention, level=0):
         return attention.float().square() * x.float().square()
@@ -236,7 +236,8 @@ def test_their_pictures_and_scores(model):
     from mmengine.visualization import Visualizer
 
     image = np.zeros((64, 64, 3), np.uint8)
-    assert picture(Visualizer(), maps, image, sample).ndim == 3
+    drawn = picture(Visualizer(), maps, image, sample)
+    assert drawn.shape[1] > image.shape[1]
     scores = AttentionMetric().scores(maps, 0, sample.metainfo)
     assert scores['bits_per_image'] > 0
     assert scores['contrast'] > 0

@@ -2,6 +2,7 @@
 pictures, numbers and the page."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import mmaib
 from mmaib.cli import explain as cli_explain
 from mmaib.cli.main import main
 from mmaib.explanations import Settings
+from mmaib.explanations.baselines import BASELINES
 
 SIZE = (96, 128)
 
@@ -98,12 +100,28 @@ def test_python_says_the_same_as_the_command(trained, tmp_path):
     assert np.allclose(array.bits, own.bits)
 
 
+def test_another_methods_map_beside_ours(trained, tmp_path, capsys):
+    words = trained / 'one.png', '--score-thr', 0, '--max-explained', 1
+    for name in ('odam', 'box'):
+        out = tmp_path / name
+        assert not explain(trained, *words, '--out', out, '--baseline', name)
+        said = json.loads((out / 'explained.json').read_text())
+        assert said['settings']['start'] == name
+        assert said['settings']['steps'] == 0
+        assert said['explanations'][0]['bits'] > 0
+    with pytest.raises(SystemExit):
+        main(['explain', '--help'])
+    help_ = ' '.join(capsys.readouterr().out.split())
+    named = re.search(r'openness: ((?:[\w-]+, )+[\w-]+)', help_)[1]
+    assert {*named.split(', ')} == {*BASELINES}
+
+
 def test_what_is_done_is_kept_and_a_broken_image_is_skipped(
     trained, tmp_path, capsys, monkeypatch
 ):
     broken, out = tmp_path / 'broken.png', tmp_path / 'out'
     broken.write_bytes(b'png?')
-    words = '--score-thr', 0, '--max-explained', 1, '--steps', 1
+    words = '--score-thr', 0, '--max-explained', 1, '--baseline', 'box'
     images = broken, trained / 'one.png', broken, trained / 'two.png'
     explained = cli_explain.explanation_of
 
@@ -125,12 +143,37 @@ def test_what_is_done_is_kept_and_a_broken_image_is_skipped(
     assert not (tmp_path / 'no').exists()
 
 
+def test_a_missed_object(trained, tmp_path):
+    assert not explain(
+        trained, trained / 'one.png', '--out', tmp_path / 'out', '--missed',
+        10, 10, 60, 50, '--as', 'd', '--steps', 2,
+    )  # fmt: skip
+    text = (tmp_path / 'out' / 'explained.html').read_text()
+    assert 'must be shut' in text
+
+
+def test_an_image_without_the_prediction_is_skipped(trained, tmp_path, capsys):
+    image = cv2.imread(str(trained / 'one.png'))
+    cv2.imwrite(str(tmp_path / 'cut.png'), image[:48, :64])
+    given = tmp_path / 'cut.png', trained / 'one.png'
+    missed = '--missed', 70, 50, 100, 90, '--as', 'd', '--steps', 2
+    assert not explain(trained, *given, '--out', tmp_path / 'out', *missed)
+    said = capsys.readouterr().out
+    assert f'skipped: {given[0]}: --missed' in said
+    written = json.loads((tmp_path / 'out' / 'explained.json').read_text())
+    (one,) = written['explanations']
+    assert one['image'] == str(given[1])
+
+
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
         (['--class', 'z'], "one.png: class 'z': the model has a, b, c, d, e"),
+        (['--missed', 1, 2, 3, 4], '--missed X1 Y1 X2 Y2 and --as NAME go'),
         (['--at', 'nekc'], "at='nekc': FasterRCNN has no such module"),
         (['--score-thr', 1.1], 'no detection with a score of at least 1.1'),
+        (['--baseline', 'gradcam'], "--baseline must be one of ['box', 'ce"),
+        (['--baseline', 'box', '--steps', 3], '--baseline: it takes no'),
         (['--against', 'b', '--score-thr', 0], '--against: FasterRCNN is a'),
     ],
 )

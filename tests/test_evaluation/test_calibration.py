@@ -23,7 +23,7 @@ from mmaib.evaluation import (
     calibration_errors,
     fitted_temperature,
 )
-from mmaib.evaluation.detection_calibration_metric import true_positives
+from mmaib.evaluation.detection_calibration_metric import matched_overlaps
 
 
 def brute_force(confidence, right, bins):
@@ -79,11 +79,11 @@ def test_an_overlap_of_the_threshold_is_right_as_in_coco():
     evaluation.params.iouThrs = np.array([0.5])
     evaluation.evaluate()
     assert evaluation.evalImgs[0]['dtMatches'][0] == 1
-    found = true_positives(
+    found = matched_overlaps(
         torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0.9]),
         torch.tensor([[0.0, 0, 10, 20]]), 0.5,
     )  # fmt: skip
-    assert found.tolist() == [True]
+    assert found.tolist() == [0.5]
     # and half on an ignored box is on it
     sample = image(
         [[0, 0, 10, 20]], [0.9], [0], [], [], ignored=[[0, 0, 10, 10]]
@@ -311,7 +311,7 @@ def test_detections_are_matched_as_coco_does():
     evaluation.evaluate()
     for i, (boxes, scores, true) in enumerate(images):
         theirs = evaluation.evalImgs[i]['dtMatches'][0] > 0
-        ours = true_positives(boxes, scores, true, 0.5)
+        ours = matched_overlaps(boxes, scores, true, 0.5) > 0
         order = scores.argsort(descending=True, stable=True)
         assert ours[order].tolist() == theirs.tolist()
         assert 3 < ours.sum() <= 8
@@ -331,7 +331,7 @@ def test_a_detectors_figures():
     )  # fmt: skip
     stds = torch.tensor([0.0, 0.3, 0.2, 0.1, 0.5, 0.6])
     sample['pred_instances'].score_std = stds
-    metric = DetectionCalibrationMetric(num_bins=10, min_samples=1)
+    metric = DetectionCalibrationMetric(num_bins=10)
     found = measured(metric, [sample])
     kept, right = [0.95, 0.85, 0.62, 0.68], [1, 0, 0, 1]
     aurc = np.mean([0, 1 / 2, 1 / 3, 2 / 4])
@@ -340,8 +340,11 @@ def test_a_detectors_figures():
         dict(
             d_ece=(0.05 + 0.85 + abs(0.62 + 0.68 - 1)) / 4,
             d_mce=0.85,
-            # of its fifths both pairs share one, where they lie too
-            d_ece_box=(abs(0.95 + 0.85 - 1) + abs(0.62 + 0.68 - 1)) / 4,
+            # overlaps 1, 0 and 40 / 41 of class 0, in bins of their own; 0
+            # of class 1
+            laece_0=((0.05 + 0.62 + abs(0.68 - 40 / 41)) / 3 + 0.85) / 2,
+            # two right, two wrong, none missed
+            lrp=((1 / 41) / 0.5 + 2) / 4,
             nll=log_loss(right, kept),
             brier=np.mean([(s - r) ** 2 for s, r in zip(kept, right)]),
             precision=0.5,
@@ -350,29 +353,6 @@ def test_a_detectors_figures():
         ),
         rel=1e-5,
     )
-    # bins of fewer detections than it asks for do not count
-    sparse = measured(DetectionCalibrationMetric(), [sample])
-    assert 'd_ece_box' not in sparse
-
-
-def test_scores_that_lie_by_where_a_box_is():
-    """Right on the left and wrong on the right: true on average, and found
-    by the position alone."""
-    samples = []
-    for i in range(200):
-        left = i % 2 * 100
-        box = [left + 20, 40, left + 40, 60]
-        samples.append(
-            image([box], [0.55], [0], [box] if left else [[0, 0, 5, 5]], [0])
-        )
-    found = measured(DetectionCalibrationMetric(), samples)
-    assert found['d_ece'] == pytest.approx(0.05)
-    assert found['d_ece_box'] == pytest.approx((0.45 + 0.55) / 2)
-    # seven more elsewhere are a bin too small to tell: no error, and a share
-    for _ in range(7):
-        samples.append(image([[0, 0, 90, 90]], [0.55], [0], [], []))
-    found = measured(DetectionCalibrationMetric(), samples)
-    assert found['d_ece_box'] == pytest.approx(0.5 * 200 / 207)
 
 
 def test_no_detections_at_all():
@@ -467,7 +447,6 @@ def test_samples_of_another_kind_are_refused():
     [
         (CalibrationMetric, 'num_bins'),
         (DetectionCalibrationMetric, 'num_bins'),
-        (DetectionCalibrationMetric, 'min_samples'),
     ],
 )
 def test_bad_fields(kind, field):
@@ -494,44 +473,27 @@ def test_in_a_test_of_each_library(library, new_runner):
     assert math.isfinite(found['calibration/nll'])
 
 
-def test_thresholds_of_a_detector_belong_to_what_counts():
-    """A score of score_thr is looked at, a bin of min_samples counts."""
+def test_a_score_at_the_threshold_is_looked_at():
     box = [0, 0, 20, 20]
     samples = [image([box], [0.25], [0], [box], [0])] * 8
-    metric = DetectionCalibrationMetric(score_thr=0.25)
-    found = measured(metric, samples)
+    found = measured(DetectionCalibrationMetric(score_thr=0.25), samples)
     assert found['precision'] == 1
-    assert found['d_ece_box'] == pytest.approx(0.75)
+    assert found['laece_0'] == pytest.approx(0.75)
+    assert found['lrp'] == 0
 
 
-def far_apart(boxes):
-    """D-ECE by score and by place of two sorts of boxes, in turn right and
-    wrong, all of one score."""
-    samples = [
-        image([box], [0.55], [0], [box] if i % 2 else [], [0] * (i % 2))
-        for i, box in enumerate(boxes * 10)
-    ]
-    found = measured(DetectionCalibrationMetric(box_bins=4), samples)
-    assert found['d_ece'] == pytest.approx(0.05)
-    return found['d_ece_box']
-
-
-@pytest.mark.parametrize(
-    ('boxes', 'apart'),
-    [
-        # of an image of 100 by 200: x by its width, y by its height
-        ([[52, 0, 72, 10], [30, 0, 50, 10]], True),  # in quarters 1 and 0
-        ([[10, 30, 20, 50], [10, 10, 20, 24]], True),
-        ([[60, 0, 70, 10], [80, 0, 90, 10]], False),
-        # one middle, one other side
-        ([[80, 40, 120, 60], [40, 40, 160, 60]], True),
-        ([[90, 45, 110, 55], [90, 20, 110, 80]], True),
-        ([[90, 45, 110, 55], [92, 45, 108, 55]], False),
-    ],
-)
-def test_a_place_is_relative_to_the_image(boxes, apart):
-    expected = (0.45 + 0.55) / 2 if apart else 0.05
-    assert far_apart(boxes) == pytest.approx(expected)
+def test_what_a_detector_misses_is_an_error():
+    """Of four objects one is found, at an overlap of 0.8."""
+    true = [[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]]
+    sample = image([[0, 0, 10, 8]], [0.9], [0], true, [0, 0, 0, 0])
+    found = measured(DetectionCalibrationMetric(), [sample])
+    assert found['lrp'] == pytest.approx((0.2 / 0.5 + 3) / 4)
+    assert found['laece_0'] == pytest.approx(0.1)
+    # below tau a box is wrong and its object is missed, but overlaps
+    sample = image([[0, 0, 10, 4]], [0.9], [0], true[:1], [0])
+    found = measured(DetectionCalibrationMetric(), [sample])
+    assert found['lrp'] == 1
+    assert found['laece_0'] == pytest.approx(0.5)
 
 
 def test_an_ignored_box_excuses_its_class_alone_and_nothing_that_is_right():
@@ -548,8 +510,8 @@ def test_an_ignored_box_excuses_its_class_alone_and_nothing_that_is_right():
 def test_of_equal_scores_the_first_takes_the_box():
     box = torch.tensor([[0.0, 0, 10, 10]])
     scores = torch.full((20,), 0.5)
-    found = true_positives(box.repeat(20, 1), scores, box, 0.5)
-    assert found.tolist() == [True] + [False] * 19
+    found = matched_overlaps(box.repeat(20, 1), scores, box, 0.5)
+    assert found.tolist() == [1.0] + [0.0] * 19
 
 
 def test_a_segmentors_uncertainty_of_many_classes():

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from support import classification as cls
 from support import detection as det
 from support import segmentation as seg
+from torch.nn import functional as F
 
 from mmaib.explanations import (
     Place,
@@ -18,8 +19,10 @@ from mmaib.explanations import (
     sample_bottleneck,
     statistics,
 )
+from mmaib.explanations.baselines import BY_GRADIENT, centre
 from mmaib.explanations.bottleneck import gradients, reach
 from mmaib.explanations.explain import frozen, see, targets
+from mmaib.functional import gate_information
 
 SIZE = (96, 128)
 
@@ -71,6 +74,29 @@ def test_without_a_step_the_gate_is_as_open_as_layer_cam_is_high(known):
     )
 
 
+def test_another_methods_map_is_a_gate_too(known):
+    target, _, features, _, moments = known
+    kept = {
+        name: sample_bottleneck(*known, Settings(steps=0, start=name))
+        for name in (*BY_GRADIENT, 'centre')
+    }
+    # a gradient of the patch alone: the three find the same
+    for name in BY_GRADIENT:
+        assert torch.allclose(kept[name].bits, kept['layer-cam'].bits)
+    openness = (
+        0.1 + 0.8 * centre(target, (12, 16)) / centre(target, (12, 16)).max()
+    )
+    padded = F.pad(openness[None, None], (1,) * 4, mode='replicate')
+    openness = F.avg_pool2d(padded, 3, 1)
+    mean, std = moments[0]
+    nats = gate_information(features[0], openness, mean, std).sum()
+    assert kept['centre'].bits.sum().item() == pytest.approx(
+        nats.item() / math.log(2), rel=1e-4
+    )
+    with pytest.raises(ValueError, match="start .* 'odam'.*got 'gradcam'"):
+        Settings(start='gradcam')
+
+
 def test_a_price_takes_bits_and_a_seed_repeats(known):
     cheap, dear = (
         sample_bottleneck(*known, Settings(beta=beta))
@@ -79,6 +105,24 @@ def test_a_price_takes_bits_and_a_seed_repeats(known):
     assert dear.bits.sum() < 0.8 * cheap.bits.sum()
     again = sample_bottleneck(*known, Settings(beta=100.0))
     assert torch.equal(again.bits, dear.bits)
+
+
+def test_what_speaks_against_is_shut(known):
+    _, place, features, images, moments = known
+
+    def not_there(features):
+        return torch.nn.functional.logsigmoid(
+            4 - features[0][:, :, 2:5, 3:7].mean((1, 2, 3)) * 8
+        )
+
+    against = sample_bottleneck(
+        Target(0, 'absence', 0.01, not_there),
+        place, features, images, moments, Settings(beta=0.3), against=True,
+    )  # fmt: skip
+    # the openness is smoothed over neighbours
+    assert against.bits[:7, 1:9].sum() > 0.95 * against.bits.sum() > 1
+    assert against.bits[2:5, 3:7].mean() > 20 * against.bits[8:].mean()
+    assert against.kept > 0.5
 
 
 def test_statistics_are_those_of_all_images():
@@ -176,14 +220,22 @@ def test_the_part_that_a_score_depends_on_has_the_same_score(name):
                 assert not rest.any()
 
 
-def test_what_is_refused():
+def test_a_missed_object_and_what_is_refused():
     model = small('two-stage')
     model.dataset_meta = dict(classes=('a', 'b', 'c', 'd', 'e'))
     with frozen(model):
         _, seen = seen_by(model, det.inputs((SIZE,)))
+        box = (8, 8, 40, 40)
+        (target,) = targets(model, seen, class_name='c', missed_box=box)
+        assert (target.name, target.label) == ('c', 2)
         for given, message in (
             (dict(class_name='f'), "class 'f': the model has a, b, c, d, e"),
             (dict(score_thr=1.1), 'no detection with a score of at least 1.1'),
+            (dict(missed_box=box), '--missed needs --as NAME'),
+            (
+                dict(class_name='a', missed_box=(0, 0, 500, 20)),
+                'not a box inside the image of 128 x 96',
+            ),
             (dict(point=(1, 1)), '--point: FasterRCNN is a detector'),
             (
                 dict(score_thr=0.0, at_most=2, detection=2),

@@ -16,11 +16,7 @@ from mmaib.evaluation import AttentionMetric
 from mmaib.explanations import Place, Settings
 from mmaib.explanations.explain import frozen, see, targets
 from mmaib.explanations.page import picture
-from mmaib.explanations.targets import (
-    _roi_target,
-    dense_log_scores,
-    predicted,
-)
+from mmaib.explanations.targets import dense_log_scores, missed, predicted
 from mmaib.functional import corners, enclosing, moved
 from mmaib.hooks import AttentionEvalHook
 
@@ -52,7 +48,7 @@ def seen():
             return (
                 model,
                 seen,
-                _roi_target(model, seen.received, seen.sample, box, 1, 0.0),
+                missed(model, seen.received, seen.sample, box, 1),
             )
 
     return make

@@ -68,7 +68,10 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add('plain', type=Path)
     add('stage2', type=Path)
-    add('--kl-weights', nargs='+', type=float, default=[0.1, 0.3, 1.0])
+    add(
+        '--kl-weights', nargs='*', type=float, default=[0.1, 0.3, 1.0],
+        help='none: the calibrators alone, without a second stage',
+    )  # fmt: skip
     add('--draws', type=positive, default=16, help='of the latent in a test')
     add(
         '--corruptions', nargs='*',
@@ -174,6 +177,8 @@ def arms_of(args: argparse.Namespace) -> list[Arm]:
         )
     means = ['model.train_draws=mean', 'model.test_draws=mean']
     first = Arm(PLAIN, plain)
+    if not args.stages:
+        return [first]
     return [
         first,
         Arm(CONTROL, stage2, [*means, f'{args.field}=0'], first),
@@ -260,7 +265,8 @@ def figures_of(args: argparse.Namespace) -> Records:
     found: dict[str, dict[int, dict[str, float]]] = {}
     tests = []
     fits = fits_of(read_config(args.plain).default_scope)
-    for name in (PLAIN, *fits, CONTROL, *args.stages):
+    control = [CONTROL] if args.stages else []
+    for name in (PLAIN, *fits, *control, *args.stages):
         found[name] = {}
         for seed in args.seeds:
             plain = name in (PLAIN, *fits)

@@ -27,7 +27,8 @@ REFERENCES = (PLAIN, 'temperature', 'isotonic', CONTROL)
 MEASURED = {
     'ece': 'ECE',
     'd_ece': 'D-ECE',
-    'd_ece_box': 'D-ECE, box',
+    'laece_0': 'LaECE_0',
+    'lrp': 'LRP error',
     'nll': 'NLL',
     'accuracy': 'accuracy',
     'bbox_mAP': 'box AP',

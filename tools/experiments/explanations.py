@@ -19,8 +19,8 @@ the seed is another: Spearman's rank correlation over the pixels of the box.
     python tools/experiments/explanations.py --table FILE.jsonl
 
 prints, for each name in FILE, the mean of every measure and the bottleneck's
-paired difference to each method with its 95 % interval, by a bootstrap of
-images.
+paired differences to each method with their 95 % intervals, by a bootstrap of
+images: at the fixed box, and with the detector run again.
 """
 
 from __future__ import annotations
@@ -374,8 +374,8 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
     methods = list(dict.fromkeys(m for r in records for m in r['methods']))
-    head = ['method', *MEASURES.values(), f'{OWN} minus it', 'detections']
-    rows = [head]
+    paired = {'difference': f'{OWN} minus it', 'difference_again': 'run again'}
+    rows = [['method', *MEASURES.values(), *paired.values(), 'detections']]
     for method in methods:
         here = [r for r in records if method in r['methods']]
         own, found = ([r['methods'][m] for r in here] for m in (OWN, method))
@@ -384,16 +384,27 @@ def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
             values = np.array([one.get(measure, np.nan) for one in found])
             known = values[~np.isnan(values)]
             row.append(f'{known.mean():.3f}' if len(known) else '-')
-        against = '-'
-        if method != OWN:
-            images = [f'{r["seed"]} {r["image"]}' for r in here]
-            lost = [a['difference'] - b['difference']
-                    for a, b in zip(own, found)]  # fmt: skip
-            mean, low, high = paired_interval(lost, images)
-            enough = len({*images}) >= FEWEST
-            against = f'{mean:+.3f}' + f' [{low:+.3f}, {high:+.3f}]' * enough
-        rows.append([*row, against, str(len(here))])
+        images = [f'{r["seed"]} {r["image"]}' for r in here]
+        for measure in paired:
+            both = [
+                (a[measure] - b[measure], image)
+                for a, b, image in zip(own, found, images)
+                if method != OWN and measure in a and measure in b
+            ]
+            row.append(gain(both))
+        rows.append([*row, str(len(here))])
     return rows
+
+
+def gain(of_images: Sequence[tuple[float, str]]) -> str:
+    """The mean of paired differences, with its interval where they are of
+    enough images."""
+    if not of_images:
+        return '-'
+    differences, images = zip(*of_images)
+    mean, low, high = paired_interval(differences, images)
+    enough = len({*images}) >= FEWEST
+    return f'{mean:+.3f}' + f' [{low:+.3f}, {high:+.3f}]' * enough
 
 
 def main() -> None:

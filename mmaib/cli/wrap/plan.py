@@ -336,7 +336,7 @@ def _add_latent(base_model: Any, model: Any, made: dict[str, Any]) -> str:
     if not head or not hasattr(part, field):
         raise WrapError(
             f'--latent: {type_name(base_model.type)} has none of the heads '
-            'are known here, bbox_head, decode_head and head'
+            'that are known: bbox_head, decode_head, head'
         )
     built = getattr(part, field)
     if isinstance(head, (list, tuple)):

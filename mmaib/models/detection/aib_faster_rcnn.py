@@ -62,10 +62,6 @@ class AIBFasterRCNN(TwoStageDraws, FasterRCNN):
 
     Args:
         args, kwargs: of :class:`AuxLossMixin` and mmdet's ``FasterRCNN``.
-            With ``test_draws`` the image passes the backbone once, and the
-            neck once if attention comes after it; the RPN sees the mean of
-            the drawn features, and the RoI head runs on all draws as one
-            batch.
 
     Raises:
         ValueError: if a field does not fit.

@@ -48,7 +48,7 @@ def kept_proposals(
     head: Any, x: tuple[Tensor, ...], metas: list[dict], found: list, cfg: Any
 ) -> list:
     """The proposals of each image that a pass at the mean detects something
-    in, if those alone are drawn for, else all.
+    in; all of them unless ``rois='kept'``.
 
     Args:
         head: a RoI head.
@@ -87,11 +87,11 @@ class AIBRoIHead(StandardRoIHead):
 
     In evaluation class logits (or probabilities, by ``test_draws.average``)
     and box deltas are averaged over the L_a * L_z draws before decoding and
-    NMS. Without draws it is mmdet's. With ``test_draws.rois='kept'`` one pass
-    at the mean of latents and of drawn features detects as ever, by score and
-    NMS; draws are made for the RoIs alone that something was detected in, and
-    what is detected in their averages is given, of each RoI what ``'all'``
-    gives. With ``test_draws.uncertainty`` each detection has
+    NMS. Without draws it is mmdet's. With ``test_draws.rois='kept'`` a
+    deterministic pass, at the mean of latents and of drawn features, selects
+    RoIs by score and NMS; these alone are sampled, and NMS runs on their
+    averages. Of a RoI that is kept the result is that of ``'all'``. With
+    ``test_draws.uncertainty`` each detection has
 
     ============= =====================================================
     ``score_std`` of its class's probability, over the draws
