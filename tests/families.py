@@ -87,7 +87,7 @@ def state(names: list[str]) -> str:
     try:
         with TemporaryDirectory() as folder:
             out = Path(folder, 'out.py')
-            lines, _ = wrap.wrap(name, out)
+            lines = wrap.wrap(name, out)
             step(load(str(out)))
     except Exception as error:
         text = ' '.join(f'{type(error).__name__}: {error}'.split())
@@ -134,7 +134,7 @@ def step(cfg: Any) -> None:
     still = [
         key
         for key, parameter in model.named_parameters()
-        if wrap.is_ours(model, key)
+        if matrix.is_ours(model, key)
         and parameter.requires_grad
         and parameter.grad is None
     ]

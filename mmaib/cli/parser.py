@@ -81,7 +81,6 @@ def wrap(parser: Parser) -> None:
         help="model inside the config's; default: the only one, such as a "
         "tracker's detector",
     )  # fmt: skip
-    add('--check', metavar='CHECKPOINT', help="compare a checkpoint's keys")
     add(
         '--size', nargs=2, type=positive, metavar=('HEIGHT', 'WIDTH'),
         help='of the image that is passed through the model',

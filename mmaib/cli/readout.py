@@ -92,7 +92,7 @@ def readout_config(args: argparse.Namespace) -> Path:
     # beside the one that is there, as its _base_ is relative
     new = path.with_suffix('.new.py') if path.exists() else path
     new.unlink(missing_ok=True)
-    lines, _ = wrap(
+    lines = wrap(
         args.config,
         new,
         'readout',

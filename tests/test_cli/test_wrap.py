@@ -20,8 +20,7 @@ from torch import nn
 
 import mmaib
 from mmaib.cli.main import main
-from mmaib.cli.wrap import WrapError, is_ours, wrap
-from mmaib.cli.wrap.checkpoint import compare
+from mmaib.cli.wrap import WrapError, wrap
 from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
 from mmaib.cli.wrap.plan import _inside, _level_at
 from mmaib.cli.wrap.shapes import Cost, cost
@@ -92,7 +91,7 @@ def test_the_pages_show_what_is_written(
     ours = model.load_state_dict(build(plain).state_dict(), strict=False)
     assert not ours.unexpected_keys
     assert ours.missing_keys
-    assert all(is_ours(model, key) for key in ours.missing_keys)
+    assert all(matrix.is_ours(model, key) for key in ours.missing_keys)
 
 
 def test_families_that_were_tried(capsys):
@@ -350,48 +349,6 @@ def test_a_latent_where_there_is_none(tmp_path):
         wrap(str(tmp_path / 'original.py'), tmp_path / 'out.py', latent=True)
 
 
-# A checkpoint
-
-
-def test_a_checkpoint_of_the_base_model(tmp_path, capsys):
-    cfg = write_original(tmp_path, 'Faster R-CNN')
-    state = base_models.build(cfg).state_dict()
-    path = tmp_path / 'base.pth'
-
-    def check(name, **changes):
-        torch.save(dict(state_dict={**state, **changes}), path)
-        code = main(
-            ['wrap', str(tmp_path / 'original.py'),
-             '--out', str(tmp_path / name), '--latent',
-             '--check', str(path), '--size', '64', '64']
-        )  # fmt: skip
-        return code, capsys.readouterr().out
-
-    code, said = check('good.py')
-    assert code == 0
-    assert f'{len(state) + 2} tensors of the base model loaded' in said
-    state.pop('neck.lateral_convs.0.conv.weight')
-    code, said = check(
-        'bad.py',
-        **{
-            'neck.fpn_convs.0.conv.bias': torch.zeros(7),
-            'roi_head.other': torch.zeros(1),
-        },
-    )
-    assert code == 1
-    assert (
-        'missing of the base model: neck.neck.lateral_convs.0.conv.weight'
-        in said
-    )
-    assert 'neck.fpn_convs.0.conv.bias: (7,), the model has (32,)' in said
-    assert 'unknown to the model: roi_head.other' in said
-
-
-def test_a_checkpoint_that_is_not_there(tmp_path):
-    with pytest.raises(WrapError, match='--check no.pth: no such file'):
-        wrap(RETINANET, tmp_path / 'out.py', check='no.pth')
-
-
 # What is written
 
 
@@ -482,7 +439,7 @@ def test_a_readout_trains_the_map_alone(name, tmp_path, new_runner):
     )  # fmt: skip
     runner.train()
     for key, value in model.state_dict().items():
-        if not is_ours(model, key):
+        if not matrix.is_ours(model, key):
             assert torch.equal(value, before[key]), key
     (log,) = (
         path.read_text().splitlines()
@@ -1039,15 +996,3 @@ def test_a_config_in_python(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['original.py']
     with pytest.raises(WrapError, match='already contains mmaib'):
         mmaib.wrap_config(made)
-
-
-def test_a_tensor_of_another_shape_with_as_many_numbers(tmp_path):
-    cfg = write_original(tmp_path, 'RetinaNet')
-    model = base_models.build(cfg)
-    state = model.state_dict()
-    key = 'backbone.conv1.weight'
-    state[key] = state[key].flatten(1)
-    torch.save(dict(state_dict=state), tmp_path / 'base.pth')
-    lines, good = compare(model, str(tmp_path / 'base.pth'))
-    assert not good
-    assert any(line.startswith(f'of another shape: {key}: ') for line in lines)

@@ -14,7 +14,7 @@ from support import base_models, matrix
 from support.two_ranks import ADAM
 
 import mmaib
-from mmaib.cli.wrap import WrapError, is_ours, wrap
+from mmaib.cli.wrap import WrapError, wrap
 from mmaib.explanations import Settings
 from mmaib.hooks import AttentionEvalHook
 from mmaib.layers import capture_attention
@@ -85,7 +85,7 @@ def moves(model, data, steps=2):
     for key, value in model.named_parameters():
         if key.startswith('teacher'):
             assert torch.equal(value, before[key]), key
-        elif is_ours(model, key):
+        elif matrix.is_ours(model, key):
             assert not torch.equal(value, before[key]), key
     return log
 

@@ -20,9 +20,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mmaib.compat import config_name
-from mmaib.preflight import check_checkpoint
 
-from .checkpoint import compare, is_ours
 from .look import (
     WrapError,
     build,
@@ -46,7 +44,7 @@ from .write import (
     written,
 )
 
-__all__ = ['WrapError', 'is_ours', 'prepare', 'wrap', 'wrap_config']
+__all__ = ['WrapError', 'prepare', 'wrap', 'wrap_config']
 
 
 def wrap(
@@ -56,12 +54,11 @@ def wrap(
     where: str | None = None,
     latent: bool = False,
     at: str | None = None,
-    check: str | None = None,
     size: tuple[int, int] | None = None,
     command: str = 'mmaib wrap',
     iterations: int = 200,
     inside: str | None = None,
-) -> tuple[list[str], bool]:
+) -> list[str]:
     """Write a config with attention over a base config.
 
     Args:
@@ -69,7 +66,6 @@ def wrap(
             ``'mmdet::...'``.
         out: file to write; it must not be there yet.
         attention, where, latent, at: see :func:`plan`.
-        check: path of a checkpoint of the base model to try.
         size: height and width of the image that the model is shown; None
             for what the config says, or as large as is common.
         command: that the file's first line names.
@@ -77,8 +73,7 @@ def wrap(
         inside: see :func:`part_of`.
 
     Returns:
-        what to print, and whether the checkpoint, if any, is of the base
-        model.
+        what to print.
 
     Raises:
         WrapError: with the reason; nothing is left on the disk.
@@ -86,13 +81,6 @@ def wrap(
     out = Path(out)
     if '::' in original and not original.endswith('.py'):
         original += '.py'
-    if check and not Path(check).is_file():
-        raise WrapError(f'--check {check}: no such file')
-    if check:
-        try:
-            check_checkpoint('--check', check)
-        except ValueError as error:
-            raise WrapError(str(error)) from error
     if out.exists():
         raise WrapError(f'{out} is there already: name another file')
     cfg = load(original)
@@ -166,14 +154,10 @@ def wrap(
             'checkpoint keys'
         )
         lines.append(_price(*costs, size))
-        good = True
-        if check:
-            report, good = compare(model, check)
-            lines += [f'{check}: {line}' for line in report]
     except BaseException:
         out.unlink()
         raise
-    return lines, good
+    return lines
 
 
 def wrap_config(
@@ -239,32 +223,27 @@ def _price(before: Cost, after: Cost, size: tuple[int, int]) -> str:
     )
 
 
-def prepare(args: argparse.Namespace) -> Callable[[], int]:
+def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """Write the config; what is left to do is to say what was done."""
     if args.list:
         families = Path(__file__).with_name('families.txt').read_text()
-        return lambda: print(families, end='') or 0
+        return lambda: print(families, end='')
     if not (args.config and args.out):
         raise WrapError('CONFIG and --out FILE.py are needed')
     if not args.out.endswith('.py'):
         raise WrapError(f'--out must be a .py file, got {args.out}')
     MMLogger.get_instance('mmengine', log_level=logging.WARNING)
-    lines, good = wrap(
+    lines = wrap(
         args.config,
         args.out,
         args.attention,
         args.where,
         args.latent,
         args.at,
-        args.check,
         args.size and tuple(args.size),
         ' '.join(args.command),
         args.iterations,
         args.inside,
     )
 
-    def work() -> int:
-        print('\n'.join(lines))
-        return 0 if good else 1
-
-    return work
+    return lambda: print('\n'.join(lines))
