@@ -45,8 +45,8 @@ from mmaib.visualization.image_sources import images
 
 from .cfg_options import options_of
 from .launch import device_of
-from .visualize import load, unused
-from .wrap.look import load as load_base
+from .loading import base_config, load_model
+from .visualize import unused
 
 # images whose features give the noise of the gate
 STATISTICS = 24
@@ -62,9 +62,9 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     settings = settings_of(args)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
-    cfg = load_base(args.config)
+    cfg = base_config(args.config)
     cfg.merge_from_dict(options_of(args.cfg_options))
-    model = load(cfg, args.checkpoint, device_of(args.device))
+    model = load_model(cfg, args.checkpoint, device_of(args.device))
     place = Place(model, args.at or default_place(model))
     asked = dict(
         detection=args.detection,

@@ -40,8 +40,8 @@ from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from mmaib.cli.cfg_options import read_config
+from mmaib.cli.loading import load_model
 from mmaib.cli.runs import commit, device_name
-from mmaib.cli.visualize import load
 from mmaib.explanations import (
     Place,
     Settings,
@@ -285,7 +285,7 @@ def in_box(target: Target, size: Sequence[int]) -> tuple[slice, slice]:
 def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     cfg = read_config(args.config, args.cfg_options)
-    model = load(cfg, args.checkpoint, torch.device('cpu'))
+    model = load_model(cfg, args.checkpoint, torch.device('cpu'))
     places = {name: Place(model, name) for name in ('neck', 'backbone')}
     of_run = dict(name=args.name, seed=args.seed)
     there = {
