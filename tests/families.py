@@ -23,7 +23,7 @@ from support import REPOSITORY, matrix
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from mmaib.cli import wrap
-from mmaib.cli.loading import base_config, build_model
+from mmaib.cli.loading import build_model, read_config
 from mmaib.cli.wrap.look import blank_image, image_size, inner
 from mmaib.cli.wrap.shapes import Uninitialised, valueless
 from mmaib.losses import collect
@@ -89,7 +89,7 @@ def state(names: list[str]) -> str:
         with TemporaryDirectory() as folder:
             out = Path(folder, 'out.py')
             lines = wrap.wrap(name, out)
-            step(base_config(str(out)))
+            step(read_config(str(out)))
     except Exception as error:
         text = ' '.join(f'{type(error).__name__}: {error}'.split())
         if others and ('model.type is None' in text or f' {name}: ' in text):

@@ -5,14 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-from mmengine.config import Config, DictAction
-
-from mmaib.compat import register_config_sources
-
-PARSING = Lock()
+from mmengine.config import DictAction
 
 
 class CfgOptions(DictAction):
@@ -56,12 +51,3 @@ def options_of(words: Sequence[str]) -> dict[str, Any]:
     parser = ArgumentParser('--cfg-options')
     parser.add_argument('--cfg-options', nargs='*', action=CfgOptions)
     return parser.parse_args(['--cfg-options', *words]).cfg_options or {}
-
-
-def read_config(path: str | Path, options: Sequence[str] = ()) -> Config:
-    """A config, with options as the command line has them."""
-    register_config_sources()
-    with PARSING:  # MMEngine parses through files of its own
-        cfg = Config.fromfile(path)
-    cfg.merge_from_dict(options_of(options))
-    return cfg

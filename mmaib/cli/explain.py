@@ -43,9 +43,8 @@ from mmaib.explanations.targets import Target
 from mmaib.files import write_whole
 from mmaib.visualization.image_sources import images
 
-from .cfg_options import options_of
 from .launch import device_of
-from .loading import base_config, load_model
+from .loading import load_model, read_config
 from .visualize import unused
 
 # images whose features give the noise of the gate
@@ -62,8 +61,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     settings = settings_of(args)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
-    cfg = base_config(args.config)
-    cfg.merge_from_dict(options_of(args.cfg_options))
+    cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint, device_of(args.device))
     place = Place(model, args.at or default_place(model))
     asked = dict(

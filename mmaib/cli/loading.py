@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from unittest.mock import patch
 
@@ -19,34 +22,42 @@ from mmengine.utils import get_installed_path
 from mmaib.compat import config_name, register_config_sources
 from mmaib.preflight import load_whole
 
+from .cfg_options import options_of
 
-def base_config(name: str) -> Any:
-    """A config by its path, or by its name ``mmdet::...``.
+PARSING = Lock()
+
+
+def read_config(name: str | Path, options: Sequence[str] = ()) -> Config:
+    """A config by its path, or by its name ``mmdet::...``, with options as
+    ``--cfg-options`` has them.
 
     Raises:
         ValueError: if there is none of that name, or it cannot be read.
     """
     register_config_sources()
+    name = str(name)
     if '::' in name:
         package = name.partition('::')[0]
         if not find_spec(package):  # MMEngine's would install it
             raise ValueError(f'{name}: {package} is not installed')
-        try:
-            return get_config(config_name(name))
-        except Exception as error:
-            raise ValueError(f'{name}: {error}') from error
-    if not Path(name).is_file():
+        read = partial(get_config, config_name(name))
+    elif Path(name).is_file():
+        read = partial(Config.fromfile, name)
+    else:
         raise ValueError(
             f'{name}: no such file. Give the path of a config, or the name '
             'of one of a base library, such as '
             'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
         )
     try:
-        return Config.fromfile(name)
+        with PARSING:  # MMEngine parses through files of its own
+            cfg = read()
     except Exception as error:
         raise ValueError(
             f'{name} cannot be read: {type(error).__name__}: {error}'
         ) from error
+    cfg.merge_from_dict(options_of(options))
+    return cfg
 
 
 def build_model(cfg: Any) -> Any:

@@ -40,9 +40,8 @@ from mmaib.visualization.tables import (
 )
 from mmaib.visualization.work_dirs import ended_with, last_checkpoint
 
-from .cfg_options import options_of
 from .launch import device_of
-from .loading import base_config
+from .loading import read_config
 from .parser import parser_of
 from .runs import look, refusal, train_all
 from .wrap import WrapError, wrap
@@ -62,8 +61,7 @@ def check_base(args: argparse.Namespace) -> None:
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     if reason := refusal(args.out, {}):
         raise ValueError(f'--out {reason}')
-    cfg = base_config(args.config)
-    cfg.merge_from_dict(options_of(args.cfg_options))
+    cfg = read_config(args.config, args.cfg_options)
     needed = {
         'train_dataloader': 'the map learns from the losses on its images',
         'val_dataloader': 'the metric is computed on its images',

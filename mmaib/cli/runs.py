@@ -37,7 +37,8 @@ from mmaib.visualization.work_dirs import (
     set_of_records,
 )
 
-from .cfg_options import options_of, read_config
+from .cfg_options import options_of
+from .loading import read_config
 
 # of a line in MMEngine's log
 STAMP = '%Y/%m/%d %H:%M:%S'

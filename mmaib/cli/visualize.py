@@ -66,9 +66,8 @@ from mmaib.visualization.overlays import (
     uncertainty_maps,
 )
 
-from .cfg_options import read_config
 from .launch import device_of
-from .loading import load_model
+from .loading import load_model, read_config
 
 
 def visualizer_of(model: Any) -> Visualizer:

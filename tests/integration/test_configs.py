@@ -127,7 +127,7 @@ def test_qt_is_the_same_and_a_quantizer(path):
     assert ours == plain
 
 
-def base_config(path):
+def read_config(path):
     """One of mmseg's configs."""
     register_config_sources()
     return Config(unscoped(get_config(f'mmseg::{path}').to_dict()))
@@ -153,7 +153,7 @@ def test_our_copies_of_mmsegs_bases_are_mmsegs(tmp_path):
 
 
 def test_the_512_baseline_is_mmsegs_640_but_for_what_the_size_asks():
-    theirs = base_config('beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py')
+    theirs = read_config('beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py')
     ours = our_config(
         'segmentation/upernet/beit-base_upernet_8xb2-160k_ade20k-512x512.py'
     )

@@ -25,7 +25,7 @@ GATE = dict(type='mmaib.InformationGate', beta=0.1)
 every_library = pytest.mark.parametrize('kind', LIBRARIES)
 
 
-def base_config(kind):
+def read_config(kind):
     """A base model with batch norm that learns, dropout, and no part of
     ours."""
     if kind == 'classifier':
@@ -73,7 +73,7 @@ def base_config(kind):
 
 
 def gated_config(kind, anchors=None, **fields):
-    cfg = base_config(kind)
+    cfg = read_config(kind)
     model = cfg.model
     bottleneck = dict(modulation=GATE)
     if anchors:
@@ -109,7 +109,7 @@ def trained(model):
 def pair(kind, **fields):
     """A base model, and ours with its weights."""
     torch.manual_seed(0)
-    base_model = trained(LIBRARIES[kind].build(base_config(kind)))
+    base_model = trained(LIBRARIES[kind].build(read_config(kind)))
     ours = LIBRARIES[kind].build(gated_config(kind, **fields))
     result = ours.load_state_dict(base_model.state_dict(), strict=False)
     assert not result.unexpected_keys

@@ -64,7 +64,7 @@ def test_the_tutorial(folder, capsys):
     for text in lines:
         exec(text, names)
     assert names['custom_hooks'][0]['ablations'][0] == 'mirror'
-    assert "'loss_vq'" in capsys.readouterr().out
+    assert "'loss_info'" in capsys.readouterr().out
 
 
 def test_why_this_box(folder, capsys):

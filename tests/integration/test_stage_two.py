@@ -54,7 +54,7 @@ LEARNING = {
 every_library = pytest.mark.parametrize('kind', LIBRARIES)
 
 
-def base_config(kind):
+def read_config(kind):
     if kind == 'classifier':
         return Config.fromfile(STAGE2['classifier'].with_name(VGG))
     if kind == 'segmentor':
@@ -74,7 +74,7 @@ def pair(kind, **fields):
     """A base model whose statistics no initialisation gives, and its second
     stage."""
     torch.manual_seed(0)
-    base = LIBRARIES[kind].build(base_config(kind))
+    base = LIBRARIES[kind].build(read_config(kind))
     for module in base.modules():
         if isinstance(module, _BatchNorm):
             module.running_mean.normal_(std=0.1)
@@ -193,7 +193,7 @@ def test_the_control_without_noise_is_the_config_at_its_mean():
 
 
 def test_a_head_of_two_hidden_layers_is_another_architecture():
-    base = base_config('classifier')
+    base = read_config('classifier')
     base.model.head.mid_channels = [32, 32]
     ours = cls.build(stage2_config('classifier'))
     state = cls.build(base).state_dict()
@@ -268,12 +268,12 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     assert '\n  backbone.blocks.0.0.conv.weight is not in it' in str(
         error.value
     )
-    wider = base_config('classifier')
+    wider = read_config('classifier')
     wider.model.backbone.channels = [16] * 7
     cfg.load_from = saved(tmp_path, cls.build(wider))
     with pytest.raises(ValueError, match=r'another arch(.|\n)*size mismatch'):
         preflight.check_frozen(cfg, ours)
-    classes = base_config('classifier')
+    classes = read_config('classifier')
     classes.model.head.num_classes = 7
     cfg.load_from = saved(tmp_path, cls.build(classes))
     with pytest.raises(ValueError, match=r'size mismatch for head\.fc'):

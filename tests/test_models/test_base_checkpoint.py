@@ -13,12 +13,12 @@ from mmaib.models.base_checkpoint import KEY, BaseCheckpoint, join, learned
 GATE = dict(modulation=dict(type='mmaib.InformationGate'))
 
 
-def base_config():
+def read_config():
     return det.shrink(det.plain_config())
 
 
 def readout_config(**fields):
-    cfg = base_config()
+    cfg = read_config()
     cfg.model.update(type='mmaib.AIBFasterRCNN', frozen='base', **fields)
     cfg.model.neck = dict(
         type='mmaib.AIBNeck', neck=cfg.model.neck, bottleneck=GATE
@@ -34,7 +34,7 @@ def seeded(cfg, seed):
 @pytest.fixture
 def base(tmp_path):
     """A base model, and the path of its checkpoint."""
-    model = seeded(base_config(), 0)
+    model = seeded(read_config(), 0)
     path = tmp_path / 'base.pth'
     save_checkpoint(dict(state_dict=model.state_dict()), str(path))
     return model, path
@@ -85,7 +85,7 @@ def test_by_torch_alone_and_below_a_prefix(saved):
 
 def test_another_base_model_is_refused_by_its_hash(base, saved):
     _, path = base
-    other = seeded(base_config(), 5)
+    other = seeded(read_config(), 5)
     save_checkpoint(dict(state_dict=other.state_dict()), str(path))
     with pytest.raises(ValueError, match='SHA-256'):
         load_checkpoint(seeded(readout_config(), 2), str(saved[1]))

@@ -49,7 +49,8 @@ from calibrators import FITS, OF_DETECTORS
 from mmengine.registry import DATASETS, init_default_scope
 from study import Arm, conclude, parsed, parser_of_runs, train_arms
 
-from mmaib.cli.cfg_options import CfgOptions, read_config
+from mmaib.cli.cfg_options import CfgOptions
+from mmaib.cli.loading import read_config
 from mmaib.cli.parser import positive
 from mmaib.cli.runs import find_record, keep_record
 from mmaib.preflight.checkpoint import load_safely

@@ -39,8 +39,7 @@ import torch
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
-from mmaib.cli.cfg_options import read_config
-from mmaib.cli.loading import load_model
+from mmaib.cli.loading import load_model, read_config
 from mmaib.cli.runs import commit, device_name
 from mmaib.explanations import (
     Place,

@@ -43,9 +43,8 @@ from mmengine.device import get_device
 from scipy.io import loadmat
 from torch import Tensor
 
-from mmaib.cli.cfg_options import read_config
 from mmaib.cli.launch import device_argument
-from mmaib.cli.loading import load_model
+from mmaib.cli.loading import load_model, read_config
 from mmaib.cli.visualize import unused
 from mmaib.evaluation.ablation import ablation_metrics, evaluate
 from mmaib.evaluation.interpretability import (

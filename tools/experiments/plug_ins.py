@@ -29,7 +29,7 @@ from study import (
     train_arms,
 )
 
-from mmaib.cli.cfg_options import read_config
+from mmaib.cli.loading import read_config
 from mmaib.cost import millions
 from mmaib.visualization.tables import (
     METRICS,

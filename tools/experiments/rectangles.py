@@ -30,9 +30,8 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 from torch.nn.functional import pad
 
-from mmaib.cli.cfg_options import read_config
 from mmaib.cli.launch import device_argument
-from mmaib.cli.loading import load_model
+from mmaib.cli.loading import load_model, read_config
 from mmaib.evaluation.map_geometry import padded_size
 from mmaib.functional import rectangle_corners
 from mmaib.functional.sliding import slides

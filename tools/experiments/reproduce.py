@@ -46,7 +46,7 @@ from study import (
     train_arms,
 )
 
-from mmaib.cli.cfg_options import read_config
+from mmaib.cli.loading import read_config
 from mmaib.cli.runs import command_of
 from mmaib.datasets import digits, trees
 from mmaib.visualization.work_dirs import last_checkpoint

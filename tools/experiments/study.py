@@ -39,7 +39,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from mmaib.cli.cfg_options import read_config
+from mmaib.cli.loading import read_config
 from mmaib.cli.runs import (
     commit,
     find_record,

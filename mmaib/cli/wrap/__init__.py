@@ -21,7 +21,7 @@ from mmengine.logging import MMLogger
 
 from mmaib.compat import config_name
 
-from ..loading import base_config, build_model
+from ..loading import build_model, read_config
 from .look import (
     WrapError,
     folder_scope,
@@ -82,7 +82,7 @@ def wrap(
         original += '.py'
     if out.exists():
         raise WrapError(f'{out} is there already: name another file')
-    cfg = base_config(original)
+    cfg = read_config(original)
     if not (cfg.get('model') or {}).get('type'):
         raise WrapError(f'model.type is None: {original} has no model')
     scope = {} if cfg.get('default_scope') else folder_scope(cfg)
@@ -118,7 +118,7 @@ def wrap(
         text = written(cfg, _base(original, out), command, fields)
     out.write_text(text)
     try:
-        model = _built(f'{original} with attention', base_config(str(out)))
+        model = _built(f'{original} with attention', read_config(str(out)))
         part = inner(model, inside) if inside else model
         costs = seen.cost, cost(part, seen.image)
         if reason := refusal_in_training(part, seen.image):
@@ -184,7 +184,7 @@ def wrap_config(
             cfg.dump(base)
         out = Path(folder, f'{attention}.py')
         wrap(str(base), out, attention, **options)
-        return base_config(str(out))
+        return read_config(str(out))
 
 
 def _base(original: str, out: Path) -> str:
