@@ -23,7 +23,8 @@ from support import REPOSITORY, matrix
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from mmaib.cli import wrap
-from mmaib.cli.wrap.look import blank_image, build, image_size, inner, load
+from mmaib.cli.loading import base_config, build_model
+from mmaib.cli.wrap.look import blank_image, image_size, inner
 from mmaib.cli.wrap.shapes import Uninitialised, valueless
 from mmaib.losses import collect
 
@@ -88,7 +89,7 @@ def state(names: list[str]) -> str:
         with TemporaryDirectory() as folder:
             out = Path(folder, 'out.py')
             lines = wrap.wrap(name, out)
-            step(load(str(out)))
+            step(base_config(str(out)))
     except Exception as error:
         text = ' '.join(f'{type(error).__name__}: {error}'.split())
         if others and ('model.type is None' in text or f' {name}: ' in text):
@@ -118,7 +119,7 @@ def step(cfg: Any) -> None:
         )
         base_model = base_model[field]
     with Uninitialised():
-        whole = build(cfg)
+        whole = build_model(cfg)
     model = inner(whole, field) if field else whole
     size = image_size(base_model, model, cfg)
     images = blank_image(model, size).repeat(2, 1, 1, 1)

@@ -1,24 +1,9 @@
-from functools import partial
-from math import ceil
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmaib.cost import operators
-from mmaib.losses import collect
-from mmaib.models import AIBNeck
-from mmaib.sampling import Draws
-
-NORM = dict(logit_norm=True)
-ANCHORS = dict(num_anchors=20)
-BOTTLENECKS = {
-    'aib-literal': dict(),
-    'aib': dict(attention=NORM),
-    'aib-qt': dict(attention=NORM, quantizer=ANCHORS),
-    'gate': dict(modulation=dict(type='mmaib.InformationGate')),
-}
+from tools.benchmark import BOTTLENECKS, pyramid_operators
 
 
 @pytest.mark.parametrize(
@@ -39,34 +24,6 @@ BOTTLENECKS = {
 def test_operators_are_those_that_write(call, count):
     x = torch.rand(2, 2)
     assert operators(lambda: call(x)) == count
-
-
-def pyramid_operators(bottleneck, size):
-    """Operators of an AIBNeck after five levels, on a GPU that is not there:
-    at the mean, of four maps, of a training step's forward without and with
-    monitors."""
-    found = []
-    with FakeTensorMode():
-        with torch.device('cuda'):
-            neck = AIBNeck(dict(bottleneck), in_channels=[256] * 5)
-            x = [
-                torch.empty(2, 256, *(ceil(side / stride) for side in size))
-                for stride in (4, 8, 16, 32, 64)
-            ]
-
-        def step(monitors):
-            with collect(monitors) as aux:
-                neck(x)
-                aux.mean()
-
-        neck.eval()
-        for count in (None, 4):
-            with torch.no_grad(), Draws(attention=count).open('cuda'):
-                found.append(operators(lambda: neck(x)))
-        neck.train()
-        with Draws(attention=1).open('cuda'):
-            found += [operators(partial(step, on)) for on in (False, True)]
-    return found
 
 
 # at the mean, of four maps, of a training step without and with monitors

@@ -9,9 +9,9 @@ weights; the gate, shut as it starts, sees the base model's proposals, the
 method about as many. MACs are counted on a real `predict`, with all draws, or
 on the forward pass of a training step. The tables: Faster R-CNN R50 (one
 800x1344 image) beside others' attentions after the same neck, UPerNet
-BEiT-base (512x512, training on two), exponents by which parts grow,
-`nearest_anchor` against a table of Q distances, and what uncertainty over
-draws of the latent costs either model in time and memory.
+BEiT-base (512x512, training on two), operators of attentions, exponents
+by which parts grow, `nearest_anchor` against a table of Q distances, and what
+uncertainty over draws of the latent costs either model in time and memory.
 
 With random weights no RoI has a score above 0.05; in the rows `kept` as many
 pass as the row says, the most that mmdet keeps.
@@ -41,6 +41,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmaib.cli.launch import device_argument
 from mmaib.compat import register_config_sources, report
@@ -52,6 +53,7 @@ from mmaib.cost import (
     peak_mib,
 )
 from mmaib.functional import nearest_anchor
+from mmaib.losses import collect
 from mmaib.models import AIBNeck
 from mmaib.sampling import Draws
 from mmaib.visualization.tables import markdown
@@ -63,7 +65,14 @@ BEIT = 'beit-base_upernet_8xb2-160k_ade20k-512x512.py'
 PLAIN = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 DETECTOR = COCO / 'aib-qt_faster-rcnn_r50_fpn_1x_coco.py'
 LATENTS = (4, 8, 16)
+NORM = dict(logit_norm=True)
 ANCHORS = dict(num_anchors=20)
+BOTTLENECKS: dict[str, dict] = {
+    'aib-literal': dict(),
+    'aib': dict(attention=NORM),
+    'aib-qt': dict(attention=NORM, quantizer=ANCHORS),
+    'gate': dict(modulation=dict(type='mmaib.InformationGate')),
+}
 KEPT = 100  # max_per_img of 1000 RoIs
 # in `experiments/peers`, or mmcv's
 PEERS: dict[str, dict] = {
@@ -305,6 +314,43 @@ def segmentor_table(args: argparse.Namespace) -> tuple[str, Rows]:
     return title, cost_table([predictions, steps], args)
 
 
+def pyramid_operators(bottleneck: dict, size: Sequence[int]) -> list[int]:
+    """Operators of an AIBNeck after five levels, on a GPU that is not there:
+    at the mean, of four maps, of a training step's forward without and with
+    monitors."""
+    found = []
+    with FakeTensorMode():
+        with torch.device('cuda'):
+            neck = AIBNeck(dict(bottleneck), in_channels=[256] * 5)
+            x = [
+                torch.empty(2, 256, *(ceil(side / stride) for side in size))
+                for stride in (4, 8, 16, 32, 64)
+            ]
+
+        def step(monitors: bool) -> None:
+            with collect(monitors) as aux:
+                neck(x)
+                aux.mean()
+
+        neck.eval()
+        for count in (None, 4):
+            with torch.no_grad(), Draws(attention=count).open('cuda'):
+                found.append(operators(lambda: neck(x)))
+        neck.train()
+        with Draws(attention=1).open('cuda'):
+            found += [operators(partial(step, on)) for on in (False, True)]
+    return found
+
+
+def operator_table(args: argparse.Namespace) -> tuple[str, Rows]:
+    """Of the attentions, without their base neck."""
+    rows = [['operators', 'mean', 'L_a = 4', 'training', 'with monitors']]
+    for name, bottleneck in BOTTLENECKS.items():
+        found = pyramid_operators(bottleneck, args.size)
+        rows.append([name, *map(str, found)])
+    return "Operators of a pyramid's attention:", rows
+
+
 def growth_table(args: argparse.Namespace) -> tuple[str, Rows]:
     """Of parts the time over what it grows with, and the exponent of that
     growth, the slope of the logarithms by least squares."""
@@ -447,6 +493,7 @@ def uncertainty_table(args: argparse.Namespace) -> tuple[str, Rows]:
 TABLES = {
     'detector': detector_table,
     'segmentor': segmentor_table,
+    'operators': operator_table,
     'growth': growth_table,
     'anchors': anchor_table,
     'uncertainty': uncertainty_table,

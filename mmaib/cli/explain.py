@@ -30,7 +30,7 @@ from mmaib.checks import one_of
 from mmaib.explanations import Explanation, Settings, explanation_of
 from mmaib.explanations.baselines import BASELINES
 from mmaib.explanations.explain import (
-    Seen,
+    Prepared,
     data_of,
     default_place,
     frozen,
@@ -45,8 +45,8 @@ from mmaib.visualization.image_sources import images
 
 from .cfg_options import options_of
 from .launch import device_of
-from .visualize import load, unused
-from .wrap.look import load as load_base
+from .loading import base_config, load_model
+from .visualize import unused
 
 # images whose features give the noise of the gate
 STATISTICS = 24
@@ -62,9 +62,9 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     settings = settings_of(args)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
-    cfg = load_base(args.config)
+    cfg = base_config(args.config)
     cfg.merge_from_dict(options_of(args.cfg_options))
-    model = load(cfg, args.checkpoint, device_of(args.device))
+    model = load_model(cfg, args.checkpoint, device_of(args.device))
     place = Place(model, args.at or default_place(model))
     asked = dict(
         detection=args.detection,
@@ -103,7 +103,9 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return Settings(steps=0, seed=args.seed, start=args.baseline)
 
 
-def loaded(model: Any, place: Place, path: Path) -> tuple[Seen | None, str]:
+def loaded(
+    model: Any, place: Place, path: Path
+) -> tuple[Prepared | None, str]:
     """An image as the model sees it, or None and why."""
     try:
         data = data_of(model, path)
@@ -114,7 +116,7 @@ def loaded(model: Any, place: Place, path: Path) -> tuple[Seen | None, str]:
 
 def statements(
     model: Any, place: Place, path: Path, asked: dict[str, Any]
-) -> tuple[tuple[Seen, list[Target]] | None, str]:
+) -> tuple[tuple[Prepared, list[Target]] | None, str]:
     """An image as the model sees it and what is asked for of it, or None
     and why."""
     seen, reason = loaded(model, place, path)
@@ -158,7 +160,7 @@ def work(
                 for count, target in enumerate(there[1]):
                     one = explanation_of(
                         target, place, there[0], moments, settings,
-                        against=args.missed is not None,
+                        missed=args.missed is not None,
                     )  # fmt: skip
                     found.append(one)
                     shown[name] = image, found
@@ -199,6 +201,6 @@ def write_numbers(
 
 def write_page(args: argparse.Namespace, shown: Mapping[str, Any]) -> None:
     title, command = f'Explained: {Path(args.config).stem}', args.command
-    against = args.missed is not None
-    text = page(shown, title, shlex.join(command), against)
+    missed = args.missed is not None
+    text = page(shown, title, shlex.join(command), missed)
     write_whole(args.out / 'explained.html', text.encode())

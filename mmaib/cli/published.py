@@ -20,8 +20,8 @@ from mmaib.visualization.tables import markdown
 from mmaib.visualization.work_dirs import last_checkpoint, read_run
 
 from .launch import device_of
+from .loading import load_model
 from .readout import table
-from .visualize import load
 
 HUB = 'hf://'
 CONFIG, WEIGHTS = 'config.py', 'readout.pth'
@@ -122,7 +122,7 @@ def load_readout(
     cfg = Config(parse(path.read_text(), str(path)))
     cfg.model.base_checkpoint = str(base_checkpoint)
     weights = str(path.with_name(WEIGHTS))
-    return load(cfg, weights, device_of(device))
+    return load_model(cfg, weights, device_of(device))
 
 
 def _fields(cfg: Config) -> dict[str, Any]:

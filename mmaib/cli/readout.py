@@ -42,10 +42,10 @@ from mmaib.visualization.work_dirs import ended_with, last_checkpoint
 
 from .cfg_options import options_of
 from .launch import device_of
+from .loading import base_config
 from .parser import parser_of
 from .runs import look, refusal, train_all
 from .wrap import WrapError, wrap
-from .wrap.look import load as load_base
 
 OPEN = 'ablation/open/'
 NORM = 'attention/auc_norm'
@@ -62,7 +62,7 @@ def check_base(args: argparse.Namespace) -> None:
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     if reason := refusal(args.out, {}):
         raise ValueError(f'--out {reason}')
-    cfg = load_base(args.config)
+    cfg = base_config(args.config)
     cfg.merge_from_dict(options_of(args.cfg_options))
     needed = {
         'train_dataloader': 'the map learns from the losses on its images',

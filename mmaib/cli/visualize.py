@@ -49,7 +49,6 @@ from mmaib.evaluation.map_geometry import (
 )
 from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.models import known
-from mmaib.preflight import load_whole
 from mmaib.registry import type_name
 from mmaib.sampling.draws import Draws
 from mmaib.visualization.image_sources import (
@@ -69,17 +68,7 @@ from mmaib.visualization.overlays import (
 
 from .cfg_options import read_config
 from .launch import device_of
-from .wrap.look import build
-
-
-def load(cfg: Config, checkpoint: str | Path, device: torch.device) -> Any:
-    """A model in evaluation mode, with ``cfg`` and ``dataset_meta``, as the
-    base libraries' own functions load one."""
-    model = build(cfg)
-    loaded = load_whole('checkpoint', str(checkpoint), model)
-    model.dataset_meta = loaded.get('meta', {}).get('dataset_meta', {})
-    model.cfg = cfg
-    return model.to(device)
+from .loading import load_model
 
 
 def visualizer_of(model: Any) -> Visualizer:
@@ -175,7 +164,7 @@ def draw_all(model: Any, source: Images, args: argparse.Namespace) -> None:
 def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """Build and load the model; what is left to do is to draw."""
     cfg = read_config(args.config, args.cfg_options)
-    model = load(cfg, args.checkpoint, device_of(args.device))
+    model = load_model(cfg, args.checkpoint, device_of(args.device))
     maps = any(isinstance(m, AttentiveBottleneck) for m in model.modules())
     if not maps and not getattr(model, 'test_draws', Draws()).uncertainty:
         raise ValueError(

@@ -54,7 +54,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Kept:
+class BottleneckResult:
     """What of an image a statement rests on.
 
     Attributes:
@@ -193,15 +193,15 @@ def _smooth(openness: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(openness, (1,) * 4, mode='replicate'), 3, 1)
 
 
-def sample_bottleneck(
+def per_sample_bottleneck(
     target: Target,
     place: Place,
     features: Features,
     images: Tensor,
     statistics: Statistics,
     settings: Settings | None = None,
-    against: bool = False,
-) -> Kept:
+    missed: bool = False,
+) -> BottleneckResult:
     r"""Find how little of the features is enough for a statement.
 
     The openness a of each position of each level minimises
@@ -223,7 +223,7 @@ def sample_bottleneck(
         images: the preprocessed image ``(1, 3, H, W)``.
         statistics: mean and std of each channel, a level each.
         settings: of the optimisation.
-        against: find instead what speaks against the statement: the fewest
+        missed: find instead what speaks against the statement: the fewest
             bits that must be shut for its probability to rise. ``bits`` are
             then those that are shut.
     """
@@ -236,11 +236,11 @@ def sample_bottleneck(
     generator = torch.Generator().manual_seed(chosen.seed)
     slopes = found.part(gradient)
     begin = {i: torch.full_like(parts[i][:, :1], OPEN) for i in levels}
-    if not against and chosen.start in BY_GRADIENT:
+    if not missed and chosen.start in BY_GRADIENT:
         make = BY_GRADIENT[chosen.start]
         for i in levels:
             begin[i] = _from_0_1_to_0_9(make(parts[i], slopes[i])).logit()
-    elif not against:
+    elif not missed:
         given = target, place, features, gradient, images
         whole = explain_by(chosen.start, *given, chosen.seed)[None, None]
         on_levels = [resize(whole, x.shape[2:]).to(x) for x in features]
@@ -250,7 +250,9 @@ def sample_bottleneck(
     logits = {i: x.requires_grad_() for i, x in begin.items()}
     if not logits:
         empty = torch.zeros(images.shape[2:])
-        return Kept(empty, target.score, target.score, target.score)
+        return BottleneckResult(
+            empty, target.score, target.score, target.score
+        )
     adam = torch.optim.Adam([*logits.values()], lr=chosen.lr)
     count = sum(parts[i].numel() for i in levels)
     open_nats = sum(
@@ -273,7 +275,7 @@ def sample_bottleneck(
                     nats
                     + gate_information(parts[i], openness, mean, std).sum()
                 )
-            paid = open_nats - nats if against else nats
+            paid = open_nats - nats if missed else nats
             loss = -found.log_scores(tuple(gated)).mean()
             loss = loss + chosen.beta * paid / count
             adam.zero_grad()
@@ -284,7 +286,7 @@ def sample_bottleneck(
         bits = torch.zeros(images.shape[2:])
         for i in levels:
             nats = gate_information(parts[i], opened[i], *moments[i])
-            if against:
+            if missed:
                 full = torch.ones_like(opened[i])
                 nats = gate_information(parts[i], full, *moments[i]) - nats
             bits += _on_input(
@@ -305,7 +307,7 @@ def sample_bottleneck(
                 )
             return found.log_scores(tuple(gated)).exp().item()
 
-        return Kept(
+        return BottleneckResult(
             bits,
             probability(lambda a: a),
             probability(lambda a: 1 - a),

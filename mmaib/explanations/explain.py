@@ -18,7 +18,12 @@ from mmaib.evaluation.map_geometry import of_the_image, spread
 from mmaib.functional import scaled
 from mmaib.visualization.image_sources import loadable, test_pipeline
 
-from .bottleneck import Kept, Settings, Statistics, sample_bottleneck
+from .bottleneck import (
+    BottleneckResult,
+    Settings,
+    Statistics,
+    per_sample_bottleneck,
+)
 from .places import Features, Place, statistics
 from .targets import (
     Target,
@@ -31,7 +36,7 @@ from .targets import (
 
 
 @dataclass(frozen=True)
-class Seen:
+class Prepared:
     """An image as a model receives it.
 
     Attributes:
@@ -57,10 +62,10 @@ class Explanation:
             of a rotated one, in pixels of the original image.
         bits: ``(H, W)`` of the original image: the bits that pass of each
             pixel, all levels together. Their sum is what the statement
-            needs; for ``against``, what must be shut.
+            needs; of a missed object, what must be shut.
         kept, without, mirrored: the probability where only that passes, where
             all else passes, and where it passes elsewhere
-            (:class:`~mmaib.explanations.bottleneck.Kept`).
+            (:class:`~mmaib.explanations.bottleneck.BottleneckResult`).
         seconds: of the optimisation.
     """
 
@@ -148,7 +153,7 @@ def data_of(model: Any, image: str | Path | np.ndarray) -> Any:
 
 
 @torch.no_grad()
-def see(model: Any, place: Place, data: Any) -> Seen:
+def see(model: Any, place: Place, data: Any) -> Prepared:
     """Preprocess an image and pass it to the head."""
     batch = model.data_preprocessor(pseudo_collate([data]), False)
     images, sample = batch['inputs'], batch['data_samples'][0]
@@ -157,12 +162,12 @@ def see(model: Any, place: Place, data: Any) -> Seen:
     if 'batch_input_shape' not in sample:
         sample.set_metainfo(dict(batch_input_shape=tuple(images.shape[2:])))
     features = place.features(images)
-    return Seen(images, sample, features, place.to_head(features, images))
+    return Prepared(images, sample, features, place.to_head(features, images))
 
 
 def targets(
     model: Any,
-    seen: Seen,
+    seen: Prepared,
     detection: int | None = None,
     class_name: str | None = None,
     against: str | None = None,
@@ -270,7 +275,7 @@ def explain(
                 seen,
                 moments,
                 settings,
-                against=asked.get('missed_box') is not None,
+                missed=asked.get('missed_box') is not None,
             )
             for target in targets(model, seen, **asked)
         ]
@@ -296,23 +301,23 @@ def frozen(model: Any) -> Iterator[None]:
 def explanation_of(
     target: Target,
     place: Place,
-    seen: Seen,
+    seen: Prepared,
     moments: Statistics,
     settings: Settings | None = None,
-    against: bool = False,
+    missed: bool = False,
 ) -> Explanation:
     """One statement's explanation, on the original image."""
     begun = time.perf_counter()
-    found = sample_bottleneck(
+    found = per_sample_bottleneck(
         target, place, seen.features, seen.images, moments, settings,
-        against=against,
+        missed=missed,
     )  # fmt: skip
     seconds = time.perf_counter() - begun
     return on_original(target, found, seen.sample, seconds)
 
 
 def on_original(
-    target: Target, found: Kept, sample: Any, seconds: float
+    target: Target, found: BottleneckResult, sample: Any, seconds: float
 ) -> Explanation:
     """From the model's input to the original image; what passes of padding
     is left out."""

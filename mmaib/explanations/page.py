@@ -41,13 +41,13 @@ def picture(image: np.ndarray, found: Explanation) -> np.ndarray:
     return drawn
 
 
-def about(found: Explanation, against: bool) -> list[tuple[str, str]]:
+def about(found: Explanation, missed: bool) -> list[tuple[str, str]]:
     """What is said beside a prediction."""
     mirrored = '-' if found.mirrored is None else f'{found.mirrored:.3f}'
     return [
         ('probability', f'{found.score:.3f}'),
         (
-            'must be shut' if against else 'needs',
+            'must be shut' if missed else 'needs',
             f'{found.bits.sum():.0f} bits',
         ),
         ('with that alone', f'{found.kept:.3f}'),
@@ -85,7 +85,7 @@ def page(
     images: Mapping[str, tuple[np.ndarray, Sequence[Explanation]]],
     title: str,
     command: str = '',
-    against: bool = False,
+    missed: bool = False,
 ) -> str:
     """HTML in one file.
 
@@ -93,7 +93,7 @@ def page(
         images: by name, in RGB, each with its explanations.
         title: of the page.
         command: that made it.
-        against: whether maps are of what speaks against.
+        missed: whether maps are of what speaks against a missed object.
     """
     shown: list[dict[str, Any]] = []
     for name, (image, explanations) in images.items():
@@ -103,7 +103,7 @@ def page(
                 score=f'{one.score:.2f}',
                 uri=_uri(heat(one.bits), '.png'),
                 place=_place(one, image),
-                about=about(one, against),
+                about=about(one, missed),
             )
             for one in explanations
         ]

@@ -19,9 +19,10 @@ from support import REPOSITORY, base_models, matrix
 from torch import nn
 
 import mmaib
+from mmaib.cli.loading import base_config, build_model
 from mmaib.cli.main import main
 from mmaib.cli.wrap import WrapError, wrap
-from mmaib.cli.wrap.look import _blocks, blank_image, build, load, look
+from mmaib.cli.wrap.look import _blocks, blank_image, look
 from mmaib.cli.wrap.plan import _inside, _level_at
 from mmaib.cli.wrap.shapes import Cost, cost
 from mmaib.cli.wrap.write import formatted, hooks, schedule
@@ -86,9 +87,9 @@ def test_the_pages_show_what_is_written(
             'parameters: 37.97 M -> 37.97 M; multiply-adds of backbone and '
             'neck at 640x640: 40.27 G -> 40.29 G'
         ) in said
-    plain, written = load(original), Config.fromfile(out)
-    model = build(written)
-    ours = model.load_state_dict(build(plain).state_dict(), strict=False)
+    plain, written = base_config(original), Config.fromfile(out)
+    model = build_model(written)
+    ours = model.load_state_dict(build_model(plain).state_dict(), strict=False)
     assert not ours.unexpected_keys
     assert ours.missing_keys
     assert all(matrix.is_ours(model, key) for key in ours.missing_keys)
@@ -234,7 +235,7 @@ def test_a_config_of_the_users_with_a_neck_of_their_own(
     value, log = model.parse_losses(matrix.losses(model, data))
     assert log['loss_info'] > 0
     value.backward()
-    plain = base_models.build(load(mine))
+    plain = base_models.build(base_config(mine))
     ours = model.load_state_dict(plain.state_dict(), strict=False)
     assert not ours.unexpected_keys
 
@@ -683,7 +684,7 @@ def test_images_of_one_channel(tmp_path):
     cfg.model.backbone.in_channels = 1
     (tmp_path / 'original.py').write_text(cfg.pretty_text)
     wrap(str(tmp_path / 'original.py'), tmp_path / 'out.py', size=SMALL)
-    load(str(tmp_path / 'out.py'))
+    base_config(str(tmp_path / 'out.py'))
 
 
 @pytest.mark.parametrize('mean', [None, [1.0]])
@@ -698,7 +699,7 @@ def test_images_of_any_number_of_bands(mean, tmp_path):
     out = tmp_path / 'out.py'
     lines = wrap(str(tmp_path / 'original.py'), out, size=SMALL)
     assert 'multiply-adds of backbone and neck at 64x64' in lines[-1]
-    model = build(load(str(out)))
+    model = build_model(base_config(str(out)))
     assert blank_image(model, SMALL).shape == (1, 5, *SMALL)
 
 

@@ -16,7 +16,7 @@ from mmaib.explanations import (
     Place,
     Settings,
     Target,
-    sample_bottleneck,
+    per_sample_bottleneck,
     statistics,
 )
 from mmaib.explanations.baselines import BY_GRADIENT, centre
@@ -53,7 +53,7 @@ def known():
 
 
 def test_bits_are_where_the_evidence_is(known):
-    kept = sample_bottleneck(*known)
+    kept = per_sample_bottleneck(*known)
     inside = kept.bits[2:5, 3:7].sum()
     assert kept.bits.sum() > 1
     assert inside / kept.bits.sum() > 0.85  # the openness is smoothed
@@ -61,7 +61,7 @@ def test_bits_are_where_the_evidence_is(known):
 
 
 def test_without_a_step_the_gate_is_as_open_as_layer_cam_is_high(known):
-    kept = sample_bottleneck(*known, Settings(steps=0))
+    kept = per_sample_bottleneck(*known, Settings(steps=0))
     # the same evidence at each position of the patch, none outside it
     openness = torch.full((14, 18), 0.1)
     openness[3:6, 4:8] = 0.9
@@ -77,7 +77,7 @@ def test_without_a_step_the_gate_is_as_open_as_layer_cam_is_high(known):
 def test_another_methods_map_is_a_gate_too(known):
     target, _, features, _, moments = known
     kept = {
-        name: sample_bottleneck(*known, Settings(steps=0, start=name))
+        name: per_sample_bottleneck(*known, Settings(steps=0, start=name))
         for name in (*BY_GRADIENT, 'centre')
     }
     # a gradient of the patch alone: the three find the same
@@ -99,11 +99,11 @@ def test_another_methods_map_is_a_gate_too(known):
 
 def test_a_price_takes_bits_and_a_seed_repeats(known):
     cheap, dear = (
-        sample_bottleneck(*known, Settings(beta=beta))
+        per_sample_bottleneck(*known, Settings(beta=beta))
         for beta in (0.01, 100.0)
     )
     assert dear.bits.sum() < 0.8 * cheap.bits.sum()
-    again = sample_bottleneck(*known, Settings(beta=100.0))
+    again = per_sample_bottleneck(*known, Settings(beta=100.0))
     assert torch.equal(again.bits, dear.bits)
 
 
@@ -115,9 +115,9 @@ def test_what_speaks_against_is_shut(known):
             4 - features[0][:, :, 2:5, 3:7].mean((1, 2, 3)) * 8
         )
 
-    against = sample_bottleneck(
+    against = per_sample_bottleneck(
         Target(0, 'absence', 0.01, not_there),
-        place, features, images, moments, Settings(beta=0.3), against=True,
+        place, features, images, moments, Settings(beta=0.3), missed=True,
     )  # fmt: skip
     # the openness is smoothed over neighbours
     assert against.bits[:7, 1:9].sum() > 0.95 * against.bits.sum() > 1
@@ -187,7 +187,7 @@ def test_a_detection_is_found_again_by_its_head(name):
             assert again.item() == pytest.approx(target.score, abs=1e-4)
             if name in ('retinanet', 'fcos', 'detr'):
                 assert target.score == pytest.approx(score.item(), abs=1e-4)
-            kept = sample_bottleneck(
+            kept = per_sample_bottleneck(
                 target, place, seen.features, seen.images,
                 statistics(place, [seen.images]), Settings(steps=2),
             )  # fmt: skip
@@ -262,7 +262,7 @@ def test_regions_of_a_segmentor():
         assert one.region[20, 10]
         log = logits[0].log_softmax(0)[one.label][one.region].mean()
         assert one.score == pytest.approx(log.exp().item(), rel=1e-4)
-        kept = sample_bottleneck(
+        kept = per_sample_bottleneck(
             one, place, seen.features, seen.images,
             statistics(place, [seen.images]), Settings(steps=2),
         )  # fmt: skip
@@ -280,7 +280,7 @@ def test_a_class_and_not_another():
         (two,) = targets(model, seen, class_name='1', against='0')
         wanted = (logits[1] - logits[0]).sigmoid().item()
         assert two.score == pytest.approx(wanted, abs=1e-5)
-        kept = sample_bottleneck(
+        kept = per_sample_bottleneck(
             own, place, seen.features, seen.images,
             statistics(place, [seen.images]), Settings(steps=2),
         )  # fmt: skip
@@ -295,7 +295,7 @@ def test_nothing_of_the_model_changes():
     with frozen(model):
         place, seen = seen_by(model, det.inputs((SIZE,)))
         (target,) = targets(model, seen, score_thr=0.0, at_most=1)
-        sample_bottleneck(
+        per_sample_bottleneck(
             target, place, seen.features, seen.images,
             statistics(place, [seen.images]), Settings(steps=2),
         )  # fmt: skip

@@ -20,7 +20,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmaib.cli.visualize import load
+from mmaib.cli.loading import load_model
 from mmaib.evaluation.ablation import evaluate
 from mmaib.evaluation.calibration_metric import Predictions
 from mmaib.registry import METRICS, type_name
@@ -61,7 +61,7 @@ class ImageSets:
     ) -> list[Figures]:
         """Those of a trained arm, then those of its calibrated
         probabilities."""
-        model = load(cfg, checkpoint, get_device())
+        model = load_model(cfg, checkpoint, get_device())
         calibrators: list[Calibrator | None] = [None]
         if fits:
             found = self._held_out(model)

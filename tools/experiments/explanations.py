@@ -40,12 +40,17 @@ from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from mmaib.cli.cfg_options import read_config
+from mmaib.cli.loading import load_model
 from mmaib.cli.runs import commit, device_name
-from mmaib.cli.visualize import load
-from mmaib.explanations import Place, Settings, sample_bottleneck, statistics
+from mmaib.explanations import (
+    Place,
+    Settings,
+    per_sample_bottleneck,
+    statistics,
+)
 from mmaib.explanations.baselines import BASELINES, box, explain_by, of_images
 from mmaib.explanations.bottleneck import gradients
-from mmaib.explanations.explain import Seen, data_of, frozen, see, targets
+from mmaib.explanations.explain import Prepared, data_of, frozen, see, targets
 from mmaib.explanations.insertion_deletion import (
     AREA,
     blank,
@@ -122,7 +127,7 @@ def files_of(dataset: Any) -> list[str]:
 
 def chosen(
     model: Any, place: Place, files: list[str], per_image: int
-) -> Iterator[tuple[str, Seen, list[Target], int]]:
+) -> Iterator[tuple[str, Prepared, list[Target], int]]:
     """Detections, in the order of the images: the file, what the model saw,
     all that it found there, and the number of the one."""
     for file in files:
@@ -146,7 +151,7 @@ def judged(
     model: Any,
     places: dict[str, Place],
     moments: dict[str, Any],
-    seen: Seen,
+    seen: Prepared,
     found: list[Target],
     number: int,
     slow: bool,
@@ -169,7 +174,7 @@ def judged(
         given = target, places[at], features[at]
         if name in (OWN, START):
             settings = Settings() if name == OWN else Settings(steps=0)
-            return sample_bottleneck(
+            return per_sample_bottleneck(
                 *given, images, moments[at], settings
             ).bits
         score = target.log_scores
@@ -220,17 +225,19 @@ def stability(
     model: Any,
     place: Place,
     moments: Any,
-    found: list[tuple[str, Seen, Target]],
+    found: list[tuple[str, Prepared, Target]],
 ) -> list[dict[str, dict[str, float]]]:
     """Of each detection, by method: rank correlations of its map with itself
     after another seed and after shuffled weights, which stay shuffled."""
 
-    def map_of(name: str, seen: Seen, target: Target, seed: int) -> Tensor:
+    def map_of(name: str, seen: Prepared, target: Target, seed: int) -> Tensor:
         images = seen.images
         given = target, place, place.features(images)
         if name == OWN:
             settings = Settings(seed=seed)
-            order = sample_bottleneck(*given, images, moments, settings).bits
+            order = per_sample_bottleneck(
+                *given, images, moments, settings
+            ).bits
         else:
             _, slope = gradients(target.log_scores, place, given[2], images)
             order = explain_by(name, *given, slope, images)
@@ -278,7 +285,7 @@ def in_box(target: Target, size: Sequence[int]) -> tuple[slice, slice]:
 def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     cfg = read_config(args.config, args.cfg_options)
-    model = load(cfg, args.checkpoint, torch.device('cpu'))
+    model = load_model(cfg, args.checkpoint, torch.device('cpu'))
     places = {name: Place(model, name) for name in ('neck', 'backbone')}
     of_run = dict(name=args.name, seed=args.seed)
     there = {

@@ -45,7 +45,8 @@ from torch import Tensor
 
 from mmaib.cli.cfg_options import read_config
 from mmaib.cli.launch import device_argument
-from mmaib.cli.visualize import load, unused
+from mmaib.cli.loading import load_model
+from mmaib.cli.visualize import unused
 from mmaib.evaluation.ablation import ablation_metrics, evaluate
 from mmaib.evaluation.interpretability import (
     TAUS,
@@ -133,7 +134,7 @@ def measure(
     args: argparse.Namespace,
 ) -> Result:
     """Of one model, over the first test images."""
-    model = load(cfg, checkpoint, args.device)
+    model = load_model(cfg, checkpoint, args.device)
     count, found = of_test_set(cfg)
     comparisons, deviations = [], []
     for number, (_, data) in zip(range(args.max_images or count), found):
@@ -234,7 +235,7 @@ def draw(
 ) -> None:
     """Pictures of the first images, or of the first that are corrected."""
     loaded = {
-        label: load(cfg, checkpoint, args.device)
+        label: load_model(cfg, checkpoint, args.device)
         for label, (cfg, checkpoint) in models.items()
     }
     (cfg, _), *_ = models.values()

@@ -32,7 +32,7 @@ from torch.nn.functional import pad
 
 from mmaib.cli.cfg_options import read_config
 from mmaib.cli.launch import device_argument
-from mmaib.cli.visualize import load
+from mmaib.cli.loading import load_model
 from mmaib.evaluation.map_geometry import padded_size
 from mmaib.functional import rectangle_corners
 from mmaib.functional.sliding import slides
@@ -159,7 +159,7 @@ def main() -> None:
     if args.count < 1:
         parser.error(f'--count must be >= 1, got {args.count}')
     cfg = read_config(args.config, args.cfg_options)
-    model = load(cfg, args.checkpoint, args.device)
+    model = load_model(cfg, args.checkpoint, args.device)
     loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
     try:
         found, thumbnails = find(model, loader)

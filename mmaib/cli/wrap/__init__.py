@@ -21,14 +21,13 @@ from mmengine.logging import MMLogger
 
 from mmaib.compat import config_name
 
+from ..loading import base_config, build_model
 from .look import (
     WrapError,
-    build,
     folder_scope,
     image_size,
     inner,
     library_of,
-    load,
     look,
     part_of,
 )
@@ -83,7 +82,7 @@ def wrap(
         original += '.py'
     if out.exists():
         raise WrapError(f'{out} is there already: name another file')
-    cfg = load(original)
+    cfg = base_config(original)
     if not (cfg.get('model') or {}).get('type'):
         raise WrapError(f'model.type is None: {original} has no model')
     scope = {} if cfg.get('default_scope') else folder_scope(cfg)
@@ -119,7 +118,7 @@ def wrap(
         text = written(cfg, _base(original, out), command, fields)
     out.write_text(text)
     try:
-        model = _built(f'{original} with attention', load(str(out)))
+        model = _built(f'{original} with attention', base_config(str(out)))
         part = inner(model, inside) if inside else model
         costs = seen.cost, cost(part, seen.image)
         if reason := refusal_in_training(part, seen.image):
@@ -185,7 +184,7 @@ def wrap_config(
             cfg.dump(base)
         out = Path(folder, f'{attention}.py')
         wrap(str(base), out, attention, **options)
-        return load(str(out))
+        return base_config(str(out))
 
 
 def _base(original: str, out: Path) -> str:
@@ -206,7 +205,7 @@ def _built(what: str, cfg: Any) -> Any:
     """
     try:
         with Uninitialised():
-            return build(cfg)
+            return build_model(cfg)
     except Exception as error:
         raise WrapError(
             f'{what} does not build: {type(error).__name__}: {error}'

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from mmengine.config import Config
-from mmengine.hub import get_config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import checkpoint
-from mmengine.utils import get_installed_path
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmaib.compat import config_name, register_config_sources
 from mmaib.losses import Reporter, collect
 from mmaib.models import AuxLossMixin
 
@@ -78,78 +68,11 @@ class Seen:
     cost: Any = None
 
 
-def load(name: str) -> Any:
-    """A config by its path, or by its name ``mmdet::...``.
-
-    Raises:
-        WrapError: if there is none of that name, or it cannot be read.
-    """
-    register_config_sources()
-    if '::' in name:
-        package = name.partition('::')[0]
-        if not find_spec(package):  # MMEngine's would install it
-            raise WrapError(f'{name}: {package} is not installed')
-        try:
-            return get_config(config_name(name))
-        except Exception as error:
-            raise WrapError(f'{name}: {error}') from error
-    if not Path(name).is_file():
-        raise WrapError(
-            f'{name}: no such file. Give the path of a config, or the name '
-            'of one of a base library, such as '
-            'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
-        )
-    try:
-        return Config.fromfile(name)
-    except Exception as error:
-        raise WrapError(
-            f'{name} cannot be read: {type(error).__name__}: {error}'
-        ) from error
-
-
 def folder_scope(cfg: Any) -> dict[str, str]:
     """The ``default_scope`` of a config that has none, as some of the base
     libraries' own, by the folder that it is in."""
     found = [x for x in Path(str(cfg.filename)).parts if x in SIZES]
     return {'default_scope': found[-1]} if found else {}
-
-
-def build(cfg: Any) -> Any:
-    """The model of a config, uninitialised, without SyncBN and weights."""
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    model = copy.deepcopy(cfg.model)
-    _leave_alone(model)
-    unread = patch.multiple(
-        checkpoint,
-        _load_checkpoint=lambda *_, **__: {},
-        _load_checkpoint_to_model=lambda *_, **__: None,
-    )
-    if 'data_preprocessor' in cfg:  # as the Runner does
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with MODELS.switch_scope_and_registry(None) as registry, unread:
-        built = revert_sync_batchnorm(registry.build(model))
-    built.eval()  # of which some give None
-    return built
-
-
-def _leave_alone(part: Any) -> None:
-    """Leave out timm's weights and the processes that some models look for
-    while they are built, and find the teachers that some read."""
-    if isinstance(part, (list, tuple)):
-        for item in part:
-            _leave_alone(item)
-    elif isinstance(part, dict):
-        teacher = str(part.get('teacher_config', ''))
-        if teacher.startswith('configs/') and not Path(teacher).exists():
-            # where training starts, in the base library's checkout
-            place = Path(get_installed_path('mmdet'), '.mim')
-            part['teacher_config'] = str(place / teacher)
-        if part.get('pretrained') is True:  # timm's
-            part['pretrained'] = False
-        if str(part.get('type')) in ('SyncBN', 'MMSyncBN'):
-            part['type'] = 'BN'
-        for value in part.values():
-            _leave_alone(value)
 
 
 def part_of(
