@@ -242,7 +242,7 @@ def test_a_config_of_the_users_with_a_neck_of_their_own(
 
 def test_a_neck_whose_features_cannot_be_told(users_config, tmp_path):
     mine, _ = users_config(as_dict=True)
-    lines, _ = wrap(mine, tmp_path / 'before.py', size=SMALL)
+    lines = wrap(mine, tmp_path / 'before.py', size=SMALL)
     assert any('gate before MyNeck' in line for line in lines)
     with pytest.raises(WrapError, match='MyNeck gives a dict.*--where before'):
         wrap(mine, tmp_path / 'after.py', where='after', size=SMALL)
@@ -323,7 +323,7 @@ def test_a_backbone_that_gives_other_features_in_training(tmp_path):
 def test_where_no_block_gives_the_features(name, at, size, tmp_path):
     """A class token still sees what is attended, and all of the features
     pass there; the image is the test pipeline's."""
-    lines, _ = wrap(name, tmp_path / 'out.py')
+    lines = wrap(name, tmp_path / 'out.py')
     written = Config.fromfile(tmp_path / 'out.py')
     assert written.model.backbone.at == at
     assert f'at {size}x{size}: ' in lines[-1]
@@ -415,7 +415,7 @@ def test_a_readout_trains_the_map_alone(name, tmp_path, new_runner):
     )
     plain = matrix.trained(base_models.build(cfg))
     original, out = str(tmp_path / 'original.py'), tmp_path / 'out.py'
-    lines, _ = wrap(original, out, 'readout', size=SMALL, iterations=4)
+    lines = wrap(original, out, 'readout', size=SMALL, iterations=4)
     assert any('load_from must name a checkpoint' in line for line in lines)
     assert any(line.endswith(': 4 iterations') for line in lines)
     assert not any('optimizer, checkpoint keys' in line for line in lines)
@@ -485,7 +485,7 @@ def test_what_the_base_config_says_of_its_own_run_is_left_alone(
         custom_imports=dict(imports='json'),
         default_hooks=dict(gate=mine, attention=mine),
     )  # fmt: skip
-    lines, _ = wrap('original.py', 'mine.py', size=SMALL)
+    lines = wrap('original.py', 'mine.py', size=SMALL)
     cfg = Config.fromfile('mine.py')
     assert cfg.work_dir == './work_dirs/mine'
     assert cfg.resume is False
@@ -543,7 +543,7 @@ def test_results_of_the_base_model_are_not_written_over(tmp_path, monkeypatch):
         tmp_path, 'RetinaNet', val_evaluator=coco,
         test_evaluator=[dict(type='VOCMetric'), dump],
     )  # fmt: skip
-    lines, _ = wrap('original.py', 'mine/gate.py', size=SMALL)
+    lines = wrap('original.py', 'mine/gate.py', size=SMALL)
     cfg = Config.fromfile('mine/gate.py')
     own = './work_dirs/mine__gate'
     assert cfg.work_dir == own
@@ -616,7 +616,7 @@ def test_files_are_checked_in_every_training_pipeline(tmp_path):
     )
     (tmp_path / 'original.py').write_text(cfg.pretty_text)
     out = tmp_path / 'ours.py'
-    lines, _ = wrap(str(tmp_path / 'original.py'), out, size=SMALL)
+    lines = wrap(str(tmp_path / 'original.py'), out, size=SMALL)
     assert 'train_dataloader: mmaib.CheckFiles, first' in lines
     loader = Config.fromfile(out).train_dataloader
     assert loader.batch_size == 2
@@ -697,7 +697,7 @@ def test_images_of_any_number_of_bands(mean, tmp_path):
     cfg.model.data_preprocessor.bgr_to_rgb = False
     (tmp_path / 'original.py').write_text(cfg.pretty_text)
     out = tmp_path / 'out.py'
-    lines, _ = wrap(str(tmp_path / 'original.py'), out, size=SMALL)
+    lines = wrap(str(tmp_path / 'original.py'), out, size=SMALL)
     assert 'multiply-adds of backbone and neck at 64x64' in lines[-1]
     model = build_model(read_config(str(out)))
     assert blank_image(model, SMALL).shape == (1, 5, *SMALL)
@@ -806,7 +806,7 @@ def test_an_operator_in_need_of_values_gets_them():
 def test_operators_of_mmcv_are_skipped_and_named(name, operator, tmp_path):
     """Those that are for a GPU alone too; outside they are as they were."""
     before = vars(mmcv._ext).copy()
-    lines, _ = wrap(name, tmp_path / 'out.py', size=SMALL)
+    lines = wrap(name, tmp_path / 'out.py', size=SMALL)
     assert (f', without those of {operator}' in lines[-1]) is bool(operator)
     assert vars(mmcv._ext) == before
 
@@ -828,7 +828,7 @@ def test_types_that_are_classes(tmp_path, attention):
     (tmp_path / 'original.py').rename(tmp_path / 'base.py')
     (tmp_path / 'original.py').write_text(TYPED)
     latent = attention == 'gate'
-    lines, _ = wrap(
+    lines = wrap(
         str(tmp_path / 'original.py'), tmp_path / 'out.py', attention,
         latent=latent, size=SMALL,
     )  # fmt: skip

@@ -48,9 +48,7 @@ def wrapped(tmp_path):
     def make(cfg, **options):
         (tmp_path / 'original.py').write_text(cfg.pretty_text)
         out = tmp_path / 'out.py'
-        lines, _ = wrap(
-            str(tmp_path / 'original.py'), out, size=SMALL, **options
-        )
+        lines = wrap(str(tmp_path / 'original.py'), out, size=SMALL, **options)
         written = Config.fromfile(out)
         return base_models.build(written), written, lines
 
