@@ -3,14 +3,7 @@ probability is worth: whether it is true, and whether errors are unsure."""
 
 from .ablation import ablation_metrics
 from .attention_metric import AttentionMetric
-from .calibration import (
-    at_temperature,
-    aurc,
-    bin_sums,
-    calibration_errors,
-    fitted_temperature,
-    scoring_rules,
-)
+from .calibration_bins import bin_sums, calibration_errors
 from .calibration_metric import CalibrationMetric
 from .detection_calibration_metric import DetectionCalibrationMetric
 from .scores import (
@@ -22,20 +15,19 @@ from .scores import (
     pointing_hit,
     roc_auc,
 )
+from .scoring_rules import aurc, scoring_rules
 
 __all__ = [
     'AttentionMetric',
     'CalibrationMetric',
     'DetectionCalibrationMetric',
     'ablation_metrics',
-    'at_temperature',
     'aurc',
     'bin_sums',
     'calibration_errors',
     'catching_rate',
     'contrast',
     'energy_inside',
-    'fitted_temperature',
     'iou',
     'missing_rate',
     'pointing_hit',

@@ -12,13 +12,8 @@ from torch import Tensor
 from mmaib.checks import at_least
 from mmaib.registry import METRICS
 
-from .calibration import (
-    aurc,
-    bin_sums,
-    calibration_errors,
-    log_of,
-    scoring_rules,
-)
+from .calibration_bins import bin_sums, calibration_errors
+from .scoring_rules import aurc, log_of, scoring_rules
 
 # a pixel's uncertainty is kept to so many levels
 LEVELS = 512

@@ -10,13 +10,10 @@ from mmaib.checks import at_least
 from mmaib.functional import enclosing
 from mmaib.registry import METRICS
 
-from .calibration import (
-    calibration_errors,
-    grouped_sums,
-    log_of,
-)
+from .calibration_bins import calibration_errors, grouped_sums
 from .calibration_metric import CalibrationMetric, Predictions
 from .ground_truth import box_overlaps, boxes_of
+from .scoring_rules import log_of
 
 LAECE_BINS = 25
 

@@ -7,7 +7,7 @@ from .model import (
     check_library,
     check_runner,
 )
-from .resume import check_resume, take_seed
+from .resumed_checkpoint import check_resume, take_seed
 from .weights import (
     check_checkpoint,
     check_frozen,

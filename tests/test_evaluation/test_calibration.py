@@ -17,11 +17,9 @@ from support import segmentation as seg
 from mmaib.evaluation import (
     CalibrationMetric,
     DetectionCalibrationMetric,
-    at_temperature,
     aurc,
     bin_sums,
     calibration_errors,
-    fitted_temperature,
 )
 from mmaib.evaluation.detection_calibration_metric import matched_overlaps
 
@@ -365,23 +363,8 @@ def test_no_detections_at_all():
     assert measured(metric, [nothing_there])['precision'] == 0
 
 
-def test_a_temperature_is_that_of_a_grid():
-    logits = 5 * torch.randn(400, 6, dtype=torch.double)
-    labels = torch.multinomial((logits / 2.5).softmax(1), 1)[:, 0]
-    log_probs = logits.log_softmax(1)
-
-    def nll(t):
-        return torch.nn.functional.cross_entropy(log_probs / t, labels)
-
-    grid = torch.linspace(0.5, 5, 2000, dtype=torch.double)
-    best = float(min(grid, key=nll))
-    found = fitted_temperature(log_probs, labels)
-    assert found == pytest.approx(best, abs=0.01)
-    assert found == pytest.approx(2.5, rel=0.25)
-
-
 def scaled_by(temperature):
-    return lambda found: at_temperature(found.log_probs, temperature)
+    return lambda found: (found.log_probs / temperature).log_softmax(1)
 
 
 def test_a_calibrators_probabilities_are_looked_at():
@@ -423,11 +406,6 @@ def test_a_detectors_calibrator_drops_no_detection():
     assert given.boxes[0].tolist() == pytest.approx(
         [10 / width, 10 / height, 20 / width, 20 / height]
     )
-
-
-def test_a_temperature_of_nothing():
-    with pytest.raises(ValueError, match='no predictions'):
-        fitted_temperature(torch.ones(0, 3), torch.ones(0).long())
 
 
 def test_samples_of_another_kind_are_refused():
@@ -531,15 +509,6 @@ def test_a_segmentors_uncertainty_of_many_classes():
     assert found['accuracy'] == pytest.approx(1 - float(wrong.mean()))
     exact = aurc(entropy.flatten()[kept], wrong)
     assert found['aurc_entropy'] == pytest.approx(exact, rel=0.01)
-
-
-@pytest.mark.parametrize('scale', [0.1, 20.0])
-def test_a_temperature_far_from_1(scale):
-    """Of probabilities that are true once divided by it."""
-    logits = torch.randn(4000, 3, dtype=torch.double)
-    labels = torch.distributions.Categorical(logits=logits).sample()
-    found = fitted_temperature(scale * logits, labels)
-    assert found == pytest.approx(scale, rel=0.1)
 
 
 def test_an_uncertainty_that_not_every_image_has_has_no_figure():

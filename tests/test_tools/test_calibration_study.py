@@ -280,6 +280,41 @@ def test_a_group_of_few_detections_has_the_calibrator_of_all(sets):
     assert torch.equal(few, of_all)
 
 
+def test_a_temperature_is_that_of_a_grid(sets):
+    import calibrators
+
+    logits = 5 * torch.randn(400, 6, dtype=torch.double)
+    labels = torch.multinomial((logits / 2.5).softmax(1), 1)[:, 0]
+    log_probs = logits.log_softmax(1)
+
+    def nll(t):
+        return torch.nn.functional.cross_entropy(log_probs / t, labels)
+
+    grid = torch.linspace(0.5, 5, 2000, dtype=torch.double)
+    best = float(min(grid, key=nll))
+    found = calibrators.fitted_temperature(log_probs, labels)
+    assert found == pytest.approx(best, abs=0.01)
+    assert found == pytest.approx(2.5, rel=0.25)
+
+
+def test_a_temperature_of_nothing(sets):
+    import calibrators
+
+    with pytest.raises(ValueError, match='no predictions'):
+        calibrators.fitted_temperature(torch.ones(0, 3), torch.ones(0).long())
+
+
+@pytest.mark.parametrize('scale', [0.1, 20.0])
+def test_a_temperature_far_from_1(sets, scale):
+    import calibrators
+
+    """Of probabilities that are true once divided by it."""
+    logits = torch.randn(4000, 3, dtype=torch.double)
+    labels = torch.distributions.Categorical(logits=logits).sample()
+    found = calibrators.fitted_temperature(scale * logits, labels)
+    assert found == pytest.approx(scale, rel=0.1)
+
+
 def test_calibrators_of_several_classes(sets):
     """Their probabilities add up, and the data's own temperature is found."""
     import calibrators

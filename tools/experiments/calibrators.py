@@ -9,15 +9,54 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from mmaib.evaluation import at_temperature, fitted_temperature
-from mmaib.evaluation.calibration import log_of
+from mmaib.evaluation import scoring_rules
 from mmaib.evaluation.calibration_metric import Predictions
+from mmaib.evaluation.scoring_rules import log_of
 
 Calibrator = Callable[[Predictions], Tensor]
 # predictions, below which a group has no calibrator of its own
 FEWEST = 30
+
+
+def at_temperature(log_probs: Tensor, temperature: float) -> Tensor:
+    """``log softmax(log p / T)`` (Guo et al., ICML 2017) of ``(n, C)``
+    log-probabilities or logits; above 1 it makes a model less sure.
+
+    Example:
+        >>> at_temperature(torch.tensor([[0.8, 0.2]]).log(), 2.0).exp()
+        tensor([[0.6667, 0.3333]])
+    """
+    return (log_probs / temperature).log_softmax(1)
+
+
+def fitted_temperature(log_probs: Tensor, labels: Tensor) -> float:
+    """The temperature of the least NLL of ``(n, C)`` log-probabilities and
+    ``(n,)`` labels, searched over 1 / T, in which it is convex; from 0.05 to
+    100.
+
+    Example:
+        >>> sure = log_of(torch.tensor([[0.9, 0.1]] * 4))
+        >>> round(fitted_temperature(sure, torch.tensor([0, 0, 0, 1])), 3)
+        2.0
+
+    Raises:
+        ValueError: if there is no prediction.
+    """
+    if not len(labels):
+        raise ValueError('fitted_temperature: no predictions')
+
+    def nll(inverse: float) -> float:
+        return float(
+            scoring_rules(at_temperature(log_probs, 1 / inverse), labels)[0]
+        )
+
+    found = minimize_scalar(
+        nll, bounds=(0.01, 20.0), method='bounded', options={'xatol': 1e-10}
+    )
+    return 1 / float(found.x)
 
 
 def temperature(held_out: Predictions) -> Calibrator:

@@ -10,7 +10,8 @@ from mmaib.registry import MODELS
 from mmaib.sampling.draws import mean_over_draws
 
 from .aib_bbox_head import AIBShared2FCBBoxHead
-from .aib_roi_head import AIBCascadeRoIHead, AIBRoIHead, FeatureDraws
+from .aib_cascade_roi_head import AIBCascadeRoIHead
+from .aib_roi_head import AIBRoIHead, FeatureDraws
 
 
 class TwoStageDraws(AuxLossMixin):

@@ -1,4 +1,4 @@
-"""Checkpoints that a training is to go on from."""
+"""The checkpoint that a training resumes: its seed, and whether it fits."""
 
 from __future__ import annotations
 
