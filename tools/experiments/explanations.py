@@ -16,6 +16,10 @@ the weights of head, neck and backbone are shuffled, one after the other
 (Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018), and when
 the seed is another: Spearman's rank correlation over the pixels of the box.
 
+    --judge CHECKPOINT
+
+adds a score by a detector that has seen hidden parts (judge.py).
+
     python tools/experiments/explanations.py --table FILE.jsonl
 
 prints, for each name in FILE, the mean of every measure and the bottleneck's
@@ -78,6 +82,7 @@ MEASURES = {
     'insertion': 'insertion',
     'deletion': 'deletion',
     'difference_again': 'the same, detector run again',
+    'difference_judge': 'the same, by the judge',
     'pointing': 'pointing',
     'energy': 'energy in box',
     'odi': 'ODI',
@@ -106,6 +111,7 @@ def parse_args() -> argparse.Namespace:
         '--methods', nargs='+', default=[],
         help="some alone: odam, 'odam, backbone', ...",
     )  # fmt: skip
+    add('--judge', type=Path, help='checkpoint of judge.py, for CONFIG')
     add('--randomise', type=int, metavar='DETECTIONS')
     add('--table', type=Path, help='print of these records')
     add('--cfg-options', nargs='+', default=[])
@@ -155,6 +161,7 @@ def judged(
     number: int,
     slow: bool,
     methods: Sequence[str] = (),
+    judge: Any = None,
 ) -> dict[str, dict[str, float]]:
     """What the referee says of each method, on one detection."""
     target, images = found[number], seen.images
@@ -183,8 +190,14 @@ def judged(
     rows = [(name, 'neck') for name in (*BASELINES, OWN, START)]
     rows += [(name, 'backbone') for name in AT_BACKBONE]
     scores = [of_images(target, places['neck'])]
-    if slow:
-        scores.append(detected(model, places['neck'], target, seen.sample))
+    # after the score at the fixed box
+    more = {'again': model} if slow else {}
+    if judge is not None:
+        more['judge'] = judge
+    scores += [
+        detected(detector, Place(detector, 'neck'), target, seen.sample)
+        for detector in more.values()
+    ]
     blanked = blank(images, scores[0])
     results = {}
     for name, at in rows:
@@ -206,8 +219,8 @@ def judged(
             seconds=seconds,
             **location(order, own),
         )
-        if slow:
-            result['difference_again'] = curves[1][0] - curves[1][1]
+        for name, (inserted, deleted) in zip(more, curves[1:]):
+            result[f'difference_{name}'] = inserted - deleted
         results[label] = {k: round(v, 4) for k, v in result.items()}
     return results
 
@@ -300,6 +313,9 @@ def run(args: argparse.Namespace) -> None:
         with args.records.open('a') as lines:
             lines.write(json.dumps(record) + '\n')
 
+    judge = None
+    if args.judge:
+        judge = load_model(cfg, args.judge, torch.device('cpu'))
     with frozen(model):
         training = [
             see(model, places['neck'], data_of(model, f)).images
@@ -337,7 +353,7 @@ def run(args: argparse.Namespace) -> None:
                 area=round(area_of(target)),
                 methods=judged(
                     model, places, moments, seen, found, number, bool(slow),
-                    args.methods,
+                    args.methods, judge,
                 ),
             )  # fmt: skip
             print(count + 1, file, number, flush=True)
@@ -380,16 +396,23 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
     methods = list(dict.fromkeys(m for r in records for m in r['methods']))
-    paired = {'difference': f'{OWN} minus it', 'difference_again': 'run again'}
-    rows = [['method', *MEASURES.values(), *paired.values(), 'detections']]
+    paired = {
+        'difference': f'{OWN} minus it',
+        'difference_again': 'run again',
+        'difference_judge': 'by the judge',
+    }
+    known = {m for r in records for one in r['methods'].values() for m in one}
+    measures = {m: title for m, title in MEASURES.items() if m in known}
+    paired = {m: title for m, title in paired.items() if m in known}
+    rows = [['method', *measures.values(), *paired.values(), 'detections']]
     for method in methods:
         here = [r for r in records if method in r['methods']]
         own, found = ([r['methods'][m] for r in here] for m in (OWN, method))
         row = [method]
-        for measure in MEASURES:
+        for measure in measures:
             values = np.array([one.get(measure, np.nan) for one in found])
-            known = values[~np.isnan(values)]
-            row.append(f'{known.mean():.3f}' if len(known) else '-')
+            there = values[~np.isnan(values)]
+            row.append(f'{there.mean():.3f}' if len(there) else '-')
         images = [f'{r["seed"]} {r["image"]}' for r in here]
         for measure in paired:
             both = [
