@@ -55,8 +55,8 @@ class AttentionMetric(BaseMetric):
     ``energy``        share of the map's sum inside
     ``area``          share of the image inside, a uniform map's ``energy``
     ``pointing``      share of images whose highest position lies inside, or
-                      within 15 pixels of it
-    ``catching``      Eq. 11 of [RECT], of where the map is above 0.5
+                      within ``tolerance`` of it
+    ``catching``      Eq. 11 of [RECT], of where the map is above ``threshold``
     ``missing``       share of positions on the wrong side of it, Eq. 12
     ``iou``           intersection over union with it, Eq. 21
     ================= ===================================================
@@ -81,6 +81,8 @@ class AttentionMetric(BaseMetric):
         foreground: numbers of the classes that a segmentor's map is held
             against; None leaves out all that needs a mask. A detector's is
             held against the boxes of all classes.
+        tolerance: of ``pointing``, in pixels of the original image.
+        threshold: above which a score counts as attended to.
         ignore_index: of a segmentor's void pixels.
         kwargs: of MMEngine's ``BaseMetric``.
 
@@ -94,6 +96,8 @@ class AttentionMetric(BaseMetric):
     def __init__(
         self,
         foreground: Sequence[int] | None = None,
+        tolerance: int = 15,
+        threshold: float = 0.5,
         ignore_index: int = 255,
         **kwargs: Any,
     ) -> None:
@@ -107,6 +111,8 @@ class AttentionMetric(BaseMetric):
                 f'[8, 9], got {foreground!r}'
             )
         self.foreground = None if foreground is None else [*foreground]
+        self.tolerance = tolerance
+        self.threshold = threshold
         self.ignore_index = ignore_index
         # after which boxes do not lie on their image
         self._transform: str | None = None
@@ -172,7 +178,7 @@ class AttentionMetric(BaseMetric):
             return scores
         on_image = mean_over_levels(maps, index, sample)
         attention = on_image[known]
-        sides = [2.0 * x - 1 for x in (attention > 0.5, inside)]
+        sides = [2.0 * x - 1 for x in (attention > self.threshold, inside)]
         norms = [n[index, 0] for captured in maps for n in captured.norms]
         norm = torch.stack([map_on_image(n, sample) for n in norms]).mean(0)
         scores.update(
@@ -182,7 +188,7 @@ class AttentionMetric(BaseMetric):
             energy=energy_inside(attention, inside),
             area=float(inside.double().mean()),
             pointing=pointing_hit(
-                on_image.masked_fill(~known, -torch.inf), mask
+                on_image.masked_fill(~known, -torch.inf), mask, self.tolerance
             ),
             catching=catching_rate(*sides),
             missing=missing_rate(*sides),

@@ -176,9 +176,9 @@ def laece(scores: Tensor, overlaps: Tensor, classes: Tensor) -> float:
     these the mean.
 
     Example:
-        >>> laece(torch.tensor([0.9, 0.5]), torch.tensor([0.8, 0.0]),
-        ...       torch.tensor([0, 1]))
-        0.3
+        >>> scores, overlaps = torch.tensor([[0.75, 0.5], [0.5, 0.0]])
+        >>> laece(scores, overlaps, classes=torch.tensor([0, 1]))
+        0.375
     """
     errors = []
     for label in classes.unique():

@@ -38,6 +38,7 @@ class AnchorQuantizer(Reporter, BaseModule):
 
     Args:
         num_anchors: Q; the papers use 20 and, for WRN, 50.
+        init_range: the anchors start evenly spaced on this range.
         vq_weight: weight of the loss that moves the anchors.
         commit_weight: weight of the loss that holds scores near anchors.
         init_cfg: see MMEngine.
@@ -64,6 +65,7 @@ class AnchorQuantizer(Reporter, BaseModule):
     def __init__(
         self,
         num_anchors: int = 20,
+        init_range: tuple[float, float] = (0.0, 1.0),
         vq_weight: float = 0.4,
         commit_weight: float = 0.1,
         init_cfg: dict | list | None = None,
@@ -72,7 +74,13 @@ class AnchorQuantizer(Reporter, BaseModule):
         self.num_anchors = at_least('num_anchors', num_anchors, 1)
         self.vq_weight = at_least('vq_weight', vq_weight, 0.0)
         self.commit_weight = at_least('commit_weight', commit_weight, 0.0)
-        self.anchors = nn.Parameter(torch.linspace(0, 1, num_anchors))
+        pair = isinstance(init_range, list | tuple) and len(init_range) == 2
+        if not (pair and init_range[0] < init_range[1]):
+            raise ValueError(
+                'init_range must be (low, high) with low < high, '
+                f'got {init_range!r}'
+            )
+        self.anchors = nn.Parameter(torch.linspace(*init_range, num_anchors))
 
     all_levels = True
 

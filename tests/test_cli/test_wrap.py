@@ -289,7 +289,7 @@ def test_a_file_that_is_there_is_left_alone(tmp_path):
     ],
 )  # fmt: skip
 def test_what_is_no_model_with_features_is_told(original, message, tmp_path):
-    with pytest.raises(WrapError, match=message):
+    with pytest.raises(ValueError, match=message):
         wrap(original, tmp_path / 'out.py')
     assert not (tmp_path / 'out.py').exists()
 
@@ -968,7 +968,7 @@ def test_a_link_to_the_folder_that_is_written_to(tmp_path, monkeypatch):
 def test_a_config_that_cannot_be_a_base(tmp_path, text, message):
     (tmp_path / 'base.py').write_text("model = dict(type='RetinaNet')\n")
     (tmp_path / 'original.py').write_text(text)
-    with pytest.raises(WrapError, match=message):
+    with pytest.raises(ValueError, match=message):
         wrap(str(tmp_path / 'original.py'), tmp_path / 'out.py')
     assert not (tmp_path / 'out.py').exists()
 

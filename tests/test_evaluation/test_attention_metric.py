@@ -229,7 +229,7 @@ def test_a_segmentors_shared_map_against_its_foreground(
 ):
     """Of images of 48x64 pixels, padded to 64x64."""
     model, data = segmentor(draws=draws), seg.inputs(((48, 64), (48, 64)))
-    hook = AttentionEvalHook(metric=dict(foreground=[1, 3]))
+    hook = AttentionEvalHook(metric=dict(foreground=[1, 3], tolerance=0))
     found = new_runner(model, data, [hook], batch_size).val()
     rows = []
     for batch in batches(data, batch_size):
@@ -243,7 +243,7 @@ def test_a_segmentors_shared_map_against_its_foreground(
             placed = dict(padded=(64, 64), seen=(48, 64), original=(48, 64))
             norms = [on_image(n[i, 0], **placed) for n in shared.norms]
             level = on_image(shared.mean[i, 0], **placed)
-            row = expected_scores([level], norms, mask)
+            row = expected_scores([level], norms, mask, tolerance=0)
             sizes = (64, 64), (48, 64)
             row['bits_per_image'] = sum(
                 bits_of(b[i], *sizes) for b in shared.bits

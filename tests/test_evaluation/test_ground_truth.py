@@ -89,7 +89,7 @@ def test_a_perfect_map_loses_nothing_by_void():
         gt_sem_seg=dict(data=labels), ori_shape=(12, 16), img_shape=(12, 16)
     )
     maps = [CapturedMap('n', 0, attention, norms=[attention])]
-    metric = AttentionMetric(foreground=[1])
+    metric = AttentionMetric(foreground=[1], tolerance=0)
     scores = metric.scores(maps, 0, sample)
     for name in ('auc', 'energy', 'pointing', 'catching', 'iou'):
         assert scores[name] == 1, name

@@ -79,7 +79,8 @@ def test_levels_side_by_side_count_alike():
 
 
 def test_anchors_are_a_vector_evenly_spaced():
-    assert AnchorQuantizer(5).anchors.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    quantizer = AnchorQuantizer(5, init_range=(-1, 1))
+    assert quantizer.anchors.tolist() == [-1, -0.5, 0, 0.5, 1]
 
 
 def test_float32_under_autocast():
@@ -93,6 +94,7 @@ def test_float32_under_autocast():
     [
         ('num_anchors', 0),
         ('num_anchors', -3),
+        ('init_range', (1, 0)),
         ('vq_weight', -0.1),
         ('commit_weight', float('nan')),
     ],

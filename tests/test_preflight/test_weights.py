@@ -8,7 +8,7 @@ from mmengine.registry import MODEL_WRAPPERS
 from support import segmentation as seg
 
 from mmaib import preflight
-from mmaib.preflight import resume
+from mmaib.preflight import resumed_checkpoint
 
 
 @MODEL_WRAPPERS.register_module(name='WrapperOfTestWeights')
@@ -200,5 +200,5 @@ def test_the_latest_whole_checkpoint_is_named(tmp_path, latest):
     for name in ('a.pth', 'b.pth'):
         torch.save(dict(optimizer={}), tmp_path / name)
         os.utime(tmp_path / name, (9, 9) if name == latest else (5, 5))
-    told = resume._whole_checkpoints(str(tmp_path))
+    told = resumed_checkpoint._whole_checkpoints(str(tmp_path))
     assert told.endswith(f'--resume {tmp_path / latest}')
