@@ -129,7 +129,9 @@ def table(records: Records) -> list[str]:
             for name, title in titles.items()
             if name in there
         ]
-        others = {k: runs for k, runs in rows.items() if runs not in (base, {})}
+        others = {
+            k: runs for k, runs in rows.items() if runs not in (base, {})
+        }
         return markdown(tabulate('arm', others, columns))
 
     lines = figures(titles)
