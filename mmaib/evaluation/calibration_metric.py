@@ -27,8 +27,8 @@ class Predictions(NamedTuple):
     uncertainties: Mapping[str, Tensor] = {}  # (n,) each
     predicted: Tensor | None = None  # (n,); None is the most probable
     pixels: bool = False  # so many that uncertainties are rounded
-    # a detector's: centres and sizes relative to the image, (n, 4); (n,) each,
-    # the latter with the object, 0 without one
+    # a detector's: centres and sizes relative to the image, (n, 4), (n,), and
+    # with what each is matched to at any overlap and at iou_thr, (n, 2)
     boxes: Tensor | None = None
     classes: Tensor | None = None
     overlaps: Tensor | None = None

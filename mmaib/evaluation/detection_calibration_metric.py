@@ -79,7 +79,7 @@ class DetectionCalibrationMetric(CalibrationMetric):
             assert found.classes is not None
             assert found.overlaps is not None
             score = found.log_probs[:, 1].exp()
-            columns = [score, found.classes, found.overlaps, found.labels]
+            columns = [score, found.classes, *found.overlaps.T]
             self.results.append(
                 {
                     **self.sums(found),
@@ -100,17 +100,18 @@ class DetectionCalibrationMetric(CalibrationMetric):
         kept = found['scores'].cpu() >= self.score_thr
         scores, labels = (found[n].cpu()[kept] for n in ('scores', 'labels'))
         boxes = boxes_of(found['bboxes'])[kept]
-        right = torch.zeros(len(boxes), dtype=torch.bool)
-        left_out, overlaps = torch.zeros_like(right), scores.double() * 0
+        left_out = torch.zeros(len(boxes), dtype=torch.bool)
+        overlaps = torch.zeros(len(boxes), 2, dtype=torch.double)
         for label in labels.unique():
             own = labels == label
             given = boxes[own], scores[own], _of_class(true, label)
-            right[own] = matched_overlaps(*given, self.iou_thr) > 0
-            overlaps[own] = matched_overlaps(*given)
+            matched = [matched_overlaps(*given, t) for t in (0, self.iou_thr)]
+            overlaps[own] = torch.stack(matched, dim=1)
             if 'labels' in ignored:
                 there = _of_class(ignored, label)
                 inside = box_overlaps(boxes[own], there, 'iof')
                 left_out[own] = (inside >= self.iou_thr).any(1)
+        right = overlaps[:, 1] > 0
         used = right | ~left_out
         scores, right = scores[used].double(), right[used]
         boxes = enclosing(boxes[used])
@@ -144,16 +145,16 @@ class DetectionCalibrationMetric(CalibrationMetric):
         )
         metrics['brier'] /= 2  # of two classes each error is twice
         every = torch.cat([kept['detections'] for kept in results])
-        scores, classes, overlaps, right = every.T
+        scores, classes, overlaps, of_right = every.T
         metrics['laece_0'] = laece(scores, overlaps, classes)
         objects = sum(kept['objects'] for kept in results)
-        found = overlaps[right > 0]
-        metrics['lrp'] = lrp(found, len(every), objects, self.iou_thr)
+        of_right = of_right[of_right > 0]
+        metrics['lrp'] = lrp(of_right, len(every), objects, self.iou_thr)
         return metrics
 
 
 def matched_overlaps(
-    boxes: Tensor, scores: Tensor, true_boxes: Tensor, iou_thr: float = 0.0
+    boxes: Tensor, scores: Tensor, true_boxes: Tensor, iou_thr: float
 ) -> Tensor:
     """The overlap of each detection of one class with the box that it is
     matched to, ``(n,)``, 0 without one, as COCO's evaluation has it: from the

@@ -485,6 +485,17 @@ def test_an_ignored_box_excuses_its_class_alone_and_nothing_that_is_right():
     assert found['precision'] == 0.5
 
 
+def test_a_right_box_counts_by_its_own_overlap():
+    """Without a threshold a surer, worse one takes its object."""
+    true = [[0, 0, 10, 10]]
+    boxes = [[0, 0, 10, 4], [0, 0, 10, 8]]
+    sample = image(boxes, [0.9, 0.5], [0, 0], true, [0])
+    found = measured(DetectionCalibrationMetric(), [sample])
+    assert found['precision'] == 0.5
+    assert found['lrp'] == pytest.approx((0.2 / 0.5 + 1) / 2)
+    assert found['laece_0'] == pytest.approx((0.5 + 0.5) / 2)
+
+
 def test_of_equal_scores_the_first_takes_the_box():
     box = torch.tensor([[0.0, 0, 10, 10]])
     scores = torch.full((20,), 0.5)
