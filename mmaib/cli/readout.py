@@ -1,5 +1,4 @@
-(
-    """Where does a model that is trained already look, and what is that worth?
+"""Where does a model that is trained already look, and what is that worth?
 
     mmaib readout CONFIG CHECKPOINT --out DIR
 
@@ -12,8 +11,6 @@ resumes what was interrupted. DIR, in which nobody else has trained, gets the
 config, log, checkpoint, pictures, readout.md, a table of the log, and
 report.html; files elsewhere stay as they are.
 """
-    ''
-)
 
 from __future__ import annotations
 

@@ -191,12 +191,11 @@ def judged(
     rows += [(name, 'backbone') for name in AT_BACKBONE]
     scores = [of_images(target, places['neck'])]
     # after the score at the fixed box
-    more = {'again': model} if slow else {}
+    more = {'again': (model, places['neck'])} if slow else {}
     if judge is not None:
-        more['judge'] = judge
+        more['judge'] = judge, Place(judge, 'neck')
     scores += [
-        detected(detector, Place(detector, 'neck'), target, seen.sample)
-        for detector in more.values()
+        detected(*detector, target, seen.sample) for detector in more.values()
     ]
     blanked = blank(images, scores[0])
     results = {}

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -31,9 +32,9 @@ custom_imports = dict(imports=['mmaib', 'judge'])
 load_from = {checkpoint!r}
 
 train_pipeline = [
-    *_base_.{pipeline}[:-1],
+    *_base_.train_dataloader.dataset.pipeline[:-1],
     dict(type='HideParts'),
-    _base_.{pipeline}[-1],
+    _base_.train_dataloader.dataset.pipeline[-1],
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 """
@@ -55,20 +56,15 @@ class HideParts(BaseTransform):
         side = int(np.random.choice(WIDTHS))
         blurred = image.astype(np.float32)
         for _ in range(2):
-            blurred = box_mean(blurred, side)
+            blurred = cv2.blur(
+                blurred, (side, side), borderType=cv2.BORDER_REFLECT_101
+            )
         return dict(
             results,
             img=np.where(hidden[..., None], blurred, image).astype(
                 image.dtype
             ),
         )
-
-
-def box_mean(image: np.ndarray, side: int) -> np.ndarray:
-    """The mean over a square of so many pixels, mirrored at the border."""
-    import cv2
-
-    return cv2.blur(image, (side, side), borderType=cv2.BORDER_REFLECT_101)
 
 
 def main() -> None:
@@ -89,7 +85,6 @@ def main() -> None:
         CHILD.format(
             base=str(args.config.resolve()),
             checkpoint=str(args.checkpoint.resolve()),
-            pipeline='train_dataloader.dataset.pipeline',
         )
     )
     # where workers find HideParts

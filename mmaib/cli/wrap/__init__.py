@@ -75,7 +75,8 @@ def wrap(
         what to print.
 
     Raises:
-        WrapError: with the reason; nothing is left on the disk.
+        ValueError: with the reason, a WrapError unless it is of reading the
+            config; nothing is left on the disk.
     """
     out = Path(out)
     if '::' in original and not original.endswith('.py'):
