@@ -52,7 +52,6 @@ from mmaib.explanations import (
     statistics,
 )
 from mmaib.explanations.baselines import BASELINES, box, explain_by, of_images
-from mmaib.explanations.bottleneck import gradients
 from mmaib.explanations.explain import Prepared, data_of, frozen, see, targets
 from mmaib.explanations.insertion_deletion import (
     AREA,
@@ -64,6 +63,7 @@ from mmaib.explanations.insertion_deletion import (
     paired_interval,
     rank_correlation,
 )
+from mmaib.explanations.reach import gradients
 from mmaib.explanations.targets import Target
 from mmaib.visualization.tables import markdown
 from mmaib.visualization.work_dirs import read_records
