@@ -44,6 +44,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmaib.cli.launch import device_argument
+from mmaib.cli.main import reuse_memory
 from mmaib.compat import register_config_sources, report
 from mmaib.cost import (
     gmacs,
@@ -523,6 +524,7 @@ def main() -> None:
     args = parser.parse_args()
     args.size, args.seg_size = tuple(args.size), tuple(args.seg_size)
     torch.set_num_threads(args.threads)
+    reuse_memory()  # as every command of mmaib
     register_config_sources()
     # or every model's initialisation is logged parameter by parameter
     MMLogger.get_instance('mmengine', log_level='WARNING')

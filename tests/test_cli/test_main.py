@@ -1,5 +1,6 @@
 """The `mmaib` command: help at once, refusals on one line, exit codes."""
 
+import platform
 import subprocess
 import sys
 
@@ -81,3 +82,28 @@ def test_an_error_that_is_not_mmaibs_keeps_its_traceback(
     (tmp_path / 'wrong.py').write_text("raise ValueError('of the config')\n")
     with pytest.raises(ValueError, match='of the config'):
         main(['train', 'wrong.py'])
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != 'glibc', reason='another allocator'
+)
+def test_a_command_uses_the_memory_of_freed_tensors_again():
+    code = (
+        'import resource, torch\n'
+        'from mmaib.cli.main import main\n'
+        'main(["wrap"])\n'
+        'for _ in range(2):\n'
+        '    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+        '    for _ in range(8):\n'
+        '        torch.zeros(2**24)\n'  # 64 MiB, in pages of 4 KiB or more
+        'now = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+        'print("faults", now - before)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    # eight new tensors would be 131,072, or 256 of huge pages
+    assert int(done.stdout.split('faults')[1]) < 100, done.stderr
