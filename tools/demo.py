@@ -285,6 +285,7 @@ def main() -> None:
     parser.add_argument('--task', choices=DEMOS, default='detection')
     parser.add_argument('--variant', choices=VARIANTS, default=READOUT)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'))
+    parser.add_argument('--seed', type=int, default=1)
     args = parser.parse_args()
     demo = DEMOS[args.task]
     # Relative to the checkout, as every command runs there.
@@ -305,7 +306,7 @@ def main() -> None:
     def train(config: Path, work_dir: Path, *options: str) -> float:
         return run(
             commands, '-m', 'mmaib', 'train', config, '--work-dir', work_dir,
-            '--cfg-options', 'randomness.seed=1', *options,
+            '--cfg-options', f'randomness.seed={args.seed}', *options,
             log=work_dir / 'stdout.log',
         )  # fmt: skip
 
