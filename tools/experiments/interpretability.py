@@ -37,17 +37,7 @@ from typing import Any, NamedTuple
 import mmcv
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from mmengine.config import Config
-from mmengine.device import get_device
-from scipy.io import loadmat
-from torch import Tensor
-
-from mmaib.cli.launch import device_argument
-from mmaib.cli.loading import load_model, read_config
-from mmaib.cli.visualize import unused
-from mmaib.evaluation.ablation import ablation_metrics, evaluate
-from mmaib.evaluation.interpretability import (
+from map_stability import (
     TAUS,
     Comparison,
     Estimate,
@@ -56,8 +46,18 @@ from mmaib.evaluation.interpretability import (
     share,
     summary,
 )
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.device import get_device
+from modifications import BLOCKS, HIGH, LOW, modified
+from scipy.io import loadmat
+from torch import Tensor
+
+from mmaib.cli.launch import device_argument
+from mmaib.cli.loading import load_model, read_config
+from mmaib.cli.visualize import unused
+from mmaib.evaluation.ablation import ablation_metrics, evaluate
 from mmaib.evaluation.map_geometry import mean_over_levels
-from mmaib.evaluation.modifications import BLOCKS, HIGH, LOW, modified
 from mmaib.functional import warp_images
 from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.layers.capture import MAP_CHANGES
