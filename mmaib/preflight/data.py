@@ -102,8 +102,8 @@ def _page(dataset: dict) -> str:
     kind = dataset.get('type')
     if not isinstance(kind, str) or not kind.startswith('mmaib.'):
         return ''
-    source = getattr(OURS.get(kind), 'SOURCE', None)
-    return f' Its download page is {source.page}' if source else ''
+    page = getattr(OURS.get(kind), 'PAGE', None)
+    return f' Its download page is {page}' if page else ''
 
 
 def _must_exist(
