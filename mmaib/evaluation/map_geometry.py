@@ -14,6 +14,7 @@ from mmaib.layers import CapturedMap
 from mmaib.layers.image_cells import (
     cell_shares,
     cell_window,
+    covered,
     image_box,
     padded_size,
 )
@@ -86,20 +87,11 @@ def spread(x: Tensor, size: Sequence[int]) -> Tensor:
         >>> spread(torch.tensor([[6.0, 3.0]]), (1, 3))
         tensor([[4., 3., 2.]])
     """
-    rows, columns = (
-        _shares(old, new).to(x) for old, new in zip(x.shape[-2:], size)
-    )
-    return rows @ x @ columns.T
-
-
-def _shares(old: int, new: int) -> Tensor:
-    """Which share of each of the old cells lies in each of the new ones,
-    ``(new, old)``, along one side."""
-    ends = torch.arange(new + 1).double()
-    edges = torch.arange(old + 1).double() * new / old
-    upper = torch.minimum(ends[1:, None], edges[1:])
-    lower = torch.maximum(ends[:-1, None], edges[:-1])
-    return (upper - lower).clamp(min=0) * old / new
+    shares = []
+    for old, new in zip(x.shape[-2:], size):
+        first = torch.arange(new)[:, None].double()
+        shares.append(covered(first, first + 1, new, old).to(x))
+    return shares[0] @ x @ shares[1].T
 
 
 def whole_maps(
@@ -127,8 +119,7 @@ def whole_maps(
     whole = []
     for level in range(per_window):
         parts = maps[level::per_window]
-        mean = stitched([part.mean for part in parts], boxes, size)
-        quantized = None
+        mean, quantized = stitched([p.mean for p in parts], boxes, size), None
         if scores := [p.quantized for p in parts if p.quantized is not None]:
             quantized = torch.zeros_like(mean)
             for part, (rows, columns) in zip(scores, boxes):
