@@ -108,12 +108,8 @@ def discarded_writes(scratch: str, *kept: str | os.PathLike) -> Iterator[None]:
             found = None if 'dir_fd' in more else instead(path)
             if found is None:
                 old(path, *args, **more)
-            else:
+            else:  # a file; of folders nothing is there
                 found.unlink(missing_ok=True)
-
-        def skipped(old: Callable, path: Any, *args: Any, **more: Any) -> None:
-            if 'dir_fd' in more or instead(path) is None:
-                old(path, *args, **more)
 
         def moved(old: Callable, source: Any, to: Any, **more: Any) -> None:
             if instead(source) is None and instead(to) is None:
@@ -134,10 +130,9 @@ def discarded_writes(scratch: str, *kept: str | os.PathLike) -> Iterator[None]:
         stack.enter_context(patch.object(tempfile, 'tempdir', scratch))
         for module in (builtins, io):
             replace(module, 'open', opened)
-        for name in ('remove', 'unlink'):
+        for name in ('remove', 'unlink', 'mkdir', 'rmdir'):
             replace(os, name, removed)
-        for module, name in ((os, 'mkdir'), (os, 'rmdir'), (shutil, 'rmtree')):
-            replace(module, name, skipped)
+        replace(shutil, 'rmtree', removed)
         for name in ('rename', 'replace'):
             replace(os, name, moved)
         replace(torch, 'save', saved)
