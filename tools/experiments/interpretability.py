@@ -42,7 +42,6 @@ from map_stability import (
     Comparison,
     Estimate,
     compare_modified,
-    compared,
     share,
     summary,
 )
@@ -260,10 +259,9 @@ def draw(
 
 def uniform(result: Result) -> Result:
     """The same images and answers, with a map that is the same everywhere."""
-    flat = [torch.ones(2, 2)]
     return Result(
         [
-            {n: compared(flat, flat, row.agreement) for n, row in rows.items()}
+            {n: r._replace(cosine=1.0, centred=0.0) for n, r in rows.items()}
             for rows in result.comparisons
         ],
         [0.0] * len(result.comparisons),

@@ -10,7 +10,7 @@ within its image.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -171,15 +171,13 @@ def summary(
         the paper's, for each tau, and ``'centred'``, the mean of the centred
         cosine.
     """
-
-    def each(value: Callable[[Comparison], Any]) -> list[list[Any]]:
-        return [[value(row) for row in rows] for rows in comparisons]
-
-    same = each(lambda c: c.agreement >= SAME)
-    kept = each(lambda c: c.agreement >= SAME and c.cosine is not None)
-    found = {'same answer': share(same, each(lambda _: True))}
-    cosines = np.asarray(each(lambda c: c.cosine or 0))
-    for tau in TAUS:
-        found[f'score {tau}'] = share(cosines > tau, kept)
-    found['centred'] = share(each(lambda c: c.centred or 0), kept)
-    return found
+    agreement, cosines, centred = np.moveaxis(
+        np.array(comparisons, float), -1, 0
+    )
+    same = agreement >= SAME
+    kept = same & ~np.isnan(cosines)
+    return {
+        'same answer': share(same, np.ones_like(same)),
+        **{f'score {tau}': share(cosines > tau, kept) for tau in TAUS},
+        'centred': share(centred, kept),
+    }
