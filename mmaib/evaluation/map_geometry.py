@@ -31,15 +31,13 @@ def of_the_image(x: Tensor, metainfo: dict) -> Tensor:
     return x[..., rows, columns]
 
 
-def image_shares(x: Tensor, metainfo: dict) -> Tensor | None:
-    """The share of each cell of a map ``(..., H, W)`` that is image; None
-    where all are, or nothing is known of it."""
-    if 'img_shape' not in metainfo:
-        return None
-    shares = cell_shares(
-        image_box(metainfo), padded_size(metainfo), x.shape[-2:]
-    )
-    return None if shares is None else shares.to(x.device)
+def image_shares(x: Tensor, metainfo: dict) -> Tensor:
+    """The share of each cell of a map ``(..., H, W)`` that is image; 1 where
+    nothing is known of it."""
+    shares, grid = None, x.shape[-2:]
+    if 'img_shape' in metainfo:
+        shares = cell_shares(image_box(metainfo), padded_size(metainfo), grid)
+    return (torch.ones(grid) if shares is None else shares).to(x.device)
 
 
 def map_on_image(

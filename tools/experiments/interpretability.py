@@ -50,6 +50,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from modifications import BLOCKS, HIGH, LOW, modified
 from scipy.io import loadmat
+from study import conclude
 from torch import Tensor
 
 from mmaib.cli.launch import device_argument
@@ -387,17 +388,13 @@ def main() -> None:
         results[UNIFORM] = uniform(first)
     summaries = {label: summaries_of(r) for label, r in results.items()}
     tables = [table8(summaries), beside(results, summaries)]
-    note = (
+    conclude(
+        args.out / 'interpretability.md',
+        [*markdown(tables[0]), '', *markdown(tables[1])],
         'Scores in % [95 % interval, bootstrap over images]; in the first '
         f'table tau={TAU}. A uniform map has the best score there is: read '
-        'the centred cosine, the deviation and what is lost first. '
-        f'Command: `{" ".join(["python", *sys.argv])}`'
+        'the centred cosine, the deviation and what is lost first.',
     )
-    args.out.mkdir(parents=True, exist_ok=True)
-    lines = [*markdown(tables[0]), '', *markdown(tables[1]), '', note, '']
-    text = '\n'.join(lines)
-    (args.out / 'interpretability.md').write_text(text)
-    print(text)
 
 
 if __name__ == '__main__':
