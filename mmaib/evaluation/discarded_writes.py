@@ -33,18 +33,11 @@ def without_files(evaluator: Any, *kept: str | os.PathLike) -> Iterator[None]:
     # where the ranks hand each other results
     parts = {getattr(m, 'collect_dir', None) for m in evaluator.metrics}
     folders = [*kept, *filter(None, parts)]
-
-    def guarded(call: Callable) -> Callable:
-        def run(*args: Any, **more: Any) -> Any:
-            with discarded_writes(shared[0], *folders):
-                return call(*args, **more)
-
-        return run
-
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         shared = [scratch]  # the first rank may read what others wrote
         broadcast_object_list(shared)
         for name in ('process', 'evaluate'):
+            guarded = discarded_writes(shared[0], *folders)
             call = guarded(getattr(evaluator, name))
             stack.enter_context(patch.object(evaluator, name, call))
         yield
