@@ -67,14 +67,13 @@ def check_collects(model: Any) -> None:
         TypeError: naming the layer and what to use instead.
     """
     model = unwrapped(model)
-    collected = {
-        layer
-        for collecting in model.modules()
-        if isinstance(collecting, AuxLossMixin)
-        for layer in collecting.modules()
-    }
+    collecting = tuple(
+        f'{name}.'.lstrip('.')
+        for name, module in model.named_modules()
+        if isinstance(module, AuxLossMixin)
+    )
     for name, layer in model.named_modules():
-        if isinstance(layer, Reporter) and layer not in collected:
+        if isinstance(layer, Reporter) and not name.startswith(collecting):
             raise TypeError(
                 f'{type(model).__name__} does not collect the losses of '
                 f'{name} ({type(layer).__name__}), which would vanish '
