@@ -123,21 +123,17 @@ def whole_maps(
             for part, (rows, columns) in zip(scores, boxes):
                 box = (rows.stop - rows.start, columns.stop - columns.start)
                 quantized[..., rows, columns] = resize(part, box, 'nearest')
+        # one of each for every level that shares the map
+        norms = zip(*(p.norms for p in parts))
+        bits = zip(*(p.bits for p in parts))
         whole.append(
             CapturedMap(
                 parts[0].name,
                 level,
                 mean,
                 quantized,
-                # one of each for every level that shares the map
-                [
-                    stitched(x, boxes, size)
-                    for x in zip(*(p.norms for p in parts))
-                ],
-                [
-                    stitched(x, boxes, size, spread)
-                    for x in zip(*(p.bits for p in parts))
-                ],
+                [stitched(x, boxes, size) for x in norms],
+                [stitched(x, boxes, size, spread) for x in bits],
                 parts[0].anchors,
             )
         )

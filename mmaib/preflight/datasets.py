@@ -189,14 +189,14 @@ def _check_entries(
 ) -> None:
     """Files that are not there, labels that no class has, boxes of no
     number."""
-    fields = []
     loads = [] if skips(dataset) else steps(dataset, 'LoadImage')
-    if any(_is_local(dataset, step) for step in loads):
-        fields.append('img_path')
     masks = steps(dataset, 'LoadAnnotations') if loads else []
     masks = [step for step in masks if getattr(step, 'with_seg', False)]
-    if any(_is_local(dataset, step) for step in masks):
-        fields.append('seg_map_path')
+    fields = [
+        field
+        for field, by in (('img_path', loads), ('seg_map_path', masks))
+        if any(_is_local(dataset, step) for step in by)
+    ]
     folders: dict[str, set[str]] = {}
     most = min((h.num_classes for h in heads.values()), default=None)
     wrong: dict[str, list[str]] = defaultdict(list)
