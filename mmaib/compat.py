@@ -4,6 +4,7 @@ names."""
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -38,10 +39,8 @@ class Package:
         """Names and versions of the distributions that are installed."""
         found = []
         for name in self.distributions:
-            try:
+            with suppress(metadata.PackageNotFoundError):
                 found.append((name, metadata.version(name)))
-            except metadata.PackageNotFoundError:
-                continue
         return found
 
     def distribution(self) -> tuple[str, str] | None:
@@ -173,32 +172,26 @@ def config_name(name: str) -> str:
 def report() -> tuple[str, bool]:
     """What ``mmaib doctor`` prints, and whether all is well."""
     lines = [f'mmaib {mmaib.__version__}']
-    problems = []
+    problems: list[str] = []
     for p in PACKAGES:
         name, version = p.distribution() or ('-', 'not installed')
         lines.append(f'{p.module:<11} {version:<16} {name}')
-        if p.optional and not p.installed():
-            continue
-        if problem := p.problem():
-            problems.append(problem)
+        if p.installed() or not p.optional:
+            problems += filter(None, [p.problem()])
     if not installed_libraries():
         problems += missing_plugins()
-    if not package('mmcv').installed():
-        return _summary(lines, problems)
-    try:
-        import mmcv.ops  # noqa: F401
+    if package('mmcv').installed():
+        try:
+            import mmcv.ops  # noqa: F401
 
-        lines.append('mmcv.ops    compiled ops load')
-    except ImportError as error:
-        lines.append(f'mmcv.ops    do not load: {error}')
-        problems.append(
-            'mmcv is there without its compiled ops: '
-            'CFLAGS=-g0 pip install --no-build-isolation --force-reinstall '
-            f'--no-deps {next(iter(package("mmcv").distributions))}'
-        )
-    return _summary(lines, problems)
-
-
-def _summary(lines: list[str], problems: list[str]) -> tuple[str, bool]:
+            lines.append('mmcv.ops    compiled ops load')
+        except ImportError as error:
+            lines.append(f'mmcv.ops    do not load: {error}')
+            problems.append(
+                'mmcv is there without its compiled ops: '
+                'CFLAGS=-g0 pip install --no-build-isolation '
+                '--force-reinstall --no-deps '
+                f'{next(iter(package("mmcv").distributions))}'
+            )
     lines += [f'! {problem}' for problem in problems]
     return '\n'.join(lines), not problems

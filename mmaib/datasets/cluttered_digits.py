@@ -65,31 +65,21 @@ class ClutteredDigits(BaseDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        shape = (SIDE, SIDE)
-        return [
-            dict(
-                img=made.image,
-                gt_label=made.label,
-                gt_bboxes=made.box[None],
-                img_shape=shape,
-                ori_shape=shape,
-            )
-            for made in self._painted()
-        ]
-
-    def _painted(self) -> list[Painted]:
         from sklearn.datasets import load_digits
 
         ink, photographs = digits.sources()
         labels = load_digits().target[self.split.digits]
         ink = ink[self.split.digits]
         rng = np.random.default_rng(digits.SPLITS.index(self.split))
-        made = []
+        samples = []
         for number in range(self.num_images):
             photograph = photographs[number % len(photographs)]
             ground = photograph[:, self.split.columns]
-            made.append(compose(ground, ink, labels, rng))
-        return made
+            image, label, box = compose(ground, ink, labels, rng)
+            sample = dict(img=image, gt_label=label, gt_bboxes=box[None])
+            shape = (SIDE, SIDE)
+            samples.append(dict(sample, img_shape=shape, ori_shape=shape))
+        return samples
 
 
 def compose(

@@ -12,7 +12,6 @@ damaged. Files of other names are left alone.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from PIL import Image
+
+from mmaib.files import sha256_of
 
 from . import checksummed
 
@@ -103,8 +104,7 @@ def tiles(photo: Photograph) -> Iterator[tuple[str, bytes, list]]:
         ValueError: if the photograph is not the one this was written for.
     """
     path = package_data() / f'{photo.stem}.png'
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != photo.sha256:
+    if (digest := sha256_of(path)) != photo.sha256:
         raise ValueError(
             f'{path} has sha256 {digest}, expected {photo.sha256}: '
             'pip install --no-deps --force-reinstall deepforest==2.1.0'
@@ -122,33 +122,30 @@ def tiles(photo: Photograph) -> Iterator[tuple[str, bytes, list]]:
             yield f'{top:04d}_{left:04d}.png', buffer.getvalue(), shown
 
 
-def to_coco(named_boxes: list[tuple[str, list]]) -> dict:
-    """COCO json of one split."""
-    images = [
-        dict(id=i, file_name=name, width=TILE, height=TILE)
-        for i, (name, _) in enumerate(named_boxes, 1)
-    ]
-    shown = [(i, b) for i, (_, bs) in enumerate(named_boxes, 1) for b in bs]
-    annotations = [
-        dict(
-            id=number, image_id=image, category_id=1, bbox=box,
-            area=box[2] * box[3], iscrowd=0,
-        )
-        for number, (image, box) in enumerate(shown, 1)
-    ]  # fmt: skip
-    categories = [dict(id=1, name='tree')]
-    return dict(images=images, annotations=annotations, categories=categories)
-
-
 def files() -> Iterator[tuple[str, bytes]]:
     """Name and content of every tile and annotation file."""
     for photo in PHOTOGRAPHS:
-        named_boxes = []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for name, content, boxes in tiles(photo):
             yield f'{photo.split}/{name}', content
-            named_boxes.append((name, boxes))
-        annotations = json.dumps(to_coco(named_boxes)).encode()
-        yield f'annotations/{photo.split}.json', annotations
+            number = len(images) + 1
+            images.append(
+                dict(id=number, file_name=name, width=TILE, height=TILE)
+            )
+            annotations += [
+                dict(
+                    id=i, image_id=number, category_id=1, bbox=box,
+                    area=box[2] * box[3], iscrowd=0,
+                )
+                for i, box in enumerate(boxes, len(annotations) + 1)
+            ]  # fmt: skip
+        coco = dict(
+            images=images,
+            annotations=annotations,
+            categories=[dict(id=1, name='tree')],
+        )
+        yield f'annotations/{photo.split}.json', json.dumps(coco).encode()
 
 
 def build(out: Path) -> bool:

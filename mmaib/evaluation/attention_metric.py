@@ -162,13 +162,8 @@ class AttentionMetric(BaseMetric):
         }
         bits = [b[index] for captured in maps for b in captured.bits]
         if bits:  # of a cell, as far as it is image
-            shares_of = [image_shares(b, sample) for b in bits]
-            scores['bits_per_image'] = float(
-                sum(
-                    (b if shares is None else b * shares).sum()
-                    for b, shares in zip(bits, shares_of)
-                )
-            )
+            passed = [(b * image_shares(b, sample)).sum() for b in bits]
+            scores['bits_per_image'] = float(sum(passed))
         truth = object_mask(sample, self.foreground, self.ignore_index)
         if truth is None or self._misplaced(sample):
             return scores

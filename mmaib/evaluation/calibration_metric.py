@@ -88,14 +88,11 @@ class CalibrationMetric(BaseMetric):
         self.calibrator = calibrator
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        self.results += [self.sums(self.calibrated(s)) for s in data_samples]
-
-    def calibrated(self, sample: dict) -> Predictions:
-        """Predictions with the calibrator's probabilities."""
-        found = self.predictions(sample)
-        if self.calibrator is None:
-            return found
-        return found._replace(log_probs=self.calibrator(found))
+        for sample in data_samples:
+            found = self.predictions(sample)
+            if self.calibrator is not None:
+                found = found._replace(log_probs=self.calibrator(found))
+            self.results.append(self.sums(found, sample))
 
     def predictions(self, sample: dict) -> Predictions:
         """Of an image, or of its pixels that have a label."""
@@ -113,16 +110,21 @@ class CalibrationMetric(BaseMetric):
                 {n: torch.as_tensor(sample[n]).reshape(1) for n in there},
             )
         if 'seg_logits' in sample and 'gt_sem_seg' in sample:
-            log_probs = of_pixels(sample)
+            scores = sample['seg_logits']['data'].float().flatten(1).T
             labels = sample['gt_sem_seg']['data'].flatten()
-            labels = labels.to(log_probs.device).long()
+            labels = labels.to(scores.device).long()
             kept = labels != self.ignore_index
-            answers = labels_of_pixels(sample, log_probs.device)
+            log_probs, predicted = scores.log_softmax(1), None
+            if scores.size(1) == 1:  # mmseg's are probabilities by then
+                log_probs = log_of(torch.cat([1 - scores, scores], dim=1))
+                if 'pred_sem_seg' in sample:  # by decode_head.threshold
+                    predicted = sample['pred_sem_seg']['data'].flatten()
+                    predicted = predicted.long().to(scores.device)[kept]
             return Predictions(
                 log_probs[kept],
                 labels[kept],
                 {n: sample[n]['data'].flatten()[kept] for n in there},
-                None if answers is None else answers[kept],
+                predicted,
                 pixels=True,
             )
         raise ValueError(
@@ -132,27 +134,24 @@ class CalibrationMetric(BaseMetric):
             'mmaib.DetectionCalibrationMetric'
         )
 
-    def sums(self, found: Predictions) -> dict[str, Any]:
+    def sums(self, found: Predictions, sample: dict) -> dict[str, Any]:
         """What is kept of an image."""
-        log_probs = found.log_probs
-        confidence, predicted = confidence_of(log_probs, found.predicted)
-        wrong = predicted != found.labels
-        of_curves = {'': 1 - confidence, **found.uncertainties}
+        log_probs, predicted = found.log_probs, found.predicted
+        if predicted is None:
+            predicted = log_probs.argmax(1)
+        best = log_probs.gather(1, predicted[:, None])[:, 0]
+        confidence, wrong = best.double().exp(), predicted != found.labels
+        curves = {}
+        for name, value in {'': 1 - confidence, **found.uncertainties}.items():
+            if found.pixels:
+                curves[name] = _rounded(value, wrong, log_probs.size(1))
+            else:
+                columns = value, wrong, torch.ones_like(wrong)
+                curves[name] = torch.stack([x.double().cpu() for x in columns])
         return dict(
             bins=bin_sums(confidence, ~wrong, self.num_bins).cpu(),
             rules=scoring_rules(log_probs, found.labels).cpu(),
-            curves={
-                name: _rounded(value, wrong, log_probs.size(1))
-                if found.pixels
-                else torch.stack(
-                    [
-                        value.double(),
-                        wrong.double(),
-                        torch.ones_like(confidence),
-                    ]
-                ).cpu()
-                for name, value in of_curves.items()
-            },
+            curves=curves,
         )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -179,38 +178,6 @@ class CalibrationMetric(BaseMetric):
             accuracy=float(bins[2].sum()) / count,
             **areas,
         )
-
-
-def of_pixels(sample: Mapping[str, Any]) -> Tensor:
-    """Log-probabilities ``(n, C)`` of all pixels of a segmentor's sample, two
-    of one that has one channel."""
-    logits = sample['seg_logits']['data'].float().flatten(1).T
-    if logits.size(1) > 1:
-        return logits.log_softmax(1)
-    # mmseg's of one channel are probabilities by then
-    return log_of(torch.cat([1 - logits, logits], dim=1))
-
-
-def labels_of_pixels(
-    sample: Mapping[str, Any], device: torch.device
-) -> Tensor | None:
-    """What a segmentor of one channel answered, ``(n,)``, by its
-    ``decode_head.threshold``; None of others, which answer with the most
-    probable class."""
-    if len(sample['seg_logits']['data']) > 1 or 'pred_sem_seg' not in sample:
-        return None
-    return sample['pred_sem_seg']['data'].flatten().long().to(device)
-
-
-def confidence_of(
-    log_probs: Tensor, predicted: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The probability of what was predicted, ``(n,)``, by default the most
-    probable class, and that."""
-    if predicted is None:
-        predicted = log_probs.argmax(1)
-    best = log_probs.gather(1, predicted[:, None])[:, 0]
-    return best.double().exp(), predicted
 
 
 def _rounded(uncertainty: Tensor, errors: Tensor, classes: int) -> Tensor:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,21 +72,6 @@ class DetectionCalibrationMetric(CalibrationMetric):
         self.score_thr = at_least('score_thr', score_thr, 0.0)
         self.nothing = f'no detection with a score of {score_thr} or more'
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        for sample in data_samples:
-            found = self.calibrated(sample)
-            assert found.classes is not None
-            assert found.overlaps is not None
-            score = found.log_probs[:, 1].exp()
-            columns = [score, found.classes, *found.overlaps.T]
-            self.results.append(
-                {
-                    **self.sums(found),
-                    'detections': torch.stack(columns, dim=1),
-                    'objects': len(sample['gt_instances']['labels']),
-                }
-            )
-
     def predictions(self, sample: dict) -> Predictions:
         """Whether each detection is right, of two classes."""
         if not {'pred_instances', 'gt_instances'} <= sample.keys():
@@ -114,11 +98,10 @@ class DetectionCalibrationMetric(CalibrationMetric):
         right = overlaps[:, 1] > 0
         used = right | ~left_out
         scores, right = scores[used].double(), right[used]
-        boxes = enclosing(boxes[used])
         height, width = sample['ori_shape'][:2]
-        size = boxes.new_tensor([width, height])
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / size
-        extent = (boxes[:, 2:] - boxes[:, :2]) / size
+        boxes = enclosing(boxes[used])
+        boxes = boxes / boxes.new_tensor([width, height, width, height])
+        first, last = boxes.split(2, dim=1)
         return Predictions(
             log_of(torch.stack([1 - scores, scores], dim=1)),
             right.long(),
@@ -128,10 +111,21 @@ class DetectionCalibrationMetric(CalibrationMetric):
                 if name in found
             },
             torch.ones_like(right).long(),
-            boxes=torch.cat([centre, extent], dim=1),
+            boxes=torch.cat([(first + last) / 2, last - first], dim=1),
             classes=labels[used],
             overlaps=overlaps[used],
         )
+
+    def sums(self, found: Predictions, sample: dict) -> dict[str, Any]:
+        assert found.classes is not None
+        assert found.overlaps is not None
+        score = found.log_probs[:, 1].exp()
+        columns = [score, found.classes, *found.overlaps.T]
+        return {
+            **super().sums(found, sample),
+            'detections': torch.stack(columns, dim=1),
+            'objects': len(sample['gt_instances']['labels']),
+        }
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         found = super().compute_metrics(results)

@@ -33,18 +33,11 @@ def without_files(evaluator: Any, *kept: str | os.PathLike) -> Iterator[None]:
     # where the ranks hand each other results
     parts = {getattr(m, 'collect_dir', None) for m in evaluator.metrics}
     folders = [*kept, *filter(None, parts)]
-
-    def guarded(call: Callable) -> Callable:
-        def run(*args: Any, **more: Any) -> Any:
-            with discarded_writes(shared[0], *folders):
-                return call(*args, **more)
-
-        return run
-
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         shared = [scratch]  # the first rank may read what others wrote
         broadcast_object_list(shared)
         for name in ('process', 'evaluate'):
+            guarded = discarded_writes(shared[0], *folders)
             call = guarded(getattr(evaluator, name))
             stack.enter_context(patch.object(evaluator, name, call))
         yield
@@ -108,12 +101,8 @@ def discarded_writes(scratch: str, *kept: str | os.PathLike) -> Iterator[None]:
             found = None if 'dir_fd' in more else instead(path)
             if found is None:
                 old(path, *args, **more)
-            else:
+            else:  # a file; of folders nothing is there
                 found.unlink(missing_ok=True)
-
-        def skipped(old: Callable, path: Any, *args: Any, **more: Any) -> None:
-            if 'dir_fd' in more or instead(path) is None:
-                old(path, *args, **more)
 
         def moved(old: Callable, source: Any, to: Any, **more: Any) -> None:
             if instead(source) is None and instead(to) is None:
@@ -134,10 +123,9 @@ def discarded_writes(scratch: str, *kept: str | os.PathLike) -> Iterator[None]:
         stack.enter_context(patch.object(tempfile, 'tempdir', scratch))
         for module in (builtins, io):
             replace(module, 'open', opened)
-        for name in ('remove', 'unlink'):
+        for name in ('remove', 'unlink', 'mkdir', 'rmdir'):
             replace(os, name, removed)
-        for module, name in ((os, 'mkdir'), (os, 'rmdir'), (shutil, 'rmtree')):
-            replace(module, name, skipped)
+        replace(shutil, 'rmtree', removed)
         for name in ('rename', 'replace'):
             replace(os, name, moved)
         replace(torch, 'save', saved)

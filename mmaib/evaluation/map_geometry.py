@@ -14,6 +14,7 @@ from mmaib.layers import CapturedMap
 from mmaib.layers.image_cells import (
     cell_shares,
     cell_window,
+    covered,
     image_box,
     padded_size,
 )
@@ -30,15 +31,13 @@ def of_the_image(x: Tensor, metainfo: dict) -> Tensor:
     return x[..., rows, columns]
 
 
-def image_shares(x: Tensor, metainfo: dict) -> Tensor | None:
-    """The share of each cell of a map ``(..., H, W)`` that is image; None
-    where all are, or nothing is known of it."""
-    if 'img_shape' not in metainfo:
-        return None
-    shares = cell_shares(
-        image_box(metainfo), padded_size(metainfo), x.shape[-2:]
-    )
-    return None if shares is None else shares.to(x.device)
+def image_shares(x: Tensor, metainfo: dict) -> Tensor:
+    """The share of each cell of a map ``(..., H, W)`` that is image; 1 where
+    nothing is known of it."""
+    shares, grid = None, x.shape[-2:]
+    if 'img_shape' in metainfo:
+        shares = cell_shares(image_box(metainfo), padded_size(metainfo), grid)
+    return (torch.ones(grid) if shares is None else shares).to(x.device)
 
 
 def map_on_image(
@@ -86,20 +85,11 @@ def spread(x: Tensor, size: Sequence[int]) -> Tensor:
         >>> spread(torch.tensor([[6.0, 3.0]]), (1, 3))
         tensor([[4., 3., 2.]])
     """
-    rows, columns = (
-        _shares(old, new).to(x) for old, new in zip(x.shape[-2:], size)
-    )
-    return rows @ x @ columns.T
-
-
-def _shares(old: int, new: int) -> Tensor:
-    """Which share of each of the old cells lies in each of the new ones,
-    ``(new, old)``, along one side."""
-    ends = torch.arange(new + 1).double()
-    edges = torch.arange(old + 1).double() * new / old
-    upper = torch.minimum(ends[1:, None], edges[1:])
-    lower = torch.maximum(ends[:-1, None], edges[:-1])
-    return (upper - lower).clamp(min=0) * old / new
+    shares = []
+    for old, new in zip(x.shape[-2:], size):
+        first = torch.arange(new)[:, None].double()
+        shares.append(covered(first, first + 1, new, old).to(x))
+    return shares[0] @ x @ shares[1].T
 
 
 def whole_maps(
@@ -127,28 +117,23 @@ def whole_maps(
     whole = []
     for level in range(per_window):
         parts = maps[level::per_window]
-        mean = stitched([part.mean for part in parts], boxes, size)
-        quantized = None
+        mean, quantized = stitched([p.mean for p in parts], boxes, size), None
         if scores := [p.quantized for p in parts if p.quantized is not None]:
             quantized = torch.zeros_like(mean)
             for part, (rows, columns) in zip(scores, boxes):
                 box = (rows.stop - rows.start, columns.stop - columns.start)
                 quantized[..., rows, columns] = resize(part, box, 'nearest')
+        # one of each for every level that shares the map
+        norms = zip(*(p.norms for p in parts))
+        bits = zip(*(p.bits for p in parts))
         whole.append(
             CapturedMap(
                 parts[0].name,
                 level,
                 mean,
                 quantized,
-                # one of each for every level that shares the map
-                [
-                    stitched(x, boxes, size)
-                    for x in zip(*(p.norms for p in parts))
-                ],
-                [
-                    stitched(x, boxes, size, spread)
-                    for x in zip(*(p.bits for p in parts))
-                ],
+                [stitched(x, boxes, size) for x in norms],
+                [stitched(x, boxes, size, spread) for x in bits],
                 parts[0].anchors,
             )
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseTTAModel
@@ -155,17 +156,16 @@ def _evaluating_all(evaluator: Any) -> Iterator[None]:
         yield
         return
 
+    base_evaluate = evaluator.evaluate
+
     def evaluate(size: int) -> dict[str, float]:
-        found = type(evaluator).evaluate(evaluator, size)
+        found = base_evaluate(size)
         for metric in evaluator.metrics[len(prefixes) :]:
             found.update(metric.evaluate(size))
         return found
 
-    evaluator.evaluate = evaluate
-    try:
+    with patch.object(evaluator, 'evaluate', evaluate):
         yield
-    finally:
-        del evaluator.evaluate
 
 
 @contextmanager

@@ -47,8 +47,8 @@ class FiniteCheckHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        paths = _paths(data_batch)
-        images = _images(data_batch)
+        paths, inputs = _paths(data_batch), _of_batch(data_batch, 'inputs')
+        images = [x for x in inputs if isinstance(x, Tensor)]
         if _all_finite(images):
             return
         for number, image in enumerate(images):
@@ -119,10 +119,6 @@ def _of_batch(batch: Any, field: str) -> list[Any]:
     branches = found.values() if isinstance(found, dict) else [found]
     several = (list, tuple, Tensor)
     return [x for b in branches if isinstance(b, several) for x in b]
-
-
-def _images(batch: Any) -> list[Tensor]:
-    return [x for x in _of_batch(batch, 'inputs') if isinstance(x, Tensor)]
 
 
 def _paths(batch: Any) -> list[str]:

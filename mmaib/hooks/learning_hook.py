@@ -46,10 +46,10 @@ class LearningHook(Hook):
             waiting = {k: p for k, p in parameters.items() if k not in frozen}
             idle = [k for k, p in waiting.items() if not rates.get(id(p))]
             if frozen:
-                fields = ', '.join(_freezing_fields(model, name))
-                fix = f', see {fields}' if fields else ''
-                why = f'is frozen (requires_grad=False){fix}'
-                _warn(name, layer, frozen, why)
+                why = ['is frozen (requires_grad=False)']
+                if fields := [*_freezing_fields(model, name)]:
+                    why.append('see ' + ', '.join(fields))
+                _warn(name, layer, frozen, ', '.join(why))
             if idle:
                 _warn(name, layer, idle, NO_RATE)
             self._waiting[name] = waiting
@@ -86,21 +86,16 @@ def _layers(
         path = f'{name}.{child_name}'.lstrip('.')
         if isinstance(child, Reporter):
             yield path, child
-        elif not _frozen_model(child):
+        elif not isinstance(child, AuxLossMixin) or any(
+            parameter.requires_grad for parameter in child.parameters()
+        ):
             yield from _layers(child, path)
-
-
-def _frozen_model(module: nn.Module) -> bool:
-    return isinstance(module, AuxLossMixin) and not any(
-        parameter.requires_grad for parameter in module.parameters()
-    )
 
 
 def _learning_rates(optim_wrapper: Any) -> dict[int, float]:
     """The learning rate of each parameter, by its id, warm-up left out."""
-    wrappers = [optim_wrapper]
-    if hasattr(optim_wrapper, 'values'):
-        wrappers = optim_wrapper.values()
+    several = hasattr(optim_wrapper, 'values')
+    wrappers = optim_wrapper.values() if several else [optim_wrapper]
     return {
         id(parameter): group.get('initial_lr', group['lr'])
         for wrapper in wrappers

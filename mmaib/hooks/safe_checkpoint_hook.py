@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
@@ -119,11 +120,8 @@ class SafeCheckpointHook(CheckpointHook):
         if 'remove' in vars(backend):  # the outer of two
             yield
             return
-        backend.remove = outdated.append
-        try:
+        with patch.object(backend, 'remove', outdated.append):
             yield
-        finally:
-            del backend.remove
         kept = self._kept()
         for path in outdated:
             if os.path.realpath(path) not in kept:  # a name used again

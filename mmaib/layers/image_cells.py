@@ -109,11 +109,12 @@ def _stretched(metainfo: Mapping) -> bool:
     return len(padded) == 2 and not later
 
 
-def _shares(first: int, last: int, side: int, cells: int) -> Tensor:
-    """Of each of the cells along a side the share in [first, last)."""
+def covered(first: Any, last: Any, side: int, cells: int) -> Tensor:
+    """Of each of the cells along a side the share in [first, last), numbers
+    or tensors ``(N, 1)`` of several."""
     edges = torch.arange(cells + 1).double() * side / cells
-    covered = edges[1:].clamp(max=last) - edges[:-1].clamp(min=first)
-    return (covered * cells / side).clamp(0, 1)
+    inside = edges[1:].clamp(max=last) - edges[:-1].clamp(min=first)
+    return (inside * cells / side).clamp(0, 1)
 
 
 def cell_shares(
@@ -133,8 +134,8 @@ def cell_shares(
     """
     if box == (0, size[0], 0, size[1]):
         return None
-    rows = _shares(box.top, box.bottom, size[0], grid[0])
-    columns = _shares(box.left, box.right, size[1], grid[1])
+    rows = covered(box.top, box.bottom, size[0], grid[0])
+    columns = covered(box.left, box.right, size[1], grid[1])
     return (rows[:, None] * columns).float()
 
 

@@ -67,11 +67,15 @@ class BaseCheckpoint(NamedTuple):
                 'trained over: its SHA-256 is another one than '
                 f'{self.sha256[:12]}.... Name that, model.base_checkpoint=PATH'
             )
-        read = CheckpointLoader.load_checkpoint(str(path), 'cpu')
-        return {
-            name.removeprefix('module.'): value
-            for name, value in read.get('state_dict', read).items()
-        }
+        return tensors_of(CheckpointLoader.load_checkpoint(str(path), 'cpu'))
+
+
+def tensors_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """A state dict, alone or as MMEngine saves it, of a bare model."""
+    return {
+        name.removeprefix('module.'): value
+        for name, value in checkpoint.get('state_dict', checkpoint).items()
+    }
 
 
 def learned(

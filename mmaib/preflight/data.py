@@ -89,10 +89,11 @@ def _joined(root: str, path: str) -> str:
     return path if '://' in path else osp.join(root, path)
 
 
-def _is_there(path: str, backend_args: dict | None) -> bool:
-    """Whether it is, as far as the file backend knows."""
+def _is_there(path: str, backend_args: dict | None) -> bool | None:
+    """Whether it is, as far as the file backend knows; None if there is none
+    to ask."""
     if '://' in path and not backend_args:
-        return True
+        return None
     backend = fileio.get_file_backend(path, backend_args=backend_args)
     return not hasattr(backend, 'exists') or backend.exists(path)
 
@@ -102,15 +103,15 @@ def _page(dataset: dict) -> str:
     kind = dataset.get('type')
     if not isinstance(kind, str) or not kind.startswith('mmaib.'):
         return ''
-    source = getattr(OURS.get(kind), 'SOURCE', None)
-    return f' Its download page is {source.page}' if source else ''
+    page = getattr(OURS.get(kind), 'PAGE', None)
+    return f' Its download page is {page}' if page else ''
 
 
 def _must_exist(
     field: str, path: str, readers: list[dict | None], page: str = ''
 ) -> None:
     """Refuse what is not there for any of the ``backend_args``."""
-    if not any(_is_there(path, reader) for reader in readers):
+    if all(_is_there(path, reader) is False for reader in readers):
         asked = ''.join(f', with backend_args={r}' for r in readers if r)
         raise FileNotFoundError(
             f"{field}: '{path}' does not exist (seen from "
@@ -148,7 +149,7 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
             ann_file = _joined(
                 dataset.get('data_root') or '', dataset['ann_file']
             )
-            if not _is_read(ann_file, reader):
+            if not _is_there(ann_file, reader):
                 continue
             filters = dataset.get('filter_cfg') or {}
             filters_empty = filters.get('filter_empty_gt', False)
@@ -167,18 +168,13 @@ def _read_annotations(cfg: Any, loaders: tuple[str, ...]) -> None:
             if (
                 'CocoMetric' not in family
                 or metric.get('format_only')
-                or not _is_read(ann_file, reader)
+                or not _is_there(ann_file, reader)
             ):
                 continue
             asked = metric.get('metric', 'bbox')
             asked = [asked] if isinstance(asked, str) else asked
             with named(f'{path}.ann_file'):
                 check_evaluated(ann_file, known, asked, reader)
-
-
-def _is_read(path: str, reader: dict | None) -> bool:
-    """Whether a file can be read before the training."""
-    return not ('://' in path and not reader) and _is_there(path, reader)
 
 
 def _must_be_names(field: str, classes: Any) -> None:

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from mmaib.datasets.check_files import CheckFiles
-
 from .fields import counted, raised_everywhere, warn
 from .model import check_topk, class_heads
-from .samples import check_sample, labels_of, skips, steps
+from .samples import check_files, check_sample, labels_of, skips, steps
 
 # of a data set that are read
 ENTRIES = 200_000
@@ -47,7 +45,9 @@ def check_datasets(
             if not len(dataset):
                 raise ValueError(_empty(path, dataset))
             if head := heads.get('model.decode_head'):
-                _tell_classes(dataset, head)
+                for step in check_files(dataset):
+                    if step.num_classes is None:
+                        step.num_classes, step.ignored = labels_of(head)
     if 'model.head' in heads:
         check_topk(cfg, loaders, heads['model.head'].num_classes)
     raised_everywhere(_look, built, heads)
@@ -102,13 +102,6 @@ def _empty(path: str, dataset: Any) -> str:
         f'{path} ({type(dataset).__name__}) has no image: '
         f'{", ".join(asked)}; {"; ".join(there)}'
     )
-
-
-def _tell_classes(dataset: BaseDataset, head: Any) -> None:
-    """Let CheckFiles of a segmentor's pipeline know the labels that fit."""
-    for step in dataset.pipeline.transforms:
-        if isinstance(step, CheckFiles) and step.num_classes is None:
-            step.num_classes, step.ignored = labels_of(head)
 
 
 def _look(built: dict[str, Any], heads: dict[str, Any]) -> None:
@@ -196,14 +189,14 @@ def _check_entries(
 ) -> None:
     """Files that are not there, labels that no class has, boxes of no
     number."""
-    fields = []
     loads = [] if skips(dataset) else steps(dataset, 'LoadImage')
-    if any(_is_local(dataset, step) for step in loads):
-        fields.append('img_path')
     masks = steps(dataset, 'LoadAnnotations') if loads else []
     masks = [step for step in masks if getattr(step, 'with_seg', False)]
-    if any(_is_local(dataset, step) for step in masks):
-        fields.append('seg_map_path')
+    fields = [
+        field
+        for field, by in (('img_path', loads), ('seg_map_path', masks))
+        if any(_is_local(dataset, step) for step in by)
+    ]
     folders: dict[str, set[str]] = {}
     most = min((h.num_classes for h in heads.values()), default=None)
     wrong: dict[str, list[str]] = defaultdict(list)
@@ -232,8 +225,9 @@ def _check_entries(
 
 
 def _is_local(dataset: Any, step: Any) -> bool:
-    of = [getattr(owner, 'backend_args', None) for owner in (step, dataset)]
-    args = of[0] or of[1]
+    args = getattr(step, 'backend_args', None) or getattr(
+        dataset, 'backend_args', None
+    )
     return not args or args.get('backend') == 'local'
 
 

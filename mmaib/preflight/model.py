@@ -67,27 +67,20 @@ def check_collects(model: Any) -> None:
         TypeError: naming the layer and what to use instead.
     """
     model = unwrapped(model)
-    if uncollected := _uncollected(model):
-        name, layer = uncollected
-        raise TypeError(
-            f'{type(model).__name__} does not collect the losses of {name} '
-            f'({type(layer).__name__}), which would vanish silently. Set '
-            "model.type to 'mmaib.AIBFasterRCNN', "
-            "'mmaib.AIBEncoderDecoder' or 'mmaib.AIBImageClassifier', or to "
-            f"'mmaib.WithAuxLosses' with base='{type(model).__name__}'."
-        )
-
-
-def _uncollected(module: nn.Module, name: str = '') -> tuple | None:
-    """One of mmaib's layers that no model above it collects from."""
-    if isinstance(module, AuxLossMixin):
-        return None
-    if isinstance(module, Reporter):
-        return name, module
-    for child_name, child in module.named_children():
-        if found := _uncollected(child, f'{name}.{child_name}'.lstrip('.')):
-            return found
-    return None
+    collecting = tuple(
+        f'{name}.'.lstrip('.')
+        for name, module in model.named_modules()
+        if isinstance(module, AuxLossMixin)
+    )
+    for name, layer in model.named_modules():
+        if isinstance(layer, Reporter) and not name.startswith(collecting):
+            raise TypeError(
+                f'{type(model).__name__} does not collect the losses of '
+                f'{name} ({type(layer).__name__}), which would vanish '
+                "silently. Set model.type to 'mmaib.AIBFasterRCNN', "
+                "'mmaib.AIBEncoderDecoder' or 'mmaib.AIBImageClassifier', or "
+                f"to 'mmaib.WithAuxLosses' with base='{type(model).__name__}'."
+            )
 
 
 def class_heads(model: nn.Module) -> dict[str, Any]:

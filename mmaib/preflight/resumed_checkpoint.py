@@ -65,22 +65,22 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
         own = learned(bare, own, base)
         del own[KEY]
     buffers = dict(bare.named_buffers())
-    differing = [
-        *(f'{n} is not in it' for n in own if n not in {*saved, *buffers}),
-        *(f'{n} is only in it' for n in saved if n not in own),
-        *(
+    differing = (
+        [name for name in own if name not in {*saved, *buffers}],
+        [name for name in saved if name not in own],
+        [
             f'{n} is {tuple(saved[n].shape)} in it, {tuple(t.shape)} here'
             for n, t in own.items()
             if n in saved and saved[n].shape != t.shape
-        ),
-    ]
-    if differing:
+        ],
+    )
+    if any(differing):
         how = (
             'Resume with the config that wrote it, or begin anew with its '
             f'weights: --cfg-options load_from={path}, without --resume and '
             'in another --work-dir.'
         )
-        raise ValueError(of_another(f"resume: '{path}'", differing, how))
+        raise ValueError(of_another(f"resume: '{path}'", how, *differing))
 
 
 def _resumed(cfg: Any) -> tuple[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ IMAGES, MASKS = 32, 2000
 
 
 def steps(dataset: BaseDataset, name: str) -> list[Any]:
+    """Those of a pipeline whose types begin with a name."""
     return [
         step
         for step in dataset.pipeline.transforms
@@ -72,12 +73,14 @@ def check_sample(
     _check_alone(path, check, read, total, trains)
 
 
+def check_files(dataset: Any) -> list[CheckFiles]:
+    steps = dataset.pipeline.transforms
+    return [step for step in steps if isinstance(step, CheckFiles)]
+
+
 def skips(dataset: Any) -> bool:
     """Whether another image is taken for one that does not load."""
-    return any(
-        isinstance(step, CheckFiles) and step.broken == 'skip'
-        for step in dataset.pipeline.transforms
-    )
+    return any(step.broken == 'skip' for step in check_files(dataset))
 
 
 def _check_alone(
@@ -93,14 +96,12 @@ def _check_alone(
         f'{path}: {read} of {total} masks have the labels {sorted(classes)} '
         f'alone, of {check.num_classes} classes'
     )
-    if not ignored:
-        warn(text)
-        return
-    text += (
-        f', and {ignored}, which is ignored: if that is a class (a mask of 0 '
-        'and 255), save it as its label; mind reduce_zero_label, which makes '
-        '0 ignored'
-    )
-    if trains and read == total:
-        raise ValueError(text)
+    if ignored:
+        text += (
+            f', and {ignored}, which is ignored: if that is a class (a mask '
+            'of 0 and 255), save it as its label; mind reduce_zero_label, '
+            'which makes 0 ignored'
+        )
+        if trains and read == total:
+            raise ValueError(text)
     warn(text)

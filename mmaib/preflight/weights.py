@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mmengine.logging import print_log
@@ -12,6 +12,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmaib.models import AuxLossMixin
+from mmaib.models.base_checkpoint import tensors_of
 from mmaib.models.freezing import trainable_prefixes
 from mmaib.models.wrapping import unwrapped
 
@@ -105,8 +106,7 @@ def check_frozen(cfg: Any, model: nn.Module) -> None:
     names = trainable_prefixes(bare, frozen)
     lacking = [name for name in missing if not name.startswith(names)]
     if lacking:
-        lines = [f'{name} is not in it' for name in lacking]
-        raise ValueError(of_another(what, lines, OF_BASE))
+        raise ValueError(of_another(what, OF_BASE, lacking))
     line = f"load_from '{path}'"
     if missing:
         line += f'; new, and start anew: {", ".join(missing)}'
@@ -128,8 +128,7 @@ def load_whole(field: str, path: str, model: nn.Module) -> dict[str, Any]:
     what = f"{field} '{path}'"
     read, missing, _ = _load(model, path, what, OF_CONFIG)
     if missing:
-        lines = [f'{name} is not in it' for name in missing]
-        raise ValueError(of_another(what, lines, OF_CONFIG))
+        raise ValueError(of_another(what, OF_CONFIG, missing))
     return read
 
 
@@ -146,10 +145,8 @@ def tell_untrained(path: str, model: nn.Module) -> None:
     except ValueError as error:
         warn(str(error))
         return
-    lines = [f'{name} is not in it' for name in missing]
-    lines += [f'{name} is only in it' for name in unused]
-    if lines:
-        warn(of_another(what, lines, OF_CONFIG))
+    if missing or unused:
+        warn(of_another(what, OF_CONFIG, missing, unused))
 
 
 def _load(
@@ -157,24 +154,27 @@ def _load(
 ) -> tuple[dict[str, Any], list[str], list[str]]:
     """What the file holds, and the keys that it lacks or has beside."""
     read = CheckpointLoader.load_checkpoint(path, 'cpu')
-    state = {
-        name.removeprefix('module.'): value
-        for name, value in read.get('state_dict', read).items()
-    }
     try:
-        missing, unused = model.load_state_dict(state, strict=False)
+        missing, unused = model.load_state_dict(tensors_of(read), strict=False)
     except RuntimeError as error:  # shapes, a line each
-        lines = [f'{line.strip()}' for line in str(error).splitlines()[1:]]
-        raise ValueError(of_another(what, lines, how)) from error
+        shapes = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ValueError(of_another(what, how, shapes=shapes)) from error
     return read, missing, unused
 
 
-def of_another(what: str, lines: list[str], how: str) -> str:
-    """The message about a checkpoint that differs from a model so."""
-    more = len(lines) - 12
-    return (
-        f'{what} is of another architecture:\n  '
-        + '\n  '.join(lines[:12])
-        + (f'\n  and {more} more' if more > 0 else '')
-        + f'\n{how}'
-    )
+def of_another(
+    what: str,
+    how: str,
+    missing: Iterable[str] = (),
+    unused: Iterable[str] = (),
+    shapes: Iterable[str] = (),
+) -> str:
+    """The message about a checkpoint that lacks some keys of a model, has
+    others beside, or some in another shape."""
+    lines = [f'{name} is not in it' for name in missing]
+    lines += [f'{name} is only in it' for name in unused]
+    lines += shapes
+    if (more := len(lines) - 12) > 0:
+        lines[12:] = [f'and {more} more']
+    text = '\n  '.join([f'{what} is of another architecture:', *lines])
+    return f'{text}\n{how}'

@@ -37,27 +37,27 @@ from typing import Any, NamedTuple
 import mmcv
 import numpy as np
 import torch
+from map_stability import (
+    TAUS,
+    Comparison,
+    Estimate,
+    compare_modified,
+    share,
+    summary,
+)
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.device import get_device
+from modifications import BLOCKS, HIGH, LOW, modified
 from scipy.io import loadmat
+from study import conclude
 from torch import Tensor
 
 from mmaib.cli.launch import device_argument
 from mmaib.cli.loading import load_model, read_config
 from mmaib.cli.visualize import unused
 from mmaib.evaluation.ablation import ablation_metrics, evaluate
-from mmaib.evaluation.interpretability import (
-    TAUS,
-    Comparison,
-    Estimate,
-    compare_modified,
-    compared,
-    share,
-    summary,
-)
 from mmaib.evaluation.map_geometry import mean_over_levels
-from mmaib.evaluation.modifications import BLOCKS, HIGH, LOW, modified
 from mmaib.functional import warp_images
 from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.layers.capture import MAP_CHANGES
@@ -260,10 +260,9 @@ def draw(
 
 def uniform(result: Result) -> Result:
     """The same images and answers, with a map that is the same everywhere."""
-    flat = [torch.ones(2, 2)]
     return Result(
         [
-            {n: compared(flat, flat, row.agreement) for n, row in rows.items()}
+            {n: r._replace(cosine=1.0, centred=0.0) for n, r in rows.items()}
             for rows in result.comparisons
         ],
         [0.0] * len(result.comparisons),
@@ -389,17 +388,13 @@ def main() -> None:
         results[UNIFORM] = uniform(first)
     summaries = {label: summaries_of(r) for label, r in results.items()}
     tables = [table8(summaries), beside(results, summaries)]
-    note = (
+    conclude(
+        args.out / 'interpretability.md',
+        [*markdown(tables[0]), '', *markdown(tables[1])],
         'Scores in % [95 % interval, bootstrap over images]; in the first '
         f'table tau={TAU}. A uniform map has the best score there is: read '
-        'the centred cosine, the deviation and what is lost first. '
-        f'Command: `{" ".join(["python", *sys.argv])}`'
+        'the centred cosine, the deviation and what is lost first.',
     )
-    args.out.mkdir(parents=True, exist_ok=True)
-    lines = [*markdown(tables[0]), '', *markdown(tables[1]), '', note, '']
-    text = '\n'.join(lines)
-    (args.out / 'interpretability.md').write_text(text)
-    print(text)
 
 
 if __name__ == '__main__':

@@ -10,11 +10,11 @@ from mmpretrain.datasets import CUB
 from mmaib.checks import one_of
 from mmaib.registry import DATASETS
 
-from .source import Source
+from .from_authors import FromAuthors
 
 
 @DATASETS.register_module()
-class CUBWithBoxes(CUB):
+class CUBWithBoxes(FromAuthors, CUB):
     """MMPretrain's CUB-200-2011 with the birds' boxes in ``gt_bboxes``.
 
     ::
@@ -42,10 +42,8 @@ class CUBWithBoxes(CUB):
         latter two not included.
     """
 
-    SOURCE = Source(
-        'https://www.vision.caltech.edu/datasets/cub_200_2011/',
-        '`tar xzf CUB_200_2011.tgz -C data/` makes data/CUB_200_2011',
-    )
+    PAGE = 'https://www.vision.caltech.edu/datasets/cub_200_2011/'
+    COMMAND = '`tar xzf CUB_200_2011.tgz -C data/` makes data/CUB_200_2011'
 
     def __init__(
         self, data_root: str, split: str = 'train', **kwargs: Any
@@ -65,7 +63,7 @@ class CUBWithBoxes(CUB):
         ):
             found = {entry for (entry,) in self._of_each(names, path).values()}
             if strange := sorted(found - set(choices)):
-                raise self._wrong(
+                raise self.wrong(
                     path,
                     f'has {strange[:5]}; {choices[0]} to {choices[-1]} fit',
                 )
@@ -80,7 +78,7 @@ class CUBWithBoxes(CUB):
             info['gt_bboxes'] = box_of[info['img_path']]
         if isinstance(self.backend, LocalBackend):
             paths = [info['img_path'] for info in data_list]
-            self.SOURCE.check_files(self.data_root, paths)
+            self.check_files(paths)
         return data_list
 
     def _of_each(
@@ -89,7 +87,7 @@ class CUBWithBoxes(CUB):
         """The entries of a file, one for each image."""
         entries = self._read(path, columns)
         if entries.keys() != names.keys():
-            raise self._wrong(
+            raise self.wrong(
                 path,
                 f'has {len(entries)} image ids, {self.ann_file!r} has '
                 f'{len(names)}: they must be the same. One of the files was '
@@ -100,12 +98,12 @@ class CUBWithBoxes(CUB):
     def _read(self, path: str, columns: int) -> dict[str, list[str]]:
         """What stands after the image id in each line of a file."""
         if not self.backend.isfile(path):
-            raise self.SOURCE.missing(self.data_root, path)
+            raise self.missing(path)
         entries = {}
         for number, line in enumerate(list_from_file(path), 1):
             image_id, *entry = line.split() or ['']
             if not image_id.isdecimal() or len(entry) != columns:
-                raise self._wrong(
+                raise self.wrong(
                     path,
                     f'has {line!r} in line {number}; it must be an image id '
                     f'and {columns} more, separated by spaces',
@@ -121,12 +119,9 @@ class CUBWithBoxes(CUB):
         if not (
             math.isfinite(x + y + width + height) and width > 0 and height > 0
         ):
-            raise self._wrong(
+            raise self.wrong(
                 path,
                 f'has the box {" ".join(entry)} of image {image_id}; it must '
                 'be x, y, width and height, the latter two above 0',
             )
         return np.array([[x, y, x + width, y + height]], np.float32)
-
-    def _wrong(self, path: str, fault: str) -> ValueError:
-        return self.SOURCE.wrong(self.data_root, path, fault)

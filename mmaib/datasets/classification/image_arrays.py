@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os.path as osp
 from typing import Any
 
 import numpy as np
@@ -8,17 +7,17 @@ from mmpretrain.datasets import BaseDataset
 
 from mmaib.checks import one_of
 
-from .source import Source
+from .from_authors import FromAuthors
 
 
-class ImageArrays(BaseDataset):
+class ImageArrays(FromAuthors, BaseDataset):
     """Small images that their authors distribute as one array a split.
 
     The array is held once, as it was read; a sample's image is copied out of
     it when it is asked for, so that workers share it and no transform can
     write to it. ``indices`` leave it whole.
 
-    A subclass names its ``SPLITS`` and its ``SOURCE`` and reads a split.
+    A subclass names ``SPLITS``, ``PAGE`` and ``COMMAND`` and reads a split.
 
     Args:
         data_root: folder of the files.
@@ -32,7 +31,6 @@ class ImageArrays(BaseDataset):
     """
 
     SPLITS: tuple[str, ...]
-    SOURCE: Source
     images: np.ndarray
 
     def __init__(
@@ -62,20 +60,6 @@ class ImageArrays(BaseDataset):
         info = super().get_data_info(idx)
         info['img'] = np.array(self.images[info['img']], order='C')
         return info
-
-    def path(self, name: str) -> str:
-        """A file of the data set.
-
-        Raises:
-            FileNotFoundError: if it is not there.
-        """
-        path = osp.join(self.data_root, name)
-        if not osp.isfile(path):
-            raise self.SOURCE.missing(self.data_root, path)
-        return path
-
-    def wrong(self, path: str, fault: str) -> ValueError:
-        return self.SOURCE.wrong(self.data_root, path, fault)
 
     def check_labels(self, path: str, labels: np.ndarray, count: int) -> None:
         """Refuse labels of a file, ``(n,)``, that are not 1 to 10, or not as

@@ -10,13 +10,11 @@ from mmpretrain.datasets import BaseDataset, OxfordIIITPet
 from mmaib.checks import at_least, one_of
 from mmaib.registry import DATASETS
 
-from .source import Source
-
-_PAGE = 'https://www.robots.ox.ac.uk/~vgg/data/pets/'
+from .from_authors import FromAuthors
 
 
 @DATASETS.register_module()
-class OxfordPetSplits(BaseDataset):
+class OxfordPetSplits(FromAuthors, BaseDataset):
     """All 7,349 images of Oxford-IIIT Pet, divided anew (Section 6.1 of
     [RECT]): of each of the 37 breeds the same share is for training.
 
@@ -44,10 +42,10 @@ class OxfordPetSplits(BaseDataset):
     """
 
     METAINFO = OxfordIIITPet.METAINFO
-    SOURCE = Source(
-        _PAGE,
+    PAGE = 'https://www.robots.ox.ac.uk/~vgg/data/pets/'
+    COMMAND = (
         'unpack its images.tar.gz and annotations.tar.gz into '
-        'data/Oxford-IIIT_Pets',
+        'data/Oxford-IIIT_Pets'
     )
 
     def __init__(
@@ -82,14 +80,12 @@ class OxfordPetSplits(BaseDataset):
                 )
                 data_list.append(dict(img_path=path, gt_label=label))
         paths = [info['img_path'] for info in data_list]
-        self.SOURCE.check_files(self.data_root, paths)
+        self.check_files(paths)
         return data_list
 
     def _read(self) -> list[tuple[str, int]]:
         """Name and label, from 0, of each image."""
-        path = osp.join(self.data_root, 'annotations', 'list.txt')
-        if not osp.isfile(path):
-            raise self.SOURCE.missing(self.data_root, path)
+        path = self.path('annotations', 'list.txt')
         count = len(self.METAINFO['classes'])
         labels = {str(i + 1): i for i in range(count)}
         entries = []
@@ -99,8 +95,7 @@ class OxfordPetSplits(BaseDataset):
                     continue
                 name, *numbers = line.split()
                 if len(numbers) != 3 or numbers[0] not in labels:
-                    raise self.SOURCE.wrong(
-                        self.data_root,
+                    raise self.wrong(
                         path,
                         f'has {line.rstrip()!r} in line {number}; it must be '
                         f'an image, a class of 1 to {count}, a species and a '
@@ -108,7 +103,5 @@ class OxfordPetSplits(BaseDataset):
                     )
                 entries.append((name, labels[numbers[0]]))
         if not entries:
-            raise self.SOURCE.wrong(
-                self.data_root, path, 'names no image; it must name 7,349'
-            )
+            raise self.wrong(path, 'names no image; it must name 7,349')
         return entries

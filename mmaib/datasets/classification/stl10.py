@@ -9,7 +9,6 @@ from mmaib.checks import one_of
 from mmaib.registry import DATASETS
 
 from .image_arrays import ImageArrays
-from .source import Source
 
 _SHAPE = (3, 96, 96)
 # what class_names.txt says, labels 1 to 10
@@ -47,10 +46,8 @@ class STL10(ImageArrays):
 
     METAINFO = dict(classes=_CLASSES)
     SPLITS = ('train', 'test')
-    SOURCE = Source(
-        'https://cs.stanford.edu/~acoates/stl10/',
-        '`tar xzf stl10_binary.tar.gz -C data/` makes data/stl10_binary',
-    )
+    PAGE = 'https://cs.stanford.edu/~acoates/stl10/'
+    COMMAND = '`tar xzf stl10_binary.tar.gz -C data/` makes data/stl10_binary'
 
     def __init__(
         self,

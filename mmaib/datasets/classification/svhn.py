@@ -8,9 +8,6 @@ from scipy.io import loadmat
 from mmaib.registry import DATASETS
 
 from .image_arrays import ImageArrays
-from .source import Source
-
-_PAGE = 'http://ufldl.stanford.edu/housenumbers/'
 
 
 @DATASETS.register_module()
@@ -38,7 +35,8 @@ class SVHN(ImageArrays):
 
     METAINFO = dict(classes=tuple('0123456789'))
     SPLITS = ('train', 'test', 'extra')
-    SOURCE = Source(_PAGE, f'wget -P data/svhn {_PAGE}{{name}}')
+    PAGE = 'http://ufldl.stanford.edu/housenumbers/'
+    COMMAND = f'wget -P data/svhn {PAGE}{{name}}'
 
     def read_split(self) -> tuple[np.ndarray, list[int | None]]:
         path = self.path(f'{self.split}_32x32.mat')

@@ -2,11 +2,14 @@
 
 import cmath
 import math
+import sys
 
 import pytest
 import torch
+from support import REPOSITORY
 
-from mmaib.evaluation.modifications import (
+sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))
+from modifications import (
     frequency_radius,
     hidden,
     modified,

@@ -10,32 +10,26 @@ within its image.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from modifications import modified
 from torch import Tensor
 
+from mmaib.evaluation import contrast
+from mmaib.evaluation.agreement import between
+from mmaib.evaluation.map_geometry import of_the_image, whole_maps
 from mmaib.layers import CapturedMap, capture_attention
-
-from .agreement import between
-from .map_geometry import of_the_image, whole_maps
-from .modifications import modified
-from .scores import contrast
 
 TAUS = (0.85, 0.9, 0.95)
 SAME = 0.5  # the agreement from which on two answers are the same
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    """Of two flattened maps of one shape; 0 where one is 0 everywhere.
-
-    Example:
-        >>> cosine(torch.ones(2, 2), torch.full((2, 2), 0.1))
-        1.0
-    """
+    """Of two flattened maps of one shape; 0 where one is 0 everywhere."""
     a, b = a.flatten().double(), b.flatten().double()
     norms = float(a.norm() * b.norm())
     return round(float(a @ b) / norms, 12) if norms else 0.0
@@ -43,14 +37,7 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 def centred_cosine(a: Tensor, b: Tensor) -> float:
     """Of two flattened maps less their means, Pearson's correlation; 0 where
-    one is constant, as it points nowhere.
-
-    Example:
-        >>> centred_cosine(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]))
-        -1.0
-        >>> centred_cosine(torch.ones(2), torch.ones(2))
-        0.0
-    """
+    one is constant, as it points nowhere."""
     a, b = (x.flatten().double() for x in (a, b))
     if min(float(x.max() - x.min()) for x in (a, b)) < 1e-6:
         return 0.0
@@ -150,12 +137,7 @@ class Estimate(NamedTuple):
 
 def share(hits: Any, counts: Any) -> Estimate:
     """The mean of ``hits``, ``(images,)`` or ``(images, modifications)``, over
-    what counts, with a percentile bootstrap over images, seeded.
-
-    Example:
-        >>> share([1, 0, 1], [True, True, False]).value
-        0.5
-    """
+    what counts, with a percentile bootstrap over images, seeded."""
     kept = np.asarray(counts, bool)
     if not kept.any():
         return Estimate(None, None, None, 0)
@@ -189,15 +171,13 @@ def summary(
         the paper's, for each tau, and ``'centred'``, the mean of the centred
         cosine.
     """
-
-    def each(value: Callable[[Comparison], Any]) -> list[list[Any]]:
-        return [[value(row) for row in rows] for rows in comparisons]
-
-    same = each(lambda c: c.agreement >= SAME)
-    kept = each(lambda c: c.agreement >= SAME and c.cosine is not None)
-    found = {'same answer': share(same, each(lambda _: True))}
-    cosines = np.asarray(each(lambda c: c.cosine or 0))
-    for tau in TAUS:
-        found[f'score {tau}'] = share(cosines > tau, kept)
-    found['centred'] = share(each(lambda c: c.centred or 0), kept)
-    return found
+    agreement, cosines, centred = np.moveaxis(
+        np.array(comparisons, float), -1, 0
+    )
+    same = agreement >= SAME
+    kept = same & ~np.isnan(cosines)
+    return {
+        'same answer': share(same, np.ones_like(same)),
+        **{f'score {tau}': share(cosines > tau, kept) for tau in TAUS},
+        'centred': share(centred, kept),
+    }

@@ -34,12 +34,6 @@ def hidden(
         generator: of the place and the colour.
         patch: image of another data set, uint8, resized to the block; None
             for a random colour.
-
-    Example:
-        >>> image = torch.zeros(3, 32, 32, dtype=torch.uint8)
-        >>> patch = torch.ones(3, 8, 8, dtype=torch.uint8)
-        >>> int(hidden(image, 4, torch.Generator(), patch).sum())
-        48
     """
     channels, *sides = image.shape
     block = [max(round(size * side / SIDE), 1) for side in sides]
@@ -58,12 +52,7 @@ def hidden(
 
 def frequency_radius(height: int, width: int) -> Tensor:
     """Distance of each coefficient of a shifted Fourier transform from the
-    constant, in those of an image of 32 pixels, ``(H, W)``.
-
-    Example:
-        >>> frequency_radius(4, 4)[2]
-        tensor([16.,  8.,  0.,  8.])
-    """
+    constant, in those of an image of 32 pixels, ``(H, W)``."""
     rows, columns = (
         (torch.arange(side) - side // 2) * SIDE / side
         for side in (height, width)
@@ -73,13 +62,7 @@ def frequency_radius(height: int, width: int) -> Tensor:
 
 def split_frequencies(image: Tensor, radius: float) -> tuple[Tensor, Tensor]:
     """Low frequencies of ``(C, H, W)``, below a radius r on an image of 32
-    pixels, and high ones, from it on; the two add up to the image.
-
-    Example:
-        >>> low, high = split_frequencies(torch.full((1, 8, 8), 7.0), 1)
-        >>> low[0, 0, 0].item(), high.abs().max().item()
-        (7.0, 0.0)
-    """
+    pixels, and high ones, from it on; the two add up to the image."""
     spectrum = torch.fft.fftshift(torch.fft.fft2(image.double()), dim=(-2, -1))
     below = frequency_radius(*image.shape[-2:]) < radius
     low, high = (
@@ -91,12 +74,7 @@ def split_frequencies(image: Tensor, radius: float) -> tuple[Tensor, Tensor]:
 
 def stretched(image: Tensor) -> Tensor:
     """Each channel of ``(C, H, W)`` from its lowest value at 0 to its highest
-    at 255, uint8; a constant one is 0.
-
-    Example:
-        >>> stretched(torch.tensor([[[-1.0, 0.0, 1.0]]])).tolist()
-        [[[0, 128, 255]]]
-    """
+    at 255, uint8; a constant one is 0."""
     low, high = (
         f(image, dim=(-2, -1), keepdim=True) for f in (torch.amin, torch.amax)
     )

@@ -1,16 +1,22 @@
 """The scores of made maps against brute force, and of real models."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
+from support import REPOSITORY
 from support import classification as cls
 from support import detection as det
 from support import segmentation as seg
 
-from mmaib.evaluation import interpretability
-from mmaib.evaluation.interpretability import (
+from mmaib.evaluation.map_geometry import whole_maps
+from mmaib.layers import CapturedMap, capture_attention
+
+sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))
+import map_stability
+from map_stability import (
     Comparison,
     centred_cosine,
     compare_modified,
@@ -20,9 +26,7 @@ from mmaib.evaluation.interpretability import (
     share,
     summary,
 )
-from mmaib.evaluation.map_geometry import whole_maps
-from mmaib.evaluation.modifications import modified
-from mmaib.layers import CapturedMap, capture_attention
+from modifications import modified
 
 
 def brute_force(a, b, centred=False):
@@ -190,7 +194,7 @@ def test_a_model_against_its_own_answers_one_by_one(name):
 def test_detections_count_from_the_score_on(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        interpretability, 'between', lambda *a: asked.append(a[2]) or 1.0
+        map_stability, 'between', lambda *a: asked.append(a[2]) or 1.0
     )
     model = cls.make(cls.RESNET).eval()
     compare_modified(model, one_of(cls.inputs(1)), 0, score_thr=0.7)
