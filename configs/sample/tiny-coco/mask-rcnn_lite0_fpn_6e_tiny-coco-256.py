@@ -13,7 +13,11 @@ model = dict(
     roi_head=dict(
         mask_roi_extractor=dict(
             type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
+            roi_layer=dict(
+                type='RoIAlign',
+                output_size=14,
+                sampling_ratio=0,
+                use_torchvision=True),
             out_channels=128,
             featmap_strides=[8, 16, 32],
             # an outline of a person of 64 pixels needs more than the 4x4

@@ -2,7 +2,10 @@ import copy
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
+from mmengine.registry import MODELS, init_default_scope
+from support import REPOSITORY
 from support.detection import (
     aib_config,
     build,
@@ -310,3 +313,27 @@ def test_a_detector_that_does_not_collect_is_refused():
     with pytest.raises(RuntimeError, match='WithAuxLosses'):
         loss(model, inputs())
     predict(model, inputs())
+
+
+def test_the_samples_roialign_has_the_bits_of_mmcvs():
+    cfg = Config.fromfile(
+        REPOSITORY / 'configs/_base_/models/faster-rcnn_lite0_fpn.py'
+    ).model.roi_head.bbox_roi_extractor
+    torch.manual_seed(0)
+    corners = torch.rand(64, 2, 2).mul(300).sub(20).sort(1).values.flatten(1)
+    rois = torch.cat([torch.arange(64)[:, None] % 2, corners], 1)
+    init_default_scope('mmdet')
+    found = []
+    for use_torchvision in (True, False):
+        cfg.roi_layer.use_torchvision = use_torchvision
+        extractor = MODELS.build(cfg)
+        torch.manual_seed(1)
+        levels = [
+            torch.randn(
+                2, cfg.out_channels, 256 // stride, 192 // stride
+            ).requires_grad_()
+            for stride in cfg.featmap_strides
+        ]
+        out = extractor(levels, rois)
+        found.append([out, *torch.autograd.grad(out.square().sum(), levels)])
+    assert all(map(torch.equal, *found))
