@@ -27,7 +27,7 @@ library's loader and metrics:
 
 DIR/calibration.md has the table, made of the records (--records, by default
 DIR/records.jsonl) alone: means, paired differences to plain, to two of
-its calibrators and to the control, with bootstrap intervals over seeds.
+its calibrators and to the control, with intervals over seeds.
 """
 
 import argparse

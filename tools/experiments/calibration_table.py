@@ -43,7 +43,7 @@ NOTE = (
     'Mean ± standard deviation over seeds; shift: mean over corruptions and '
     'severities, of an AP with 0 where nothing was found, of all else over '
     'those in which every run has a figure. Differences: mean and 95 % '
-    'bootstrap interval over seeds, * if it is off zero.'
+    "interval over seeds by Student's t, * if it is off zero."
 )
 
 

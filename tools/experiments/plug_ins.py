@@ -174,7 +174,7 @@ def main() -> None:
         args.out / 'table.md',
         markdown(found),
         'Mean ± standard deviation over seeds, last evaluation; paired '
-        'differences with 95 % bootstrap intervals, a star off zero.',
+        "differences with 95 % intervals by Student's t, a star off zero.",
         done,
     )
 
