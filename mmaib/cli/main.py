@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -77,7 +78,10 @@ def reuse_memory() -> None:
     """Let glibc reuse the memory that tensors free. By default it gives back
     what is larger than 32 MB, and the kernel clears it for the next tensor:
     on a CPU a seventh of the time of an R50's training step, half of that of
-    a gate (docs/results/speed.md)."""
+    a gate, for a tenth more memory (docs/results/speed.md). With a variable
+    ``MALLOC_...`` in the environment that is left to it."""
+    if any(name.startswith('MALLOC_') for name in os.environ):
+        return
     m_trim_threshold, m_mmap_threshold = -1, -3  # of malloc.h
     with suppress(AttributeError, OSError, TypeError):  # not glibc
         mallopt = ctypes.CDLL(None).mallopt
