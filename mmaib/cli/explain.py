@@ -17,10 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mmcv
 import numpy as np
@@ -41,6 +43,7 @@ from mmaib.explanations.page import page, picture
 from mmaib.explanations.places import Place, statistics
 from mmaib.explanations.targets import Target
 from mmaib.files import write_whole
+from mmaib.preflight.fields import named
 from mmaib.visualization.image_sources import images
 
 from .launch import device_of
@@ -73,20 +76,20 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         score_thr=args.score_thr,
         at_most=args.max_explained,
     )
-    # before work: an image with predictions that can be explained
-    reasons = []
+    each = statements(model, place, paths, asked)
+    skipped = []
     with frozen(model):
-        while paths:
-            found, reason = statements(model, place, paths[0], asked)
-            if found:
+        # before work: an image with predictions that can be explained
+        for first in each:
+            if not first.reason:
                 break
-            reasons.append(reason)
-            paths = paths[1:]
-    if not paths:
-        raise ValueError(reasons[0])
-    for reason in reasons:
+            skipped.append(first.reason)
+        else:
+            raise ValueError(skipped[0])
+    for reason in skipped:
         print(f'skipped: {reason}')
-    return partial(work, args, settings, model, place, paths, others, asked)
+    others = others or paths[len(skipped) + 1 :][: STATISTICS - 1]
+    return partial(work, args, settings, model, place, others, first, each)
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
@@ -101,29 +104,35 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return Settings(steps=0, seed=args.seed, start=args.baseline)
 
 
-def loaded(
-    model: Any, place: Place, path: Path
-) -> tuple[Prepared | None, str]:
-    """An image as the model sees it, or None and why."""
+class Stated(NamedTuple):
+    """An image as the model sees it, and what is asked for of it."""
+
+    path: Path
+    seen: Any = None
+    targets: Sequence[Target] = ()
+    reason: str = ''  # why there is nothing
+
+
+def loaded(model: Any, place: Place, path: Path) -> Prepared:
     try:
         data = data_of(model, path)
     except Exception as error:  # of whatever loads it
-        return None, f'{path} cannot be loaded: {error or type(error)}'
-    return see(model, place, data), ''
+        why = f'{path} cannot be loaded: {error or type(error)}'
+        raise ValueError(why) from error
+    return see(model, place, data)
 
 
 def statements(
-    model: Any, place: Place, path: Path, asked: dict[str, Any]
-) -> tuple[tuple[Prepared, list[Target]] | None, str]:
-    """An image as the model sees it and what is asked for of it, or None
-    and why."""
-    seen, reason = loaded(model, place, path)
-    if seen is None:
-        return None, reason
-    try:
-        return (seen, targets(model, seen, **asked)), ''
-    except ValueError as error:
-        return None, f'{path}: {error}'
+    model: Any, place: Place, paths: Sequence[Path], asked: dict[str, Any]
+) -> Iterator[Stated]:
+    for path in paths:
+        try:
+            seen = loaded(model, place, path)
+            with named(str(path)):
+                found = targets(model, seen, **asked)
+            yield Stated(path, seen, found)
+        except ValueError as error:
+            yield Stated(path, reason=str(error))
 
 
 def work(
@@ -131,37 +140,48 @@ def work(
     settings: Settings,
     model: Any,
     place: Place,
-    paths: list[Path],
-    others: list[Path],
-    asked: dict[str, Any],
+    others: Sequence[Path],
+    first: Stated,
+    each: Iterable[Stated],
 ) -> None:
     """Explain image by image; what is done so far is on the disk after each,
     and the page too if the rest is cut off."""
     args.out.mkdir(parents=True, exist_ok=True)
+    missed = args.missed is not None
     shown: dict[str, tuple[np.ndarray, list[Explanation]]] = {}
     records: list[dict[str, Any]] = []
+
+    def write(name: str, text: str) -> None:
+        write_whole(args.out / name, text.encode())
+
+    def write_numbers() -> None:
+        content = dict(
+            config=str(args.config),
+            checkpoint=str(args.checkpoint),
+            at=place.name,
+            settings=vars(settings),
+            explanations=records,
+        )
+        write('explained.json', json.dumps(content, indent=1))
+
     with frozen(model):
-        seen_of = [
-            loaded(model, place, path)[0]
-            for path in others or paths[:STATISTICS]
-        ]
-        moments = statistics(place, [s.images for s in seen_of if s])
+        batches = [] if args.statistics else [first.seen.images]
+        for path in others:
+            with suppress(ValueError):
+                batches.append(loaded(model, place, path).images)
+        moments = statistics(place, batches)
         try:
-            for path in paths:
-                there, reason = statements(model, place, path, asked)
-                if there is None:
+            for path, seen, found, reason in chain([first], each):
+                if reason:
                     print(f'skipped: {reason}')
                     continue
                 name = unused(path.stem, shown)  # of another folder
                 image = mmcv.imread(str(path), channel_order='rgb')
-                found: list[Explanation] = []
-                for count, target in enumerate(there[1]):
+                for count, target in enumerate(found):
                     one = explanation_of(
-                        target, place, there[0], moments, settings,
-                        missed=args.missed is not None,
-                    )  # fmt: skip
-                    found.append(one)
-                    shown[name] = image, found
+                        target, place, seen, moments, settings, missed=missed
+                    )
+                    shown.setdefault(name, (image, []))[1].append(one)
                     records.append(dict(image=str(path), **one.summary()))
                     drawn = picture(image, one)[..., ::-1]
                     mmcv.imwrite(drawn, str(args.out / f'{name}.{count}.png'))
@@ -172,33 +192,11 @@ def work(
                         f'{one.seconds:.1f} s',
                         flush=True,
                     )
-                write_numbers(args, settings, place, records)
+                write_numbers()
         finally:
             if records:
-                write_numbers(args, settings, place, records)
-                write_page(args, shown)
+                write_numbers()
+                title = f'Explained: {Path(args.config).stem}'
+                command = shlex.join(args.command)
+                write('explained.html', page(shown, title, command, missed))
     print(args.out / 'explained.html')
-
-
-def write_numbers(
-    args: argparse.Namespace,
-    settings: Settings,
-    place: Place,
-    records: list[dict[str, Any]],
-) -> None:
-    content = dict(
-        config=str(args.config),
-        checkpoint=str(args.checkpoint),
-        at=place.name,
-        settings=vars(settings),
-        explanations=records,
-    )
-    text = json.dumps(content, indent=1)
-    write_whole(args.out / 'explained.json', text.encode())
-
-
-def write_page(args: argparse.Namespace, shown: Mapping[str, Any]) -> None:
-    title, command = f'Explained: {Path(args.config).stem}', args.command
-    missed = args.missed is not None
-    text = page(shown, title, shlex.join(command), missed)
-    write_whole(args.out / 'explained.html', text.encode())
