@@ -17,13 +17,12 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock
 from typing import Any
 
 import torch
@@ -127,42 +126,26 @@ def where(log: Path) -> str | None:
     return step.strip() + (f', {left} left' if left else '')
 
 
-@contextmanager
-def following(log: Path) -> Iterator[None]:
-    """Prints how far a run is, as long as it goes on: a line that is written
-    over on a terminal, elsewhere a line each time."""
-    done = Event()
-    terminal = sys.stdout.isatty()
-    before, after = ('\r\x1b[K', '') if terminal else ('', '\n')
-
-    def follow() -> None:
-        last = None
-        while not done.wait(1 if terminal else EVERY):
-            line = where(log)
-            if line != last:
-                text = f'{before}       {log.parent}: {line}'
-                print(text, end=after, flush=True)
-                last = line
-
-    thread = Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        if before:
-            print(before, end='', flush=True)
-
-
 def run_logged(words: Sequence[str], log: Path, **options: Any) -> int:
-    """Run a program whose output goes to a file, and print how far it is;
-    its exit code."""
+    """Run a program whose output goes to a file; its exit code. How far it is
+    is printed as long as it goes on: in a line that is written over on a
+    terminal, elsewhere in a line each time."""
+    terminal = sys.stdout.isatty()
+    clear, end = ('\r\x1b[K', '') if terminal else ('', '\n')
+    options.update(stderr=subprocess.STDOUT)
+    last = None
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, 'a') as file, following(log):
-        return subprocess.run(
-            words, stdout=file, stderr=subprocess.STDOUT, **options
-        ).returncode
+    with open(log, 'a') as file, ThreadPoolExecutor(1) as pool:
+        ran = pool.submit(subprocess.run, words, stdout=file, **options)
+        while not wait([ran], 1 if terminal else EVERY).done:
+            if (line := where(log)) != last:
+                print(
+                    f'{clear}       {log.parent}: {line}', end=end, flush=True
+                )
+                last = line
+    if terminal:
+        print(end=clear, flush=True)
+    return ran.result().returncode
 
 
 def last_line(log: Path) -> str:
