@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -52,8 +52,9 @@ class Seen:
         size: of that image.
         image: itself, blank.
         backbone, neck: what they give; None without a neck.
-        inside: ``{name: what it gives}`` of the blocks of the backbone, as
+        parts: ``{name: what it gives}`` of all modules of the backbone, as
             they ran.
+        inside: of its blocks.
         steady: whether the backbone gives as many features in training.
         cost: a Cost, of that.
     """
@@ -63,6 +64,7 @@ class Seen:
     image: Tensor
     backbone: Any = None
     neck: Any = None
+    parts: dict[str, Any] = field(default_factory=dict)
     inside: dict[str, Any] = field(default_factory=dict)
     steady: bool = True
     cost: Any = None
@@ -208,10 +210,22 @@ def _bands(model: Any, size: tuple[int, int]) -> int:
 def look(model: Any, size: tuple[int, int]) -> Seen:
     """Show the model an image and note what its parts give."""
     seen = Seen(model, size, blank_image(model, size))
-    named = [(n, getattr(model, n, None)) for n in ('backbone', 'neck')]
-    named += [*deeper(model.backbone), *_blocks(model.backbone)]
+    found: dict[str, Any] = {}
+
+    def note(name: str, _: nn.Module, __: Any, out: Any) -> None:
+        found[name] = out
+
+    backbone = model.backbone
+    named = [
+        ('neck', getattr(model, 'neck', None)),
+        *backbone.named_modules(prefix='backbone', remove_duplicate=False),
+    ]
     try:
-        with noting(named) as seen.inside:
+        with ExitStack() as handles:
+            for name, module in named:
+                if module is not None:
+                    handle = module.register_forward_hook(partial(note, name))
+                    handles.callback(handle.remove)
             seen.cost = cost(model, seen.image)
     except Exception as error:
         raise WrapError(
@@ -219,8 +233,11 @@ def look(model: Any, size: tuple[int, int]) -> Seen:
             f'{size[1]}, so what its parts give cannot be seen: '
             f'{type(error).__name__}: {error}'
         ) from error
-    seen.backbone = seen.inside.pop('backbone', None)
-    seen.neck = seen.inside.pop('neck', None)
+    seen.backbone = found.pop('backbone', None)
+    seen.neck = found.pop('neck', None)
+    seen.parts = {k.removeprefix('backbone.'): v for k, v in found.items()}
+    blocks = dict([*deeper(backbone), *_blocks(backbone)])
+    seen.inside = {k: v for k, v in seen.parts.items() if k in blocks}
     model.train()
     with suppress(Exception), valueless(), collect():
         features = model.backbone(seen.image.repeat(2, 1, 1, 1))
@@ -231,23 +248,6 @@ def look(model: Any, size: tuple[int, int]) -> Seen:
 
 def _levels(features: Any) -> int:
     return 0 if isinstance(features, Tensor) else len(features)
-
-
-@contextmanager
-def noting(named: Iterable[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
-    """``{name: what it gives}`` of modules, as they run inside the
-    ``with``."""
-    found: dict[str, Any] = {}
-
-    def note(name: str, _: nn.Module, __: Any, out: Any) -> None:
-        found[name] = out
-
-    with ExitStack() as handles:
-        for name, module in named:
-            if module is not None:
-                handle = module.register_forward_hook(partial(note, name))
-                handles.callback(handle.remove)
-        yield found
 
 
 def outer_parts(seen: Seen, inside_blocks: bool) -> dict[str, Any]:
@@ -261,12 +261,9 @@ def outer_parts(seen: Seen, inside_blocks: bool) -> dict[str, Any]:
             for block, module in blocks.items()
             for name, part in module.named_children()
         }
-    learning = [(n, m) for n, m in named.items() if [*m.parameters()]]
-    with noting(learning) as found:
-        cost(seen.model, seen.image)
-    order = [*found]
+    order = [n for n in seen.parts if n in named and [*named[n].parameters()]]
     last = max([order.index(n) for n in order if n in blocks], default=-1)
-    return {name: found[name] for name in order[last + 1 :]}
+    return {name: seen.parts[name] for name in order[last + 1 :]}
 
 
 def _blocks(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
