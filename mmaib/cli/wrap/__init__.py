@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,7 +36,6 @@ from .pure_python import pure_python
 from .shapes import Cost, Uninitialised, cost, refusal_in_training
 from .write import (
     checked_files,
-    fields_over,
     hooks,
     own_run,
     schedule,
@@ -53,7 +52,7 @@ def wrap(
     where: str | None = None,
     latent: bool = False,
     at: str | None = None,
-    size: tuple[int, int] | None = None,
+    size: Sequence[int] | None = None,
     command: str = 'mmaib wrap',
     iterations: int = 200,
     inside: str | None = None,
@@ -64,7 +63,13 @@ def wrap(
         original: path of a config, or the name of a base library's own,
             ``'mmdet::...'``.
         out: file to write; it must not be there yet.
-        attention, where, latent, at: see :func:`plan`.
+        attention: ``'gate'``, ``'readout'`` (a gate over the frozen base
+            model), ``'aib'`` or ``'aib-qt'``.
+        where: ``'before'`` or ``'after'`` the base model's neck; None for
+            after a detector's and before any other.
+        latent: whether the head's last feature becomes stochastic.
+        at: name of a module of the backbone to attend after, in place of a
+            neck.
         size: height and width of the image that the model is shown; None
             for what the config says, or as large as is common.
         command: that the file's first line names.
@@ -91,17 +96,19 @@ def wrap(
     whole = _built(f'{original} as it is', cfg)
     inside, plain = part_of(cfg, whole, inside)
     base_model = cfg.model[inside] if inside else cfg.model
-    size = size or image_size(base_model, plain, cfg)
+    height, width = size or image_size(base_model, plain, cfg)
+    size = height, width
     seen = look(plain, size)
     path = f'model.{inside}' if inside else 'model'
-    planned = plan(base_model, seen, attention, where, latent, at, path)
+    made, did = plan(base_model, seen, attention, where, latent, at, path)
+    changed = made
     if inside:
         if attention == READOUT:
             raise WrapError(
                 f'--attention readout: {type(whole).__name__} trains more '
                 f'than its {inside}. Wrap the config of that alone'
             )
-        planned = around(cfg.model, whole, inside, planned)
+        made = around(cfg.model, whole, inside, made)
     if iterations < 1:
         raise WrapError(f'--iterations must be >= 1, got {iterations}')
     default_hooks, said = hooks(cfg, attention, iterations)
@@ -110,9 +117,13 @@ def wrap(
         trained = schedule(cfg, iterations, library_of(plain))
     apart = own_run(cfg, original, out, attention)
     checks = checked_files(cfg)
-    fields = {**scope, **trained, **apart, **checks}
+    fields = dict(model=made)
+    if default_hooks:
+        fields['default_hooks'] = default_hooks
+    unseeded = {} if cfg.get('randomness') else dict(seed=None)
+    fields |= {**scope, **trained, **apart, **checks}
+    fields['randomness'] = dict(**unseeded, diff_rank_seed=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    fields = fields_over(cfg, planned.model, default_hooks, fields)
     if Config._is_lazy_import(str(cfg.filename)):
         text = pure_python(cfg, original, out, command, fields)
     else:
@@ -128,13 +139,12 @@ def wrap(
                 f'than in evaluation ({reason}): take --at, a block of '
                 f'{[*seen.inside]}'
             )
-        lines = [f'wrote {out}', *planned.did]
+        lines = [f'wrote {out}', *did]
         if default_hooks:
             types = [hook['type'] for hook in default_hooks.values()]
             lines.append(f'default_hooks: {", ".join(types)}')
         lines += [said] if said else []
         heads = [k for k in base_model if k.endswith('head')]
-        changed = planned.model[inside] if inside else planned.model
         left = [k for k in ('backbone', *heads) if k not in changed]
         if trained:
             lines.append(f'{", ".join(trained)}: {iterations} iterations')
@@ -233,17 +243,8 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     if not args.out.endswith('.py'):
         raise WrapError(f'--out must be a .py file, got {args.out}')
     MMLogger.get_instance('mmengine', log_level=logging.WARNING)
-    lines = wrap(
-        args.config,
-        args.out,
-        args.attention,
-        args.where,
-        args.latent,
-        args.at,
-        args.size and tuple(args.size),
-        ' '.join(args.command),
-        args.iterations,
-        args.inside,
-    )
-
+    own = ('config', 'out', 'list', 'command')
+    options = {k: v for k, v in vars(args).items() if k not in own}
+    command = ' '.join(args.command)
+    lines = wrap(args.config, args.out, command=command, **options)
     return lambda: print('\n'.join(lines))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,19 +33,6 @@ class Expression(str):
 
     def __repr__(self) -> str:
         return str(self)
-
-
-@dataclass
-class Plan:
-    """What is written over a base config.
-
-    Attributes:
-        model: fields of the model.
-        did: what changes, a sentence each.
-    """
-
-    model: dict[str, Any]
-    did: list[str] = field(default_factory=list)
 
 
 def bottleneck(
@@ -86,20 +72,10 @@ def plan(
     latent: bool = False,
     at: str | None = None,
     path: str = 'model',
-) -> Plan:
-    """Fields that put attention into a model.
-
-    Args:
-        base_model: its config.
-        seen: of :func:`look`.
-        attention: ``'gate'``, ``'readout'`` (a gate over the frozen base
-            model), ``'aib'`` or ``'aib-qt'``.
-        where: ``'before'`` or ``'after'`` the base model's neck; None for
-            after a detector's and before any other.
-        latent: whether the head's last feature becomes stochastic.
-        at: name of a module of the backbone to attend after, in place of a
-            neck.
-        path: where the model stands in the base config.
+) -> tuple[dict[str, Any], list[str]]:
+    """Fields that put attention into a model, and what changes, a sentence
+    each. Arguments are those of :func:`mmaib.cli.wrap.wrap`, with the model's
+    config, what it gives, and where it stands in the base config.
 
     Raises:
         WrapError: if no place, or no latent, is found.
@@ -170,18 +146,18 @@ def plan(
         )
     if latent:
         did.append(_add_latent(base_model, seen.model, made))
-    return Plan(made, did)
+    return made, did
 
 
-def around(base_model: Any, model: nn.Module, field: str, plan: Plan) -> Plan:
-    """What is written over a model around the one that is planned for: it
-    collects what runs outside of that one's loss."""
-    made: dict[str, Any] = {field: plan.model}
-    if hasattr(model, 'loss'):
-        made = dict(
-            type='mmaib.WithAuxLosses', base=type_path(base_model.type), **made
-        )
-    return Plan(made, plan.did)
+def around(
+    base_model: Any, model: nn.Module, field: str, planned: dict[str, Any]
+) -> dict[str, Any]:
+    """Fields of a model around the one that is planned for: it collects what
+    runs outside of that one's loss."""
+    if not hasattr(model, 'loss'):
+        return {field: planned}
+    kind = type_path(base_model.type)
+    return {'type': 'mmaib.WithAuxLosses', 'base': kind, field: planned}
 
 
 def _name(neck: Any) -> str:
@@ -191,36 +167,27 @@ def _name(neck: Any) -> str:
 
 def _place(base_model: Any, seen: Seen, where: str | None) -> str | None:
     """``'before'``, ``'after'``, or None where neither has maps."""
-    found = {
-        'before': are_maps(seen.backbone),
-        'after': are_maps(seen.neck),
-    }
+    found = dict(before=are_maps(seen.backbone), after=are_maps(seen.neck))
+    places = ['before', 'after']
+    if library_of(seen.model) == 'mmdet':
+        places.reverse()
     if not base_model.get('neck'):
-        found['after'] = found['before']
-        where = 'before'
-    if where:
-        if not found[where] and where == 'after':
+        places = ['before']
+    elif where:
+        if where == 'after' and not found[where]:
             raise WrapError(
                 f'the neck {_name(base_model.neck)} gives '
                 f'{described(seen.neck)}: no tuple of maps (N, C, H, W), so '
                 'what stands after it is unknown. Take --where before'
             )
-        return where if found[where] else None
-    first = 'after' if library_of(seen.model) == 'mmdet' else 'before'
-    second = 'before' if first == 'after' else 'after'
-    for place in (first, second):
-        if found[place]:
-            return place
-    return None
+        places = [where]
+    return next((place for place in places if found[place]), None)
 
 
 def _neck(
     base_model: Any, seen: Seen, place: str, fields: dict, path: str
 ) -> dict[str, Any]:
-    features = (
-        seen.neck if place == 'after' and base_model.get('neck') else None
-    )
-    features = seen.backbone if features is None else features
+    features = seen.neck if place == 'after' else seen.backbone
     levels = [features] if isinstance(features, Tensor) else list(features)
     channels = [x.size(1) for x in levels]
     made: dict[str, Any] = {}
@@ -254,9 +221,8 @@ def _declared_levels(base_model: Any, place: str) -> list[int] | None:
     if not base_model.get('neck'):
         return None
     try:
-        return AIBNeck(
-            {}, copy.deepcopy(base_model.neck), place
-        ).level_channels
+        neck = copy.deepcopy(base_model.neck)
+        return AIBNeck({}, neck, place).level_channels
     except ValueError:
         return None
 
@@ -272,12 +238,8 @@ def _inside(seen: Seen, at: str | None) -> tuple[str, int]:
     if not found:  # of the block before the last, too
         seen.inside = outer_parts(seen, True)
         found = _maps(seen.inside, seen)
-        kinds = [name.rpartition('.')[2] for name in found]
-        found = {
-            name: channels
-            for (name, channels), kind in zip(found.items(), kinds)
-            if kind == kinds[-1]
-        }
+        kind = next(reversed(found), '').rpartition('.')[2]
+        found = {k: v for k, v in found.items() if k.split('.')[-1] == kind}
     if at is not None:
         if at not in found:
             raise WrapError(

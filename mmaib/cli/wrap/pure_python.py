@@ -25,15 +25,8 @@ from .write import formatted
 def pure_python(
     cfg: Any, original: str, out: Path, command: str, fields: dict[str, Any]
 ) -> str:
-    """The text of the config.
-
-    Args:
-        cfg: the base config.
-        original: its path.
-        out: the file that is written.
-        command: that the first line names.
-        fields: of the config, as :func:`mmaib.cli.wrap.write.fields_over`
-            gives them.
+    """The text of a config with these fields over a base config; the command
+    is in its first line.
 
     Raises:
         WrapError: if Python cannot import the base config.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -22,46 +23,35 @@ def hooks(
     cfg: Any, attention: str, iterations: int = 0
 ) -> tuple[dict[str, Any], str | None]:
     """Entries of ``default_hooks``, and what to print of them. Not of
-    ``custom_hooks``, a list that would replace the base config's own.
-
-    Args:
-        cfg: the base config.
-        attention: see :func:`plan`.
-        iterations: of a readout.
-    """
-    made: dict[str, Any] = {}
-    said = None
+    ``custom_hooks``, a list that would replace the base config's own."""
+    if attention not in GATES:
+        return {}, None
     theirs = cfg.get('default_hooks') or {}
+    train = cfg.get('train_cfg') or {}
+    if attention == READOUT:
+        train = dict(max_iters=iterations)
     gate, watch = (
         f'mmaib_{name}' if theirs.get(name) else name
         for name in ('gate', 'attention')
     )
-    if attention in GATES:
-        train = cfg.get('train_cfg') or {}
-        if attention == READOUT:
-            train = dict(max_iters=iterations)
-        epochs, steps = train.get('max_epochs'), train.get('max_iters')
-        warmup: dict[str, Any] = dict(type='mmaib.BetaWarmupHook')
-        if steps:
-            warmup['end'] = max(1, steps // 2)
-        elif epochs and epochs > 3:
-            warmup.update(end=epochs // 2, by_epoch=True)
-        else:
-            warmup['end'] = 500
-            said = (
-                f'default_hooks.{gate}.end: 500 iterations; half of your '
-                'training is what was measured'
-            )
-        made[gate] = warmup
-        made[watch] = dict(
-            type='mmaib.AttentionEvalHook',
-            ablations=['open', *ABLATIONS]
-            if attention == READOUT
-            else ABLATIONS,
-            # an evaluator's files are those of the base model
-            **(dict(confined=True) if attention == READOUT else {}),
+    epochs, steps = train.get('max_epochs'), train.get('max_iters')
+    warmup: dict[str, Any] = dict(type='mmaib.BetaWarmupHook')
+    said = None
+    if steps:
+        warmup['end'] = max(1, steps // 2)
+    elif epochs and epochs > 3:
+        warmup.update(end=epochs // 2, by_epoch=True)
+    else:
+        warmup['end'] = 500
+        said = (
+            f'default_hooks.{gate}.end: 500 iterations; half of your '
+            'training is what was measured'
         )
+    watching = dict(type='mmaib.AttentionEvalHook', ablations=ABLATIONS)
+    made: dict[str, Any] = {gate: warmup, watch: watching}
     if attention == READOUT:
+        # an evaluator's files are those of the base model
+        watching.update(ablations=['open', *ABLATIONS], confined=True)
         made['logger'] = dict(
             type='LoggerHook',
             interval=min(10, iterations),
@@ -79,28 +69,18 @@ def hooks(
 
 def own_run(cfg: Any, base: str, out: Path, attention: str) -> dict[str, Any]:
     """Fields by which a training neither goes on nor writes where another
-    did: the base config's, one of another written file, or whoever left
-    something there.
-
-    Args:
-        cfg: the base config.
-        base: its path or name.
-        out: the file that is written.
-        attention: see :func:`plan`.
-    """
+    did: the base config's (``base`` is its path or name), one of another
+    written file, or whoever left something there."""
     fields: dict[str, Any] = {}
-    theirs = cfg.get('work_dir') or _work_dir(
-        Path(base.rpartition('::')[2]).stem
-    )
+    stem = Path(base.rpartition('::')[2]).stem
+    theirs = cfg.get('work_dir') or _work_dir(stem)
     # files of one name in several folders are different ones
     place, here = out.resolve().with_suffix(''), Path.cwd().resolve()
     if place.is_relative_to(here):
         place = place.relative_to(here)
     name = '__'.join(place.parts).lstrip('/_')
-    work_dir, number = _work_dir(name), 1
-    while _taken(work_dir, theirs):
-        number += 1
-        work_dir = _work_dir(f'{name}__{number}')
+    names = chain([name], (f'{name}__{number}' for number in count(2)))
+    work_dir = next(d for d in map(_work_dir, names) if not _taken(d, theirs))
     if cfg.get('work_dir') or work_dir != _work_dir(out.stem):
         fields['work_dir'] = work_dir
     for name in ('val_evaluator', 'test_evaluator'):
@@ -266,59 +246,29 @@ def _instead(cfg: Any, field: str) -> dict[str, Any]:
     return dict(_delete_=True) if cfg.get(field) else {}
 
 
-def fields_over(
-    cfg: Any, model: dict, default_hooks: dict, fields: dict
-) -> dict[str, Any]:
-    """Every field that the written config has.
-
-    Args:
-        cfg: the base config.
-        model, default_hooks: fields of them.
-        fields: more, those of :func:`schedule` and :func:`own_run`.
-    """
-    randomness: dict[str, Any] = dict(diff_rank_seed=True)
-    if not cfg.get('randomness'):
-        randomness = dict(seed=None, **randomness)
-    hooked = dict(default_hooks=default_hooks) if default_hooks else {}
-    return dict(model=model, **hooked, **fields, randomness=randomness)
-
-
 def written(cfg: Any, base: str, command: str, fields: dict[str, Any]) -> str:
-    """The text of the config.
-
-    Args:
-        cfg: the base config.
-        base: what it is over.
-        command: that the first line names.
-        fields: of :func:`fields_over`.
-    """
+    """The text of a config with these fields over a base config, which it
+    names so; the command is in its first line."""
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     imports = [imports] if isinstance(imports, str) else list(imports)
     imports += [] if 'mmaib' in imports else ['mmaib']
-    *lines, randomness = (f'{k} = {formatted(v)}' for k, v in fields.items())
-    return '\n'.join(
-        [
-            f'# Made by: {command}',
-            f'_base_ = {base!r}',
-            f'custom_imports = {formatted(dict(imports=imports))}',
-            '',
-            *lines,
-            '# every rank draws its own noise',
-            randomness,
-            '',
-        ]
-    )
+    lines = [
+        f'# Made by: {command}',
+        f'_base_ = {base!r}',
+        f'custom_imports = {formatted(dict(imports=imports))}',
+        '',
+        *(f'{k} = {formatted(v)}' for k, v in fields.items()),
+        '',
+    ]
+    # `randomness` is the last field
+    lines.insert(-2, '# every rank draws its own noise')
+    return '\n'.join(lines)
 
 
 def formatted(value: Any, indent: int = 0, column: int = 14) -> str:
-    """A value as it stands in a config, in lines of less than 80 columns as
-    far as its names are short; plain values share a line.
-
-    Args:
-        value: of dicts, lists and plain types.
-        indent: of the line that it begins in.
-        column: where it begins.
-    """
+    """A value as it stands in a config, from this column of a line that is
+    indented so, in lines of less than 80 columns as far as its names are
+    short; plain values share a line."""
     flat = _flat(value)
     # brackets and a comma may follow
     if column + len(flat) < 74 or not _has_dicts(value):
