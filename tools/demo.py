@@ -27,6 +27,7 @@ from mmaib.evaluation.nothing_found import of_nothing
 from mmaib.layers.capture import CHANGES
 from mmaib.visualization.tables import Runs, lost, markdown, values
 from mmaib.visualization.work_dirs import (
+    TIMES,
     last_checkpoint,
     read_records,
     read_run,
@@ -347,7 +348,11 @@ def main() -> None:
         look(commands, config, checkpoint, out, title, pictures, step)
     )
     done = read_run(ROOT / out)
-    losses = {k: [*steps.values()][-1] for k, steps in done.training.items()}
+    losses = {
+        name: [*steps.values()][-1]
+        for name, steps in done.training.items()
+        if name not in TIMES
+    }
     text = summary(
         demo, args.variant, commands, seconds, losses, done.metrics, base,
         judged,

@@ -48,7 +48,6 @@ def completed(
     run: Figures,
     alike: Iterable[Figures],
     others: Iterable[Figures] = (),
-    evaluated: bool | None = None,
 ) -> dict[str, float]:
     """What a run ended with, with an average precision of 0 where it was
     evaluated and found nothing.
@@ -58,13 +57,8 @@ def completed(
         alike: those of runs of the same config.
         others: those of runs that it stands beside: what they were measured
             by counts if it has no metric at all.
-        evaluated: whether it was; by default if anything says so.
     """
-    if evaluated is None:
-        evaluated = any(
-            not name.startswith(OWN[:1] + OWN[-1:]) for name in run
-        )
-    if not evaluated:
+    if all(name.startswith(OWN[:1] + OWN[-1:]) for name in run):
         return dict(run)
     like: dict[str, float] = {}
     if all(name.startswith(OWN) or name in TIMES for name in run):

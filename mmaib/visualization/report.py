@@ -15,7 +15,6 @@ drew, worst first.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -37,6 +36,7 @@ from .tables import (
 )
 from .work_dirs import (
     MONITORS,
+    TIMES,
     Group,
     differences,
     find_runs,
@@ -107,10 +107,7 @@ def attention_table(groups: Sequence[Group]) -> Table | None:
 def calibration_table(groups: Sequence[Group]) -> Table | None:
     """How well the models know what they know; None if no run was asked."""
     names = [n for n in names_of(groups) if n.startswith(CALIBRATION)]
-    columns = [
-        Column(name.removeprefix(CALIBRATION), partial(values, name=name))
-        for name in names
-    ]
+    columns = [Column(name.removeprefix(CALIBRATION), name) for name in names]
     rows = {group.label: group.metrics for group in groups}
     return table(rows, columns) if names else None
 
@@ -129,8 +126,8 @@ def all_metrics(groups: Sequence[Group]) -> Table:
         return text + (f' ± {stdev(found):.4g}' if len(found) > 1 else '')
 
     rows = []
-    for name in sorted(names_of(groups)):
-        column = Column('', partial(values, name=name), short)
+    for name in sorted({*names_of(groups)} - TIMES):
+        column = Column('', name, short)
         rows.append([name, *(column.text(g.metrics) for g in groups)])
     return Table(['metric', *(g.label for g in groups)], rows)
 

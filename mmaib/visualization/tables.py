@@ -80,13 +80,17 @@ class Column(NamedTuple):
     """Of a table in which a row is some runs."""
 
     head: str
-    figures: Callable[[Runs], Sequence[float]]  # of each run that has one
+    # of each run that has one: by its name, or by what gives them
+    figures: str | Callable[[Runs], Sequence[float]]
     show: Callable[[Sequence[float]], str] = cell
 
     def text(self, runs: Runs) -> str:
         """A cell, with the count of the runs if not all have a figure; '-'
         if none has."""
-        found = self.figures(runs)
+        if isinstance(self.figures, str):
+            found: Sequence[float] = values(runs, self.figures)
+        else:
+            found = self.figures(runs)
         if runs and not found:
             return '-'
         few = len(found) < len(runs)
@@ -136,7 +140,7 @@ def columns_of_metrics(
     for name in metrics:
         paired_to_base = partial(paired, base=base, metric=name)
         columns += [
-            Column(name, partial(values, name=name), show),
+            Column(name, name, show),
             Column('paired difference', paired_to_base, show),
         ]
     return columns
@@ -151,17 +155,18 @@ def columns_of_maps(
     """What the first metric loses with changed maps, and where they look, as
     far as any run has it."""
     there = {name for runs in rows for run in runs.values() for name in run}
-    columns = []
-    for metric in metrics[:1]:
-        for change in CHANGES:
-            if f'ablation/{change}/{metric}' in there:
-                drop = partial(lost, metric=metric, change=change)
-                columns.append(Column(f'lost by {change}', drop, show))
-    for name, title in of_maps.items():
-        if name in there:
-            digits = partial(show, digits=0 if 'bits' in name else 3)
-            columns.append(Column(title, partial(values, name=name), digits))
-    return columns
+    lost_by = {
+        change: partial(lost, metric=metric, change=change)
+        for metric in metrics[:1]
+        for change in CHANGES
+        if f'ablation/{change}/{metric}' in there
+    }
+    columns = [Column(f'lost by {k}', v, show) for k, v in lost_by.items()]
+    return columns + [
+        Column(title, name, partial(show, digits=0 if 'bits' in name else 3))
+        for name, title in of_maps.items()
+        if name in there
+    ]
 
 
 def with_nothing_found(

@@ -16,16 +16,15 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmaib.evaluation.nothing_found import completed
-
-from .tables import Runs
+from .tables import Runs, with_nothing_found
 
 SECONDS = 'seconds per step'
 # names of what a training's log says of maps and latents begin so
 MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 Series = dict[int, float]  # step -> value
 RECORD = 'record'
-SKIPPED = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
+# what no table shows of a log
+TIMES = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
 
 
 @dataclass
@@ -40,10 +39,8 @@ class Run:
     # series of the log, by name; those of evaluations by the training's steps
     training: dict[str, Series] = field(default_factory=dict)
     evaluation: dict[str, Series] = field(default_factory=dict)
-    # what it ended with, or has reached; whether it was evaluated, if it has
-    # no metric
+    # what it ended with, or has reached
     metrics: dict[str, float] = field(default_factory=dict)
-    evaluated: bool | None = None
     config: Config | None = None  # None of a record
     pictures: list[Path] = field(default_factory=list)  # have a scores.json
     # the newest that an AttentionVisHook made of each image, by its name
@@ -79,7 +76,7 @@ def read_log(work_dir: Path) -> Log:
     """The log of a training, as far as it is."""
     log = Log()
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    for entry in (e for path in logs for e in entries(path)):
+    for entry in (numbers(e) for path in logs for e in entries(path)):
         series = log.evaluation
         if 'loss' in entry:
             log.step = int(entry.get('iter', entry.get('step', log.step)))
@@ -89,10 +86,9 @@ def read_log(work_dir: Path) -> Log:
             log.last.update(entry)  # a line of its own after it
         else:
             # one that found nothing has not the AP of the one before
-            log.last = dict(entry)
+            log.last = entry
         for name, value in entry.items():
-            if isinstance(value, int | float):
-                series.setdefault(name, {})[log.step] = float(value)
+            series.setdefault(name, {})[log.step] = value
     return log
 
 
@@ -134,19 +130,16 @@ def read_run(path: Path) -> Run:
         facts=record,
     )
     log = read_log(path)
-    run.training, run.evaluation = (
-        {name: found for name, found in series.items() if name not in SKIPPED}
-        for series in (log.training, log.evaluation)
-    )
-    run.metrics, run.evaluated = _numbers(log.last), bool(log.last) or None
+    run.training, run.evaluation = log.training, log.evaluation
+    run.metrics = log.last
     # a test of a checkpoint, such as the demo's
     tests = path.glob('*/*/vis_data/scalars.json')
     for folder in sorted({test.parents[2] for test in tests}):
         if (tested := read_log(folder)).training:
             continue
-        run.metrics.update(_numbers(tested.last))
+        run.metrics.update(tested.last)
         for found in folder.glob('*/*.json'):
-            run.metrics.update(_numbers(read_json(found)))
+            run.metrics.update(numbers(read_json(found)))
     run.state = _state(run, log)
     run.pictures = sorted(p.parent for p in path.glob('*/scores.json'))
     images = path.glob('*/vis_data/vis_image/attention_*_*.png')
@@ -212,8 +205,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
                     path,
                     record['seed'],
                     record.get('options', []),
-                    metrics=_numbers(record['metrics']),
-                    evaluated='step' in record['metrics'] or None,
+                    metrics=numbers(record['metrics']),
                     facts=record,
                 )
                 if _identity(run) not in known:
@@ -242,7 +234,7 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
         home = run.path.absolute()
         if run.state != RECORD:
             home = home.parents[1]
-        config = repr(_plain(_without_seed(run.config)))
+        config = repr(_without_seed(run.config))
         key = run.name, home, *_shared(run.options), config
         seen[key, run.seed] += 1
         groups[key, seen[key, run.seed]].append(run)
@@ -255,11 +247,10 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
         members.sort(key=lambda run: (run.seed is None, run.seed))
         result[label] = Group(label, members)
     # where a detector found nothing its AP is 0
-    all_metrics = [[run.metrics for run in g.runs] for g in result.values()]
-    others = [metrics for of_group in all_metrics for metrics in of_group]
-    for group, alike in zip(result.values(), all_metrics):
+    metrics = with_nothing_found({k: g.metrics for k, g in result.items()})
+    for label, group in result.items():
         for run in group.runs:
-            run.metrics = completed(run.metrics, alike, others, run.evaluated)
+            run.metrics = metrics[label][run.seed]
     return sorted(result.values(), key=_has_map)
 
 
@@ -286,12 +277,12 @@ def differences(
     missing = object()
 
     def walk(prefix: str, values: Sequence[Any]) -> None:
-        if all(isinstance(value, Mapping) for value in values):
+        if all(isinstance(value, dict) for value in values):
             for key in dict.fromkeys(k for value in values for k in value):
                 below = [value.get(key, missing) for value in values]
                 walk(f'{prefix}.{key}' if prefix else key, below)
             return
-        texts = ['-' if v is missing else repr(_plain(v)) for v in values]
+        texts = ['-' if v is missing else repr(v) for v in values]
         if len({*texts}) > 1:
             found.append((prefix, texts))
 
@@ -302,10 +293,10 @@ def differences(
 def _without_seed(config: Mapping | None) -> dict[str, Any]:
     """A config without what may differ between the seeds of a study."""
     own = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level')
-    found = {k: v for k, v in (config or {}).items() if k not in own}
-    randomness = dict(found.get('randomness') or {})
-    randomness.pop('seed', None)
-    return {**found, 'randomness': randomness}
+    found = _plain({k: v for k, v in (config or {}).items() if k not in own})
+    found['randomness'] = found.get('randomness') or {}
+    found['randomness'].pop('seed', None)
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -316,12 +307,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _numbers(entry: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in entry.items()
-        if name not in SKIPPED and isinstance(value, int | float)
-    }
+def numbers(entry: Mapping[str, Any]) -> dict[str, float]:
+    return {k: v for k, v in entry.items() if isinstance(v, int | float)}
 
 
 def read_json(path: Path) -> dict[str, Any]:

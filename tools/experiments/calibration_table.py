@@ -14,7 +14,6 @@ from mmaib.visualization.tables import (
     markdown,
     paired,
     tabulate,
-    values,
 )
 
 PLAIN, CONTROL = 'plain', 'stage2-no-noise'
@@ -117,9 +116,7 @@ def table(records: Records) -> list[str]:
 
     def figures(titles: Mapping[str, str]) -> list[str]:
         columns = [
-            Column(title, partial(values, name=name))
-            for name, title in titles.items()
-            if name in there
+            Column(t, name) for name, t in titles.items() if name in there
         ]
         return markdown(tabulate('arm', rows, columns))
 

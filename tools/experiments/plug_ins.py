@@ -34,14 +34,12 @@ from mmaib.cost import millions
 from mmaib.visualization.tables import (
     METRICS,
     Column,
-    cell,
     difference,
     lost,
     markdown,
     metrics_to_tabulate,
     paired,
     tabulate,
-    values,
     with_nothing_found,
 )
 
@@ -145,7 +143,7 @@ def main() -> None:
     metric = [*metrics_to_tabulate([], measured), METRICS[0]][0]
     millions_of = {arm.name: parameters(arm) for arm in arms}
     columns = [
-        Column(metric, partial(values, name=metric)),
+        Column(metric, metric),
         Column(
             'minus base model',
             partial(paired, base=rows[BASE], metric=metric),
@@ -164,7 +162,7 @@ def main() -> None:
             )
             for change in ABLATIONS
         ),
-        Column('AUC', partial(values, name='attention/auc'), cell),
+        Column('AUC', 'attention/auc'),
     ]
     found = tabulate('plug-in', rows, columns)
     found[0].append('M parameters')

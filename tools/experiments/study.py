@@ -428,11 +428,10 @@ def table(rows: Mapping[str, Runs], args: argparse.Namespace) -> list[str]:
     """In Markdown, the first row the baseline of the differences."""
     metrics = metrics_to_tabulate(args.metrics, rows.values())
     show = partial(cell, interval=args.interval)
-    seconds = partial(values, name=SECONDS)
     columns = [
         *columns_of_metrics(metrics, next(iter(rows.values())), show),
         *columns_of_maps(rows.values(), metrics, show),
-        Column(SECONDS, seconds, partial(cell, digits=2)),
+        Column(SECONDS, SECONDS, partial(cell, digits=2)),
     ]
     return markdown(tabulate('config', rows, columns))
 
