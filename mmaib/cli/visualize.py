@@ -110,7 +110,7 @@ def draw(
         image, sample = classifier_input(model, data['inputs'], sample)
     else:
         image = mmcv.imread(path, channel_order='rgb')
-    drawn = picture(visualizer, maps, image, sample, 0, args.score_thr)
+    drawn = picture(visualizer, maps, image, sample, args.score_thr)
     mmcv.imwrite(drawn[..., ::-1], f'{name}.png')
     known = {**sample.metainfo, **sample.to_dict()}
     scores = to_truth(known, args.score_thr)

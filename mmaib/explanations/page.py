@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader
 from matplotlib import colormaps
+from PIL import Image
 
 from mmaib.functional import corners, enclosing
+from mmaib.visualization.gallery import data_uri
 
 from .explain import Explanation
 
@@ -56,16 +56,8 @@ def about(found: Explanation, missed: bool) -> list[tuple[str, str]]:
     ]
 
 
-def _uri(image: np.ndarray, suffix: str) -> str:
-    longest = max(image.shape[:2])
-    if longest > LARGEST:
-        image = mmcv.imrescale(image, LARGEST / longest)
-    order = [2, 1, 0, 3][: image.shape[2]]
-    _, data = cv2.imencode(suffix, image[..., order])
-    kind = suffix.removeprefix('.').replace('jpg', 'jpeg')
-    return (
-        f'data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}'
-    )
+def _uri(image: np.ndarray, kind: str) -> str:
+    return data_uri(Image.fromarray(image), (LARGEST, LARGEST), kind, 95)
 
 
 def _place(found: Explanation, image: np.ndarray) -> str:
@@ -101,13 +93,13 @@ def page(
             dict(
                 name=one.name,
                 score=f'{one.score:.2f}',
-                uri=_uri(heat(one.bits), '.png'),
+                uri=_uri(heat(one.bits), 'png'),
                 place=_place(one, image),
                 about=about(one, missed),
             )
             for one in explanations
         ]
-        shown.append(dict(name=name, uri=_uri(image, '.jpg'), found=found))
+        shown.append(dict(name=name, uri=_uri(image, 'jpeg'), found=found))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True
     )

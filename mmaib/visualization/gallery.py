@@ -35,17 +35,18 @@ class Picture(NamedTuple):
     large: str
 
 
-def data_uri(path: Path, width: int, quality: int = 78) -> str:
-    """A picture, no wider, as it stands in a page."""
-    with Image.open(path) as image:
-        image = image.convert('RGB')
-        if image.width > width:
-            height = round(image.height * width / image.width)
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        image.save(buffer, 'JPEG', quality=quality)
+def data_uri(
+    image: Image.Image,
+    size: tuple[int, int],
+    kind: str = 'jpeg',
+    quality: int = 78,
+) -> str:
+    """A picture, no larger, as it stands in a page."""
+    image.thumbnail(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=quality)
     text = base64.b64encode(buffer.getvalue()).decode()
-    return f'data:image/jpeg;base64,{text}'
+    return f'data:image/{kind};base64,{text}'
 
 
 def pictures(
@@ -67,7 +68,11 @@ def pictures(
     for rank, number, label, name, scores, (small, large) in waiting:
         if rank >= per_run or room <= 0:
             continue
-        uris = data_uri(small, 320), data_uri(large, 1500)
+        uris = []
+        for path, width in ((small, 320), (large, 1500)):
+            with Image.open(path) as image:
+                size = width, image.height
+                uris.append(data_uri(image.convert('RGB'), size))
         cards.append(Picture(name, label, number, scores, *uris))
         room -= sum(map(len, uris))
     cards.sort(key=lambda card: worst(card.scores))

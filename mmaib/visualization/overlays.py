@@ -195,12 +195,11 @@ def picture(
     maps: Sequence[CapturedMap],
     image: np.ndarray,
     sample: Any,
-    index: int = 0,
     score_thr: float = 0.3,
 ) -> np.ndarray:
     """Image, attention averaged over levels, quantised attention,
-    information, predictions and their uncertainty side by side, of the image
-    ``index`` of a batch that just ran; with the outlines of maps that are
+    information, predictions and their uncertainty side by side, of the first
+    image of a batch that just ran; with the outlines of maps that are
     rectangles.
 
     Args:
@@ -208,21 +207,13 @@ def picture(
         maps: what :func:`capture_attention` recorded.
         image: ``(H, W, 3)`` RGB, as loaded.
         sample: its data sample with predictions.
-        index: its place in the batch.
         score_thr: detections below are not drawn.
-
-    Raises:
-        ValueError: if there is neither a map nor one of uncertainty.
     """
-    uncertainty = uncertainty_maps(sample)
-    if not maps and not uncertainty:
-        raise ValueError(
-            'the model has no AttentiveBottleneck, so there is no map to draw'
-        )
-    place = index, sample.metainfo
+    place = 0, sample.metainfo
     panels = {'image': outlined(image, maps, *place)}
-    anchors = maps[0].anchors if maps else None
+    anchors = None
     if maps:
+        anchors = maps[0].anchors
         panels['attention'] = mean_over_levels(maps, *place).numpy()
         quantized = finest_quantized(maps, *place)
         if quantized is not None:
@@ -233,7 +224,7 @@ def picture(
     panels['predictions'] = draw_predictions(
         visualizer, image, sample, score_thr
     )
-    for name, values in uncertainty.items():
+    for name, values in uncertainty_maps(sample).items():
         panels[f'{name.replace("_", " ")} (nats)'] = values
     return attention_figure(
         panels, None if anchors is None else anchors.float().cpu().numpy()
