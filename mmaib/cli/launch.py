@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import os.path as osp
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +18,11 @@ from mmengine.hooks import LoggerHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmaib import compat, preflight
+from mmaib import preflight
 from mmaib.preflight.checkpoint import load_safely
 
 from .cfg_options import options_of
+from .loading import reader
 
 
 def device_argument(name: str) -> torch.device:
@@ -53,23 +54,13 @@ def load_config(args: argparse.Namespace) -> Config:
     """The config with the common arguments merged in."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     load_safely()
-    compat.register_config_sources()
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f'config: no file {args.config}')
-    try:
-        cfg = Config.fromfile(args.config)
-    except ModuleNotFoundError as error:
-        missing = [p.problem() for p in compat.PACKAGES if not p.installed()]
-        raise ModuleNotFoundError(
-            ' '.join([f'{args.config}: {error}.', *map(str, missing)])
-        ) from error
+    cfg = reader(args.config)()
     cfg.launcher = args.launcher
     cfg.merge_from_dict(options_of(args.cfg_options))
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('work_dirs', name)
+        cfg.work_dir = f'work_dirs/{Path(args.config).stem}'
     if args.amp and get_device() == 'cpu':
         raise ValueError(
             "--amp needs a GPU: on a CPU MMEngine's AmpOptimWrapper is not to "

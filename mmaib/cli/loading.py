@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import checkpoint as checkpoints
 from mmengine.utils import get_installed_path
 
-from mmaib.compat import config_name, register_config_sources
+from mmaib.compat import PACKAGES, config_name, register_config_sources
 from mmaib.preflight import load_whole
 
 from .cfg_options import options_of
@@ -27,31 +27,49 @@ from .cfg_options import options_of
 PARSING = Lock()
 
 
-def read_config(name: str | Path, options: Sequence[str] = ()) -> Config:
-    """A config by its path, or by its name ``mmdet::...``, with options as
-    ``--cfg-options`` has them.
+def reader(name: str) -> Callable[[], Config]:
+    """What reads a config by its path, or by its name ``mmdet::...``.
 
     Raises:
-        ValueError: if there is none of that name, or it cannot be read.
+        ValueError: if there is none of that name.
     """
     register_config_sources()
-    name = str(name)
+    parse = partial(Config.fromfile, name)
     if '::' in name:
         package = name.partition('::')[0]
         if not find_spec(package):  # MMEngine's would install it
             raise ValueError(f'{name}: {package} is not installed')
-        read = partial(get_config, config_name(name))
-    elif Path(name).is_file():
-        read = partial(Config.fromfile, name)
-    else:
+        parse = partial(get_config, config_name(name))
+    elif not Path(name).is_file():
         raise ValueError(
             f'{name}: no such file. Give the path of a config, or the name '
             'of one of a base library, such as '
             'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
         )
+
+    def read() -> Config:
+        try:
+            with PARSING:  # MMEngine parses through files of its own
+                return parse()
+        except ModuleNotFoundError as error:
+            missing = [p.problem() for p in PACKAGES if not p.installed()]
+            raise ModuleNotFoundError(
+                ' '.join([f'{name}: {error}.', *map(str, missing)])
+            ) from error
+
+    return read
+
+
+def read_config(name: str | Path, options: Sequence[str] = ()) -> Config:
+    """A config by its path or name, with options as ``--cfg-options`` has
+    them.
+
+    Raises:
+        ValueError: if there is none of that name, or it cannot be read.
+    """
+    read = reader(str(name))
     try:
-        with PARSING:  # MMEngine parses through files of its own
-            cfg = read()
+        cfg = read()
     except Exception as error:
         raise ValueError(
             f'{name} cannot be read: {type(error).__name__}: {error}'

@@ -45,10 +45,10 @@ def test_usage_and_unknown_commands(capsys):
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        (['train', 'nowhere.py'], 'mmaib train: config: no file nowhere.py\n'),
+        (['train', 'nowhere.py'], 'mmaib train: nowhere.py: no such file. '),
         (
             ['test', 'a.py', 'b.pth'],
-            'mmaib test: config: no file a.py\n',
+            'mmaib test: a.py: no such file. Give the path',
         ),
         (
             ['wrap', 'a.py', '--out', 'b.txt'],
