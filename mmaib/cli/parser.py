@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ATTENTIONS = ('gate', 'readout', 'aib', 'aib-qt')
 PLACES = ('before', 'after')
@@ -12,39 +14,26 @@ DEFAULT = 'default: %(default)s'
 Parser = argparse.ArgumentParser
 
 
-def positive(text: str) -> int:
-    """An integer of at least 1."""
-    return _at_least(text, 1)
+def number(kind: type, least: float, name: str) -> Callable[[str], Any]:
+    """The type of an argument that is finite and not below this."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value < float('inf'):
+            raise argparse.ArgumentTypeError(
+                f'must be {name} >= {least}, got {text!r}'
+            )
+        return value
+
+    return parse
 
 
-def natural(text: str) -> int:
-    """An integer of at least 0."""
-    return _at_least(text, 0)
-
-
-def price(text: str) -> float:
-    """A finite number of at least 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float('inf'):
-        raise argparse.ArgumentTypeError(
-            f'must be a number >= 0, got {text!r}'
-        )
-    return value
-
-
-def _at_least(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(
-            f'must be an integer >= {least}, got {text!r}'
-        )
-    return value
+positive = number(int, 1, 'an integer')
+natural = number(int, 0, 'an integer')
+price = number(float, 0, 'a number')
 
 
 def _common(parser: Parser, device: bool = True) -> None:
@@ -55,10 +44,6 @@ def _common(parser: Parser, device: bool = True) -> None:
     )  # fmt: skip
     if device:
         parser.add_argument('--device', help='default: a GPU if there is one')
-
-
-def doctor(parser: Parser) -> None:
-    """No arguments."""
 
 
 def wrap(parser: Parser) -> None:
@@ -99,7 +84,7 @@ def readout(parser: Parser) -> None:
     add('--iterations', type=positive, default=200, help=DEFAULT)
     add('--seed', type=natural, default=1)
     add('--pictures', type=natural, default=16, help=DEFAULT)
-    _common(parser)
+    _common(parser, device=False)
 
 
 def visualize(parser: Parser) -> None:
@@ -235,21 +220,18 @@ def test(parser: Parser) -> None:
 
 
 # by its module's name: what adds its arguments, and what it does
-COMMANDS = {
-    add.__name__: (add, what)
-    for add, what in (
-        (doctor, 'versions, compiled operators, what is missing'),
-        (wrap, 'write a short config with attention over a config'),
-        (
-            readout,
-            'train the map of a data set over a frozen model and measure it',
-        ),
-        (visualize, 'draw attention maps of images and folders'),
-        (explain, 'show what single predictions rest on'),
-        (report, 'one HTML page about runs'),
-        (train, 'train a config'),
-        (test, 'evaluate a checkpoint'),
-    )
+COMMANDS: dict[str, tuple[Callable[[Parser], None] | None, str]] = {
+    'doctor': (None, 'versions, compiled operators, what is missing'),
+    'wrap': (wrap, 'write a short config with attention over a config'),
+    'readout': (
+        readout,
+        'train the map of a data set over a frozen model and measure it',
+    ),
+    'visualize': (visualize, 'draw attention maps of images and folders'),
+    'explain': (explain, 'show what single predictions rest on'),
+    'report': (report, 'one HTML page about runs'),
+    'train': (train, 'train a config'),
+    'test': (test, 'evaluate a checkpoint'),
 }
 
 
@@ -262,5 +244,6 @@ def parser_of(name: str, prog: str | None = None) -> Parser:
     """
     add_arguments, what = COMMANDS[name]
     parser = Parser(prog or f'mmaib {name}', description=what)
-    add_arguments(parser)
+    if add_arguments:
+        add_arguments(parser)
     return parser

@@ -25,7 +25,6 @@ from typing import Any
 
 from mmaib import preflight
 from mmaib.evaluation.nothing_found import completed
-from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.tables import (
     METRICS,
     OF_MAPS,
@@ -33,11 +32,9 @@ from mmaib.visualization.tables import (
     columns_of_maps,
     markdown,
     tabulate,
-    values,
 )
 from mmaib.visualization.work_dirs import ended_with, last_checkpoint
 
-from .launch import device_of
 from .loading import read_config
 from .parser import parser_of
 from .runs import look, refusal, train_all
@@ -123,7 +120,7 @@ def table(log: Mapping[str, float]) -> list[list[str]]:
         'the readout': {0: log},
     }
     shown = {k: v for k, v in OF_MAPS.items() if k != NORM}
-    columns = [Column(m, partial(values, name=m)) for m in metrics]
+    columns = [Column(m, m) for m in metrics]
     columns += columns_of_maps(
         rows.values(), metrics, of_maps={SHARE: 'share open', **shown}
     )
@@ -195,10 +192,6 @@ def train_readout(
 def prepare(args: argparse.Namespace) -> Callable[[], int]:
     """Check the model, its data and the folder, and write the config; what
     is left to do is to train and to measure."""
-    load_safely()
-    args.device = device_of(args.device)
-    if not args.checkpoint.is_file():
-        raise FileNotFoundError(f'checkpoint: no file {args.checkpoint}')
     check_base(args)
     return partial(measure, readout_config(args), args)
 
