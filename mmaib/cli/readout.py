@@ -37,7 +37,7 @@ from mmaib.visualization.work_dirs import ended_with, last_checkpoint
 
 from .loading import read_config
 from .parser import parser_of
-from .runs import look, refusal, train_all
+from .runs import look, refusal, train, write_record
 from .wrap import WrapError, wrap
 
 OPEN = 'ablation/open/'
@@ -200,9 +200,11 @@ def measure(config: Path, args: argparse.Namespace) -> int:
     """Train the map and write what it is worth; the exit code."""
     work_dir = args.out
     options = [*args.cfg_options, f'load_from={args.checkpoint}']
-    if not train_all([(config, args.seed, work_dir, options)], 1):
+    run = config, args.seed, work_dir, options
+    if not train(*run):
         print('the training failed: see above', file=sys.stderr)
         return 1
+    write_record(*run)
     commands = [shlex.join(args.command)]
     checkpoint = last_checkpoint(work_dir)
     log = ended_with(work_dir)

@@ -17,24 +17,19 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
 
 from mmaib.compat import PACKAGES
-from mmaib.files import alone_in, sha256_of, write_whole
-from mmaib.preflight import check_data, named_weights
-from mmaib.visualization.work_dirs import (
-    ended_with,
-    read_records,
-    set_of_records,
-)
+from mmaib.files import sha256_of, write_whole
+from mmaib.preflight import named_weights
+from mmaib.visualization.work_dirs import ended_with, read_json
 
 from .cfg_options import options_of
 from .loading import read_config
@@ -42,7 +37,6 @@ from .loading import read_config
 # of a line in MMEngine's log
 STAMP = '%Y/%m/%d %H:%M:%S'
 STAMPED = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', re.M)
-WRITING = Lock()
 START = 'load_from='
 WEIGHTS = 'checkpoint to start from'
 # of MMEngine's log, and of the evaluations after a training
@@ -109,14 +103,6 @@ def refusal(work_dir: Path, own: Mapping[str, Any]) -> str | None:
     return None
 
 
-def without_place(options: Iterable[str]) -> list[str]:
-    """Options with the end of a checkpoint's path, as studies are moved."""
-    return [
-        str(Path(*Path(word).parts[-3:])) if word.startswith(START) else word
-        for word in options
-    ]
-
-
 def where(log: Path) -> str | None:
     """How far a training is, and what is left, by its log."""
     found = [*PROGRESS.finditer(log.read_text()[-20000:])]
@@ -132,16 +118,15 @@ def run_logged(words: Sequence[str], log: Path, **options: Any) -> int:
     terminal, elsewhere in a line each time."""
     terminal = sys.stdout.isatty()
     clear, end = ('\r\x1b[K', '') if terminal else ('', '\n')
-    options.update(stderr=subprocess.STDOUT)
     last = None
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, 'a') as file, ThreadPoolExecutor(1) as pool:
-        ran = pool.submit(subprocess.run, words, stdout=file, **options)
+        options.update(stdout=file, stderr=subprocess.STDOUT)
+        ran = pool.submit(partial(subprocess.run, words, **options))
         while not wait([ran], 1 if terminal else EVERY).done:
             if (line := where(log)) != last:
-                print(
-                    f'{clear}       {log.parent}: {line}', end=end, flush=True
-                )
+                text = f'{clear}       {log.parent}: {line}'
+                print(text, end=end, flush=True)
                 last = line
     if terminal:
         print(end=clear, flush=True)
@@ -195,107 +180,31 @@ def train(
     return True
 
 
-def find_record(
-    records: Path | None, name: str, seed: int, config: Path
-) -> dict[str, Any] | None:
-    """A run's record in a study's file, or in a set of it, if both are
-    there.
-
-    Raises:
-        SystemExit: if it is of another config.
-    """
-    if records is None:
-        return None
-    file, group = set_of_records(records)
-    record = _by_run(file).get((group, name, seed))
-    if record and record.get('config', config.stem) != config.stem:
-        sys.exit(
-            f'--records {records}: {name}, seed {seed}, is of the config '
-            f'{record["config"]}, not of {config.stem}: take another file or '
-            'set, FILE.jsonl#SET'
-        )
-    return record
-
-
-def _by_run(file: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Records by set, name and seed."""
-    return {
-        (record.get('set', ''), record['name'], record['seed']): record
-        for record in read_records(file)
-    }
-
-
-def keep_record(records: Path, name: str, record: Mapping[str, Any]) -> None:
-    """Put a run's line into a study's file, or into a set of it, in place of
-    an earlier one of the same name and seed."""
-    file, group = set_of_records(records)
-    named = {'set': group} if group else {}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with WRITING, alone_in(file.parent):
-        by_run = _by_run(file)
-        by_run[group, name, record['seed']] = {**named, 'name': name, **record}
-        lines = [json.dumps(by_run[key]) for key in sorted(by_run)]
-        write_whole(file, '\n'.join([*lines, '']).encode())
-
-
-def refuse_other_runs(runs: Iterable[tuple], records: Path | None) -> None:
-    """Before anything is trained.
-
-    Raises:
-        SystemExit: if a folder has another run, see :func:`refusal`, or a
-            record would be written over by one of other options.
-    """
-    refused = []
-    for config, seed, work_dir, options, *names in runs:
-        if work_dir.exists():
-            reason = refusal(work_dir, identity(config, seed, options))
-            refused += [reason] if reason else []
-        name = [*names, config.stem][0]
-        if record := find_record(records, name, seed, config):
-            given = record.get('options', [])
-            found, own = map(without_place, (given, options))
-            if found != own:
-                refused.append(
-                    f'--records {records}: {name}, seed {seed}, is of '
-                    f'--cfg-options {found}, and would be written over by one '
-                    f'of {own}; take another file'
-                )
-    if refused:
-        sys.exit('\n'.join(refused))
-
-
 def write_record(
     config: Path,
     seed: int,
     work_dir: Path,
     options: list,
-    records: Path | None = None,
     code: str | None = None,
-    name: str | None = None,
-) -> None:
-    """What a finished run ended with, in its work dir and among the
-    records, there under a name of its own if the config's is not enough."""
+) -> dict[str, Any]:
+    """What a finished run ended with, written once, in its work dir."""
     path = work_dir / 'record.json'
-    if not (path.exists() and path.stat().st_size):
-        record = {
-            'config': config.stem,
-            'seed': seed,
-            'options': options,
-            'commit': code or commit(),
-            'versions': {
-                p.module: found[1]
-                for p in PACKAGES
-                if (found := p.distribution())
-            },
-            'device': device_name(),
-            'seconds': seconds(work_dir),
-            'metrics': ended_with(work_dir),
-        }
-        text = json.dumps(record, indent=1) + '\n'
-        write_whole(path, text.encode())
-    if records:
-        record = json.loads(path.read_text())
-        keep_record(records, name or config.stem, record)
+    if record := read_json(path):
+        return record
+    record = {
+        'config': config.stem,
+        'seed': seed,
+        'options': options,
+        'commit': code or commit(),
+        'versions': {
+            p.module: found[1] for p in PACKAGES if (found := p.distribution())
+        },
+        'device': device_name(),
+        'seconds': seconds(work_dir),
+        'metrics': ended_with(work_dir),
+    }
+    write_whole(path, (json.dumps(record, indent=1) + '\n').encode())
+    return record
 
 
 def seconds(work_dir: Path) -> int | None:
@@ -308,53 +217,6 @@ def seconds(work_dir: Path) -> int | None:
         if stamps:
             spent.append((stamps[-1] - stamps[0]).total_seconds())
     return round(sum(spent)) if spent else None
-
-
-def refuse_missing_data(runs: Sequence[tuple]) -> None:
-    """Of each config's first run that is not finished."""
-    seen: set[Path] = set()
-    for config, _, work_dir, options, *_ in runs:
-        if config in seen or (work_dir / 'finished').exists():
-            continue
-        seen.add(config)
-        cfg = read_config(config, options)
-        try:
-            check_data(cfg, ('train_dataloader', 'val_dataloader'))
-        except FileNotFoundError as error:
-            sys.exit(f'{config}: {error}')
-
-
-def train_all(
-    runs: Iterable[tuple],
-    jobs: int,
-    records: Path | None = None,
-    code: str | None = None,
-    keep: bool = True,
-    gpus: int = 1,
-) -> bool:
-    """:func:`train` each of these, so many at a time, in their order, and
-    keep their records; whether all are finished. A run is what `train`
-    takes, without `gpus`, and, if its config is not enough, a name for its
-    record. Without `keep` nothing is written to the records.
-
-    Raises:
-        SystemExit: before the first, if a folder has another run, the data
-            of any are not there, or a record would be written over.
-    """
-    runs = [*runs]
-    refuse_other_runs(runs, records)
-    refuse_missing_data(runs)
-    kept = records if keep else None
-
-    def run(one: tuple) -> bool:
-        config, seed, work_dir, options, *name = one
-        done = train(config, seed, work_dir, options, gpus)
-        if done:
-            write_record(config, seed, work_dir, options, kept, code, *name)
-        return done
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return all([*pool.map(run, runs)])
 
 
 def device_name() -> str:

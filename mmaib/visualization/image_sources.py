@@ -7,9 +7,7 @@ from typing import Any
 import mmcv
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.evaluator import Evaluator
-from mmengine.registry import DATASETS, EVALUATOR
-from mmengine.runner import Runner
+from mmengine.registry import DATASETS
 
 from mmaib.preflight.fields import configs_with
 from mmaib.registry import type_name
@@ -96,17 +94,3 @@ def of_test_set(cfg: Config) -> Images:
             yield path or f'sample_{number:05d}', data
 
     return len(dataset), read()
-
-
-def evaluation(cfg: Config) -> tuple[Any, Evaluator]:
-    """The test dataloader, in this process alone, and its evaluator."""
-    loader = cfg.test_dataloader
-    loader.update(num_workers=0, persistent_workers=False)
-    dataloader = Runner.build_dataloader(loader)
-    metrics = cfg.test_evaluator
-    if 'metrics' in metrics:  # as the Runner does
-        evaluator = EVALUATOR.build({'type': 'Evaluator', **metrics})
-    else:
-        evaluator = Evaluator(metrics)
-    evaluator.dataset_meta = dataloader.dataset.metainfo
-    return dataloader, evaluator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -181,23 +180,3 @@ def with_nothing_found(
         }
         for config, runs in logs.items()
     }
-
-
-def metrics_to_tabulate(
-    asked: Sequence[str], logs: Iterable[Runs]
-) -> Sequence[str]:
-    """The metrics to tabulate.
-
-    Raises:
-        SystemExit: if the logs have none, or not one that was asked for.
-    """
-    runs = [run for config in logs for run in config.values()]
-    # a detector that finds nothing has no calibration, for instance
-    join = set.union if asked else set.intersection
-    there = join(*map(set, runs)) if runs else set(asked)
-    metrics = asked or [metric for metric in METRICS if metric in there]
-    if runs and not (metrics and there.issuperset(metrics)):
-        sys.exit(
-            f'--metrics {" ".join(metrics)}: the logs have {sorted(there)}'
-        )
-    return metrics

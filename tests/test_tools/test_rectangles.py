@@ -10,10 +10,10 @@ from PIL import Image
 from support import CONFIGS, REPOSITORY
 from support import classification as cls
 
-from mmaib.cli.runs import find_record
 from mmaib.evaluation.map_geometry import rectangles_on_image
 from mmaib.functional import rectangle_window
 from mmaib.layers import CapturedMap
+from mmaib.visualization.work_dirs import read_records
 
 TOOL = REPOSITORY / 'tools' / 'experiments' / 'rectangles.py'
 STUDY = TOOL.with_name('study.py')
@@ -153,6 +153,7 @@ def test_one_command_writes_the_table(run, tmp_path):
     head = next(line for line in out.splitlines() if '| config' in line)
     for column in ('accuracy/top1', 'lost by mirror', 'IoU'):
         assert column in head
-    metrics = find_record(records, configs[1].stem, 1, configs[1])['metrics']
+    named = {r['name']: r['metrics'] for r in read_records(records)}
+    metrics = named[configs[1].stem]
     assert 0 < metrics['attention/iou'] < 1
     assert 'ablation/mirror/accuracy/top1' in metrics

@@ -4,6 +4,7 @@ in a browser."""
 import json
 import os
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean
@@ -14,10 +15,12 @@ from PIL import Image
 from support import REPOSITORY
 from support.browser import needs_browser, visit
 
-from mmaib.cli.runs import keep_record
 from mmaib.visualization import charts, gallery, report
 from mmaib.visualization import work_dirs as runs
 from mmaib.visualization.tables import values
+
+sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))
+from records import keep_record
 
 AP = 'coco/bbox_mAP'
 

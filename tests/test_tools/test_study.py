@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,12 @@ from mmaib.visualization.work_dirs import ended_with, read_records
 
 sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))
 import study
+from records import (
+    find_record,
+    keep_record,
+    refuse_other_runs,
+    train_all,
+)
 
 GATE_PY = Path('gate.py')
 
@@ -77,11 +84,11 @@ def test_intervals_are_students():
 
 def test_metrics_are_those_of_the_logs():
     logs = [{1: {'mIoU': 40.0, 'aAcc': 80.0, 'time': 1.0}}, {}]
-    assert tables.metrics_to_tabulate([], logs) == ['mIoU', 'aAcc']
-    assert tables.metrics_to_tabulate(['mIoU'], logs) == ['mIoU']
-    assert tables.metrics_to_tabulate([], [{}, {}]) == []
+    assert study.metrics_to_tabulate([], logs) == ['mIoU', 'aAcc']
+    assert study.metrics_to_tabulate(['mIoU'], logs) == ['mIoU']
+    assert study.metrics_to_tabulate([], [{}, {}]) == []
     with pytest.raises(SystemExit, match=r'bbox.*the logs have.*mIoU'):
-        tables.metrics_to_tabulate(['coco/bbox_mAP'], logs)
+        study.metrics_to_tabulate(['coco/bbox_mAP'], logs)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, trainings):
@@ -131,12 +138,12 @@ def test_a_run_that_was_cut_off_is_gone_on_with_as_it_was_begun(
     if changed:
         config.write_text('lr = 2\n')
     with pytest.raises(SystemExit, match=f'run: begun with another {other}; '):
-        runs.train_all([(config, seed, run, options)], 1)
+        train_all([(config, seed, run, options)], 1)
     assert disk(run) == before
     assert len(trainings.commands) == 1
     config.write_text('lr = 1\n')
     trainings.code = 0
-    assert runs.train_all([(config, 1, run, [])], 1)
+    assert train_all([(config, 1, run, [])], 1)
     assert len(trainings.commands) == 2
 
 
@@ -147,7 +154,7 @@ def test_a_mistake_that_nothing_was_trained_with_is_mended(
     trainings.code, trainings.saves = 1, False
     assert not runs.train(config, 1, tmp_path / 'run', ['lr=2'])
     trainings.code, trainings.saves = 0, True
-    assert runs.train_all([(config, 1, tmp_path / 'run', ['lr=3'])], 1)
+    assert train_all([(config, 1, tmp_path / 'run', ['lr=3'])], 1)
 
 
 @pytest.mark.parametrize('name', ['epoch_7.pth', 'last_checkpoint'])
@@ -160,7 +167,7 @@ def test_a_checkpoint_that_nobody_knows_is_left_alone(
     run.mkdir()
     (run / name).write_text('theirs')
     with pytest.raises(SystemExit, match=f'{name} in it is of a run that is'):
-        runs.train_all([(config, 1, run, [])], 1)
+        train_all([(config, 1, run, [])], 1)
     assert disk(run) == {name: 'theirs'}
     assert trainings.commands == []
 
@@ -181,14 +188,14 @@ def test_another_checkpoint_of_the_same_name_is_another(
         start.write_text('two')
         message = 'with another checkpoint to start from; take'
         with pytest.raises(SystemExit, match=message):
-            runs.train_all([one], 1)
+            train_all([one], 1)
     assert len(trainings.commands) == 2
     # the same one, elsewhere, is no other
     if field == 'load_from':
         moved = tmp_path / 'moved.pth'
         moved.write_text('one')
         options = [f'{field}={moved}']
-        assert runs.train_all([(config, 1, tmp_path / 'run', options)], 1)
+        assert train_all([(config, 1, tmp_path / 'run', options)], 1)
         assert len(trainings.commands) == 2
 
 
@@ -198,7 +205,7 @@ def test_another_run_is_refused_before_any_is_trained(tmp_path, trainings):
     both = [(plain, 1, tmp_path / 'a', ['lr=2']),
             (gate, 1, tmp_path / 'b', ['lr=2'])]  # fmt: skip
     with pytest.raises(SystemExit, match='b: finished with another --cfg'):
-        runs.train_all(both, 2)
+        train_all(both, 2)
     assert len(trainings.commands) == 1
     assert not (tmp_path / 'a').exists()
 
@@ -258,16 +265,16 @@ def test_a_record_is_not_written_over_by_one_of_other_options(
     config = write_configs(tmp_path)[0]
     records = tmp_path / 'records.jsonl'
     run = (config, 1, tmp_path / 'a')
-    assert runs.train_all(
+    assert train_all(
         [(*run, ['lr=1', 'load_from=/a/plain/seed_1/e'])], 1, records
     )
     # where the study lies is no difference
     again = (config, 1, tmp_path / 'b')
-    assert runs.train_all(
+    assert train_all(
         [(*again, ['lr=1', 'load_from=/b/plain/seed_1/e'])], 1, records
     )
     with pytest.raises(SystemExit, match=r'plain, seed 1, is of .*lr=1'):
-        runs.train_all([(config, 1, tmp_path / 'c', ['lr=2'])], 1, records)
+        train_all([(config, 1, tmp_path / 'c', ['lr=2'])], 1, records)
     assert len(trainings.commands) == 2
 
 
@@ -482,9 +489,9 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
     command(*STUDY, '--seeds', 1, 2, '--records', records)
     capsys.readouterr()
     others = tmp_path / 'weight-0.1.jsonl'
-    record = runs.find_record(records, 'gate', 2, GATE_PY)
+    record = find_record(records, 'gate', 2, GATE_PY)
     record['metrics'][AP] += 0.25
-    runs.keep_record(others, 'gate', record)
+    keep_record(others, 'gate', record)
     compared = (*STUDY, '--seeds', 1, 2, '--report-only', '--compare')
     command(*compared, others)
     *first, row = cells(capsys.readouterr().out)
@@ -497,7 +504,7 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
     assert 'no records there' in capsys.readouterr().err
     # two configs that begin alike are two rows
     del record['name']
-    runs.keep_record(others, 'gate_b', record)
+    keep_record(others, 'gate_b', record)
     command(*compared, others)
     *_, one, other = cells(capsys.readouterr().out)
     assert [one['config'], other['config']] == [
@@ -508,7 +515,7 @@ def test_other_records_are_rows_beside(command, tmp_path, capsys):
 KEEP = """
 import sys
 from pathlib import Path
-from mmaib.cli.runs import keep_record
+from records import keep_record
 for seed in range(25):
     keep_record(Path(sys.argv[1]), 'gate', dict(seed=seed, metrics={}))
 """
@@ -517,7 +524,10 @@ for seed in range(25):
 def test_two_processes_lose_no_record(tmp_path):
     file = tmp_path / 'records.jsonl'
     at_once = [
-        subprocess.Popen([sys.executable, '-c', KEEP, f'{file}#{name}'])
+        subprocess.Popen(
+            [sys.executable, '-c', KEEP, f'{file}#{name}'],
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+        )
         for name in 'ab'
     ]
     assert [one.wait() for one in at_once] == [0, 0]
@@ -528,10 +538,10 @@ def test_two_processes_lose_no_record(tmp_path):
 def test_a_record_of_another_config_is_neither_taken_nor_replaced(tmp_path):
     records = tmp_path / 'records.jsonl#all'
     record = dict(seed=1, config='bccd', options=[], metrics={AP: 0.5})
-    runs.keep_record(records, 'base', record)
+    keep_record(records, 'base', record)
     run = Path('trees.py'), 1, tmp_path / 'none', [], 'base'
     with pytest.raises(SystemExit, match='seed 1, is of the config bccd, not'):
-        runs.refuse_other_runs([run], records)
+        refuse_other_runs([run], records)
     args = SimpleNamespace(out=tmp_path, seeds=[1], records=records)
     with pytest.raises(SystemExit, match='not of trees: take another file or'):
         study.finished(study.Arm('base', Path('trees.py')), args)
@@ -539,16 +549,13 @@ def test_a_record_of_another_config_is_neither_taken_nor_replaced(tmp_path):
 
 def test_sets_of_one_file_are_kept_apart(command, tmp_path, capsys):
     file, of_set = tmp_path / 'records.jsonl', tmp_path / 'records.jsonl#b-0.1'
-    runs.keep_record(file, 'gate', dict(seed=1, metrics={AP: 0.5}))
-    runs.keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.7}))
-    runs.keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.75}))
-    assert runs.find_record(file, 'gate', 1, GATE_PY)['metrics'] == {AP: 0.5}
-    assert runs.find_record(of_set, 'gate', 1, GATE_PY)['metrics'] == {
-        AP: 0.75
-    }
+    keep_record(file, 'gate', dict(seed=1, metrics={AP: 0.5}))
+    keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.7}))
+    keep_record(of_set, 'gate', dict(seed=1, metrics={AP: 0.75}))
+    assert find_record(file, 'gate', 1, GATE_PY)['metrics'] == {AP: 0.5}
+    assert find_record(of_set, 'gate', 1, GATE_PY)['metrics'] == {AP: 0.75}
     assert (
-        runs.find_record(tmp_path / 'records.jsonl#c', 'gate', 1, GATE_PY)
-        is None
+        find_record(tmp_path / 'records.jsonl#c', 'gate', 1, GATE_PY) is None
     )
     assert [path.name for path in tmp_path.glob('*.jsonl*')] == [file.name]
     assert len(file.read_text().splitlines()) == 2
@@ -619,7 +626,7 @@ def test_a_failed_base_model_has_no_readout(command, tmp_path, monkeypatch):
 
 def kept(records, name, seed, **metrics):
     record = dict(seed=seed, metrics={'step': 9, **metrics})
-    runs.keep_record(records, name, record)
+    keep_record(records, name, record)
 
 
 def test_a_seed_that_found_nothing_counts(command, tmp_path, capsys):

@@ -47,12 +47,12 @@ from calibration_table import (
 )
 from calibrators import FITS, OF_DETECTORS
 from mmengine.registry import DATASETS, init_default_scope
+from records import find_record, keep_record
 from study import Arm, conclude, parsed, parser_of_runs, train_arms
 
 from mmaib.cli.cfg_options import CfgOptions
 from mmaib.cli.loading import read_config
 from mmaib.cli.parser import positive
-from mmaib.cli.runs import find_record, keep_record
 from mmaib.preflight.checkpoint import load_safely
 from mmaib.visualization.work_dirs import last_checkpoint, read_records
 

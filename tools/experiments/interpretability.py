@@ -48,6 +48,9 @@ from map_stability import (
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.registry import EVALUATOR
+from mmengine.runner import Runner
 from modifications import BLOCKS, HIGH, LOW, modified
 from scipy.io import loadmat
 from study import conclude
@@ -61,7 +64,7 @@ from mmaib.evaluation.map_geometry import mean_over_levels
 from mmaib.functional import warp_images
 from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.layers.capture import MAP_CHANGES
-from mmaib.visualization.image_sources import evaluation, images, of_test_set
+from mmaib.visualization.image_sources import images, of_test_set
 from mmaib.visualization.overlays import classifier_input, outlined, overlay
 from mmaib.visualization.tables import METRICS, markdown
 from mmaib.visualization.work_dirs import last_checkpoint
@@ -147,6 +150,20 @@ def measure(
             deviations.append(deviation)
     metric, lost = lost_metric(cfg, model) if args.ablations else (None, {})
     return Result(comparisons, deviations, metric, lost)
+
+
+def evaluation(cfg: Config) -> tuple[Any, Evaluator]:
+    """The test dataloader, in this process alone, and its evaluator."""
+    loader = cfg.test_dataloader
+    loader.update(num_workers=0, persistent_workers=False)
+    dataloader = Runner.build_dataloader(loader)
+    metrics = cfg.test_evaluator
+    if 'metrics' in metrics:  # as the Runner does
+        evaluator = EVALUATOR.build({'type': 'Evaluator', **metrics})
+    else:
+        evaluator = Evaluator(metrics)
+    evaluator.dataset_meta = dataloader.dataset.metainfo
+    return dataloader, evaluator
 
 
 def lost_metric(

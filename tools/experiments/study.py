@@ -31,21 +31,17 @@ The other studies of this folder are data for :func:`train_arms` and
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
+from records import find_record, train_all
 
 from mmaib.cli.loading import read_config
-from mmaib.cli.runs import (
-    commit,
-    find_record,
-    run_logged,
-    train_all,
-)
+from mmaib.cli.runs import commit, run_logged
 from mmaib.visualization.tables import (
     METRICS,
     Column,
@@ -54,7 +50,6 @@ from mmaib.visualization.tables import (
     columns_of_maps,
     columns_of_metrics,
     markdown,
-    metrics_to_tabulate,
     tabulate,
     values,
     with_nothing_found,
@@ -422,6 +417,26 @@ def rows_of(
     for path in args.compare:
         logs.update(other_records(path))
     return with_nothing_found(logs)
+
+
+def metrics_to_tabulate(
+    asked: Sequence[str], logs: Iterable[Runs]
+) -> Sequence[str]:
+    """The metrics to tabulate.
+
+    Raises:
+        SystemExit: if the logs have none, or not one that was asked for.
+    """
+    runs = [run for config in logs for run in config.values()]
+    # a detector that finds nothing has no calibration, for instance
+    join = set.union if asked else set.intersection
+    there = join(*map(set, runs)) if runs else set(asked)
+    metrics = asked or [metric for metric in METRICS if metric in there]
+    if runs and not (metrics and there.issuperset(metrics)):
+        sys.exit(
+            f'--metrics {" ".join(metrics)}: the logs have {sorted(there)}'
+        )
+    return metrics
 
 
 def table(rows: Mapping[str, Runs], args: argparse.Namespace) -> list[str]:
