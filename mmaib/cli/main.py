@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from traceback import walk_tb
 
 from mmaib import __version__
 
@@ -96,8 +97,5 @@ def run() -> None:
 
 def _is_own(error: BaseException) -> bool:
     """Whether mmaib raised it, not what it called."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    name = trace.tb_frame.f_globals.get('__name__', '') if trace else ''
-    return name.partition('.')[0] == 'mmaib'
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return frame.f_globals.get('__name__', '').partition('.')[0] == 'mmaib'

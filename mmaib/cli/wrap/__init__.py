@@ -117,7 +117,7 @@ def wrap(
         trained = schedule(cfg, iterations, library_of(plain))
     apart = own_run(cfg, original, out, attention)
     checks = checked_files(cfg)
-    fields = dict(model=made)
+    fields: dict[str, Any] = dict(model=made)
     if default_hooks:
         fields['default_hooks'] = default_hooks
     unseeded = {} if cfg.get('randomness') else dict(seed=None)

@@ -81,16 +81,9 @@ def part_of(
     cfg: Any, model: nn.Module, inside: str | None = None
 ) -> tuple[str | None, nn.Module]:
     """What of a model takes attention: itself, or the model inside it, such
-    as a tracker's detector or a semi-supervised detector's student.
-
-    Args:
-        cfg: the base config.
-        model: as it builds it.
-        inside: field of the model that is inside; None for its detector, or
-            the only one, if the model has no features of its own.
-
-    Returns:
-        the field, None for the model itself, and the part.
+    as a tracker's detector or a semi-supervised detector's student, and its
+    field. Without ``inside``, such a field, it is the detector, or the only
+    one, if the model has no features of its own.
 
     Raises:
         WrapError: if there is none, or it contains mmaib already.
@@ -187,15 +180,9 @@ def _bands(model: Any, size: tuple[int, int]) -> int:
 
     def reach(layer: Any, inputs: tuple) -> None:
         nonlocal found
-        given, takes = (
-            inputs[0].size(1),
-            next(
-                getattr(layer, name)
-                for name in ('in_channels', 'num_features')
-                if hasattr(layer, name)
-            ),
-        )
-        found = shown * takes // given
+        is_norm = isinstance(layer, _BatchNorm)
+        takes = layer.num_features if is_norm else layer.in_channels
+        found = shown * takes // inputs[0].size(1)
         raise _Reached
 
     with ExitStack() as handles, suppress(Exception, _Reached):

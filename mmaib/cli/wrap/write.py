@@ -47,11 +47,13 @@ def hooks(
             f'default_hooks.{gate}.end: 500 iterations; half of your '
             'training is what was measured'
         )
-    watching = dict(type='mmaib.AttentionEvalHook', ablations=ABLATIONS)
-    made: dict[str, Any] = {gate: warmup, watch: watching}
+    made: dict[str, Any] = {
+        gate: warmup,
+        watch: dict(type='mmaib.AttentionEvalHook', ablations=ABLATIONS),
+    }
     if attention == READOUT:
         # an evaluator's files are those of the base model
-        watching.update(ablations=['open', *ABLATIONS], confined=True)
+        made[watch].update(ablations=['open', *ABLATIONS], confined=True)
         made['logger'] = dict(
             type='LoggerHook',
             interval=min(10, iterations),
@@ -129,9 +131,8 @@ def _taken(work_dir: str, theirs: str) -> bool:
 def checked_files(cfg: Any) -> dict[str, Any]:
     """Fields that put CheckFiles before a training's pipelines."""
     loader = cfg.get('train_dataloader') or {}
-    dataset = _checked(
-        loader.get('dataset'), '_base_.train_dataloader.dataset'
-    )
+    path = '_base_.train_dataloader.dataset'
+    dataset = _checked(loader.get('dataset'), path)
     return dict(train_dataloader=dict(dataset=dataset)) if dataset else {}
 
 
@@ -139,33 +140,30 @@ def _checked(dataset: Any, path: str) -> dict[str, Any]:
     """What changes in a data set, or in those inside it."""
     if not isinstance(dataset, dict):
         return {}
-    kinds = [_name(step) for step in dataset.get('pipeline') or ()]
-    if 'CheckFiles' in kinds:
+    steps = {
+        type_name(step['type']).rpartition('.')[2]: step
+        for step in dataset.get('pipeline') or ()
+    }
+    if 'CheckFiles' in steps:
         return {}
-    if 'LoadImageFromFile' in kinds:
-        step = dataset['pipeline'][kinds.index('LoadImageFromFile')]
+    if step := steps.get('LoadImageFromFile'):
         if step.get('imdecode_backend') == 'tifffile':
             return {}  # bands that Pillow does not know
         check: dict[str, Any] = dict(type='mmaib.CheckFiles')
         if step.get('backend_args'):
             check['backend_args'] = {**step['backend_args']}
         return dict(pipeline=[check, Expression(f'*{path}.pipeline')])
-    made = _checked(dataset.get('dataset'), f'{path}.dataset')
-    if made:
+    if made := _checked(dataset.get('dataset'), f'{path}.dataset'):
         return dict(dataset=made)
-    parts = dataset.get('datasets') or []
-    changes = [
-        _checked(part, f'{path}.datasets[{i}]') for i, part in enumerate(parts)
-    ]
-    if not any(changes):
+    places = {
+        f'{path}.datasets[{i}]': part
+        for i, part in enumerate(dataset.get('datasets') or ())
+    }
+    changes = {place: _checked(part, place) for place, part in places.items()}
+    if not any(changes.values()):
         return {}
     # a list replaces the base's, so that each part is written as a whole
-    return dict(
-        datasets=[
-            _whole(change, f'{path}.datasets[{i}]')
-            for i, change in enumerate(changes)
-        ]
-    )
+    return dict(datasets=[_whole(v, place) for place, v in changes.items()])
 
 
 def _whole(change: dict[str, Any], path: str) -> Expression:
@@ -177,12 +175,6 @@ def _whole(change: dict[str, Any], path: str) -> Expression:
         for k, v in change.items()
     ]
     return Expression(f'dict({path}, {", ".join(fields)})')
-
-
-def _name(step: Any) -> str:
-    kind = step.get('type') if isinstance(step, dict) else None
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    return name.rpartition('.')[2]
 
 
 def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:
@@ -221,13 +213,10 @@ def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:
         own = without_places(drawn.to_dict())
         if own != drawn.to_dict():
             fields['visualizer'] = dict(_delete_=True, **own)
-    kept = [
-        hook
-        for hook in cfg.get('custom_hooks') or []
-        if not type_name(hook['type']).endswith('EMAHook')
-    ]
     # an average over so few steps would still be what the map started from
-    if len(kept) < len(cfg.get('custom_hooks') or []):
+    theirs = cfg.get('custom_hooks') or []
+    kept = [h for h in theirs if not type_name(h['type']).endswith('EMAHook')]
+    if len(kept) < len(theirs):
         fields['custom_hooks'] = [hook.to_dict() for hook in kept]
     return fields
 
@@ -275,13 +264,10 @@ def formatted(value: Any, indent: int = 0, column: int = 14) -> str:
         return flat
     inner = indent + 4
     named = isinstance(value, dict)
-    items = (
-        [(f'{k}=', v) for k, v in value.items()]
-        if named
-        else [('', v) for v in value]
-    )
+    items = value.items() if named else enumerate(value)
     lines: list[str] = []
-    for name, item in items:
+    for key, item in items:
+        name = f'{key}=' if named else ''
         text = name + formatted(item, inner, inner + len(name))
         room = 78 - inner - len(lines[-1]) if lines else 0
         if len(text) + 1 < room and not _has_dicts(item):
