@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import indent
 from threading import Thread
 from typing import NamedTuple
 
@@ -142,14 +143,13 @@ def summary(
     found = {**nothing, **found}
     if base is not None:
         base = {**nothing, **base}
+    metric = demo.metrics[0]
     worth = [name for name in found if name.startswith('attention/')]
+    # not of the base model, which has lines of its own
     worth += [
-        name
-        for name in found
-        if name.startswith('ablation/')
-        and name.endswith(f'/{demo.metrics[0]}')
-        # the base model, which has lines of its own
-        and not name.startswith('ablation/open/')
+        f'ablation/{change}/{metric}'
+        for change in CHANGES
+        if f'ablation/{change}/{metric}' in found
     ]
     about_maps = (
         '`attention/auc` is of the map against what is to be found, '
@@ -163,7 +163,6 @@ def summary(
     read: dict[str, Callable[[Runs], Sequence[float]]] = {
         name: partial(values, name=name) for name in (*demo.metrics, *worth)
     }
-    metric = demo.metrics[0]
     for change in CHANGES:
         changed = partial(lost, metric=metric, change=change)
         read[f'{metric} lost by {change}'] = changed
@@ -179,39 +178,30 @@ def summary(
             for value in of({0: ended} if ended else {}):
                 shown = f'{value:.3f}', beside(value, of(others))
                 figures.append([f'{name}{suffix}', *shown])
-    tables = [markdown(figures)] + [
-        markdown([head, *([k, show.format(v)] for k, v in values.items())])
-        for head, show, values in (
-            (['last training step', 'value'], '{:.4g}', losses),
-            (['step', 'seconds'], '{:.0f}', seconds),
-        )
+    tables = [
+        markdown(figures),
+        *(
+            markdown([head, *([k, show.format(v)] for k, v in values.items())])
+            for head, show, values in (
+                (['last training step', 'value'], '{:.4g}', losses),
+                (['step', 'seconds'], '{:.0f}', seconds),
+            )
+        ),
     ]
-    parts = [
+    first, *others = map('\n'.join, tables)
+    blocks = [
         f'# Demo: {variant}',
-        '',
         demo.what,
-        '',
-        *tables[0],
-        '',
+        first,
         about_maps if worth else 'No map.',
-        '',
-        *tables[1],
-        '',
-        *tables[2],
-        '',
+        *others,
         judged or 'No explanations of single detections.',
-        '',
         "Commands, in the checkout's folder:",
-        '',
-        '    source tools/activate',
-        *(f'    {command}' for command in commands),
-        '',
+        indent('\n'.join(['source tools/activate', *commands]), '    '),
         'Versions:',
-        '',
-        *(f'    {line}' for line in report()[0].splitlines()),
-        '',
+        indent(report()[0], '    '),
     ]
-    return '\n'.join(parts)
+    return '\n\n'.join(blocks) + '\n'
 
 
 def run(commands: list[str], *words: object, log: Path) -> float:
