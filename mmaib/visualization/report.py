@@ -13,11 +13,10 @@ over the training, and a gallery of the images that
 drew, worst first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader
 
@@ -27,7 +26,6 @@ from .tables import (
     METRICS,
     OF_MAPS,
     Column,
-    Runs,
     cell,
     columns_of_maps,
     columns_of_metrics,
@@ -48,24 +46,13 @@ CALIBRATION = 'calibration/'
 AREA = 'attention/area'
 OF_DATA = (AREA, 'attention/auc_centre')
 LOOKS = {**OF_MAPS, 'attention/pointing': 'pointing'}
-
-
-class Table(NamedTuple):
-    """With cells of text; the first column are the rows' heads."""
-
-    head: list[str]
-    rows: list[list[str]]
+Table = list[list[str]]  # its head first
 
 
 def metrics_of(groups: Sequence[Group]) -> list[str]:
     """The base libraries' metrics that any run has."""
     names = names_of(groups)
     return [metric for metric in METRICS if metric in names]
-
-
-def table(rows: Mapping[str, Runs], columns: Sequence[Column]) -> Table:
-    head, *body = tabulate('config', rows, columns)
-    return Table(head, body)
 
 
 def metric_table(groups: Sequence[Group]) -> Table:
@@ -75,10 +62,10 @@ def metric_table(groups: Sequence[Group]) -> Table:
     columns = columns_of_metrics(metrics_of(groups), rows[groups[0].label])
     if len(groups) == 1:  # nothing to be paired with
         columns = columns[::2]
-    found = table(rows, columns)
-    for row, group in zip(found.rows, groups):
+    head, *body = tabulate('config', rows, columns)
+    for row, group in zip(body, groups):
         row.append('; '.join(dict.fromkeys(run.state for run in group.runs)))
-    return Table([*found.head, 'state'], found.rows)
+    return [[*head, 'state'], *body]
 
 
 def attention_table(groups: Sequence[Group]) -> Table | None:
@@ -88,10 +75,10 @@ def attention_table(groups: Sequence[Group]) -> Table | None:
     columns = columns_of_maps(rows.values(), metrics_of(groups), cell, LOOKS)
     if not columns:
         return None
-    found = table(rows, columns)
+    head, *body = tabulate('config', rows, columns)
     looks = [c.head for c in columns if c.head in LOOKS.values()]
-    first = len(found.head) - len(looks)
-    for row in found.rows:
+    first = len(head) - len(looks)
+    for row in body:
         if {*row[first:]} == {'-'}:
             row[first:] = ['no map'] * len(looks)
     areas = [a for runs in rows.values() for a in values(runs, AREA)]
@@ -101,7 +88,7 @@ def attention_table(groups: Sequence[Group]) -> Table | None:
         '0.0000' if c.head not in looks else uniform.get(c.head, '-')
         for c in columns
     ]
-    return Table(found.head, [*found.rows, ['a uniform map', '', *last]])
+    return [head, *body, ['a uniform map', '', *last]]
 
 
 def calibration_table(groups: Sequence[Group]) -> Table | None:
@@ -109,7 +96,7 @@ def calibration_table(groups: Sequence[Group]) -> Table | None:
     names = [n for n in names_of(groups) if n.startswith(CALIBRATION)]
     columns = [Column(name.removeprefix(CALIBRATION), name) for name in names]
     rows = {group.label: group.metrics for group in groups}
-    return table(rows, columns) if names else None
+    return tabulate('config', rows, columns) if names else None
 
 
 def names_of(groups: Sequence[Group], log: str = 'metrics') -> list[str]:
@@ -125,11 +112,11 @@ def all_metrics(groups: Sequence[Group]) -> Table:
         text = f'{mean(found):.4g}'
         return text + (f' ± {stdev(found):.4g}' if len(found) > 1 else '')
 
-    rows = []
+    rows = [['metric', *(g.label for g in groups)]]
     for name in sorted({*names_of(groups)} - TIMES):
         column = Column('', name, short)
         rows.append([name, *(column.text(g.metrics) for g in groups)])
-    return Table(['metric', *(g.label for g in groups)], rows)
+    return rows
 
 
 def charts(groups: Sequence[Group], log: str, names: Sequence[str]) -> str:
@@ -198,9 +185,7 @@ def render(
         attention=attention_table(groups),
         everything=all_metrics(groups),
         calibration=calibration_table(groups),
-        differences=Table(
-            ['field', *configs], [[name, *texts] for name, texts in fields]
-        ),
+        differences=[['field', *configs], *fields],
         configs={label: cfg.pretty_text for label, cfg in configs.items()},
         curves=curves(groups),
         cards=cards,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatch
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +23,7 @@ SECONDS = 'seconds per step'
 MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 Series = dict[int, float]  # step -> value
 RECORD = 'record'
+FIELDS = {'name', 'seed', 'metrics'}  # of one
 # what no table shows of a log
 TIMES = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
 
@@ -33,9 +34,11 @@ class Run:
 
     name: str  # of its config
     path: Path  # work dir, or the record's file
-    seed: int | None  # None if unknown
+    seed: int | None = None  # if known
     options: list[str] = field(default_factory=list)  # of a study
     state: str = RECORD  # how far it is
+    step: int = 0
+    epoch: int = 0
     # series of the log, by name; those of evaluations by the training's steps
     training: dict[str, Series] = field(default_factory=dict)
     evaluation: dict[str, Series] = field(default_factory=dict)
@@ -61,35 +64,25 @@ class Group:
         return {run.seed: run.metrics for run in self.runs}
 
 
-@dataclass
-class Log:
-    """What MMEngine's log of a work dir has, all its starts together."""
-
-    training: dict[str, Series] = field(default_factory=dict)
-    evaluation: dict[str, Series] = field(default_factory=dict)
-    last: dict[str, float] = field(default_factory=dict)  # evaluation
-    step: int = 0
-    epoch: int = 0
-
-
-def read_log(work_dir: Path) -> Log:
-    """The log of a training, as far as it is."""
-    log = Log()
+def read_log(work_dir: Path) -> Run:
+    """What MMEngine's log of a work dir has, all its starts together, as far
+    as it is."""
+    run = Run(work_dir.name, work_dir)
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     for entry in (numbers(e) for path in logs for e in entries(path)):
-        series = log.evaluation
+        series = run.evaluation
         if 'loss' in entry:
-            log.step = int(entry.get('iter', entry.get('step', log.step)))
-            log.epoch = int(entry.get('epoch', 0))
-            series = log.training
+            run.step = int(entry.get('iter', entry.get('step', run.step)))
+            run.epoch = int(entry.get('epoch', 0))
+            series = run.training
         elif any(name.startswith('ablation/') for name in entry):
-            log.last.update(entry)  # a line of its own after it
+            run.metrics.update(entry)  # a line of its own after it
         else:
             # one that found nothing has not the AP of the one before
-            log.last = entry
+            run.metrics = entry
         for name, value in entry.items():
-            series.setdefault(name, {})[log.step] = value
-    return log
+            series.setdefault(name, {})[run.step] = value
+    return run
 
 
 def ended_with(work_dir: Path) -> dict[str, float] | None:
@@ -106,7 +99,7 @@ def ended_with(work_dir: Path) -> dict[str, float] | None:
     # not of a run that is shorter than the interval of its log
     if times := log.training.get('time'):
         found[SECONDS] = median(times.values())
-    return {**found, **log.last}
+    return {**found, **log.metrics}
 
 
 def read_run(path: Path) -> Run:
@@ -121,26 +114,19 @@ def read_run(path: Path) -> Run:
     seed = (config or {}).get('randomness', {}).get('seed')
     if named := re.fullmatch(r'seed_(\d+)', path.name):
         seed = int(named[1])
-    run = Run(
-        record.get('config') or (names[-1].stem if names else path.name),
-        path,
-        record.get('seed', seed),
-        record.get('options', []),
-        config=config,
-        facts=record,
-    )
-    log = read_log(path)
-    run.training, run.evaluation = log.training, log.evaluation
-    run.metrics = log.last
+    run = read_log(path)
+    run.name = record.get('config') or (names[-1].stem if names else path.name)
+    run.seed, run.options = record.get('seed', seed), record.get('options', [])
+    run.config, run.facts = config, record
     # a test of a checkpoint, such as the demo's
     tests = path.glob('*/*/vis_data/scalars.json')
     for folder in sorted({test.parents[2] for test in tests}):
         if (tested := read_log(folder)).training:
             continue
-        run.metrics.update(tested.last)
+        run.metrics.update(tested.metrics)
         for found in folder.glob('*/*.json'):
             run.metrics.update(numbers(read_json(found)))
-    run.state = _state(run, log)
+    run.state = _state(run)
     run.pictures = sorted(p.parent for p in path.glob('*/scores.json'))
     images = path.glob('*/vis_data/vis_image/attention_*_*.png')
     for image in sorted(images, key=_changed):
@@ -188,17 +174,12 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         own = sorted(
             d for d in dirs if read_log(d).training or not dirs & {*d.parents}
         )
-        found: dict[tuple, Run] = {
-            (path.resolve(),): read_run(path) for path in own
-        }
+        found: dict[tuple, Run] = {(d.resolve(),): read_run(d) for d in own}
         known = [_identity(run) for run in found.values()]
         files = [folder] if folder.is_file() else folder.rglob('*.jsonl')
         for path in sorted(files):
             for record in read_records(path):
-                if not (
-                    isinstance(record, dict)
-                    and {'name', 'seed', 'metrics'} <= record.keys()
-                ):
+                if not (isinstance(record, dict) and record.keys() >= FIELDS):
                     continue  # of something else, such as explanations
                 run = Run(
                     labelled(record),
@@ -240,10 +221,9 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
         groups[key, seen[key, run.seed]].append(run)
     result: dict[str, Group] = {}
     for ((name, home, *_), _), members in groups.items():
-        label = name if name not in result else f'{name}, {home.stem}'
-        numbers = count(2)
-        while label in result:
-            label = f'{name}, {home.stem} ({next(numbers)})'
+        place = f'{name}, {home.stem}'
+        labels = chain([name, place], (f'{place} ({i})' for i in count(2)))
+        label = next(text for text in labels if text not in result)
         members.sort(key=lambda run: (run.seed is None, run.seed))
         result[label] = Group(label, members)
     # where a detector found nothing its AP is 0
@@ -268,12 +248,10 @@ def _has_map(group: Group) -> bool:
     )
 
 
-def differences(
-    configs: Mapping[str, Mapping | None],
-) -> list[tuple[str, list[str]]]:
+def differences(configs: Mapping[str, Mapping | None]) -> list[list[str]]:
     """Fields that are not the same in all configs, each with its value in
     every one; a part that only some have is one field."""
-    found: list[tuple[str, list[str]]] = []
+    found: list[list[str]] = []
     missing = object()
 
     def walk(prefix: str, values: Sequence[Any]) -> None:
@@ -284,7 +262,7 @@ def differences(
             return
         texts = ['-' if v is missing else repr(v) for v in values]
         if len({*texts}) > 1:
-            found.append((prefix, texts))
+            found.append([prefix, *texts])
 
     walk('', [_without_seed(config) for config in configs.values()])
     return found
@@ -324,13 +302,13 @@ def _changed(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _state(run: Run, log: Log) -> str:
+def _state(run: Run) -> str:
     """Whether it is finished, or how far it has come."""
     train = (run.config or {}).get('train_cfg') or {}
-    of, last = f'step {log.step}', f'iter_{train.get("max_iters")}.pth'
+    of, last = f'step {run.step}', f'iter_{train.get("max_iters")}.pth'
     wanted = train.get('max_epochs', train.get('max_iters'))
     if 'max_epochs' in train:
-        of, last = f'epoch {log.epoch}', f'epoch_{wanted}.pth'
+        of, last = f'epoch {run.epoch}', f'epoch_{wanted}.pth'
     of += f' of {wanted}' if wanted else ''
     # the last epoch is whole with its checkpoint
     if (run.path / 'finished').exists() or (run.path / last).exists():

@@ -218,7 +218,7 @@ def test_calibration_has_a_table(tmp_path):
     figures = {'calibration/ece': 0.0625, 'calibration/aurc': 0.25}
     (test / 'scalars.json').write_text(json.dumps(figures))
     write_run(tmp_path / 'aib', 1, 0.5)
-    (head, rows) = report.calibration_table(
+    head, *rows = report.calibration_table(
         report.grouped(report.find_runs([tmp_path]))
     )
     assert head == ['config', 'seeds', 'ece', 'aurc']
