@@ -14,23 +14,17 @@ from mmaib import __version__
 
 from .parser import COMMANDS, parser_of
 
+USAGE = """\
+usage: mmaib COMMAND ...
+
+Information-bottleneck attention for MMDetection, MMSegmentation and \
+MMPretrain.
+
+{commands}
+
+mmaib COMMAND --help shows the arguments of a command."""
 # what mmaib refuses an argument, a config or a file with
 REFUSALS = (ValueError, TypeError, KeyError, OSError, ImportError)
-
-
-def usage() -> str:
-    """What `mmaib --help` prints."""
-    lines = [
-        'usage: mmaib COMMAND ...',
-        '',
-        'Information-bottleneck attention for MMDetection, MMSegmentation '
-        'and MMPretrain.',
-        '',
-        *(f'  {name:<10} {what}' for name, (_, what) in COMMANDS.items()),
-        '',
-        'mmaib COMMAND --help shows the arguments of a command.',
-    ]
-    return '\n'.join(lines)
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -47,7 +41,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """
     words = [*(sys.argv[1:] if argv is None else argv)]
     if not words or words[0] in ('-h', '--help'):
-        print(usage())
+        lines = (f'  {k:<10} {what}' for k, (_, what) in COMMANDS.items())
+        print(USAGE.format(commands='\n'.join(lines)))
         return 0 if words else 2
     if words[0] == '--version':
         print(__version__)

@@ -200,14 +200,8 @@ def picture(
     """Image, attention averaged over levels, quantised attention,
     information, predictions and their uncertainty side by side, of the first
     image of a batch that just ran; with the outlines of maps that are
-    rectangles.
-
-    Args:
-        visualizer: the base library's.
-        maps: what :func:`capture_attention` recorded.
-        image: ``(H, W, 3)`` RGB, as loaded.
-        sample: its data sample with predictions.
-        score_thr: detections below are not drawn.
+    rectangles. The image is RGB, as loaded, the sample its own with
+    predictions; detections below ``score_thr`` are not drawn.
     """
     place = 0, sample.metainfo
     panels = {'image': outlined(image, maps, *place)}
