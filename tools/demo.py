@@ -178,23 +178,19 @@ def summary(
             for value in of({0: ended} if ended else {}):
                 shown = f'{value:.3f}', beside(value, of(others))
                 figures.append([f'{name}{suffix}', *shown])
-    tables = [
-        markdown(figures),
-        *(
-            markdown([head, *([k, show.format(v)] for k, v in values.items())])
-            for head, show, values in (
-                (['last training step', 'value'], '{:.4g}', losses),
-                (['step', 'seconds'], '{:.0f}', seconds),
-            )
-        ),
-    ]
-    first, *others = map('\n'.join, tables)
+    tables = [figures]
+    for head, show, last in (
+        (['last training step', 'value'], '{:.4g}', losses),
+        (['step', 'seconds'], '{:.0f}', seconds),
+    ):
+        tables.append([head, *([k, show.format(v)] for k, v in last.items())])
+    first, *rest = ('\n'.join(markdown(rows)) for rows in tables)
     blocks = [
         f'# Demo: {variant}',
         demo.what,
         first,
         about_maps if worth else 'No map.',
-        *others,
+        *rest,
         judged or 'No explanations of single detections.',
         "Commands, in the checkout's folder:",
         indent('\n'.join(['source tools/activate', *commands]), '    '),
