@@ -85,9 +85,8 @@ def plan(
             '--latent: a readout freezes the base model, heads included, '
             'so no latent could learn. Leave it out, or take --attention gate'
         )
-    made: dict[str, Any] = {}
     ours = known.MODELS.get(library_class(seen.model))
-    made['type'] = ours or 'mmaib.WithAuxLosses'
+    made: dict[str, Any] = dict(type=ours or 'mmaib.WithAuxLosses')
     if not ours:
         made['base'] = type_path(base_model.type)
     did = [
@@ -106,39 +105,34 @@ def plan(
     pooled = package == 'mmpretrain' and place == 'before'
     fields = bottleneck(attention, latent, package, pooled)
     if place:
-        made['neck'] = _neck(base_model, seen, place, fields, path)
-        shape = seen.backbone if place == 'before' else seen.neck
-        maps = (
-            'one map for all levels'
-            if made['neck'].get('map') == 'shared'
-            else 'a map a level'
-        )
-        stands = (
-            f'{place} {_name(base_model.neck)}'
-            if base_model.get('neck')
-            else 'after the backbone'
-        )
+        features = seen.backbone if place == 'before' else seen.neck
+        neck = _neck(base_model, features, seen.size, place, path)
+        made['neck'] = {**neck, 'bottleneck': fields}
+        shared = neck.get('map') == 'shared'
+        maps = 'one map for all levels' if shared else 'a map a level'
+        stands = 'after the backbone'
+        if base_model.get('neck'):
+            stands = f'{place} {_name(base_model.neck)}'
         did.append(
             f'{path}.neck: {attention} {stands}, {maps}, of features '
-            f'{described(shape)}'
+            f'{described(features)}'
         )
     else:
-        place_inside, channels = _inside(seen, at)
+        at, channels = _inside(seen, at)
         made['backbone'] = dict(
             _delete_=True,
             type='mmaib.AttendedBackbone',
             backbone=Expression(f'{{{{_base_.{path}.backbone}}}}'),
-            at=place_inside,
+            at=at,
             in_channels=channels,
             bottleneck=fields,
         )
         did.append(
-            f'{path}.backbone: {attention} after its {place_inside}, of '
-            f'features {described(seen.inside[place_inside])}'
+            f'{path}.backbone: {attention} after its {at}, of features '
+            f'{described(seen.inside[at])}'
         )
-    roi_head = known.ROI_HEADS.get(
-        library_class(getattr(seen.model, 'roi_head', None))
-    )
+    kind = library_class(getattr(seen.model, 'roi_head', None))
+    roi_head = known.ROI_HEADS.get(kind)
     if ours and 'neck' in made and roi_head:
         made['roi_head'] = dict(type=roi_head)
         did.append(
@@ -185,9 +179,9 @@ def _place(base_model: Any, seen: Seen, where: str | None) -> str | None:
 
 
 def _neck(
-    base_model: Any, seen: Seen, place: str, fields: dict, path: str
+    base_model: Any, features: Any, size: Any, place: str, path: str
 ) -> dict[str, Any]:
-    features = seen.neck if place == 'after' else seen.backbone
+    """Fields of the neck but its bottleneck."""
     levels = [features] if isinstance(features, Tensor) else list(features)
     channels = [x.size(1) for x in levels]
     made: dict[str, Any] = {}
@@ -200,20 +194,20 @@ def _neck(
     shared = len(levels) > 1 and (place == 'before' or len({*channels}) > 1)
     if shared:
         made['map'] = 'shared'
-        made['map_level'] = _level_at(levels, seen.size, stride=16)
+        made['map_level'] = _level_at(levels, size, stride=16)
     if shared or _declared_levels(base_model, place) != channels:
         made['in_channels'] = channels
-    made['bottleneck'] = fields
     return made
 
 
 def _level_at(levels: list[Tensor], size: tuple[int, int], stride: int) -> int:
     """The level of about that stride, the last of several."""
-    away = [
-        abs(math.log2(size[0] / x.size(2) / stride)).__round__(2)
-        for x in levels
-    ]
-    return max(i for i, value in enumerate(away) if value == min(away))
+
+    def away(level: int) -> float:
+        height = levels[level].size(2)
+        return round(abs(math.log2(size[0] / height / stride)), 2)
+
+    return min(reversed(range(len(levels))), key=away)
 
 
 def _declared_levels(base_model: Any, place: str) -> list[int] | None:
@@ -305,10 +299,9 @@ def _add_latent(base_model: Any, model: Any, made: dict[str, Any]) -> str:
         # each stage of boxes, the last of segmentations; a list is replaced
         # as a whole
         first = len(head) - 1 if field == 'decode_head' else 0
-        target[field] = [
-            {**one.to_dict(), **(_latent(one, b) if i >= first else {})}
-            for i, (one, b) in enumerate(zip(head, built))
-        ]
+        target[field] = [one.to_dict() for one in head]
+        for i in range(first, len(head)):
+            target[field][i].update(_latent(head[i], built[i]))
     else:
         target[field] = _latent(head, built)
     return f'model {field}: its last features are latents'
