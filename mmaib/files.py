@@ -15,16 +15,27 @@ except ImportError:  # not on Windows
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Between reading and writing a file of a folder, with no other process
-    inside the same block; on Windows several may be."""
+def alone_in(folder: Path, wait: bool = True) -> Iterator[list[int]]:
+    """With no other process inside the same block, between reading and
+    writing a file of a folder for instance; on Windows several may be.
+
+    Args:
+        folder: there already.
+        wait: until the others have left.
+
+    Yields:
+        file descriptors; a child that inherits them stays inside.
+
+    Raises:
+        BlockingIOError: if another is inside, without ``wait``.
+    """
     if fcntl is None:
-        yield
+        yield []
         return
     number = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX)
-        yield
+        fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield [number]
     finally:
         os.close(number)
 

@@ -61,6 +61,11 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         raise ValueError(f'--out {args.out}: not empty, take another folder')
     if (args.missed is None) != (args.as_name is None):
         raise ValueError('--missed X1 Y1 X2 Y2 and --as NAME go together')
+    if args.missed and (args.class_name or args.detection is not None):
+        raise ValueError(
+            '--missed: its class is --as; it takes no --class '
+            'and no --detection'
+        )
     settings = settings_of(args)
     paths = [path for given in args.images for path in images(given)]
     others = images(args.statistics)[:STATISTICS] if args.statistics else []
@@ -95,10 +100,11 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
 def settings_of(args: argparse.Namespace) -> Settings:
     steps = 20 if args.steps is None else args.steps
     if args.baseline is None:
-        return Settings(beta=args.beta, steps=steps, seed=args.seed)
+        beta = 0.3 if args.beta is None else args.beta
+        return Settings(beta=beta, steps=steps, seed=args.seed)
     one_of('--baseline', args.baseline, BASELINES)
-    if args.steps is not None:
-        raise ValueError('--baseline: it takes no --steps')
+    if args.steps is not None or args.beta is not None:
+        raise ValueError('--baseline: it takes no --steps and no --beta')
     if args.missed is not None:
         raise ValueError('--baseline: none of them explains --missed')
     return Settings(steps=0, seed=args.seed, start=args.baseline)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from traceback import walk_tb
 
 from mmaib import __version__
@@ -60,6 +62,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     reuse_memory()
     module = import_module(f'mmaib.cli.{name}')
     try:
+        check_out(args, name)
         work = module.prepare(args)
     except REFUSALS as error:
         if not _is_own(error):
@@ -68,6 +71,23 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         print(f'{prog}: {text}', file=sys.stderr)
         return 2
     return work() or 0
+
+
+def check_out(args: argparse.Namespace, name: str) -> None:
+    """Before work, that what a command writes can be written."""
+    folders = ('explain', 'readout', 'visualize')
+    for field, is_folder in (('out', name in folders), ('work_dir', True)):
+        if not (given := getattr(args, field, None)):
+            continue
+        path = Path(given)
+        option = f'--{field.replace("_", "-")} {given}'
+        if is_folder and path.exists() and not path.is_dir():
+            raise ValueError(f'{option}: a file, name a folder')
+        if not is_folder and path.is_dir() and name != 'test':
+            raise ValueError(f'{option}: a folder, name a file')
+        there = next(p for p in path.absolute().parents if p.exists())
+        if not there.is_dir():
+            raise ValueError(f'{option}: {there} is a file')
 
 
 def reuse_memory() -> None:

@@ -125,14 +125,14 @@ def explain(parser: Parser) -> None:
         help="a segmentor's region",
     )  # fmt: skip
     add('--at', help="'neck', 'backbone' or a module; default: the neck")
-    add('--score-thr', type=float, default=0.3)
-    add('--max-explained', type=positive, default=20)
+    add('--score-thr', type=float, default=0.3, help=DEFAULT)
+    add('--max-explained', type=positive, default=20, help=DEFAULT)
     add(
         '--statistics', type=Path, metavar='FOLDER',
         help="a few dozen images of the model's kind, for the gate's noise; "
         'default: those that are explained',
     )  # fmt: skip
-    add('--beta', type=price, default=0.3, help='price of the bits')
+    add('--beta', type=price, help='price of the bits; default: 0.3')
     add('--steps', type=natural, help='of the optimisation, 20')
     add(
         '--baseline', metavar='NAME',

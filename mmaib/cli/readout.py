@@ -25,6 +25,8 @@ from typing import Any
 
 from mmaib import preflight
 from mmaib.evaluation.nothing_found import completed
+from mmaib.models.base_checkpoint import tensors_of
+from mmaib.preflight.checkpoint import read_checkpoint
 from mmaib.visualization.tables import (
     METRICS,
     OF_MAPS,
@@ -33,11 +35,16 @@ from mmaib.visualization.tables import (
     markdown,
     tabulate,
 )
-from mmaib.visualization.work_dirs import ended_with, last_checkpoint
+from mmaib.visualization.work_dirs import (
+    ended_with,
+    last_checkpoint,
+    read_json,
+)
 
 from .loading import read_config
 from .parser import parser_of
 from .runs import look, refusal, train, write_record
+from .visualize import SCORES
 from .wrap import WrapError, wrap
 
 OPEN = 'ablation/open/'
@@ -55,6 +62,9 @@ def check_base(args: argparse.Namespace) -> None:
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     if reason := refusal(args.out, {}):
         raise ValueError(f'--out {reason}')
+    folder = args.out / 'config'
+    if args.out.exists() and any(args.out.iterdir()) and not folder.exists():
+        raise ValueError(f'--out {args.out}: not empty, take another folder')
     cfg = read_config(args.config, args.cfg_options)
     needed = {
         'train_dataloader': 'the map learns from the losses on its images',
@@ -69,6 +79,13 @@ def check_base(args: argparse.Namespace) -> None:
                 f'{field} is {cfg.get(field)!r} in {args.config}: {why}'
             )
     preflight.check_data(cfg, ('train_dataloader', 'val_dataloader'))
+    state = tensors_of(read_checkpoint(str(args.checkpoint)))
+    maps = r'bottleneck\.(attention|modulation)\.|ib_attention\.'
+    if own := [key for key in state if re.search(maps, key)]:
+        raise ValueError(
+            f'checkpoint {args.checkpoint} has maps of its own, {own[0]}, '
+            "which the readout would start from: give the base model's"
+        )
 
 
 def readout_config(args: argparse.Namespace) -> Path:
@@ -209,7 +226,7 @@ def measure(config: Path, args: argparse.Namespace) -> int:
     checkpoint = last_checkpoint(work_dir)
     log = ended_with(work_dir)
     assert log is not None  # it is finished
-    drawn = (work_dir / 'attention' / 'scores.json').exists()
+    drawn = read_json(work_dir / 'attention' / SCORES).get('images')
     look(
         commands,
         work_dir / config.name,  # with the options

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from mmaib.compat import PACKAGES
-from mmaib.files import sha256_of, write_whole
+from mmaib.files import alone_in, sha256_of, write_whole
 from mmaib.preflight import named_weights
 from mmaib.visualization.work_dirs import ended_with, read_json
 
@@ -168,11 +168,17 @@ def train(
     command = command_of(config, seed, work_dir, options, gpus)
     print('start ', work_dir, flush=True)
     log = work_dir / 'stdout.log'
-    if run_logged(
-        [sys.executable, *command],
-        log,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-    ):
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    try:
+        with alone_in(work_dir, wait=False) as lock:
+            # the training holds it too, should this process be killed
+            failed = run_logged(
+                [sys.executable, *command], log, env=env, pass_fds=lock
+            )
+    except BlockingIOError:
+        print(f'FAILED {work_dir}: another process trains in it', flush=True)
+        return False
+    if failed:
         print(f'FAILED {log}: {last_line(log)}', flush=True)
         return False
     marker.write_text(text)

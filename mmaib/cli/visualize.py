@@ -65,9 +65,12 @@ from mmaib.visualization.overlays import (
     picture,
     uncertainty_maps,
 )
+from mmaib.visualization.work_dirs import read_json
 
 from .launch import device_of
 from .loading import load_model, read_config
+
+SCORES = 'scores.json'  # of a folder of pictures
 
 
 def visualizer_of(model: Any) -> Visualizer:
@@ -145,6 +148,9 @@ def draw_all(model: Any, source: Images, args: argparse.Namespace) -> None:
     number = min(source[0], args.max_images or source[0])
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, dict[str, float]] = {}
+    content = dict(config=str(args.config), checkpoint=str(args.checkpoint))
+    file = args.out / SCORES
+    file.write_text(json.dumps({**content, 'images': {}}))  # of this command
     found = islice(source[1], number)
     for path, data in track_iter_progress((found, number)):
         name = Path(path).stem
@@ -154,14 +160,18 @@ def draw_all(model: Any, source: Images, args: argparse.Namespace) -> None:
         scores[name] = draw(
             model, visualizer, metric, path, data, args.out / name, args
         )
-    config, checkpoint = str(args.config), str(args.checkpoint)
-    content = dict(config=config, checkpoint=checkpoint, images=scores)
-    (args.out / 'scores.json').write_text(json.dumps(content, indent=1))
+    file.write_text(json.dumps({**content, 'images': scores}, indent=1))
     print(f'\n{number} pictures in {args.out}')
 
 
 def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """Build and load the model; what is left to do is to draw."""
+    if (
+        args.out.exists()
+        and any(args.out.iterdir())
+        and 'images' not in read_json(args.out / SCORES)
+    ):
+        raise ValueError(f'--out {args.out}: not empty, take another folder')
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint, device_of(args.device))
     maps = any(isinstance(m, AttentiveBottleneck) for m in model.modules())

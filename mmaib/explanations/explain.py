@@ -208,6 +208,8 @@ def targets(
             raise ValueError('--missed needs --as NAME, the class')
         box = scaled(seen.images.new_tensor(missed_box), *scale)
         return [missed(model, received, sample, box, label)]
+    if detection is not None:
+        at_most = max(at_most, detection + 1)
     found = detections(model, received, sample, score_thr, label, at_most)
     if detection is None:
         return found

@@ -63,15 +63,24 @@ Images = tuple[int, Iterator[tuple[str, Any]]]  # paths and data
 
 
 def of_files(pipeline: Compose, source: Path) -> Images:
-    """How many images there are, and each one's path and data.
+    """How many images there are, and each one's path and data; one that cannot
+    be loaded is passed over, by name.
 
     Raises:
         FileNotFoundError: if there is none.
     """
     paths = images(source)
-    return len(paths), (
-        (str(p), pipeline(loadable(pipeline, p))) for p in paths
-    )
+
+    def read() -> Iterator[tuple[str, Any]]:
+        for path in paths:
+            try:
+                data = pipeline(loadable(pipeline, path))
+            except Exception as error:  # of whatever loads it
+                print(f'\nskipped: {path}: {error or type(error)}')
+                continue
+            yield str(path), data
+
+    return len(paths), read()
 
 
 def of_test_set(cfg: Config) -> Images:

@@ -174,6 +174,11 @@ def test_an_image_without_the_prediction_is_skipped(trained, tmp_path, capsys):
         (['--score-thr', 1.1], 'no detection with a score of at least 1.1'),
         (['--baseline', 'gradcam'], "--baseline must be one of ['box', 'ce"),
         (['--baseline', 'box', '--steps', 3], '--baseline: it takes no'),
+        (['--baseline', 'box', '--beta', 3], '--baseline: it takes no'),
+        (
+            ['--missed', 1, 2, 3, 4, '--as', 'a', '--detection', 0],
+            '--missed: its class is --as',
+        ),
         (['--against', 'b', '--score-thr', 0], '--against: FasterRCNN is a'),
     ],
 )

@@ -107,3 +107,23 @@ def test_a_command_uses_the_memory_of_freed_tensors_again():
     )
     # eight new tensors would be 131,072, or 256 of huge pages
     assert int(done.stdout.split('faults')[1]) < 100, done.stderr
+
+
+def test_somebodys_files_are_left_alone(tmp_path, capsys):
+    file = tmp_path / 'photos' / 'mine.png'
+    file.parent.mkdir()
+    file.write_text('mine')
+    for words, message in (
+        (['visualize', 'a.py', 'a.pth', '--out', file.parent], 'not empty'),
+        (['visualize', 'a.py', 'a.pth', '--out', file], 'name a folder'),
+        (['wrap', 'a.py', '--out', file / 'b.py'], 'mine.png is a file'),
+        (['train', 'a.py', '--work-dir', file], 'a file, name a folder'),
+        (['report', tmp_path, '--out', file.parent], 'name a file'),
+        (['report', tmp_path, '--out', file], 'no page of a report'),
+    ):
+        assert main([*map(str, words)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f'mmaib {words[0]}: --')
+        assert message in said
+        assert [*file.parent.iterdir()] == [file]
+        assert file.read_text() == 'mine'

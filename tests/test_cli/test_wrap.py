@@ -996,3 +996,16 @@ def test_a_config_in_python(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['original.py']
     with pytest.raises(WrapError, match='already contains mmaib'):
         mmaib.wrap_config(made)
+    with pytest.raises(WrapError, match="attention 'gaet': there are"):
+        mmaib.wrap_config(cfg, 'gaet')
+    with pytest.raises(WrapError, match='without --where'):
+        mmaib.wrap_config(cfg, at='layers.0', where='after')
+
+
+def test_a_work_dir_in_python_is_the_same_each_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = write_original(tmp_path, 'RetinaNet')
+    cfg.work_dir = 'runs/mine'
+    for _ in range(2):
+        made = mmaib.wrap_config(cfg, 'aib', size=SMALL)
+        assert made.work_dir == './work_dirs/aib_config'

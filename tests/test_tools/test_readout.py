@@ -9,6 +9,7 @@ import torch
 from support import CONFIGS
 from test_interpretability_tool import PLAIN, work_dir
 
+from mmaib.cli.loading import build_model, read_config
 from mmaib.cli.main import main
 from mmaib.models.base_checkpoint import BaseCheckpoint
 from mmaib.preflight.checkpoint import read_checkpoint
@@ -143,3 +144,28 @@ def test_a_folder_with_somebodys_checkpoint_is_left_alone(
     said = capsys.readouterr().err
     assert re.search('--out .*iter_1.pth in it is of a', said)
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_checkpoint_with_maps_of_its_own_is_not_read_out(
+    monkeypatch, tmp_path, data, capsys
+):
+    monkeypatch.setenv('MMAIB_DATA', str(data))
+    gate = PLAIN.with_name(f'gate_{PLAIN.name}')
+    path = tmp_path / 'gate.pth'
+    model = build_model(read_config(gate))
+    torch.save(dict(state_dict=model.state_dict()), path)
+    argv = ['readout', str(PLAIN), str(path), '--out', str(tmp_path / 'out')]
+    assert main(argv) == 2
+    assert 'neck.bottleneck' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_folder_of_somebodys_files_is_left_alone(tmp_path, capsys):
+    path = tmp_path / 'base.pth'
+    torch.save(dict(state_dict={}), path)
+    out = tmp_path / 'mine'
+    out.mkdir()
+    (out / 'report.html').write_text('mine')
+    argv = ['readout', str(PLAIN), str(path), '--out', str(out)]
+    assert main(argv) == 2
+    assert 'not empty' in capsys.readouterr().err

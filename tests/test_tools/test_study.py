@@ -14,6 +14,7 @@ from scipy import stats
 from support import CONFIGS, REPOSITORY
 
 from mmaib.cli import runs
+from mmaib.files import alone_in
 from mmaib.visualization import tables
 from mmaib.visualization.work_dirs import ended_with, read_records
 
@@ -98,6 +99,17 @@ def test_a_finished_run_is_not_trained_again(tmp_path, trainings):
     assert runs.train(config, 1, work_dir, options)
     assert runs.train(config, 1, work_dir, options)
     assert len(trainings.commands) == 1
+
+
+def test_one_process_trains_a_run(tmp_path, trainings, capsys):
+    config = write_configs(tmp_path)[0]
+    work_dir = tmp_path / 'run'
+    work_dir.mkdir()
+    with alone_in(work_dir):
+        assert not runs.train(config, 1, work_dir, [])
+    assert 'another process trains in it' in capsys.readouterr().out
+    assert not trainings.commands
+    assert runs.train(config, 1, work_dir, [])
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from mmengine.logging import MMLogger
 from mmaib.compat import config_name
 
 from ..loading import build_model, read_config
+from ..parser import ATTENTIONS
 from .look import (
     WrapError,
     folder_scope,
@@ -55,6 +56,7 @@ def wrap(
     size: Sequence[int] | None = None,
     command: str = 'mmaib wrap',
     iterations: int = 200,
+    named: Path | None = None,
     inside: str | None = None,
 ) -> list[str]:
     """Write a config with attention over a base config.
@@ -75,6 +77,7 @@ def wrap(
         command: that the file's first line names.
         iterations: how long a readout trains.
         inside: see :func:`part_of`.
+        named: the file that the work dir has its name of; ``out`` by default.
 
     Returns:
         what to print.
@@ -88,6 +91,10 @@ def wrap(
         original += '.py'
     if out.exists():
         raise WrapError(f'{out} is there already: name another file')
+    if attention not in ATTENTIONS:
+        raise WrapError(f'attention {attention!r}: there are {ATTENTIONS}')
+    if at and where:
+        raise WrapError('--at: it is a place of its own, without --where')
     cfg = read_config(original)
     if not (cfg.get('model') or {}).get('type'):
         raise WrapError(f'model.type is None: {original} has no model')
@@ -115,7 +122,7 @@ def wrap(
     trained: dict[str, Any] = {}
     if attention == READOUT:
         trained = schedule(cfg, iterations, library_of(plain))
-    apart = own_run(cfg, original, out, attention)
+    apart = own_run(cfg, original, named or out, attention)
     checks = checked_files(cfg)
     fields: dict[str, Any] = dict(model=made)
     if default_hooks:
@@ -193,8 +200,10 @@ def wrap_config(
         if isinstance(cfg, Config):
             base = Path(folder, 'base.py')
             cfg.dump(base)
+        own = cfg.filename if isinstance(cfg, Config) else cfg
+        named = Path(f'{attention}_{Path(str(own or "config")).stem}.py')
         out = Path(folder, f'{attention}.py')
-        wrap(str(base), out, attention, **options)
+        wrap(str(base), out, attention, named=named, **options)
         return read_config(str(out))
 
 
