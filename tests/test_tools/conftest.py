@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from mmengine.registry import MODELS
 from support import REPOSITORY
 from support.processes import run_python
 
@@ -20,6 +21,22 @@ def data(tmp_path_factory):
     trees.build(folder / 'trees')
     digits.build(folder / 'digits')
     return folder
+
+
+@pytest.fixture
+def studies(monkeypatch):
+    """The folder of the studies, as modules; what is imported of it, and
+    registered there, is forgotten afterwards."""
+    folder = REPOSITORY / 'tools' / 'experiments'
+    monkeypatch.syspath_prepend(str(folder))
+    own = {path.stem for path in folder.glob('*.py')}
+    before = {*sys.modules}
+    yield folder
+    for name in own & {*sys.modules} - before:
+        del sys.modules[name]
+    for name, made in [*MODELS.module_dict.items()]:
+        if made.__module__ in own - before:
+            MODELS.module_dict.pop(name)
 
 
 @pytest.fixture

@@ -7,28 +7,11 @@ import sys
 import pytest
 import torch
 from mmengine.registry import MODELS
-from support import REPOSITORY
-
-TOOLS = REPOSITORY / 'tools' / 'experiments'
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-    before = {*sys.modules}
-    yield TOOLS / 'plug_ins.py'
-    for name in {*sys.modules} - before:
-        if name.startswith(('study', 'peers')):
-            del sys.modules[name]
-    for name in (
-        'CBAM',
-        'SE',
-        'KeyContentAttention',
-        'Residual',
-        'FPNWithPart',
-        'LevelsWithParts',
-    ):
-        MODELS.module_dict.pop(name, None)
+def tool(studies):
+    return studies / 'plug_ins.py'
 
 
 def test_parts_give_features_as_they_get_them(tool):
