@@ -235,13 +235,14 @@ def test_a_missed_object_and_what_is_refused():
                 'not a box inside the image of 128 x 96',
             ),
             (dict(point=(1, 1)), '--point: FasterRCNN is a detector'),
-            (
-                dict(score_thr=0.0, at_most=2, detection=2),
-                '--detection 2: there are 2',
-            ),
+            (dict(score_thr=0.0, detection=999), '--detection 999: there are'),
         ):
             with pytest.raises(ValueError, match=message):
                 targets(model, seen, **given)
+        # however many are explained otherwise
+        third = targets(model, seen, score_thr=0.0, at_most=3)[2]
+        (one,) = targets(model, seen, score_thr=0.0, at_most=2, detection=2)
+        assert torch.equal(one.box, third.box)
 
 
 def test_regions_of_a_segmentor():
