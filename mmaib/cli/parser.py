@@ -59,7 +59,7 @@ def wrap(parser: Parser) -> None:
         '--latent', action='store_true',
         help="make the head's last feature a Gaussian latent",
     )  # fmt: skip
-    add('--where', choices=PLACES, help="before or after the model's neck")
+    add('--where', choices=PLACES, help='of the neck; not with --at')
     add('--at', help='block of the backbone to attend after, not at the neck')
     add(
         '--inside', metavar='FIELD',
