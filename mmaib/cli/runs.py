@@ -154,8 +154,26 @@ def command_of(
 def train(
     config: Path, seed: int, work_dir: Path, options: list, gpus: int = 1
 ) -> bool:
-    """One run, resumed where it stopped; what it is of is written before its
-    first step, and a marker when it is finished. Whether it is now."""
+    """One run, resumed where it stopped, by one process at a time; what it is
+    of is written before its first step, and a marker when it is finished.
+    Whether it is now."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with alone_in(work_dir, wait=False) as lock:
+            return _train(config, seed, work_dir, options, gpus, lock)
+    except BlockingIOError:
+        print(f'FAILED {work_dir}: another process trains in it', flush=True)
+        return False
+
+
+def _train(
+    config: Path,
+    seed: int,
+    work_dir: Path,
+    options: list,
+    gpus: int,
+    lock: list[int],
+) -> bool:
     own = identity(config, seed, options)
     if reason := refusal(work_dir, own):
         print(f'FAILED {reason}', flush=True)
@@ -168,17 +186,12 @@ def train(
     command = command_of(config, seed, work_dir, options, gpus)
     print('start ', work_dir, flush=True)
     log = work_dir / 'stdout.log'
-    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    try:
-        with alone_in(work_dir, wait=False) as lock:
-            # the training holds it too, should this process be killed
-            failed = run_logged(
-                [sys.executable, *command], log, env=env, pass_fds=lock
-            )
-    except BlockingIOError:
-        print(f'FAILED {work_dir}: another process trains in it', flush=True)
-        return False
-    if failed:
+    if run_logged(
+        [sys.executable, *command],
+        log,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        pass_fds=lock,  # held on, should this process be killed
+    ):
         print(f'FAILED {log}: {last_line(log)}', flush=True)
         return False
     marker.write_text(text)

@@ -109,6 +109,7 @@ def test_one_process_trains_a_run(tmp_path, trainings, capsys):
         assert not runs.train(config, 1, work_dir, [])
     assert 'another process trains in it' in capsys.readouterr().out
     assert not trainings.commands
+    assert not [*work_dir.iterdir()]
     assert runs.train(config, 1, work_dir, [])
 
 
