@@ -40,6 +40,21 @@ def alone_in(folder: Path, wait: bool = True) -> Iterator[list[int]]:
         os.close(number)
 
 
+def check_empty(option: str, folder: Path, begun: bool = False) -> None:
+    """Refuse to write into a folder that has somebody's files.
+
+    Args:
+        option: that names it.
+        folder: there or not.
+        begun: whether the files are of the command that writes there.
+
+    Raises:
+        ValueError: if there are others.
+    """
+    if not begun and folder.exists() and any(folder.iterdir()):
+        raise ValueError(f'{option} {folder}: not empty, take another folder')
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under its name once all of it is on the disk; until then
     it is ``.NAME.partial``. Where two processes may write it at once, within

@@ -42,7 +42,7 @@ from mmaib.explanations.explain import (
 from mmaib.explanations.page import page, picture
 from mmaib.explanations.places import Place, statistics
 from mmaib.explanations.targets import Target
-from mmaib.files import write_whole
+from mmaib.files import check_empty, write_whole
 from mmaib.preflight.fields import named
 from mmaib.visualization.image_sources import images
 
@@ -57,8 +57,7 @@ STATISTICS = 24
 def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """Load the model, and refuse what is not there."""
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
-    if args.out.exists() and any(args.out.iterdir()):
-        raise ValueError(f'--out {args.out}: not empty, take another folder')
+    check_empty('--out', args.out)
     if (args.missed is None) != (args.as_name is None):
         raise ValueError('--missed X1 Y1 X2 Y2 and --as NAME go together')
     if args.missed and (args.class_name or args.detection is not None):

@@ -25,6 +25,7 @@ from typing import Any
 
 from mmaib import preflight
 from mmaib.evaluation.nothing_found import completed
+from mmaib.files import check_empty
 from mmaib.models.base_checkpoint import tensors_of
 from mmaib.preflight.checkpoint import read_checkpoint
 from mmaib.visualization.tables import (
@@ -36,6 +37,7 @@ from mmaib.visualization.tables import (
     tabulate,
 )
 from mmaib.visualization.work_dirs import (
+    SCORES_FILE,
     ended_with,
     last_checkpoint,
     read_json,
@@ -44,7 +46,6 @@ from mmaib.visualization.work_dirs import (
 from .loading import read_config
 from .parser import parser_of
 from .runs import look, refusal, train, write_record
-from .visualize import SCORES
 from .wrap import WrapError, wrap
 
 OPEN = 'ablation/open/'
@@ -62,9 +63,7 @@ def check_base(args: argparse.Namespace) -> None:
     preflight.check_checkpoint('checkpoint', str(args.checkpoint))
     if reason := refusal(args.out, {}):
         raise ValueError(f'--out {reason}')
-    folder = args.out / 'config'
-    if args.out.exists() and any(args.out.iterdir()) and not folder.exists():
-        raise ValueError(f'--out {args.out}: not empty, take another folder')
+    check_empty('--out', args.out, begun=(args.out / 'config').exists())
     cfg = read_config(args.config, args.cfg_options)
     needed = {
         'train_dataloader': 'the map learns from the losses on its images',
@@ -226,7 +225,7 @@ def measure(config: Path, args: argparse.Namespace) -> int:
     checkpoint = last_checkpoint(work_dir)
     log = ended_with(work_dir)
     assert log is not None  # it is finished
-    drawn = read_json(work_dir / 'attention' / SCORES).get('images')
+    drawn = read_json(work_dir / 'attention' / SCORES_FILE).get('images')
     look(
         commands,
         work_dir / config.name,  # with the options

@@ -47,6 +47,7 @@ from mmaib.evaluation.map_geometry import (
     mean_over_levels,
     whole_maps,
 )
+from mmaib.files import check_empty
 from mmaib.layers import AttentiveBottleneck, capture_attention
 from mmaib.models import known
 from mmaib.registry import type_name
@@ -65,12 +66,10 @@ from mmaib.visualization.overlays import (
     picture,
     uncertainty_maps,
 )
-from mmaib.visualization.work_dirs import read_json
+from mmaib.visualization.work_dirs import SCORES_FILE, read_json
 
 from .launch import device_of
 from .loading import load_model, read_config
-
-SCORES = 'scores.json'  # of a folder of pictures
 
 
 def visualizer_of(model: Any) -> Visualizer:
@@ -149,7 +148,7 @@ def draw_all(model: Any, source: Images, args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, dict[str, float]] = {}
     content = dict(config=str(args.config), checkpoint=str(args.checkpoint))
-    file = args.out / SCORES
+    file = args.out / SCORES_FILE
     file.write_text(json.dumps({**content, 'images': {}}))  # of this command
     found = islice(source[1], number)
     for path, data in track_iter_progress((found, number)):
@@ -166,12 +165,8 @@ def draw_all(model: Any, source: Images, args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """Build and load the model; what is left to do is to draw."""
-    if (
-        args.out.exists()
-        and any(args.out.iterdir())
-        and 'images' not in read_json(args.out / SCORES)
-    ):
-        raise ValueError(f'--out {args.out}: not empty, take another folder')
+    begun = 'images' in read_json(args.out / SCORES_FILE)
+    check_empty('--out', args.out, begun)
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint, device_of(args.device))
     maps = any(isinstance(m, AttentiveBottleneck) for m in model.modules())

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from .places import Features, Place
-from .targets import Target
+from .targets import TOLERANCE, Target
 
-# of the score of a part alone and the whole one's, in log units
-TOLERANCE = 1e-3
 # of a level that the score does not depend on: four cells, as a group norm
 # needs more than one
 UNUSED = (slice(0, 2), slice(0, 2))

@@ -24,7 +24,8 @@ from mmaib.models import known
 
 from .places import Features
 
-# of a detection's score and the one found again by position, in log units
+# of a detection's score and the one found again, by its position or by a part
+# of the features, in log units
 TOLERANCE = 1e-3
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from .work_dirs import Group, Run, read_json
+from .work_dirs import SCORES_FILE, Group, Run, read_json
 
 MEGABYTES = 10  # of pictures; the page has a third more as text
 # what a gallery is sorted by, the lowest first
@@ -87,7 +87,7 @@ def images_of(
     found = [
         (name, scores, folder / f'{name}.overlay.jpg', folder / f'{name}.png')
         for folder in run.pictures
-        for name, scores in read_json(folder / 'scores.json')
+        for name, scores in read_json(folder / SCORES_FILE)
         .get('images', {})
         .items()
     ]

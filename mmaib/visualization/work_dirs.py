@@ -24,6 +24,7 @@ MONITORS = ('attention_', 'anchor', 'info_', 'gate_', 'kl_')
 Series = dict[int, float]  # step -> value
 RECORD = 'record'
 FIELDS = {'name', 'seed', 'metrics'}  # of one
+SCORES_FILE = 'scores.json'  # of a folder of pictures
 # what no table shows of a log
 TIMES = {'lr', 'base_lr', 'epoch', 'iter', 'step', 'time', 'data_time'}
 
@@ -45,7 +46,7 @@ class Run:
     # what it ended with, or has reached
     metrics: dict[str, float] = field(default_factory=dict)
     config: Config | None = None  # None of a record
-    pictures: list[Path] = field(default_factory=list)  # have a scores.json
+    pictures: list[Path] = field(default_factory=list)  # have a SCORES_FILE
     # the newest that an AttentionVisHook made of each image, by its name
     snapshots: dict[str, Path] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)  # the record
@@ -127,7 +128,7 @@ def read_run(path: Path) -> Run:
         for found in folder.glob('*/*.json'):
             run.metrics.update(numbers(read_json(found)))
     run.state = _state(run)
-    run.pictures = sorted(p.parent for p in path.glob('*/scores.json'))
+    run.pictures = sorted(p.parent for p in path.glob(f'*/{SCORES_FILE}'))
     images = path.glob('*/vis_data/vis_image/attention_*_*.png')
     for image in sorted(images, key=_changed):
         name = image.stem.removeprefix('attention_').rpartition('_')[0]
