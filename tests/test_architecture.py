@@ -1,13 +1,12 @@
 """The arrows of the house point down, and the core names no part."""
 
 import ast
-import subprocess
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY
+from support import REPOSITORY, new_python
 
 import mmaib
 from mmaib import layers
@@ -163,13 +162,8 @@ def test_importing_mmaib_loads_neither_torch_nor_a_base_library():
         'import sys, mmaib; '
         'print(sorted({"torch", "mmengine", "mmdet"} & set(sys.modules)))'
     )
-    out = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        check=True,
-    )
+    out = new_python(code)
+    out.check_returncode()
     assert out.stdout.strip() == '[]'
 
 

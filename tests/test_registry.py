@@ -1,11 +1,8 @@
-import subprocess
-import sys
-
 import pytest
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import init_default_scope
-from support import REPOSITORY
+from support import new_python
 from torch import nn
 
 from mmaib import compat, registry
@@ -99,12 +96,7 @@ try:
 except KeyError as error:
     print(error)
 """
-    out = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    out = new_python(code)
     assert 'mmaib.models.detection needs mmdet' in out.stdout, out.stderr
     assert 'pip install' in out.stdout
 
@@ -126,12 +118,7 @@ def test_a_name_imports_no_plugins_but_its_own(library, name, other):
         f'init_default_scope({library!r}); '
         f'print(MODELS.get("mmaib.{name}").__name__, {other!r} in sys.modules)'
     )
-    out = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    out = new_python(code)
     # with what the base libraries' own imports print
     assert out.stdout.splitlines()[-1] == f'{name} False', out.stderr
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,16 @@ LATENTS = (
 )
 # modulation, (encoder, KL), whether the map is quantised: Section 3.3
 COMBINATIONS = [*product(MODULATIONS, LATENTS, (False, True))]
+
+
+def new_python(code: str, *words: str) -> subprocess.CompletedProcess:
+    """What code does in a new interpreter, from the repository."""
+    return subprocess.run(
+        [sys.executable, '-c', code, *words],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
 
 
 def latent_config(encoder: str, kl: str) -> dict[str, Any]:

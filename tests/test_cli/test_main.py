@@ -1,11 +1,9 @@
 """The `mmaib` command: help at once, refusals on one line, exit codes."""
 
 import platform
-import subprocess
-import sys
 
 import pytest
-from support import REPOSITORY
+from support import new_python
 
 from mmaib.cli.main import main
 from mmaib.cli.parser import COMMANDS
@@ -21,12 +19,7 @@ def test_help_imports_neither_torch_nor_mmengine():
         '        assert end.code == 0\n'
         "assert not {'torch', 'mmengine', 'numpy'} & {*sys.modules}"
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code, *COMMANDS],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    done = new_python(code, *COMMANDS)
     assert done.returncode == 0, done.stderr
     for name in COMMANDS:
         assert f'usage: mmaib {name}' in done.stdout
@@ -99,12 +92,7 @@ def test_a_command_uses_the_memory_of_freed_tensors_again():
         'now = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
         'print("faults", now - before)'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    done = new_python(code)
     # eight new tensors would be 131,072, or 256 of huge pages
     assert int(done.stdout.split('faults')[1]) < 100, done.stderr
 

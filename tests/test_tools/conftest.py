@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, TRANSFORMS
 from support import REPOSITORY
 from support.processes import run_python
 
@@ -34,9 +34,10 @@ def studies(monkeypatch):
     yield folder
     for name in own & {*sys.modules} - before:
         del sys.modules[name]
-    for name, made in [*MODELS.module_dict.items()]:
-        if made.__module__ in own - before:
-            MODELS.module_dict.pop(name)
+    for registry in (MODELS, TRANSFORMS):
+        for name, made in [*registry.module_dict.items()]:
+            if made.__module__ in own - before:
+                registry.module_dict.pop(name)
 
 
 @pytest.fixture

@@ -32,15 +32,10 @@ STAGE2 = SAMPLE / 'latent-stage2_vgg16-x0.125_1xb128-8e_cifar10-subset.py'
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    before = {*sys.modules}
-    monkeypatch.syspath_prepend(str(TOOL.parent))
+def tool(studies):
     import calibration
 
-    yield calibration
-    for name in {*sys.modules} - before:
-        if name.startswith(('calibration', 'study')):
-            sys.modules.pop(name)
+    return calibration
 
 
 @pytest.fixture

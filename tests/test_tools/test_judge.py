@@ -5,18 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mmengine.registry import TRANSFORMS
-from support import CONFIGS, REPOSITORY
+from support import CONFIGS
 
 
 @pytest.fixture
-def judge(monkeypatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY / 'tools' / 'experiments'))
+def judge(studies):
     import judge
 
-    yield judge
-    del sys.modules['judge']
-    TRANSFORMS.module_dict.pop('HideParts', None)
+    return judge
 
 
 def test_parts_are_hidden_by_their_blur(judge):

@@ -1,6 +1,5 @@
 import csv
 import math
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -33,13 +32,10 @@ SHORT = (
 
 
 @pytest.fixture
-def rectangles(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOL.parent))
+def rectangles(studies):
     import rectangles
 
-    yield rectangles
-    for name in ('rectangles', 'interpretability'):
-        sys.modules.pop(name, None)
+    return rectangles
 
 
 @pytest.mark.parametrize('extents', [(0.3, 0.15), (0.15, 0.3)])

@@ -17,13 +17,10 @@ REPRODUCE = REPOSITORY / 'tools' / 'experiments' / 'reproduce.py'
 
 
 @pytest.fixture
-def papers(monkeypatch):
-    monkeypatch.syspath_prepend(str(REPRODUCE.parent))
+def papers(studies):
     import papers
 
-    yield papers
-    for name in ('papers', 'reproduce', 'study'):
-        sys.modules.pop(name, None)
+    return papers
 
 
 def write_log(work_dir, best=1.0, **metrics):

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from dataset_files import (
@@ -8,7 +5,7 @@ from dataset_files import (
     build,
 )
 from mmengine.registry import TRANSFORMS
-from support import REPOSITORY
+from support import new_python
 
 
 def test_names_resolve_in_a_fresh_process():
@@ -19,12 +16,7 @@ for name in ('SVHN', 'STL10', 'CUBWithBoxes'):
     print(DATASETS.get(f'mmaib.{name}').__name__)
 print(TRANSFORMS.get('mmaib.CropToBox').__name__)
 """
-    out = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    out = new_python(code)
     names = ['SVHN', 'STL10', 'CUBWithBoxes', 'CropToBox']
     # the base model says things of its own
     assert out.stdout.split()[-4:] == names, out.stderr
