@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mmengine.config import DictAction
 
@@ -46,8 +46,17 @@ def _is_path(value: str) -> bool:
     )
 
 
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
 def options_of(words: Sequence[str]) -> dict[str, Any]:
-    """``--cfg-options`` as a config takes them."""
-    parser = ArgumentParser('--cfg-options')
+    """``--cfg-options`` as a config takes them.
+
+    Raises:
+        ValueError: if a word is not KEY=VALUE.
+    """
+    parser = _Parser()
     parser.add_argument('--cfg-options', nargs='*', action=CfgOptions)
     return parser.parse_args(['--cfg-options', *words]).cfg_options or {}

@@ -71,8 +71,8 @@ def wrap(parser: Parser) -> None:
         help='of the image that is passed through the model',
     )  # fmt: skip
     add(
-        '--iterations', type=positive, default=200,
-        help=f'training length of --attention readout; {DEFAULT}',
+        '--iterations', type=positive,
+        help='training length of --attention readout; default: 200',
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def refusal(work_dir: Path, own: Mapping[str, Any]) -> str | None:
             f'{work_dir}: {saved[0].name} in it is of a run that is not known '
             'here, and would be resumed or written over; take another --out'
         )
-    stored = json.loads(marker.read_text() or '{}')
+    stored = read_json(marker)
     other = [n for n in own if n in stored and own[n] != stored[n]]
     if other:
         return (

@@ -180,7 +180,8 @@ ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
     'centre': to_centre,
 }
 OPEN = 'open'  # every score 1, so that an information gate passes all
-CHANGES = (*MAP_CHANGES, *ORDERS)
+COMPLEMENT = 'complement'  # 1 minus each score: what the map leaves behind
+CHANGES = (*MAP_CHANGES, *ORDERS, COMPLEMENT)
 
 
 def reordered(x: Tensor, scores: Tensor, places: Tensor) -> Tensor:
@@ -240,8 +241,9 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
             change alike, before draws and quantiser. ``'norm'`` or
             ``'centre'``: the same scores, the highest where the norm of the
             features is highest that the map is made from, or nearest to the
-            image's centre. Or ``'open'``: every score is 1 and its std 0, so
-            that an information gate passes its features, to the bit.
+            image's centre. ``'complement'``: 1 minus each score. Or
+            ``'open'``: every score is 1 and its std 0, so that an
+            information gate passes its features, to the bit.
 
     Example:
         >>> bottleneck = AttentiveBottleneck(in_channels=8).eval()
@@ -259,6 +261,8 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
     ) -> MapDistribution:
         if change == OPEN:
             return maps.changed(torch.ones_like, torch.zeros_like)
+        if change == COMPLEMENT:
+            return maps.changed(lambda x: 1 - x, lambda std: std)
         if change in ORDERS:
             norm = args[0].float().norm(dim=1, keepdim=True)
             norm = norm.to(maps.mean.dtype)

@@ -145,12 +145,19 @@ def set_of_records(path: Path) -> tuple[Path, str]:
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The records of a study, a line a run; of ``FILE.jsonl#SET`` those of
-    the sets that match, such as ``rect-*``; none if there is no file."""
+    the sets that match, such as ``rect-*``; none if there is no file.
+
+    Raises:
+        ValueError: if a line is not JSON.
+    """
     file, pattern = set_of_records(path)
-    lines = file.read_text().splitlines() if file.is_file() else []
-    records = map(json.loads, lines)
+    try:
+        lines = file.read_text().splitlines() if file.is_file() else []
+        records = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise ValueError(f'{file}: not lines of JSON ({error})') from error
     if not pattern:
-        return [*records]
+        return records
     return [r for r in records if fnmatch(r.get('set', ''), pattern)]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,7 +56,7 @@ def wrap(
     at: str | None = None,
     size: Sequence[int] | None = None,
     command: str = 'mmaib wrap',
-    iterations: int = 200,
+    iterations: int | None = None,
     named: Path | None = None,
     inside: str | None = None,
 ) -> list[str]:
@@ -75,7 +76,7 @@ def wrap(
         size: height and width of the image that the model is shown; None
             for what the config says, or as large as is common.
         command: that the file's first line names.
-        iterations: how long a readout trains.
+        iterations: how long a readout trains; None for 200.
         inside: see :func:`part_of`.
         named: the file that the work dir has its name of; ``out`` by default.
 
@@ -95,6 +96,14 @@ def wrap(
         raise WrapError(f'attention {attention!r}: there are {ATTENTIONS}')
     if at and where:
         raise WrapError('--at: it is a place of its own, without --where')
+    if iterations is None:
+        iterations = 200
+    elif attention != READOUT:
+        raise WrapError(
+            f'--iterations {iterations}: of a readout, not of {attention!r}'
+        )
+    if iterations < 1:
+        raise WrapError(f'--iterations must be >= 1, got {iterations}')
     cfg = read_config(original)
     if not (cfg.get('model') or {}).get('type'):
         raise WrapError(f'model.type is None: {original} has no model')
@@ -116,8 +125,6 @@ def wrap(
                 f'than its {inside}. Wrap the config of that alone'
             )
         made = around(cfg.model, whole, inside, made)
-    if iterations < 1:
-        raise WrapError(f'--iterations must be >= 1, got {iterations}')
     default_hooks, said = hooks(cfg, attention, iterations)
     trained: dict[str, Any] = {}
     if attention == READOUT:
@@ -254,6 +261,6 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     MMLogger.get_instance('mmengine', log_level=logging.WARNING)
     own = ('config', 'out', 'list', 'command')
     options = {k: v for k, v in vars(args).items() if k not in own}
-    command = ' '.join(args.command)
+    command = shlex.join(args.command)
     lines = wrap(args.config, args.out, command=command, **options)
     return lambda: print('\n'.join(lines))

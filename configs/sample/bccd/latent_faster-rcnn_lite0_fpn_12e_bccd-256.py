@@ -1,0 +1,9 @@
+# The latent of aib-literal's box head, without a map.
+_base_ = './faster-rcnn_lite0_fpn_12e_bccd-256.py'
+
+model = dict(
+    type='mmaib.AIBFasterRCNN',
+    roi_head=dict(
+        type='mmaib.AIBRoIHead',
+        bbox_head=dict(
+            type='mmaib.AIBShared2FCBBoxHead', latent=dict(beta=0.01))))
