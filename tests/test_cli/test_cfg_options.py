@@ -55,6 +55,9 @@ def test_a_word_without_a_value_is_named(capsys):
     with pytest.raises(SystemExit):
         parsed(CfgOptions, 'load_from')
     assert "'load_from' must be KEY=VALUE" in capsys.readouterr().err
+    # in Python, where an exit would be a surprise
+    with pytest.raises(ValueError, match="'load_from' must be KEY=VALUE"):
+        options_of({'load_from': 'a.pth'})
 
 
 def test_every_tool_takes_them():

@@ -1,6 +1,7 @@
 """The `mmaib` command: help at once, refusals on one line, exit codes."""
 
 import platform
+from pathlib import Path
 
 import pytest
 from support import new_python
@@ -55,10 +56,12 @@ def test_usage_and_unknown_commands(capsys):
             ['report', 'nowhere'],
             'mmaib report: nowhere: no run with a log',
         ),
+        (['report', 'notes'], 'mmaib report: notes: not lines of JSON ('),
     ],
 )
 def test_a_refusal_is_one_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path('notes').write_text('of something else\n')
     assert main(words) == 2
     said = capsys.readouterr().err
     assert said.startswith(message)

@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +113,9 @@ def test_families_that_were_tried(capsys):
 
 def test_from_the_command_line(tmp_path):
     write_original(tmp_path, 'ResNet')
-    command = ['-m', 'mmaib', 'wrap', 'original.py', '--out', 'out.py']
+    name = 'an original.py'
+    (tmp_path / 'original.py').rename(tmp_path / name)
+    command = ['-m', 'mmaib', 'wrap', name, '--out', 'out.py']
     run = subprocess.run(
         [sys.executable, '-W', 'ignore', *command],
         capture_output=True,
@@ -123,7 +126,7 @@ def test_from_the_command_line(tmp_path):
     assert run.returncode == 0, run.stderr
     assert 'gate before GlobalAveragePooling' in run.stdout
     text = (tmp_path / 'out.py').read_text()
-    assert text.startswith(f'# Made by: {" ".join(command[1:])}\n')
+    assert text.startswith(f'# Made by: {shlex.join(command[1:])}\n')
     assert 'rescale=True' in text  # all positions are pooled behind it
 
 
@@ -461,6 +464,8 @@ def test_a_readout_has_no_latent(tmp_path):
         wrap(original, out, 'readout', latent=True, size=SMALL)
     with pytest.raises(WrapError, match='--iterations must be >= 1, got 0'):
         wrap(original, out, 'readout', size=SMALL, iterations=0)
+    with pytest.raises(WrapError, match='--iterations 4: of a readout, not'):
+        wrap(original, out, 'gate', size=SMALL, iterations=4)
 
 
 def test_lines_are_short_and_mean_what_they_say():

@@ -1,6 +1,6 @@
 """A price for what a readout's gate leaves behind.
 
-    python tools/experiments/completeness.py trees --out work_dirs/completeness/trees
+    python tools/experiments/completeness.py trees --out work_dirs/trees
 
 An information gate pays for what passes, and nothing for evidence that is
 left where it is shut. Here it pays for that too: the base model is shown what
@@ -18,7 +18,7 @@ seed by seed. Resumable, as study.py is.
 import copy
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,6 @@ from mmaib.models.detection import AIBFasterRCNN
 from mmaib.models.segmentation import AIBEncoderDecoder
 from mmaib.registry import MODELS
 from mmaib.visualization.tables import (
-    Column,
     Runs,
     columns_of_maps,
     columns_of_metrics,
@@ -74,7 +73,10 @@ def left_behind(model: nn.Module) -> Iterator[None]:
         strength = gate.strength
 
         def complement(
-            _: nn.Module, __: tuple, maps: MapDistribution, s: Tensor = strength
+            _: nn.Module,
+            __: tuple,
+            maps: MapDistribution,
+            s: Tensor = strength,
         ) -> MapDistribution:
             return maps.changed(lambda a: s * (1 - a), torch.zeros_like)
 
@@ -161,7 +163,9 @@ def arms_of(task: str, weight: float) -> dict[str, list[Arm]]:
     }
 
 
-def at_equal_bits(runs: Runs, others: list[Runs], figure: str) -> list[float]:
+def at_equal_bits(
+    runs: Runs, others: Sequence[Runs], figure: str
+) -> list[float]:
     """A figure of runs minus that of others of the same seed, interpolated
     at the bits of the first."""
     found = []
@@ -172,7 +176,8 @@ def at_equal_bits(runs: Runs, others: list[Runs], figure: str) -> list[float]:
             if seed in o
         )
         if len(points) > 1:
-            there = float(np.interp(math.log(run[BITS]), *zip(*points)))
+            bits, figures = np.array(points).T
+            there = float(np.interp(math.log(run[BITS]), bits, figures))
             found.append(value_of(run, figure) - there)
     return found
 
