@@ -60,6 +60,11 @@ HERE = Path(__file__).resolve().parent
 BETA = 'model.neck.bottleneck.modulation.beta'
 FACTORS = (0.3, 1, 3)
 ABLATIONS = 'default_hooks.attention.ablations=[mirror,complement]'
+CONFIG = """_base_ = {base!r}
+custom_imports = dict(imports=['mmaib', 'completeness'])
+
+model = dict(type={kind!r})
+"""
 AUC, CENTRE = 'attention/auc', 'attention/auc_centre'
 
 
@@ -136,22 +141,23 @@ class CompleteEncoderDecoder(Complete, AIBEncoderDecoder):
         return from_uniform.mean() - math.log(logits.size(1))
 
 
-def arms_of(task: str, weight: float) -> dict[str, list[Arm]]:
+def arms_of(task: str, weight: float, out: Path) -> dict[str, list[Arm]]:
     """The base model, and readouts by what they pay for."""
     base, readout = TASKS[task]
     folder = CONFIGS / 'sample' / task
     plain = Arm('base', folder / f'{base.format("")}.py')
-    path = folder / f'readout_{readout}.py'
-    cfg = read_config(path)
-    beta = cfg.model.neck.bottleneck.modulation.beta
-    kind = cfg.model.type.rpartition('.')[2].replace('AIB', 'Complete')
+    original = folder / f'readout_{readout}.py'
+    model = read_config(original).model
+    beta = model.neck.bottleneck.modulation.beta
+    kind = model.type.rpartition('.')[2].replace('AIB', 'Complete')
+    path = out / f'{task}.py'
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(CONFIG.format(base=str(original), kind=kind))
 
     def arm(factor: float, name: str, price: float) -> Arm:
         options = [
             ABLATIONS,
             f'{BETA}={beta * factor:g}',
-            f'model.type={kind}',
-            'custom_imports.imports=[mmaib,completeness]',
             f'model.completeness={price:g}',
         ]
         return Arm(f'{name} x{factor:g}', path, options, start=plain)
@@ -196,7 +202,7 @@ def main() -> None:
     os.environ['PYTHONPATH'] = os.pathsep.join(
         [str(HERE), *filter(None, [os.environ.get('PYTHONPATH')])]
     )
-    groups = arms_of(args.task, args.weight)
+    groups = arms_of(args.task, args.weight, args.out)
     arms = [arm for group in groups.values() for arm in group]
     done = args.report_only or train_arms(arms, args)
     rows = with_nothing_found({a.name: finished(a, args) for a in arms})
