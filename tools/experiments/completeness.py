@@ -123,7 +123,7 @@ class Complete:
         raise NotImplementedError
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)  # as __main__ too
 class CompleteFasterRCNN(Complete, AIBFasterRCNN):
     def evidence(self, inputs: Tensor, samples: list) -> Tensor:
         empty = [copy.copy(sample) for sample in samples]
@@ -133,7 +133,7 @@ class CompleteFasterRCNN(Complete, AIBFasterRCNN):
         return sum(losses['loss_rpn_cls']) + losses['loss_cls']
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)  # as __main__ too
 class CompleteEncoderDecoder(Complete, AIBEncoderDecoder):
     def evidence(self, inputs: Tensor, samples: list) -> Tensor:
         logits = self.decode_head.forward(self.extract_feat(inputs))
