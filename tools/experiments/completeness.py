@@ -149,7 +149,7 @@ def arms_of(task: str, weight: float, out: Path) -> dict[str, list[Arm]]:
     original = folder / f'readout_{readout}.py'
     model = read_config(original).model
     beta = model.neck.bottleneck.modulation.beta
-    kind = model.type.rpartition('.')[2].replace('AIB', 'Complete')
+    kind = model.type.replace('AIB', 'Complete')
     path = out / f'{task}.py'
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(CONFIG.format(base=str(original), kind=kind))
