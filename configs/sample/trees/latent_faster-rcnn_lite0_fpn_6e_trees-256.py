@@ -1,5 +1,5 @@
 # The latent of aib-literal's box head, without a map.
-_base_ = './faster-rcnn_lite0_fpn_12e_bccd-256.py'
+_base_ = './faster-rcnn_lite0_fpn_6e_trees-256.py'
 
 model = dict(
     type='mmaib.AIBFasterRCNN',
