@@ -36,6 +36,7 @@ FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}
 CORE = (
     'layers/attentive_bottleneck.py',
     'layers/capture.py',
+    'layers/map_changes.py',
     'hooks/beta_warmup_hook.py',
 )
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from mmaib.contexts import ContextStack
 from mmaib.layers import AttentiveBottleneck
-from mmaib.layers.capture import capture_attention, changed_maps
+from mmaib.layers.capture import capture_attention
+from mmaib.layers.map_changes import changed_maps
 from mmaib.losses import collect, collecting, report_loss
 from mmaib.models.averaging import averaged
 from mmaib.sampling import draws

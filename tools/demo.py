@@ -25,7 +25,7 @@ from mmaib.cli import runs
 from mmaib.cli.runs import look
 from mmaib.compat import report
 from mmaib.evaluation.nothing_found import of_nothing
-from mmaib.layers.capture import CHANGES
+from mmaib.layers.map_changes import CHANGES
 from mmaib.visualization.tables import Runs, lost, markdown, values
 from mmaib.visualization.work_dirs import (
     TIMES,

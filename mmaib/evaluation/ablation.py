@@ -10,7 +10,7 @@ import torch
 from mmengine.evaluator import Evaluator
 
 from mmaib.layers import changed_maps
-from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.map_changes import MAP_CHANGES
 from mmaib.models.wrapping import unwrapped
 
 from .attention_metric import AttentionMetric

@@ -13,7 +13,7 @@ from torch import nn
 
 from mmaib.layers import CapturedMap, capture_attention
 from mmaib.layers.attentive_bottleneck import SATURATED
-from mmaib.layers.capture import to_centre
+from mmaib.layers.map_changes import to_centre
 from mmaib.registry import METRICS
 
 from .ground_truth import misplaced, object_mask, separating

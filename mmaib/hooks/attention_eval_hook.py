@@ -16,7 +16,7 @@ from mmaib.checks import one_of
 from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.evaluation.discarded_writes import without_files
 from mmaib.layers import AttentiveBottleneck
-from mmaib.layers.capture import CHANGES, OPEN
+from mmaib.layers.map_changes import CHANGES, OPEN
 from mmaib.models.wrapping import unwrapped
 from mmaib.registry import HOOKS
 
@@ -41,7 +41,7 @@ class AttentionEvalHook(Hook):
 
     Args:
         ablations: some of ``'mirror'``, ``'flatten'``, ``'shuffle'``,
-            ``'norm'``, ``'centre'``, ``'open'``, see
+            ``'norm'``, ``'centre'``, ``'complement'``, ``'open'``, see
             :func:`mmaib.layers.changed_maps`.
         metric: fields of the :class:`AttentionMetric`. One that stands in
             the evaluator already is taken as it is.

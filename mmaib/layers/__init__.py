@@ -3,13 +3,14 @@
 
 from .anchor_quantizer import AnchorQuantizer
 from .attentive_bottleneck import AttentiveBottleneck
-from .capture import CapturedMap, capture_attention, changed_maps
+from .capture import CapturedMap, capture_attention
 from .encoders import LatentEncoder
 from .feature_modulation import FeatureModulation
 from .feature_noise import FeatureNoise
 from .gaussian_encoder import GaussianEncoder
 from .information_gate import InformationGate
 from .kl_critic import KLCritic
+from .map_changes import changed_maps
 from .map_distribution import MapDistribution
 from .modulation import Modulation
 from .noise_encoders import AdditiveNoiseEncoder, PropagatedNoiseEncoder

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmaib.evaluation.nothing_found import completed
-from mmaib.layers.capture import CHANGES
+from mmaib.layers.map_changes import CHANGES
 
 METRICS = (
     'coco/bbox_mAP',

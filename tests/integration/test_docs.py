@@ -21,8 +21,8 @@ from mmaib.evaluation import (
     CalibrationMetric,
     DetectionCalibrationMetric,
 )
-from mmaib.layers.capture import MAP_CHANGES, OPEN
 from mmaib.layers.feature_modulation import MODES
+from mmaib.layers.map_changes import MAP_CHANGES, OPEN
 from mmaib.models.freezing import FROZEN
 from mmaib.sampling.draws import AVERAGES, current
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmaib.evaluation import AttentionMetric, ablation_metrics
 from mmaib.layers import MapDistribution
-from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.map_changes import MAP_CHANGES
 
 
 def shuffle(x):

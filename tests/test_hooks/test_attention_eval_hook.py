@@ -11,7 +11,7 @@ from torch import nn
 
 from mmaib.evaluation import ablation_metrics
 from mmaib.hooks import AttentionEvalHook
-from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.map_changes import MAP_CHANGES
 
 NAMES = {f'ablation/{change}/base/answer' for change in MAP_CHANGES}
 

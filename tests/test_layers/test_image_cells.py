@@ -33,7 +33,6 @@ from mmaib.layers import (
     MapDistribution,
     changed_maps,
 )
-from mmaib.layers.capture import MAP_CHANGES, ORDERS
 from mmaib.layers.image_cells import (
     Box,
     cell_shares,
@@ -43,6 +42,7 @@ from mmaib.layers.image_cells import (
     next_window,
     own_cells,
 )
+from mmaib.layers.map_changes import MAP_CHANGES, ORDERS
 from mmaib.losses import collect
 from mmaib.models import AuxLossMixin
 from mmaib.sampling.draws import Draws

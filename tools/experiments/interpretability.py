@@ -63,7 +63,7 @@ from mmaib.evaluation.ablation import ablation_metrics, evaluate
 from mmaib.evaluation.map_geometry import mean_over_levels
 from mmaib.functional import warp_images
 from mmaib.layers import AttentiveBottleneck, capture_attention
-from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.map_changes import MAP_CHANGES
 from mmaib.visualization.image_sources import images, of_test_set
 from mmaib.visualization.overlays import classifier_input, outlined, overlay
 from mmaib.visualization.tables import METRICS, markdown

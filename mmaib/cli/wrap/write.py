@@ -6,7 +6,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from mmaib.layers.capture import MAP_CHANGES
+from mmaib.layers.map_changes import MAP_CHANGES
 from mmaib.registry import type_name, type_path
 
 from .plan import GATES, READOUT, Expression
