@@ -276,6 +276,15 @@ def test_a_group_of_few_detections_has_the_calibrator_of_all(sets):
     assert torch.equal(few, of_all)
 
 
+def test_an_image_without_a_detection_has_no_probabilities(sets):
+    """Under a corruption a detector may find nothing."""
+    import calibrators
+
+    held_out = detections()
+    for name, fit in calibrators.FITS.items():
+        assert fit(held_out)(detections(0)).shape == (0, 2), name
+
+
 def test_a_temperature_is_that_of_a_grid(sets):
     import calibrators
 

@@ -111,6 +111,8 @@ def isotonic(held_out: Predictions) -> Calibrator:
     ]
 
     def calibrated(found: Predictions) -> Tensor:
+        if not len(found.labels):  # an image without a detection
+            return found.log_probs
         given = found.log_probs.double().exp().cpu().numpy()
         columns = [
             curve.predict(given[:, c])
