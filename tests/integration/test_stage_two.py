@@ -19,6 +19,7 @@ from mmaib.losses import Reporter
 SAMPLE = CONFIGS / 'sample'
 VGG = 'vgg16-x0.125_1xb128-16e_cifar10-subset.py'
 UPERNET = 'upernet_lite0_1xb4-500_camvid-320x240.py'
+FASTER_RCNN = 'faster-rcnn_lite0_fpn_12e_bccd-256.py'
 STAGE2 = {
     'classifier': SAMPLE
     / 'cifar10-subset'
@@ -26,7 +27,9 @@ STAGE2 = {
     'segmentor': SAMPLE
     / 'camvid'
     / 'latent-stage2_upernet_lite0_1xb4-200_camvid-320x240.py',
-    'detector': det.COCO / 'latent-stage2_faster-rcnn_r50_fpn_coco.py',
+    'detector': SAMPLE
+    / 'bccd'
+    / 'latent-stage2_faster-rcnn_lite0_fpn_4e_bccd-256.py',
 }
 LIBRARIES = {'classifier': cls, 'segmentor': seg, 'detector': det}
 HEADS = {
@@ -54,18 +57,27 @@ LEARNING = {
 every_library = pytest.mark.parametrize('kind', LIBRARIES)
 
 
+def shrink(kind, cfg):
+    if kind == 'segmentor':
+        return seg.shrink(cfg)
+    if kind == 'detector':  # with the classes of det.inputs()
+        cfg.model.roi_head.bbox_head.num_classes = 5
+        # scores of an untrained one are low
+        cfg.model.test_cfg.rcnn.score_thr = 0.0
+    return cfg
+
+
 def read_config(kind):
     if kind == 'classifier':
         return Config.fromfile(STAGE2['classifier'].with_name(VGG))
     if kind == 'segmentor':
-        return seg.shrink(seg.config(STAGE2['segmentor'].with_name(UPERNET)))
-    return det.shrink(det.plain_config())
+        cfg = seg.config(STAGE2['segmentor'].with_name(UPERNET))
+        return shrink(kind, cfg)
+    return shrink(kind, seg.config(STAGE2['detector'].with_name(FASTER_RCNN)))
 
 
 def stage2_config(kind, **fields):
-    cfg = seg.config(STAGE2[kind])
-    if kind != 'classifier':
-        LIBRARIES[kind].shrink(cfg)
+    cfg = shrink(kind, seg.config(STAGE2[kind]))
     cfg.model.update(fields)
     return cfg
 
