@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ def _is_path(value: str) -> bool:
     """Of those that MMEngine would take apart."""
     path = Path(value).expanduser()
     return any(
-        {*p.name} & {*', ()[]\'"'} and p.exists()
+        # not p.exists(), which raises of a name that is too long for a file
+        {*p.name} & {*', ()[]\'"'} and os.path.exists(p)
         for p in (path, *path.parents)
     )
 

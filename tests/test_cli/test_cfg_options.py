@@ -40,7 +40,8 @@ def test_a_path_stays_a_path(name, below, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     'value',
     ['1', '1.5', 'None', 'true', 'a,b', '[a,b]', '(1,2)', '[(1,2),[a,b]]',
-     '"[6,8,9]"', 'data/a,b', 'data/x.json,data/y.json', ' a b ', ''],
+     '"[6,8,9]"', 'data/a,b', 'data/x.json,data/y.json', ' a b ', '',
+     f'[{",".join("9" * 300)}]'],
 )  # fmt: skip
 def test_all_else_is_as_mmengine_has_it(value, tmp_path, monkeypatch):
     for name in ('1', 'true', 'a', 'b', 'data'):
