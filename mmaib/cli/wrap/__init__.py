@@ -41,6 +41,7 @@ from .write import (
     hooks,
     own_run,
     schedule,
+    tidy,
     written,
 )
 
@@ -142,7 +143,7 @@ def wrap(
         text = pure_python(cfg, original, out, command, fields)
     else:
         text = written(cfg, _base(original, out), command, fields)
-    out.write_text(text)
+    out.write_text(tidy(text))
     try:
         model = _built(f'{original} with attention', read_config(str(out)))
         part = inner(model, inside) if inside else model

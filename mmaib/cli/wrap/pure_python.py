@@ -19,7 +19,7 @@ import mmaib.registry
 
 from .look import SIZES, WrapError
 from .plan import Expression
-from .write import formatted
+from .write import flat
 
 
 def pure_python(
@@ -37,9 +37,9 @@ def pure_python(
         value = _as_python(value, imports)
         merged = isinstance(value, dict) and cfg.get(field)
         if merged and not value.pop('_delete_', False):
-            lines.append(f'{field}.merge({formatted(value)})')
+            lines.append(f'{field}.merge({flat(value)})')
         else:
-            lines.append(f'{field} = {formatted(value)}')
+            lines.append(f'{field} = {flat(value)}')
     return '\n'.join(
         [
             f'# Made by: {command}',

@@ -6,6 +6,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from yapf.yapflib.yapf_api import FormatCode
+
 from mmaib.layers.map_changes import MAP_CHANGES
 from mmaib.registry import type_name, type_path
 
@@ -171,7 +173,7 @@ def _whole(change: dict[str, Any], path: str) -> Expression:
     if not change:
         return Expression(path)
     fields = [
-        f'{k}={_whole(v, f"{path}.{k}") if isinstance(v, dict) else _flat(v)}'
+        f'{k}={_whole(v, f"{path}.{k}") if isinstance(v, dict) else flat(v)}'
         for k, v in change.items()
     ]
     return Expression(f'dict({path}, {", ".join(fields)})')
@@ -244,9 +246,9 @@ def written(cfg: Any, base: str, command: str, fields: dict[str, Any]) -> str:
     lines = [
         f'# Made by: {command}',
         f'_base_ = {base!r}',
-        f'custom_imports = {formatted(dict(imports=imports))}',
+        f'custom_imports = {flat(dict(imports=imports))}',
         '',
-        *(f'{k} = {formatted(v)}' for k, v in fields.items()),
+        *(f'{k} = {flat(v)}' for k, v in fields.items()),
         '',
     ]
     # `randomness` is the last field
@@ -254,40 +256,18 @@ def written(cfg: Any, base: str, command: str, fields: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def formatted(value: Any, indent: int = 0, column: int = 14) -> str:
-    """A value as it stands in a config, from this column of a line that is
-    indented so, in lines of less than 80 columns as far as its names are
-    short; plain values share a line."""
-    flat = _flat(value)
-    # brackets and a comma may follow
-    if column + len(flat) < 74 or not _has_dicts(value):
-        return flat
-    inner = indent + 4
-    named = isinstance(value, dict)
-    items = value.items() if named else enumerate(value)
-    lines: list[str] = []
-    for key, item in items:
-        name = f'{key}=' if named else ''
-        text = name + formatted(item, inner, inner + len(name))
-        room = 78 - inner - len(lines[-1]) if lines else 0
-        if len(text) + 1 < room and not _has_dicts(item):
-            lines[-1] += f' {text},'
-        else:
-            lines.append(f'{text},')
-    body = ''.join(f'\n{" " * inner}{line}' for line in lines)[:-1]
-    return f'dict({body})' if named else f'[{body}]'
-
-
-def _flat(value: Any) -> str:
+def flat(value: Any) -> str:
+    """A value as it stands in a config, on one line."""
     if isinstance(value, dict):
-        inner = ', '.join(f'{k}={_flat(v)}' for k, v in value.items())
+        inner = ', '.join(f'{k}={flat(v)}' for k, v in value.items())
         return f'dict({inner})'
     if isinstance(value, list):
-        return f'[{", ".join(map(_flat, value))}]'
+        return f'[{", ".join(map(flat, value))}]'
     return repr(type_path(value) if isinstance(value, type) else value)
 
 
-def _has_dicts(value: Any) -> bool:
-    return isinstance(value, dict) or (
-        isinstance(value, list) and any(isinstance(x, dict) for x in value)
-    )
+def tidy(text: str) -> str:
+    """The text of a config in lines of less than 80 columns, as far as its
+    names are short."""
+    style = '{based_on_style: facebook, column_limit: 79}'
+    return FormatCode(text, style_config=style)[0]
