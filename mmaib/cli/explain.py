@@ -32,7 +32,6 @@ from mmaib.checks import one_of
 from mmaib.explanations import Explanation, Settings, explanation_of
 from mmaib.explanations.baselines import BASELINES
 from mmaib.explanations.explain import (
-    Prepared,
     data_of,
     default_place,
     frozen,
@@ -118,21 +117,12 @@ class Stated(NamedTuple):
     reason: str = ''  # why there is nothing
 
 
-def loaded(model: Any, place: Place, path: Path) -> Prepared:
-    try:
-        data = data_of(model, path)
-    except Exception as error:  # of whatever loads it
-        why = f'{path} cannot be loaded: {error or type(error)}'
-        raise ValueError(why) from error
-    return see(model, place, data)
-
-
 def statements(
     model: Any, place: Place, paths: Sequence[Path], asked: dict[str, Any]
 ) -> Iterator[Stated]:
     for path in paths:
         try:
-            seen = loaded(model, place, path)
+            seen = see(model, place, data_of(model, path))
             with named(str(path)):
                 found = targets(model, seen, **asked)
             yield Stated(path, seen, found)
@@ -173,7 +163,8 @@ def work(
         batches = [] if args.statistics else [first.seen.images]
         for path in others:
             with suppress(ValueError):
-                batches.append(loaded(model, place, path).images)
+                seen = see(model, place, data_of(model, path))
+                batches.append(seen.images)
         moments = statistics(place, batches)
         try:
             for path, seen, found, reason in chain([first], each):

@@ -16,14 +16,9 @@ from torch import Tensor
 
 from mmaib.evaluation.map_geometry import of_the_image, spread
 from mmaib.functional import scaled
-from mmaib.visualization.image_sources import loadable, test_pipeline
+from mmaib.visualization.image_sources import load, test_pipeline
 
-from .bottleneck import (
-    BottleneckResult,
-    Settings,
-    Statistics,
-    per_sample_bottleneck,
-)
+from .bottleneck import Settings, Statistics, per_sample_bottleneck
 from .places import Features, Place, statistics
 from .targets import (
     Target,
@@ -81,17 +76,7 @@ class Explanation:
 
     def summary(self) -> dict[str, Any]:
         """Everything but the map, for JSON."""
-        return dict(
-            name=self.name,
-            label=self.label,
-            score=self.score,
-            box=self.box,
-            bits=float(self.bits.sum()),
-            kept=self.kept,
-            without=self.without,
-            mirrored=self.mirrored,
-            seconds=self.seconds,
-        )
+        return {**vars(self), 'bits': float(self.bits.sum())}
 
 
 def task_of(model: Any) -> str:
@@ -149,7 +134,7 @@ def data_of(model: Any, image: str | Path | np.ndarray) -> Any:
         return given
     if not Path(image).is_file():
         raise FileNotFoundError(f'no file {image}')
-    return pipeline(loadable(pipeline, Path(image)))
+    return load(pipeline, Path(image))
 
 
 @torch.no_grad()
@@ -315,19 +300,12 @@ def explanation_of(
         missed=missed,
     )  # fmt: skip
     seconds = time.perf_counter() - begun
-    return on_original(target, found, seen.sample, seconds)
-
-
-def on_original(
-    target: Target, found: BottleneckResult, sample: Any, seconds: float
-) -> Explanation:
-    """From the model's input to the original image; what passes of padding
-    is left out."""
-    meta = sample.metainfo
+    meta = seen.sample.metainfo
+    # what passes of padding is left out
     bits = spread(of_the_image(found.bits, meta).double(), meta['ori_shape'])
     box = None
     if target.box is not None:
-        x, y = _scale(sample)
+        x, y = _scale(seen.sample)
         box = tuple(scaled(target.box, 1 / x, 1 / y).tolist())
     return Explanation(
         target.name,

@@ -49,14 +49,22 @@ def images(source: Path) -> list[Path]:
     return found
 
 
-def loadable(pipeline: Compose, path: Path) -> dict[str, Any]:
-    """An image for a pipeline that loads files, or, as those of CIFAR and
-    SVHN, is given arrays."""
-    if any('Load' in type(t).__name__ for t in pipeline.transforms):
-        return dict(img_path=str(path), img_id=0)
-    image = mmcv.imread(str(path), channel_order='rgb')
-    size = image.shape[:2]
-    return dict(img=image, img_shape=size, ori_shape=size)
+def load(pipeline: Compose, path: Path) -> Any:
+    """An image through a pipeline that loads files, or, as those of CIFAR
+    and SVHN, is given arrays.
+
+    Raises:
+        ValueError: if it cannot be loaded, naming it.
+    """
+    try:
+        if any('Load' in type(t).__name__ for t in pipeline.transforms):
+            return pipeline(dict(img_path=str(path), img_id=0))
+        image = mmcv.imread(str(path), channel_order='rgb')
+        size = image.shape[:2]
+        return pipeline(dict(img=image, img_shape=size, ori_shape=size))
+    except Exception as error:  # of whatever loads it
+        why = f'{path} cannot be loaded: {error or type(error)}'
+        raise ValueError(why) from error
 
 
 Images = tuple[int, Iterator[tuple[str, Any]]]  # paths and data
@@ -74,11 +82,9 @@ def of_files(pipeline: Compose, source: Path) -> Images:
     def read() -> Iterator[tuple[str, Any]]:
         for path in paths:
             try:
-                data = pipeline(loadable(pipeline, path))
-            except Exception as error:  # of whatever loads it
-                print(f'\nskipped: {path}: {error or type(error)}')
-                continue
-            yield str(path), data
+                yield str(path), load(pipeline, path)
+            except ValueError as error:
+                print(f'\nskipped: {error}')
 
     return len(paths), read()
 
