@@ -38,17 +38,30 @@ def rectangles(studies):
     return rectangles
 
 
+def measured(rectangles, params, size, image):
+    """And the corners, in pixels of the image."""
+    captured = CapturedMap(
+        '', 0, torch.zeros(1, 1, *size), rectangles=params[None]
+    )
+    metainfo = dict(img_shape=image, ori_shape=image)
+    (corners,) = rectangles_on_image([captured], 0, metainfo)
+    height, width = image
+    values = rectangles.measured(
+        (corners / torch.tensor([width, height])).numpy()
+    )
+    return rectangles.Rectangle(0, 0, *values), corners.tolist()
+
+
 @pytest.mark.parametrize('extents', [(0.3, 0.15), (0.15, 0.3)])
 def test_the_outline_is_that_of_the_window(rectangles, extents):
     """Its middle of each side is where the window has half of its height."""
     params = torch.tensor([0.45, 0.55, *extents, 0.6])
     side = 201
-    values = rectangles.on_image(params, (side, side))
-    found = rectangles.Rectangle(0, 0, *values)
+    size = (side, side)
+    found, corners = measured(rectangles, params, size, size)
     assert found.half_long > found.half_short
     assert 0 <= found.angle < 180
-    corners = [(x, y) for y, x in side * found.corners]
-    window = rectangle_window(params, (side, side))
+    window = rectangle_window(params, size)
     for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1]):
         x, y = (x1 + x2) / 2 - 0.5, (y1 + y2) / 2 - 0.5
         assert window[round(y), round(x)] == pytest.approx(0.5, abs=0.1)
@@ -58,19 +71,12 @@ def test_the_outline_is_that_of_the_window(rectangles, extents):
 @pytest.mark.parametrize('size', [(5, 10), (2, 7), (9, 4)])
 @pytest.mark.parametrize('angle', [0.0, 0.7, math.pi / 2])
 def test_a_map_that_is_not_square(rectangles, size, angle):
-    """The outline of the pictures, in sides of the image."""
     params = torch.tensor([0.45, 0.55, 0.3, 0.15, angle])
-    found = rectangles.Rectangle(0, 0, *rectangles.on_image(params, size))
-    captured = CapturedMap(
-        '', 0, torch.zeros(1, 1, *size), rectangles=params[None]
-    )
-    metainfo = dict(img_shape=(300, 200), ori_shape=(300, 200))
-    (outline,) = rectangles_on_image([captured], 0, metainfo)
-    drawn = torch.tensor(found.corners * (300, 200)).flip(-1)
-    assert torch.allclose(outline.double(), drawn.double(), atol=1e-3)
-    x, y = (outline.double() / torch.tensor([200, 300])).unbind(1)
+    found, corners = measured(rectangles, params, size, (300, 200))
+    x, y = (torch.tensor(corners) / torch.tensor([200, 300])).unbind(1)
     shoelace = (x * y.roll(-1) - y * x.roll(-1)).sum().abs() / 2
     assert found.area == pytest.approx(float(shoelace), rel=1e-4)
+    assert found.row == pytest.approx(float(y.mean()), rel=1e-4)
 
 
 def test_windows_that_slide_are_refused(rectangles):

@@ -5,11 +5,12 @@
 
 Over the images of the config's test set DIR gets rectangles.csv, a line a
 rectangle: image, level, centre and halves of the long and the short
-side, in sides of the image as the model saw it, padding included, and angle in
+side, in sides of the image as the model saw it, without padding, and angle in
 degrees, the long side's from the vertical, in [0, 180), as on an image that is
 scaled to a square, and area; and sheet.png: the images whose rectangle lies
 furthest to the left, right, top, bottom and two corners, and those of the
-smallest, the largest and the most oblique one, with its outline.
+smallest, the largest and the most oblique one, with outlines, a colour a
+level.
 """
 
 import argparse
@@ -20,22 +21,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import mmcv
 import numpy as np
 import torch
 from interpretability import grid
-from matplotlib.figure import Figure
 from mmengine.device import get_device
 from mmengine.runner import Runner
-from torch.nn.functional import pad
 
 from mmaib.cli.launch import device_argument
 from mmaib.cli.loading import load_model, read_config
-from mmaib.evaluation.map_geometry import padded_size
-from mmaib.functional import rectangle_corners
+from mmaib.evaluation.map_geometry import rectangles_on_image
 from mmaib.functional.sliding import slides
-from mmaib.losses import collect
+from mmaib.layers import capture_attention
+from mmaib.visualization.overlays import classifier_input, outlined
 
 THUMBNAIL = 120
 
@@ -51,7 +49,6 @@ class Rectangle(NamedTuple):
     half_short: float
     angle: float
     area: float
-    corners: np.ndarray  # (4, 2), rows and columns, in sides of the image
 
 
 ORDERS: dict[str, Callable[[Rectangle], float]] = {
@@ -67,28 +64,25 @@ ORDERS: dict[str, Callable[[Rectangle], float]] = {
 }
 
 
-def on_image(params: torch.Tensor, size: tuple[int, int]) -> list[Any]:
-    """Of one rectangle ``(5,)`` of a map of that size, from the middle of its
-    first and last cells to the sides of the image, padding included. Where
-    the map is not square, that is a parallelogram, which has its sides."""
-    scale = np.array([max(n - 1, 1) / n for n in size])
-    corners = 0.5 + (rectangle_corners(params).cpu().numpy() - 0.5) * scale
-    centre = corners.mean(0)
+def measured(corners: np.ndarray) -> list[float]:
+    """From the centre to the area, of corners ``(4, 2)``, x and y, in sides
+    of the image. Where the map is not square, they are a parallelogram's."""
+    corners = corners[:, ::-1].astype(float)
     sides = [(corners[2] - corners[1]) / 2, (corners[1] - corners[0]) / 2]
     long, short = sorted(sides, key=np.linalg.norm, reverse=True)
     return [
-        *centre.tolist(),
+        *corners.mean(0).tolist(),
         float(np.linalg.norm(long)),
         float(np.linalg.norm(short)),
         math.degrees(math.atan2(long[1], long[0])) % 180,
         4 * abs(float(long[0] * short[1] - long[1] * short[0])),
-        corners,
     ]
 
 
 @torch.no_grad()
 def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[np.ndarray]]:
-    """The rectangles of all images, and the images as thumbnails.
+    """The rectangles of all images, and the images as thumbnails, with
+    outlines.
 
     Raises:
         ValueError: if the model has no map with a rectangle.
@@ -101,42 +95,30 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[np.ndarray]]:
     found: list[Rectangle] = []
     thumbnails: list[np.ndarray] = []
     for data in loader:
-        with collect() as seen:
+        with capture_attention(model) as maps:
             samples = model.test_step(data)
-        if not seen.rectangles:
-            raise ValueError(
-                f'{type(model).__name__} has no mmaib.RectangularAttention'
-            )
-        for level, (params, size) in enumerate(seen.rectangles):
+        for index, sample in enumerate(samples):
+            images = [data['inputs'][index], *data['inputs']]
+            pixels, seen = classifier_input(model, images, sample.cpu())
+            meta = {**seen.metainfo, 'ori_shape': (THUMBNAIL, THUMBNAIL)}
             found += [
-                Rectangle(image, level, *on_image(values, size))
-                for image, values in enumerate(
-                    params.float().cpu(), len(thumbnails)
+                Rectangle(
+                    len(thumbnails),
+                    level,
+                    *measured(corners.numpy() / THUMBNAIL),
                 )
+                for level, corners in enumerate(
+                    rectangles_on_image(maps, index, meta)
+                )
+                if corners is not None
             ]
-        for image, sample in zip(data['inputs'], samples, strict=True):
-            # files load as BGR, arrays are RGB
-            image = image.flip(0) if 'img_path' in sample else image
-            height, width = padded_size(sample.metainfo)
-            beyond = (0, width - image.size(2), 0, height - image.size(1))
-            pixels = pad(image, beyond).permute(1, 2, 0).byte().cpu().numpy()
-            thumbnails.append(mmcv.imresize(pixels, (THUMBNAIL, THUMBNAIL)))
+            small = mmcv.imresize(pixels, (THUMBNAIL, THUMBNAIL))
+            thumbnails.append(outlined(small, maps, index, meta))
+    if not found:
+        raise ValueError(
+            f'{type(model).__name__} has no mmaib.RectangularAttention'
+        )
     return found, thumbnails
-
-
-def sheet(
-    rectangles: list[Rectangle], thumbnails: list[np.ndarray], count: int
-) -> Figure:
-    """A row for each of ``ORDERS``, its first images with their outline."""
-    rows = {}
-    for name, key in ORDERS.items():
-        first = sorted(rectangles, key=key)[:count]
-        pictures = [thumbnails[r.image].copy() for r in first]
-        for picture, rectangle in zip(pictures, first):
-            outline = (THUMBNAIL * rectangle.corners[:, ::-1]).round()
-            cv2.polylines(picture, [outline.astype(int)], True, (255, 0, 0))
-        rows[name] = pictures
-    return grid(rows)
 
 
 def main() -> None:
@@ -172,9 +154,14 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with open(args.out / 'rectangles.csv', 'w', newline='') as file:
         writer = csv.writer(file)
-        writer.writerow(Rectangle._fields[:-1])
-        writer.writerows(line[:-1] for line in found)
-    sheet(shown, thumbnails, args.count).savefig(args.out / 'sheet.png')
+        writer.writerow(Rectangle._fields)
+        writer.writerows(found)
+    rows = {
+        name: [thumbnails[r.image] for r in sorted(shown, key=key)]
+        for name, key in ORDERS.items()
+    }
+    sheet = grid({name: row[: args.count] for name, row in rows.items()})
+    sheet.savefig(args.out / 'sheet.png')
     print(f'{len(found)} rectangles of {len(thumbnails)} images in {args.out}')
 
 
