@@ -117,7 +117,7 @@ def test_two_threads_attend_a_place_once_each():
         'mmdet',
         type='mmaib.AttendedBackbone',
         backbone=dict(type='ResNet', depth=18, base_channels=4),
-        at=['layer2', 3],
+        at=['layer2', 'layer4'],
         in_channels=[8, 32],
         bottleneck=dict(modulation=dict(mode='scale')),
     )

@@ -21,12 +21,12 @@ class Attends:
     """What makes a base model's backbone attend its features; before it in the
     bases. See :func:`build_attended_backbone`."""
 
-    at: list[int | str]
+    at: list[str]
     num_extra_tokens: int
 
     def attend_at(
         self,
-        at: Sequence[int | str],
+        at: Sequence[str],
         in_channels: Sequence[int],
         bottleneck: dict,
     ) -> None:
@@ -50,26 +50,20 @@ class Attends:
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         size = (x.size(-2), x.size(-1))
-        inside, after = {}, {}
-        for place, layer in zip(self.at, self.ib_attention):
-            if isinstance(place, str):
-                inside[place] = layer
-            else:
-                after[place] = layer
         reached: set[str] = set()
         with ExitStack() as handles:
-            for name, layer in inside.items():
+            for name, layer in zip(self.at, self.ib_attention):
                 module = self.get_submodule(name)  # type: ignore[attr-defined]
                 hook = partial(self._attended, name, layer, size, reached)
                 handle = module.register_forward_hook(in_this_thread(hook))
                 handles.callback(handle.remove)
             out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        if missed := inside.keys() - reached:
+        if missed := {*self.at} - reached:
             raise ValueError(
                 f'at={sorted(missed)}: the backbone does not call that '
                 'module, so nothing is attended; name one inside or around it'
             )
-        return _attended_outputs(out, after) if after else out
+        return out
 
     def _attended(
         self,
@@ -97,19 +91,6 @@ class Attends:
         maps = tokens.transpose(1, 2).unflatten(2, grid)
         tokens = layer(maps).flatten(2).transpose(1, 2)
         return torch.cat([kept, tokens], dim=1) if extra else tokens
-
-
-def _attended_outputs(out: Any, layers: dict[int, nn.Module]) -> Any:
-    """What a backbone gives, some of it attended."""
-    levels = [out] if isinstance(out, Tensor) else list(out)
-    for i, layer in layers.items():
-        if not -len(levels) <= i < len(levels):
-            raise ValueError(
-                f'at={i}: the backbone gives {len(levels)} features, counted '
-                'from 0'
-            )
-        levels[i] = layer(levels[i])
-    return levels[0] if isinstance(out, Tensor) else tuple(levels)
 
 
 def token_grid(
@@ -171,13 +152,13 @@ def attended(cls: type) -> type:
 @MODELS.register_module(name='AttendedBackbone')
 def build_attended_backbone(
     backbone: dict,
-    at: int | str | Sequence[int | str],
+    at: str | Sequence[str],
     in_channels: int | Sequence[int],
     bottleneck: dict | None = None,
     pretrained: str | None = None,
 ) -> nn.Module:
-    """Any base model's backbone with attention on some of its outputs, or on
-    what some module inside it gives.
+    """Any base model's backbone with attention on what some module inside it
+    gives.
 
     For classifiers whose backbone hands over a pooled feature (ConvNeXt) or a
     class token (ViT), where a neck comes too late, and for backbones that
@@ -192,11 +173,11 @@ def build_attended_backbone(
 
     Args:
         backbone: config of the base model's backbone.
-        at: the place, or a list of them: an integer for that one of the
-            features that the backbone gives, a name such as ``'layer3'`` or
+        at: the place, or a list of them: a name such as ``'layer3'`` or
             ``'layers.10'`` for what the module of that name gives, a map
             ``(N, C, H, W)`` or tokens ``(N, T, C)``. Behind its last block a
-            class token no longer sees its patches: name the one before.
+            class token no longer sees its patches: name the one before. What
+            the backbone itself gives an :class:`AIBNeck` attends.
         in_channels: channels C, one number or one a place.
         bottleneck: fields of :class:`AttentiveBottleneck`.
         pretrained: the backbone's; mmseg hands its model's over.
@@ -205,15 +186,11 @@ def build_attended_backbone(
         TypeError, ValueError: if a field does not fit, or the backbone has no
             module of that name.
     """
-    places: list[int | str] = (
-        [*at] if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
-    )
-    for place in places:
-        if isinstance(place, bool) or not isinstance(place, (int, str)):
-            raise TypeError(
-                'at must name a module or number a feature, or list such '
-                f'places, got {at!r}'
-            )
+    places: list[Any] = [*at] if isinstance(at, (list, tuple)) else [at]
+    if not all(isinstance(place, str) for place in places):
+        raise TypeError(
+            f'at must name a module, or list such names, got {at!r}'
+        )
     if len({*places}) < len(places):
         raise ValueError(f'at names a place twice, got {at!r}')
     channels = level_channels(in_channels)
@@ -239,8 +216,6 @@ def build_attended_backbone(
         )
     modules = {name: module for name, module in made.named_modules() if name}
     for place in places:
-        if isinstance(place, int):
-            continue
         if place not in modules:
             top = sorted({name.partition('.')[0] for name in modules})
             raise ValueError(
