@@ -242,13 +242,11 @@ def test_another_model_is_not_resumed(run, tmp_path):
     before = digests(work_dir)
     out = run(
         *command, '--resume', *options,
-        'model.neck.bottleneck.quantizer.num_anchors=50',
-        'model.neck.bottleneck.modulation.init=paper', check=False,
+        'model.neck.bottleneck.quantizer.num_anchors=50', check=False,
     )  # fmt: skip
     assert out.returncode == 2
     for difference in (
-        'neck.bottleneck.modulation.gate is only in it',
-        'neck.bottleneck.quantizer.anchors is (20,) in it, (50,) here',
+        'size mismatch for neck.bottleneck.quantizer.anchors: ',
         "iter_1.pth' is of another architecture",
     ):
         assert difference in out, out[-3000:]
