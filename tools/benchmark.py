@@ -216,11 +216,10 @@ def detector_inputs(size: Sequence[int]) -> dict:
 def keep(model: Any, data: dict, count: int) -> Any:
     """A copy that keeps so many RoIs at the mean."""
     model, logits = copy.deepcopy(model), []
-    handle = model.roi_head.bbox_head.register_forward_hook(
+    with model.roi_head.bbox_head.register_forward_hook(
         lambda _, __, out: logits.append(out[0])
-    )
-    predict(model, data)
-    handle.remove()
+    ):
+        predict(model, data)
     scores = logits[0].softmax(1)[:, :-1].amax(1).sort().values
     cfg = model.roi_head.test_cfg
     cfg.update(score_thr=scores[-count - 1 :][0].item(), max_per_img=1000)

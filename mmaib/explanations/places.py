@@ -46,13 +46,8 @@ class Place:
         else:
             seen: list[Any] = []
             module = self.model.get_submodule(self.name)
-            handle = module.register_forward_hook(
-                lambda _, __, output: seen.append(output)
-            )
-            try:
+            with module.register_forward_hook(lambda *x: seen.append(x[2])):
                 self.model.extract_feat(images)
-            finally:
-                handle.remove()
             found = seen[-1] if seen else None
         levels = (found,) if isinstance(found, Tensor) else found
         if not isinstance(levels, Sequence) or not all(
@@ -77,13 +72,10 @@ class Place:
         def replace(_: nn.Module, __: Any, output: Any) -> Any:
             return features[0] if isinstance(output, Tensor) else features
 
-        handle = module.register_forward_hook(replace)
-        try:
+        with module.register_forward_hook(replace):
             return self.model.extract_feat(
                 images.expand(len(features[0]), -1, -1, -1)
             )
-        finally:
-            handle.remove()
 
 
 @torch.no_grad()

@@ -372,14 +372,9 @@ def _query_target(
     def log_of_queries(features: Features) -> Tensor:
         samples = [sample] * len(features[0])
         seen: list[Any] = []
-        handle = head.register_forward_hook(
-            lambda _, __, output: seen.append(output)
-        )
-        try:
+        with head.register_forward_hook(lambda *given: seen.append(given[2])):
             given = model.forward_transformer(features, samples)
             head.predict(**given, rescale=False, batch_data_samples=samples)
-        finally:
-            handle.remove()
         logits = seen[-1][0][-1]
         if head.loss_cls.use_sigmoid:
             return torch.nn.functional.logsigmoid(logits)

@@ -54,9 +54,10 @@ class Attends:
         with ExitStack() as handles:
             for name, layer in zip(self.at, self.ib_attention):
                 module = self.get_submodule(name)  # type: ignore[attr-defined]
-                hook = partial(self._attended, name, layer, size, reached)
-                handle = module.register_forward_hook(in_this_thread(hook))
-                handles.callback(handle.remove)
+                hook = in_this_thread(
+                    partial(self._attended, name, layer, size, reached)
+                )
+                handles.enter_context(module.register_forward_hook(hook))
             out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
         if missed := {*self.at} - reached:
             raise ValueError(

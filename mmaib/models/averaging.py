@@ -60,11 +60,8 @@ def averaged(head: nn.Module, batch: int) -> Iterator[None]:
 
         return mean(out)
 
-    handle = head.register_forward_hook(in_this_thread(hook))
-    try:
+    with head.register_forward_hook(in_this_thread(hook)):
         yield
-    finally:
-        handle.remove()
 
 
 def draws_mixin(cls: type) -> type | None:

@@ -54,8 +54,8 @@ class LatentInHead:
         with ExitStack() as handles:
             for name, path in self._inputs.items():
                 hook = in_this_thread(partial(_drawn, self.latents[name]))
-                handle = _at(self, path).register_forward_pre_hook(hook)
-                handles.callback(handle.remove)
+                layer = _at(self, path)
+                handles.enter_context(layer.register_forward_pre_hook(hook))
             return super().forward(*args, **kwargs)  # type: ignore[misc]
 
 

@@ -188,8 +188,7 @@ def _bands(model: Any, size: tuple[int, int]) -> int:
     with ExitStack() as handles, suppress(Exception, _Reached):
         for layer in model.backbone.modules():
             if isinstance(layer, (nn.Conv2d, _BatchNorm)):
-                handle = layer.register_forward_pre_hook(reach)
-                handles.callback(handle.remove)
+                handles.enter_context(layer.register_forward_pre_hook(reach))
         cost(model, torch.zeros(1, shown, *size))
     return found
 
@@ -211,8 +210,8 @@ def look(model: Any, size: tuple[int, int]) -> Seen:
         with ExitStack() as handles:
             for name, module in named:
                 if module is not None:
-                    handle = module.register_forward_hook(partial(note, name))
-                    handles.callback(handle.remove)
+                    noted = module.register_forward_hook(partial(note, name))
+                    handles.enter_context(noted)
             seen.cost = cost(model, seen.image)
     except Exception as error:
         raise WrapError(
