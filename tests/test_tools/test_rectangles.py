@@ -92,7 +92,7 @@ def test_the_table_and_the_sheet(run, tmp_path):
     checkpoint = tmp_path / 'model.pth'
     torch.save(dict(state_dict=model.state_dict(), meta={}), checkpoint)
     run(
-        TOOL, CONFIG, checkpoint, '--out', tmp_path / 'out', '--count', 3,
+        TOOL, CONFIG, checkpoint, '--out', tmp_path / 'out',
         '--cfg-options', 'test_dataloader.dataset.num_images=7',
     )  # fmt: skip
     with open(tmp_path / 'out' / 'rectangles.csv') as file:
@@ -103,7 +103,7 @@ def test_the_table_and_the_sheet(run, tmp_path):
         assert 0 < float(row['row']) < 1
         assert float(row['half_long']) >= float(row['half_short']) > 0
     page = Image.open(tmp_path / 'out' / 'sheet.png')
-    assert page.size == (3 * 225, 9 * 240)  # corners and the rest
+    assert page.size == (7 * 225, 9 * 240)  # corners and the rest
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from mmaib.layers import capture_attention
 from mmaib.visualization.overlays import classifier_input, outlined
 
 THUMBNAIL = 120
+IN_ROW = 8
 
 
 class Rectangle(NamedTuple):
@@ -129,16 +130,12 @@ def main() -> None:
     add('config')
     add('checkpoint')
     add('--out', type=Path, required=True)
-    add('--count', type=int, default=8, help='images a row')
-    add('--level', type=int, default=0, help='of the rectangles on the sheet')
     add(
         '--device', type=device_argument, default=get_device(),
         help='default: a GPU if there is one',
     )  # fmt: skip
     add('--cfg-options', nargs='+', default=[])
     args = parser.parse_args()
-    if args.count < 1:
-        parser.error(f'--count must be >= 1, got {args.count}')
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint, args.device)
     loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
@@ -146,22 +143,16 @@ def main() -> None:
         found, thumbnails = find(model, loader)
     except ValueError as error:
         sys.exit(str(error))
-    shown = [r for r in found if r.level == args.level]
-    if not shown:
-        parser.error(
-            f'--level must be 0 to {found[-1].level}, got {args.level}'
-        )
     args.out.mkdir(parents=True, exist_ok=True)
     with open(args.out / 'rectangles.csv', 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(Rectangle._fields)
         writer.writerows(found)
-    rows = {
-        name: [thumbnails[r.image] for r in sorted(shown, key=key)]
+    sheet = {
+        name: [thumbnails[r.image] for r in sorted(found, key=key)[:IN_ROW]]
         for name, key in ORDERS.items()
     }
-    sheet = grid({name: row[: args.count] for name, row in rows.items()})
-    sheet.savefig(args.out / 'sheet.png')
+    grid(sheet).savefig(args.out / 'sheet.png')
     print(f'{len(found)} rectangles of {len(thumbnails)} images in {args.out}')
 
 
