@@ -39,6 +39,7 @@ REASONS = {
     'lap is not installed': 'needs the package lap',
     'Detectron2': 'needs the package detectron2',
     'multimodal': 'needs mmpretrain[multimodal]',
+    'gives other features in training': 'other features in training: --at',
     'leaves out mask_ratio': 'leaves out patches in training',
     'is not in the': 'names a class that its library does not have',
     'transformers': 'needs the package transformers',

@@ -35,7 +35,7 @@ from .look import (
 )
 from .plan import READOUT, around, plan
 from .pure_python import pure_python
-from .shapes import Cost, Uninitialised, cost
+from .shapes import Cost, Uninitialised, cost, refusal_in_training
 from .write import (
     checked_files,
     hooks,
@@ -148,6 +148,12 @@ def wrap(
         model = _built(f'{original} with attention', read_config(str(out)))
         part = inner(model, inside) if inside else model
         costs = seen.cost, cost(part, seen.image)
+        if reason := refusal_in_training(part, seen.image):
+            raise WrapError(
+                f'{type(plain).__name__} gives other features in training '
+                f'than in evaluation ({reason}): take --at, a block of '
+                f'{[*seen.inside]}'
+            )
         lines = [f'wrote {out}', *did]
         if default_hooks:
             types = [hook['type'] for hook in default_hooks.values()]

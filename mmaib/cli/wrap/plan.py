@@ -98,11 +98,6 @@ def plan(
             f'{path}.frozen: the map alone learns; load_from must name a '
             'checkpoint of the base model'
         )
-    if where == 'before' and not seen.steady:
-        raise WrapError(
-            f'{type(seen.model).__name__} gives other features in training '
-            f'than in evaluation: take --at, a block of {[*seen.inside]}'
-        )
     # several outputs in training alone: what makes the one of evaluation
     within = at or not (seen.steady or where)
     place = None if within else _place(base_model, seen, where)

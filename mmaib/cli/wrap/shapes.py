@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmaib.cost import gmacs, millions
+from mmaib.losses import collect
 
 RANDOM = {
     torch.ops.aten.uniform_.default,
@@ -59,6 +60,19 @@ def cost(model: Any, images: Tensor) -> Cost:
         return Cost(millions(model), macs, frozenset(skipped))
     except Exception:
         return Cost(millions(model), gmacs(run))
+
+
+def refusal_in_training(model: Any, images: Tensor) -> str | None:
+    """Why a model with attention stops in training alone: some backbones
+    give other features there."""
+    model.train()
+    try:
+        with valueless(), collect():
+            model.extract_feat(images.repeat(2, 1, 1, 1))
+    except Exception as error:
+        if 'in_channels' in str(error):
+            return str(error)
+    return None
 
 
 @contextmanager
