@@ -242,11 +242,13 @@ def test_another_model_is_not_resumed(run, tmp_path):
     before = digests(work_dir)
     out = run(
         *command, '--resume', *options,
-        'model.neck.bottleneck.quantizer.num_anchors=50', check=False,
+        'model.neck.bottleneck.quantizer.num_anchors=50',
+        'model.neck.bottleneck.modulation.init=paper', check=False,
     )  # fmt: skip
     assert out.returncode == 2
     for difference in (
-        'size mismatch for neck.bottleneck.quantizer.anchors: ',
+        'neck.bottleneck.modulation.gate is only in it',
+        'neck.bottleneck.quantizer.anchors is (20,) in it, (50,) here',
         "iter_1.pth' is of another architecture",
     ):
         assert difference in out, out[-3000:]
