@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.runner import find_latest_checkpoint
-from torch import nn
+from torch import Tensor, nn
 
+from mmaib.models.base_checkpoint import KEY, BaseCheckpoint, learned
 from mmaib.models.wrapping import unwrapped
 
 from .checkpoint import read_checkpoint
 from .fields import warn
-from .weights import loaded, of_another
+from .weights import of_another
 
 
 def take_seed(cfg: Any) -> None:
@@ -43,7 +44,6 @@ def take_seed(cfg: Any) -> None:
 
 def check_resume(cfg: Any, model: nn.Module) -> None:
     """Refuse to go on from a checkpoint that is broken or another model's.
-    The model is given the weights, as the Runner will once more.
 
     MMEngine would start what it does not find in the checkpoint, or finds in
     another shape, from its initialisation, and give it the optimizer's state
@@ -57,18 +57,30 @@ def check_resume(cfg: Any, model: nn.Module) -> None:
     if not read:
         return
     bare = unwrapped(model)
-    what = f"resume: '{path}'"
-    how = (
-        'Resume with the config that wrote it, or begin anew with its '
-        f'weights: --cfg-options load_from={path}, without --resume and '
-        'in another --work-dir.'
-    )
-    missing, unused = loaded(bare, read, what, how)
-    # a buffer that the code has gained since is computed anew
+    saved, own = _tensors(read['state_dict']), _tensors(bare.state_dict())
+    named = saved.pop(KEY, None)
+    if named is not None:
+        # the rest is the base model's, and compared when it is loaded
+        base = BaseCheckpoint.from_tensor(named)
+        own = learned(bare, own, base)
+        del own[KEY]
     buffers = dict(bare.named_buffers())
-    missing = [name for name in missing if name not in buffers]
-    if missing or unused:
-        raise ValueError(of_another(what, how, missing, unused))
+    differing = (
+        [name for name in own if name not in {*saved, *buffers}],
+        [name for name in saved if name not in own],
+        [
+            f'{n} is {tuple(saved[n].shape)} in it, {tuple(t.shape)} here'
+            for n, t in own.items()
+            if n in saved and saved[n].shape != t.shape
+        ],
+    )
+    if any(differing):
+        how = (
+            'Resume with the config that wrote it, or begin anew with its '
+            f'weights: --cfg-options load_from={path}, without --resume and '
+            'in another --work-dir.'
+        )
+        raise ValueError(of_another(f"resume: '{path}'", how, *differing))
 
 
 def _resumed(cfg: Any) -> tuple[str, dict[str, Any]]:
@@ -93,6 +105,11 @@ def _resumed(cfg: Any) -> tuple[str, dict[str, Any]]:
             f'resume: {error}. {_whole_checkpoints(cfg.work_dir)}'
         ) from error
     return path, read
+
+
+def _tensors(state_dict: dict[str, Any]) -> dict[str, Tensor]:
+    """Without what modules keep beside them (`get_extra_state`)."""
+    return {k: v for k, v in state_dict.items() if isinstance(v, Tensor)}
 
 
 def _whole_checkpoints(folder: str) -> str:

@@ -154,23 +154,12 @@ def _load(
 ) -> tuple[dict[str, Any], list[str], list[str]]:
     """What the file holds, and the keys that it lacks or has beside."""
     read = CheckpointLoader.load_checkpoint(path, 'cpu')
-    return read, *loaded(model, read, what, how)
-
-
-def loaded(
-    model: nn.Module, read: dict[str, Any], what: str, how: str
-) -> tuple[list[str], list[str]]:
-    """A checkpoint into a model; the keys that it lacks or has beside.
-
-    Raises:
-        ValueError: naming the parameters that have another shape in it.
-    """
     try:
         missing, unused = model.load_state_dict(tensors_of(read), strict=False)
     except RuntimeError as error:  # shapes, a line each
         shapes = [line.strip() for line in str(error).splitlines()[1:]]
         raise ValueError(of_another(what, how, shapes=shapes)) from error
-    return missing, unused
+    return read, missing, unused
 
 
 def of_another(
