@@ -59,6 +59,6 @@ def options_of(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: if a word is not KEY=VALUE.
     """
-    parser = _Parser()
+    parser = _Parser(add_help=False)
     parser.add_argument('--cfg-options', nargs='*', action=CfgOptions)
     return parser.parse_args(['--cfg-options', *words]).cfg_options or {}

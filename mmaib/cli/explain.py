@@ -126,7 +126,7 @@ def statements(
             with named(str(path)):
                 found = targets(model, seen, **asked)
             yield Stated(path, seen, found)
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:
             yield Stated(path, reason=str(error))
 
 
@@ -162,7 +162,7 @@ def work(
     with frozen(model):
         batches = [] if args.statistics else [first.seen.images]
         for path in others:
-            with suppress(ValueError):
+            with suppress(ValueError, FileNotFoundError):
                 seen = see(model, place, data_of(model, path))
                 batches.append(seen.images)
         moments = statistics(place, batches)

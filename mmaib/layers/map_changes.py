@@ -140,7 +140,8 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
         if change == OPEN:
             return maps.changed(torch.ones_like, torch.zeros_like)
         if change == COMPLEMENT:
-            return maps.changed(lambda x: 1 - x, lambda std: std)
+            rest = partial(changed_cells, change=lambda x: 1 - x)
+            return maps.changed(rest, lambda std: std)
         if change in ORDERS:
             norm = args[0].float().norm(dim=1, keepdim=True)
             norm = norm.to(maps.mean.dtype)

@@ -82,9 +82,11 @@ def of_files(pipeline: Compose, source: Path) -> Images:
     def read() -> Iterator[tuple[str, Any]]:
         for path in paths:
             try:
-                yield str(path), load(pipeline, path)
+                data = load(pipeline, path)
             except ValueError as error:
                 print(f'\nskipped: {error}')
+                continue
+            yield str(path), data
 
     return len(paths), read()
 

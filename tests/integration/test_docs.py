@@ -22,7 +22,7 @@ from mmaib.evaluation import (
     DetectionCalibrationMetric,
 )
 from mmaib.layers.feature_modulation import MODES
-from mmaib.layers.map_changes import MAP_CHANGES, OPEN
+from mmaib.layers.map_changes import CHANGES, OPEN
 from mmaib.models.freezing import FROZEN
 from mmaib.sampling.draws import AVERAGES, current
 
@@ -241,7 +241,7 @@ def test_the_page_of_uncertainty(tmp_path):
     ('name', 'choices'),
     [
         ('neck.bottleneck.modulation', MODES),
-        ('attention', (*MAP_CHANGES, OPEN)),
+        ('attention', (*CHANGES, OPEN)),
         ('frozen', FROZEN),
     ],
 )

@@ -466,7 +466,7 @@ def test_a_readout_has_no_latent(tmp_path):
         wrap(original, out, 'readout', latent=True, size=SMALL)
     with pytest.raises(WrapError, match='--iterations must be >= 1, got 0'):
         wrap(original, out, 'readout', size=SMALL, iterations=0)
-    with pytest.raises(WrapError, match='--iterations 4: of a readout, not'):
+    with pytest.raises(WrapError, match='--iterations 4: how long a readout'):
         wrap(original, out, 'gate', size=SMALL, iterations=4)
 
 

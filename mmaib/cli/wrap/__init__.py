@@ -101,7 +101,8 @@ def wrap(
         iterations = 200
     elif attention != READOUT:
         raise WrapError(
-            f'--iterations {iterations}: of a readout, not of {attention!r}'
+            f'--iterations {iterations}: how long a readout trains, and '
+            f'--attention is {attention!r}'
         )
     if iterations < 1:
         raise WrapError(f'--iterations must be >= 1, got {iterations}')

@@ -6,7 +6,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from yapf.yapflib.yapf_api import FormatCode
+from yapf.yapflib.yapf_api import FormatCode  # MMEngine requires it
 
 from mmaib.layers.map_changes import MAP_CHANGES
 from mmaib.registry import type_name, type_path
