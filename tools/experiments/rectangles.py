@@ -99,6 +99,7 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[np.ndarray]]:
         with capture_attention(model) as maps:
             samples = model.test_step(data)
         for index, sample in enumerate(samples):
+            # of which it takes the first, padded as the batch is
             images = [data['inputs'][index], *data['inputs']]
             pixels, seen = classifier_input(model, images, sample.cpu())
             meta = {**seen.metainfo, 'ori_shape': (THUMBNAIL, THUMBNAIL)}
@@ -115,10 +116,10 @@ def find(model: Any, loader: Any) -> tuple[list[Rectangle], list[np.ndarray]]:
             ]
             small = mmcv.imresize(pixels, (THUMBNAIL, THUMBNAIL))
             thumbnails.append(outlined(small, maps, index, meta))
-    if not found:
-        raise ValueError(
-            f'{type(model).__name__} has no mmaib.RectangularAttention'
-        )
+        if not found:
+            raise ValueError(
+                f'{type(model).__name__} has no mmaib.RectangularAttention'
+            )
     return found, thumbnails
 
 
