@@ -279,11 +279,18 @@ def differences(configs: Mapping[str, Mapping | None]) -> list[list[str]]:
 def _without_seed(config: Mapping | None) -> dict[str, Any]:
     """A config without what may differ between the seeds of a study."""
     own = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level')
-    found = Config(dict(config or {})).to_dict()
-    found = {k: v for k, v in found.items() if k not in own}
+    found = _plain({k: v for k, v in (config or {}).items() if k not in own})
     found['randomness'] = found.get('randomness') or {}
     found['randomness'].pop('seed', None)
     return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
 
 
 def numbers(entry: Mapping[str, Any]) -> dict[str, float]:
