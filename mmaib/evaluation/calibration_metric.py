@@ -90,7 +90,7 @@ class CalibrationMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
             found = self.predictions(sample)
-            if self.calibrator is not None:
+            if self.calibrator is not None and len(found.labels):
                 found = found._replace(log_probs=self.calibrator(found))
             self.results.append(self.sums(found, sample))
 

@@ -122,7 +122,7 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
         for module, hook in hooks:
             if module is not None:
                 own = in_this_thread(hook)
-                handles.callback(module.register_forward_hook(own).remove)
+                handles.enter_context(module.register_forward_hook(own))
 
     with ExitStack() as handles:
         for name, module in model.named_modules():

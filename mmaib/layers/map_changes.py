@@ -156,8 +156,7 @@ def changed_maps(model: nn.Module, change: str) -> Iterator[None]:
         )
     with ExitStack() as handles:
         for bottleneck in found:
-            handle = bottleneck.attention.register_forward_hook(
-                in_this_thread(on_attention)
-            )
-            handles.callback(handle.remove)
+            hook = in_this_thread(on_attention)
+            layer = bottleneck.attention
+            handles.enter_context(layer.register_forward_hook(hook))
         yield

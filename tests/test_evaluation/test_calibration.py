@@ -408,6 +408,27 @@ def test_a_detectors_calibrator_drops_no_detection():
     )
 
 
+def test_a_calibrator_is_given_no_image_without_a_prediction():
+    """scikit-learn's refuse one."""
+
+    def calibrator(found):
+        assert len(found.labels)
+        return found.log_probs
+
+    sample = image([[0, 0, 20, 20]], torch.tensor([0.9]), [0], [], [])
+    empty = image([], torch.zeros(0), [], [[0, 0, 20, 20]], [0])
+    unlabelled = segmented(torch.rand(3, 2, 2), torch.full((2, 2), 255))
+    for kind, samples in (
+        (DetectionCalibrationMetric, [sample, empty]),
+        (
+            CalibrationMetric,
+            [segmented(torch.rand(3, 2, 2), torch.ones(2, 2)), unlabelled],
+        ),
+    ):
+        found = measured(kind(calibrator=calibrator), samples)
+        assert found == measured(kind(), samples)
+
+
 def test_samples_of_another_kind_are_refused():
     with pytest.raises(ValueError, match='a detector has'):
         CalibrationMetric().process({}, [image([], [], [], [], [])])
