@@ -5,7 +5,7 @@ bottleneck, here at every level of a pyramid and for one detection)."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mmaib.checks import one_of
 from mmaib.functional import gate_information, information_gate, resize
+from mmaib.layers.map_changes import reordered
 
 from .baselines import BASELINES, BY_GRADIENT, explain_by
 from .places import Features, Place
@@ -66,12 +67,15 @@ class BottleneckResult:
         mirrored: where the gate's openness is mirrored, left to right,
             within the window that the statement depends on; None if that is
             all of the image.
+        in_orders: where the gate's openness stands in the order of this map
+            and of each of the other maps that were given.
     """
 
     bits: Tensor
     kept: float
     without: float
     mirrored: float | None
+    in_orders: tuple[float, ...] = ()
 
 
 class _Gate:
@@ -110,6 +114,23 @@ class _Gate:
             passed[i] = information_gate(self.parts[i], a, noise)
         return tuple(passed)
 
+    def at_bits_of(
+        self, openness: Sequence[Tensor], other: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The openness, its logits shifted until as much passes as with
+        another, as near as bisection comes."""
+        wanted = sum(x.sum() for x in self.nats(other))
+        logits = [a.clamp(1e-6, 1 - 1e-6).logit() for a in openness]
+        low, high = -20.0, 20.0
+        for _ in range(30):
+            shift = (low + high) / 2
+            shifted = [(x + shift).sigmoid() for x in logits]
+            if sum(x.sum() for x in self.nats(shifted)) > wanted:
+                high = shift
+            else:
+                low = shift
+        return shifted
+
 
 def _from_0_1_to_0_9(found: Tensor) -> Tensor:
     """As openness."""
@@ -128,6 +149,7 @@ def per_sample_bottleneck(
     statistics: Statistics,
     settings: Settings | None = None,
     missed: bool = False,
+    orders: Sequence[Tensor] = (),
 ) -> BottleneckResult:
     r"""Find how little of the features is enough for a statement.
 
@@ -153,6 +175,9 @@ def per_sample_bottleneck(
         missed: find instead what speaks against the statement: the fewest
             bits that must be shut for its probability to rise. ``bits`` are
             then those that are shut.
+        orders: maps ``(H, W)`` of others that are compared at equal bits:
+            within each level the gate's openness stands in the order of the
+            map, pooled to its cells, shifted until as many bits pass.
     """
     chosen = settings or Settings()
     own, gradient = gradients(target.log_scores, place, features, images)
@@ -207,15 +232,26 @@ def per_sample_bottleneck(
             per_cell[..., rows, columns] = nats.sum(1) / math.log(2)
             bits += _on_input(per_cell, size)
 
-        def probability(change: Callable[[Tensor], Tensor]) -> float:
-            passed = gate.passed([change(a) for a in openness])
+        def probability(openness: Sequence[Tensor]) -> float:
+            passed = gate.passed(openness)
             return found.log_scores(passed).exp().item()
+
+        def in_order(order: Tensor) -> float:
+            whole = order[None, None].to(images)
+            sizes = [(x.size(2), x.size(3)) for x in features]
+            cells = found.part(
+                [F.adaptive_avg_pool2d(whole, size) for size in sizes]
+            )
+            here = [cells[i] for i in gate.levels]
+            moved = [reordered(a, a, c) for a, c in zip(openness, here)]
+            return probability(gate.at_bits_of(moved, openness))
 
         return BottleneckResult(
             bits,
-            probability(lambda a: a),
-            probability(lambda a: 1 - a),
-            probability(lambda a: a.flip(-1)) if smaller else None,
+            probability(openness),
+            probability([1 - a for a in openness]),
+            probability([a.flip(-1) for a in openness]) if smaller else None,
+            tuple(map(in_order, [bits, *orders] if orders else ())),
         )
 
 

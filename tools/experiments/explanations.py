@@ -33,7 +33,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,19 @@ MEASURES = {
     'difference_again': 'the same, detector run again',
     'difference_judge': 'the same, by the judge',
     'pointing': 'pointing',
+    'kept': 'kept at equal bits',
     'energy': 'energy in box',
     'odi': 'ODI',
     'seconds': 's',
 }
+# what the bottleneck's paired differences are of
+PAIRED = {
+    'difference': f'{OWN} minus it',
+    'difference_again': 'run again',
+    'difference_judge': 'by the judge',
+    'kept': 'at equal bits',
+}
+OPPONENTS = ('odam', 'layer-cam', 'centre', 'd-rise')
 
 
 def parse_args() -> argparse.Namespace:
@@ -199,13 +208,14 @@ def judged(
     ]
     blanked = blank(images, scores[0])
     results = {}
+    orders = {}
     for name, at in rows:
         label = name if at == 'neck' else f'{name}, {at}'
         weak = name in SLOW or at == 'backbone'
         if not (label in methods if methods else slow or not weak):
             continue
         begun = time.perf_counter()
-        order = explained(name, at).float().cpu()
+        order = orders[label] = explained(name, at).float().cpu()
         seconds = time.perf_counter() - begun
         curves = insertion_deletion(
             order, images, blanked, AREA * area_of(target), scores
@@ -220,8 +230,18 @@ def judged(
         )
         for name, (inserted, deleted) in zip(more, curves[1:]):
             result[f'difference_{name}'] = inserted - deleted
-        results[label] = {k: round(v, 4) for k, v in result.items()}
-    return results
+        results[label] = result
+    # the bottleneck's gate, opened in each map's order
+    kept = per_sample_bottleneck(
+        target, places['neck'], seen.features, images, moments['neck'],
+        orders=[*orders.values()],
+    ).in_orders[1:]  # fmt: skip
+    for label, probability in zip(orders, kept):
+        results[label]['kept'] = probability
+    return {
+        label: {name: round(value, 4) for name, value in result.items()}
+        for label, result in results.items()
+    }
 
 
 def shuffle_weights(module: nn.Module, generator: torch.Generator) -> None:
@@ -364,6 +384,14 @@ def table(records: list[dict[str, Any]]) -> str:
     for record in records:
         by_name[record['name']].append(record)
     parts = []
+    for measure, title in PAIRED.items():
+        rows = [[title, 'detections', *OPPONENTS]]
+        for name, of_name in by_name.items():
+            measured = [r['methods'] for r in of_name if 'methods' in r]
+            count = sum(measure in m.get(OWN, {}) for m in measured)
+            cells = [gain(of_name, method, measure) for method in OPPONENTS]
+            rows += [[name, str(count), *cells]] if count else []
+        parts += [*markdown(rows), ''] if rows[1:] else []
     for name, of_name in by_name.items():
         own = [r for r in of_name if 'methods' in r]
         changed = [r['correlations'] for r in of_name if 'methods' not in r]
@@ -395,41 +423,39 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
     methods = list(dict.fromkeys(m for r in records for m in r['methods']))
-    paired = {
-        'difference': f'{OWN} minus it',
-        'difference_again': 'run again',
-        'difference_judge': 'by the judge',
-    }
     known = {m for r in records for one in r['methods'].values() for m in one}
     measures = {m: title for m, title in MEASURES.items() if m in known}
-    paired = {m: title for m, title in paired.items() if m in known}
+    paired = {m: title for m, title in PAIRED.items() if m in known}
     rows = [['method', *measures.values(), *paired.values(), 'detections']]
     for method in methods:
         here = [r for r in records if method in r['methods']]
-        own, found = ([r['methods'][m] for r in here] for m in (OWN, method))
+        found = [r['methods'][method] for r in here]
         row = [method]
         for measure in measures:
             values = np.array([one.get(measure, np.nan) for one in found])
             there = values[~np.isnan(values)]
             row.append(f'{there.mean():.3f}' if len(there) else '-')
-        images = [f'{r["seed"]} {r["image"]}' for r in here]
-        for measure in paired:
-            both = [
-                (a[measure] - b[measure], image)
-                for a, b, image in zip(own, found, images)
-                if method != OWN and measure in a and measure in b
-            ]
-            row.append(gain(both))
+        row += [gain(here, method, measure) for measure in paired]
         rows.append([*row, str(len(here))])
     return rows
 
 
-def gain(of_images: Sequence[tuple[float, str]]) -> str:
-    """The mean of paired differences, with its interval where they are of
-    enough images."""
-    if not of_images:
+def gain(
+    records: Sequence[Mapping[str, Any]], method: str, measure: str
+) -> str:
+    """The bottleneck minus a method: the mean of paired differences, with its
+    interval where they are of enough images."""
+    both = [
+        (own[measure] - other[measure], f'{r["seed"]} {r["image"]}')
+        for r in records
+        for own, other in [
+            [r.get('methods', {}).get(name, {}) for name in (OWN, method)]
+        ]
+        if method != OWN and measure in own and measure in other
+    ]
+    if not both:
         return '-'
-    differences, images = zip(*of_images)
+    differences, images = zip(*both)
     mean, low, high = paired_interval(differences, images)
     enough = len({*images}) >= FEWEST
     return f'{mean:+.3f}' + f' [{low:+.3f}, {high:+.3f}]' * enough
