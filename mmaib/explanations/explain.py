@@ -19,15 +19,11 @@ from mmaib.functional import scaled
 from mmaib.visualization.image_sources import load, test_pipeline
 
 from .bottleneck import Settings, Statistics, per_sample_bottleneck
+from .detections import detections, missed
+from .image_class import image_class
 from .places import Features, Place, statistics
-from .targets import (
-    Target,
-    detections,
-    image_class,
-    label_of,
-    missed,
-    regions,
-)
+from .regions import regions
+from .targets import Target, label_of
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from mmaib.evaluation.ground_truth import box_overlaps
 
+from .detections import predicted
 from .places import Place
-from .targets import Target, predicted
+from .targets import Target
 
 STEPS = 12
 AREA = 1.5

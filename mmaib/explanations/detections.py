@@ -1,0 +1,332 @@
+"""Detections as targets: a two-stage detector's box as a RoI, a one-stage
+detector's position that made the box, a query of a set predictor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from inspect import signature
+from itertools import zip_longest
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from mmaib.functional import enclosing, moved
+from mmaib.models import known
+
+from .places import Features
+from .targets import TOLERANCE, Target, name_of
+
+
+def detections(
+    model: Any,
+    features: Features,
+    sample: Any,
+    score_thr: float = 0.3,
+    label: int | None = None,
+    at_most: int = 20,
+) -> list[Target]:
+    """A target for each detection of an image.
+
+    Args:
+        model: a detector.
+        features: what its head receives of the image.
+        sample: the image's data sample, preprocessed.
+        score_thr: of the detections.
+        label: of the detections; any by default.
+        at_most: so many, the best.
+
+    Raises:
+        ValueError: if there is none, or the head's score cannot be traced
+            to a position.
+    """
+    make = _detection_kind(model)
+    with torch.no_grad():
+        found = predicted(model, features, [sample])[0]
+    keep = found.scores >= score_thr
+    if label is not None:
+        keep &= found.labels == label
+    if not keep.any():
+        best = (
+            f'the best of all is {found.scores.max().item():.2f}'
+            if len(found)
+            else "the model finds nothing above its config's own threshold, "
+            '--cfg-options model.test_cfg.score_thr=0 or, with a RoI head, '
+            'model.test_cfg.rcnn.score_thr=0'
+        )
+        of_class = '' if label is None else f' of {name_of(model, label)!r}'
+        raise ValueError(
+            f'no detection{of_class} with a score of at least {score_thr:g}: '
+            f'{best}'
+        )
+    found = found[keep][:at_most]
+    return [
+        make(model, features, sample, box, int(one), float(score))
+        for box, one, score in zip(found.bboxes, found.labels, found.scores)
+    ]
+
+
+def missed(
+    model: Any, features: Features, sample: Any, box: Tensor, label: int
+) -> Target:
+    """A box that a detector did not find, as a class: what of a two-stage
+    detector's RoI head says of it, or of the one-stage detector's position
+    whose box is closest."""
+    height, width = sample.batch_input_shape
+    left, top, right, bottom = enclosing(box)
+    inside = (0 <= left < right <= width) and (0 <= top < bottom <= height)
+    if not inside:
+        raise ValueError(
+            f'--missed {[round(v, 1) for v in box.tolist()]}: not a box '
+            f'inside the image of {width:g} x {height:g} pixels, as the '
+            'model receives it'
+        )
+    make = _detection_kind(model)
+    if make is _roi_target:
+        return make(model, features, sample, box, label, None)
+    raise ValueError(
+        f'--missed: {type(model).__name__} has no RoI head that could judge a '
+        'box of yours; give --class for what it found'
+    )
+
+
+def predicted(model: Any, features: Features, samples: list) -> list:
+    """Instances that a detector finds on each image, in pixels of its
+    input."""
+    if hasattr(model, 'roi_head'):
+        proposals = model.rpn_head.predict(features, samples, rescale=False)
+        found = model.roi_head.predict(
+            features, proposals, samples, rescale=False
+        )
+    elif hasattr(model, 'forward_transformer'):
+        given = model.forward_transformer(features, samples)
+        found = model.bbox_head.predict(
+            **given, rescale=False, batch_data_samples=samples
+        )
+    elif hasattr(model, 'bbox_head_refine'):
+        with patch.object(model, 'extract_feat', return_value=features):
+            whole = model.predict(None, copy.deepcopy(samples), rescale=False)
+        found = [sample.pred_instances for sample in whole]
+    else:
+        found = model.bbox_head.predict(features, samples, rescale=False)
+    for one in found:
+        one.bboxes = getattr(one.bboxes, 'tensor', one.bboxes)
+    return found
+
+
+def _detection_kind(model: Any) -> Callable[..., Target]:
+    if hasattr(model, 'roi_head'):
+        # a query's feature in the RoI head is no region of the image's
+        if known.find('outputs', type(model)) != 'set':
+            return _roi_target
+    elif hasattr(model, 'forward_transformer'):
+        return _query_target
+    elif hasattr(model, 'bbox_head_refine') or (
+        getattr(model, 'bbox_head', None) is not None
+    ):
+        return _position_target
+    raise ValueError(
+        f'{type(model).__name__} is no detector whose detections can be '
+        'traced to its features: explained are two-stage detectors with an '
+        'RPN and a RoI head, one-stage detectors and DETRs'
+    )
+
+
+def _roi_target(
+    model: Any,
+    features: Features,
+    sample: Any,
+    box: Tensor,
+    label: int,
+    score: float | None,
+) -> Target:
+    """A box as a RoI of the base model's own RoI head; of a cascade the mean
+    of its stages, as the base library's."""
+    head = model.roi_head
+    stages = range(getattr(head, 'num_stages', 0))
+
+    def probabilities(features: Features, box: Tensor, *stage: int) -> Tensor:
+        bbox_head, extractor = (
+            part[stage[0]] if stage else part
+            for part in (head.bbox_head, head.bbox_roi_extractor)
+        )
+        box = _as_taken(extractor, box)
+        count = len(features[0])
+        images = torch.arange(count).to(box)[:, None]
+        rois = torch.cat([images, box.expand(count, -1)], 1)
+        logits = head._bbox_forward(*stage, features, rois)['cls_score']
+        if getattr(bbox_head, 'custom_cls_channels', False):
+            return bbox_head.loss_cls.get_activation(logits)
+        return logits.softmax(1)
+
+    def scores_at(box: Tensor) -> Callable[[Features], Tensor]:
+        def log_scores(features: Features) -> Tensor:
+            if not stages:
+                found = probabilities(features, box)
+            else:
+                each = [probabilities(features, box, s) for s in stages]
+                found = torch.stack(each).mean(0)
+            return found[:, label].clamp(min=1e-12).log()
+
+        return log_scores
+
+    box = box.detach()
+    log_scores = scores_at(box)
+    with torch.no_grad():
+        own = log_scores(features).exp().item()
+
+    def shifted(left: int, top: int, _: Features) -> Callable:
+        return scores_at(moved(box, -left, -top))
+
+    return Target(
+        label, name_of(model, label), own, log_scores, box, shifted=shifted
+    )
+
+
+def _as_taken(extractor: Any, box: Tensor) -> Tensor:
+    """A box, rotated or not, as a RoI extractor takes it."""
+    if 'Rotated' not in type(extractor.roi_layers[0]).__name__:
+        return enclosing(box)
+    if len(box) == 4:
+        sides = box[2:] - box[:2]
+        return torch.cat([box[:2] + sides / 2, sides, sides.new_zeros(1)])
+    return box
+
+
+def dense_log_scores(head: Any, raw: Sequence) -> list[Tensor]:
+    """Log scores ``(N, A, C, H, W)`` of a dense head's levels, by what its
+    forward gives: logits of classes and, where it has them, of centerness
+    or objectness. A rotated head's angles are neither."""
+    classes = head.cls_out_channels
+    names = [*signature(head.predict_by_feat).parameters][2 : len(raw)]
+    factors: Any = None
+    for output, name in zip_longest(raw[2:], names):
+        if 'angle' not in (name or ''):
+            factors = output
+            break
+    found = []
+    for level, logits in enumerate(raw[0]):
+        logits = logits.unflatten(1, (-1, classes))
+        if not getattr(head, 'use_sigmoid_cls', True):
+            log = logits.log_softmax(2)[:, :, :-1]
+        elif ((logits >= 0) & (logits <= 1)).all():  # a head that applied it
+            log = logits.clamp(min=1e-12).log()
+        else:
+            log = torch.nn.functional.logsigmoid(logits)
+        if factors is not None and factors[level].size(1) == log.size(1):
+            factor = torch.nn.functional.logsigmoid(factors[level])
+            log = log + factor[:, :, None]
+        found.append(log)
+    return found
+
+
+def _dense(model: Any) -> tuple[Any, Callable[[Features], Any]]:
+    """The head whose positions are the detections, and what it gives: the
+    only one, or the last of those that refine."""
+    if not hasattr(model, 'bbox_head_refine'):
+        return model.bbox_head, model.bbox_head
+
+    def forward(features: Features) -> Any:
+        with patch.object(model, 'extract_feat', return_value=features):
+            return model._forward(None)
+
+    return model.bbox_head_refine[-1], forward
+
+
+def _position_target(
+    model: Any,
+    features: Features,
+    sample: Any,
+    box: Tensor,
+    label: int,
+    score: float,
+) -> Target:
+    """The position and prior of a dense head that made a detection, found
+    again by its score."""
+    head, forward = _dense(model)
+    with torch.no_grad():
+        raw = forward(features)
+        dense = isinstance(raw, tuple) and hasattr(head, 'cls_out_channels')
+        found = dense_log_scores(head, raw) if dense else []
+    wanted = torch.tensor(max(score, 1e-12)).log().item()
+    far = [(log[0, :, label] - wanted).abs() for log in found]
+    nearest = [x.min().item() for x in far]
+    level = min(range(len(far)), key=nearest.__getitem__, default=0)
+    if not far or nearest[level] > TOLERANCE:
+        raise ValueError(
+            f'{type(head).__name__}: no position has the score of the '
+            f'detection, {score:.3f}, so that it cannot be explained; '
+            'explained are heads of logits a position, such as RetinaNet, '
+            'FCOS, ATSS, GFL, VFNet, TOOD and YOLOX, two-stage detectors and '
+            'DETRs'
+        )
+
+    where = far[level].argmin()
+    index = [int(i) for i in torch.unravel_index(where, far[level].shape)]
+
+    def score_at(anchor: int, row: int, column: int) -> Callable:
+        def log_scores(features: Features) -> Tensor:
+            logs = dense_log_scores(head, forward(features))
+            return logs[level][:, anchor, label, row, column]
+
+        return log_scores
+
+    def shifted(left: int, top: int, features: Features) -> Callable:
+        height, width = sample.batch_input_shape
+        rows, columns = features[level].shape[2:]
+        anchor, row, column = index
+        return score_at(
+            anchor,
+            row - round(top * rows / height),
+            column - round(left * columns / width),
+        )
+
+    return Target(
+        label,
+        name_of(model, label),
+        score,
+        score_at(*index),
+        box.detach(),
+        shifted=shifted,
+    )
+
+
+def _query_target(
+    model: Any,
+    features: Features,
+    sample: Any,
+    box: Tensor,
+    label: int,
+    score: float,
+) -> Target:
+    """The query of a set predictor that made a detection."""
+    head = model.bbox_head
+
+    def log_of_queries(features: Features) -> Tensor:
+        samples = [sample] * len(features[0])
+        seen: list[Any] = []
+        with head.register_forward_hook(lambda *given: seen.append(given[2])):
+            given = model.forward_transformer(features, samples)
+            head.predict(**given, rescale=False, batch_data_samples=samples)
+        logits = seen[-1][0][-1]
+        if head.loss_cls.use_sigmoid:
+            return torch.nn.functional.logsigmoid(logits)
+        return logits.log_softmax(-1)
+
+    with torch.no_grad():
+        far = log_of_queries(features)[0, :, label].exp() - score
+    query = int(far.abs().argmin())
+    if far.abs()[query] > TOLERANCE:
+        raise ValueError(
+            f'{type(head).__name__}: no query has the score of the '
+            f'detection, {score:.3f}'
+        )
+
+    def log_scores(features: Features) -> Tensor:
+        return log_of_queries(features)[:, query, label]
+
+    return Target(
+        label, name_of(model, label), score, log_scores, box.detach()
+    )

@@ -1,0 +1,47 @@
+"""A class of a classifier as a target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .targets import Target, name_of
+
+
+def image_class(
+    model: Any, features: Any, label: int | None, against: int | None = None
+) -> Target:
+    """Why an image has a class, by default the predicted one; or why that
+    and not another: the log odds of the two.
+
+    Args:
+        model: a classifier.
+        features: what its head receives of the image.
+        label: of the class.
+        against: of the other class.
+    """
+    with torch.no_grad():
+        logits = model.head(features)
+    classes = logits.size(1)
+    chosen = int(logits.argmax(1)) if label is None else label
+    for one in (chosen, against):
+        if one is not None and one >= classes:
+            raise ValueError(
+                f'class {one}: the head has {classes}, 0 to {classes - 1}'
+            )
+
+    def log_scores(features: Any) -> Tensor:
+        logits = model.head(features)
+        if against is None:
+            return logits.log_softmax(1)[:, chosen]
+        difference = logits[:, chosen] - logits[:, against]
+        return torch.nn.functional.logsigmoid(difference)
+
+    with torch.no_grad():
+        score = log_scores(features).exp().item()
+    name = name_of(model, chosen)
+    if against is not None:
+        name += f', not {name_of(model, against)}'
+    return Target(chosen, name, score, log_scores)

@@ -1,0 +1,83 @@
+"""Regions of a segmentor as targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from .places import Features
+from .targets import Target, name_of
+
+
+def regions(
+    model: Any,
+    features: Features,
+    sample: Any,
+    label: int | None = None,
+    point: tuple[float, float] | None = None,
+    at_most: int = 20,
+) -> list[Target]:
+    """Why a region has its class: a target for each class that a segmentor
+    predicts, for one class, or for the connected region around a point.
+
+    Args:
+        model: a segmentor.
+        features: what its head receives of the image.
+        sample: the image's data sample, preprocessed.
+        label: of the region.
+        point: x and y, in pixels of the model's input.
+        at_most: so many, the largest.
+    """
+
+    def logits_of(features: Features) -> Tensor:
+        given: tuple[Any, ...] = (features,)
+        head = model.decode_head
+        if isinstance(head, nn.ModuleList):  # each looks at the one before
+            *earlier, head = head
+            for one in earlier:
+                given = (features, one(*given))
+        metas = [sample.metainfo] * len(features[0])
+        return head.predict(*given, metas, model.test_cfg)
+
+    with torch.no_grad():
+        predicted = logits_of(features)[0].argmax(0)
+    if point is not None:
+        x, y = (int(v) for v in point)
+        if not (0 <= y < predicted.shape[0] and 0 <= x < predicted.shape[1]):
+            raise ValueError(
+                f'--point {x} {y}: outside the image of '
+                f'{predicted.shape[1]} x {predicted.shape[0]} pixels, as the '
+                'model receives it'
+            )
+        label = int(predicted[y, x])
+        parts, _ = ndimage.label((predicted == label).cpu().numpy())
+        chosen = [(label, torch.from_numpy(parts == parts[y, x]))]
+    else:
+        there, counts = predicted.unique(return_counts=True)
+        order = counts.argsort(descending=True)[:at_most]
+        labels = [int(i) for i in there[order]] if label is None else [label]
+        chosen = [(one, predicted == one) for one in labels]
+    found = []
+    for one, region in chosen:
+        if not region.any():
+            raise ValueError(
+                f'class {name_of(model, one)!r}: the segmentor predicts it '
+                'nowhere on the image'
+            )
+        inside = region.to(predicted.device)
+
+        def log_scores(
+            features: Features, one: int = one, inside: Tensor = inside
+        ) -> Tensor:
+            log = logits_of(features).log_softmax(1)
+            return log[:, one][:, inside].mean(1)
+
+        with torch.no_grad():
+            score = log_scores(features).exp().item()
+        found.append(
+            Target(one, name_of(model, one), score, log_scores, region=inside)
+        )
+    return found
