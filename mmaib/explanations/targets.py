@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaib.functional import enclosing, moved
+from mmaib.layers.image_cells import image_box
 from mmaib.models import known
 
 from .places import Features
@@ -57,7 +58,8 @@ class Target:
 
 def class_names(model: Any) -> list[str]:
     """Of the data set that a model was trained on; numbers without."""
-    meta = getattr(model, 'dataset_meta', None) or {}
+    meta = getattr(model, 'dataset_meta', None)
+    meta = meta or getattr(model, '_dataset_meta', None) or {}  # mmpretrain's
     names = meta.get('classes') or meta.get('CLASSES') or ()
     return [names] if isinstance(names, str) else list(names)
 
@@ -67,16 +69,16 @@ def _named(model: Any, label: int) -> str:
     return names[label] if label < len(names) else f'class {label}'
 
 
-def label_of(model: Any, name: str) -> int:
-    """Of a class's name, or of its number as text.
+def label_of(model: Any, name: str | int) -> int:
+    """Of a class's name, or of its number.
 
     Raises:
         ValueError: if the model has no such class.
     """
-    names = class_names(model)
+    names, name = class_names(model), str(name)
     if name in names:
         return names.index(name)
-    if name.isdigit():
+    if name.isdecimal():
         return int(name)
     raise ValueError(
         f'class {name!r}: the model has '
@@ -139,10 +141,12 @@ def missed(
     """A box that a detector did not find, as a class: what of a two-stage
     detector's RoI head says of it, or of the one-stage detector's position
     whose box is closest."""
-    height, width = sample.batch_input_shape
+    _, height, _, width = image_box(sample.metainfo)
     left, top, right, bottom = enclosing(box)
-    inside = (0 <= left < right <= width) and (0 <= top < bottom <= height)
-    if not inside:
+    # half a pixel for the rounding of scales
+    if not (
+        0 <= left < right <= width + 0.5 and 0 <= top < bottom <= height + 0.5
+    ):
         raise ValueError(
             f'--missed {[round(v, 1) for v in box.tolist()]}: not a box '
             f'inside the image of {width:g} x {height:g} pixels, as the '
@@ -150,6 +154,13 @@ def missed(
         )
     make = _detection_kind(model)
     if make is _roi_target:
+        heads = model.roi_head.bbox_head
+        head = heads[0] if isinstance(heads, nn.ModuleList) else heads
+        if label >= head.num_classes:
+            raise ValueError(
+                f'--as: class {label}, the head has {head.num_classes}, 0 to '
+                f'{head.num_classes - 1}'
+            )
         return make(model, features, sample, box, label, None)
     raise ValueError(
         f'--missed: {type(model).__name__} has no RoI head that could judge a '
@@ -425,23 +436,34 @@ def regions(
             for one in earlier:
                 given = (features, one(*given))
         metas = [sample.metainfo] * len(features[0])
-        return head.predict(*given, metas, model.test_cfg)
+        found = head.predict(*given, metas, model.test_cfg)
+        if found.size(1) == 1:  # a sigmoid, of the second of two classes
+            found = torch.cat([torch.zeros_like(found), found], 1)
+        return found
 
     with torch.no_grad():
-        predicted = logits_of(features)[0].argmax(0)
+        logits = logits_of(features)[0]
+    predicted = logits.argmax(0)
+    threshold = getattr(model.decode_head, 'threshold', None)
+    if len(logits) == 2 and threshold is not None:
+        predicted = (logits.softmax(0)[1] > threshold).long()
+    top, bottom, left, right = image_box(sample.metainfo)
+    own = torch.zeros_like(predicted, dtype=torch.bool)
+    own[top:bottom, left:right] = True
+    predicted = predicted.masked_fill(~own, -1)  # padding is of no region
     if point is not None:
-        x, y = (int(v) for v in point)
-        if not (0 <= y < predicted.shape[0] and 0 <= x < predicted.shape[1]):
+        if not (left <= point[0] < right and top <= point[1] < bottom):
             raise ValueError(
-                f'--point {x} {y}: outside the image of '
-                f'{predicted.shape[1]} x {predicted.shape[0]} pixels, as the '
-                'model receives it'
+                f'--point {point[0]:g} {point[1]:g}: outside the image of '
+                f'{right - left} x {bottom - top} pixels, as the model '
+                'receives it'
             )
+        x, y = (int(v) for v in point)
         label = int(predicted[y, x])
         parts, _ = ndimage.label((predicted == label).cpu().numpy())
         chosen = [(label, torch.from_numpy(parts == parts[y, x]))]
     else:
-        there, counts = predicted.unique(return_counts=True)
+        there, counts = predicted[own].unique(return_counts=True)
         order = counts.argsort(descending=True)[:at_most]
         labels = [int(i) for i in there[order]] if label is None else [label]
         chosen = [(one, predicted == one) for one in labels]
@@ -483,6 +505,11 @@ def image_class(
     """
     with torch.no_grad():
         logits = model.head(features)
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f'{type(model.head).__name__}: gives {type(logits).__name__}, not '
+            'the logits of one set of classes'
+        )
     classes = logits.size(1)
     chosen = int(logits.argmax(1)) if label is None else label
     for one in (chosen, against):
@@ -490,9 +517,18 @@ def image_class(
             raise ValueError(
                 f'class {one}: the head has {classes}, 0 to {classes - 1}'
             )
+    if chosen == against:
+        raise ValueError(
+            f'--against {_named(model, chosen)}: that is the class which is '
+            'explained; name another, or another --class'
+        )
+    bases = {base.__name__ for base in type(model.head).__mro__}
+    each_alone = 'MultiLabelClsHead' in bases
 
     def log_scores(features: Any) -> Tensor:
         logits = model.head(features)
+        if against is None and each_alone:
+            return torch.nn.functional.logsigmoid(logits[:, chosen])
         if against is None:
             return logits.log_softmax(1)[:, chosen]
         difference = logits[:, chosen] - logits[:, against]
