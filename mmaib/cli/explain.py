@@ -89,10 +89,18 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
             skipped.append(first.reason)
         else:
             raise ValueError(skipped[0])
+        batches = [] if others else [first.seen.images]
+        for path in others or paths[len(skipped) + 1 :][: STATISTICS - 1]:
+            with suppress(ValueError, FileNotFoundError):
+                batches.append(see(model, place, data_of(model, path)).images)
+    if not batches:
+        raise ValueError(
+            f'--statistics {args.statistics}: none of the images in it can '
+            'be loaded'
+        )
     for reason in skipped:
         print(f'skipped: {reason}')
-    others = others or paths[len(skipped) + 1 :][: STATISTICS - 1]
-    return partial(work, args, settings, model, place, others, first, each)
+    return partial(work, args, settings, model, place, batches, first, each)
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
@@ -135,7 +143,7 @@ def work(
     settings: Settings,
     model: Any,
     place: Place,
-    others: Sequence[Path],
+    batches: Sequence[Any],
     first: Stated,
     each: Iterable[Stated],
 ) -> None:
@@ -160,11 +168,6 @@ def work(
         write('explained.json', json.dumps(content, indent=1))
 
     with frozen(model):
-        batches = [] if args.statistics else [first.seen.images]
-        for path in others:
-            with suppress(ValueError, FileNotFoundError):
-                seen = see(model, place, data_of(model, path))
-                batches.append(seen.images)
         moments = statistics(place, batches)
         try:
             for path, seen, found, reason in chain([first], each):

@@ -123,6 +123,8 @@ def load_model(
     base libraries' own functions load one."""
     model = build_model(cfg)
     loaded = load_whole('checkpoint', str(checkpoint), model)
-    model.dataset_meta = loaded.get('meta', {}).get('dataset_meta', {})
+    meta = loaded.get('meta') or {}
+    of_old = {'classes': meta['CLASSES']} if 'CLASSES' in meta else {}
+    model.dataset_meta = meta.get('dataset_meta') or of_old
     model.cfg = cfg
     return model.to(device)

@@ -88,6 +88,9 @@ def check_out(args: argparse.Namespace, name: str) -> None:
         there = next(p for p in path.absolute().parents if p.exists())
         if not there.is_dir():
             raise ValueError(f'{option}: {there} is a file')
+        nearest = path if path.exists() else there
+        if not os.access(nearest, os.W_OK):
+            raise ValueError(f'{option}: {nearest} cannot be written to')
 
 
 def reuse_memory() -> None:

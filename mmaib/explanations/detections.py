@@ -11,9 +11,10 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmaib.functional import enclosing, moved
+from mmaib.layers.image_cells import image_box
 from mmaib.models import known
 
 from .places import Features
@@ -74,10 +75,12 @@ def missed(
     """A box that a detector did not find, as a class: what of a two-stage
     detector's RoI head says of it, or of the one-stage detector's position
     whose box is closest."""
-    height, width = sample.batch_input_shape
+    _, height, _, width = image_box(sample.metainfo)
     left, top, right, bottom = enclosing(box)
-    inside = (0 <= left < right <= width) and (0 <= top < bottom <= height)
-    if not inside:
+    # half a pixel for the rounding of scales
+    if not (
+        0 <= left < right <= width + 0.5 and 0 <= top < bottom <= height + 0.5
+    ):
         raise ValueError(
             f'--missed {[round(v, 1) for v in box.tolist()]}: not a box '
             f'inside the image of {width:g} x {height:g} pixels, as the '
@@ -85,6 +88,13 @@ def missed(
         )
     make = _detection_kind(model)
     if make is _roi_target:
+        heads = model.roi_head.bbox_head
+        head: Any = heads[0] if isinstance(heads, nn.ModuleList) else heads
+        if label >= head.num_classes:
+            raise ValueError(
+                f'--as: class {label}, the head has {head.num_classes}, 0 to '
+                f'{head.num_classes - 1}'
+            )
         return make(model, features, sample, box, label, None)
     raise ValueError(
         f'--missed: {type(model).__name__} has no RoI head that could judge a '

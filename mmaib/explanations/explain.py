@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmaib.evaluation.map_geometry import of_the_image, spread
@@ -24,6 +26,9 @@ from .image_class import image_class
 from .places import Features, Place, statistics
 from .regions import regions
 from .targets import Target, label_of
+
+# a thread explains while others wait: models are frozen and hooked meanwhile
+ALONE = RLock()
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,9 @@ class Explanation:
         box: x1, y1, x2, y2 of a detection, or x, y, width, height and angle
             of a rotated one, in pixels of the original image.
         bits: ``(H, W)`` of the original image: the bits that pass of each
-            pixel, all levels together. Their sum is what the statement
-            needs; of a missed object, what must be shut.
+            pixel, all levels together; 0 of what the pipeline crops off.
+            Their sum is what the statement needs; of a missed object, what
+            must be shut.
         kept, without, mirrored: the probability where only that passes, where
             all else passes, and where it passes elsewhere
             (:class:`~mmaib.explanations.bottleneck.BottleneckResult`).
@@ -109,15 +115,27 @@ def default_place(model: Any) -> str:
 
 def data_of(model: Any, image: str | Path | np.ndarray) -> Any:
     """An image, a file or an array (H, W, 3) in BGR, through the test
-    pipeline of the model's config (``model.cfg``)."""
-    if not getattr(model, 'cfg', None):
+    pipeline of the model's config (``model.cfg``).
+
+    Raises:
+        ValueError: if there is no config, or the array has other dimensions.
+        TypeError: if it is neither.
+        FileNotFoundError: if there is no such file.
+    """
+    if not _config_of(model):
         raise ValueError(
             'model.cfg is missing, the config whose test pipeline loads '
             'images: load the model by mmdet.apis.init_detector or its like, '
             'or set model.cfg = Config.fromfile(...)'
         )
-    pipeline = test_pipeline(model.cfg)
+    pipeline = _pipeline_of(model)
     if isinstance(image, np.ndarray):
+        mean = getattr(model.data_preprocessor, 'mean', None)
+        in_colour = mean is not None and mean.numel() == 3
+        if in_colour and (image.ndim != 3 or image.shape[2] != 3):
+            raise ValueError(
+                f'image: an array (H, W, 3), got one of shape {image.shape}'
+            )
         given = dict(img=image, img_shape=image.shape[:2])
         given['ori_shape'] = image.shape[:2]
         transforms = [
@@ -125,12 +143,32 @@ def data_of(model: Any, image: str | Path | np.ndarray) -> Any:
             for t in pipeline.transforms
             if 'LoadImage' not in type(t).__name__
         ]
+        if len(transforms) == len(pipeline.transforms):
+            # of data sets of arrays, which are RGB
+            given['img'] = np.ascontiguousarray(image[..., ::-1])
         for transform in transforms:
             given = transform(given)
         return given
+    if not isinstance(image, str | Path):
+        raise TypeError(
+            f'image: one file or array (H, W, 3), got {type(image).__name__}'
+        )
     if not Path(image).is_file():
         raise FileNotFoundError(f'no file {image}')
     return load(pipeline, Path(image))
+
+
+def _config_of(model: Any) -> Any:
+    """What the base libraries' own functions leave; mmpretrain's get_model
+    names it otherwise."""
+    return getattr(model, 'cfg', None) or getattr(model, '_config', None)
+
+
+def _pipeline_of(model: Any) -> Compose:
+    """In the model's own library, whichever was used last."""
+    cfg = _config_of(model)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        return test_pipeline(cfg)
 
 
 @torch.no_grad()
@@ -194,7 +232,7 @@ def targets(
     found = detections(model, received, sample, score_thr, label, at_most)
     if detection is None:
         return found
-    if detection >= len(found):
+    if not 0 <= detection < len(found):
         raise ValueError(
             f'--detection {detection}: there are {len(found)} of a score of '
             f'at least {score_thr:g}, 0 to {len(found) - 1}'
@@ -267,18 +305,20 @@ def explain(
 @contextmanager
 def frozen(model: Any) -> Iterator[None]:
     """No parameter asks for a gradient, and the model evaluates, inside the
-    block."""
-    training = model.training
-    asked = [p for p in model.parameters() if p.requires_grad]
-    model.eval()
-    for parameter in asked:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        model.train(training)
+    block, in which one thread is at a time."""
+    with ALONE, torch.inference_mode(False):
+        modes = [(module, module.training) for module in model.modules()]
+        asked = [p for p in model.parameters() if p.requires_grad]
+        model.eval()
         for parameter in asked:
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter in asked:
+                parameter.requires_grad_(True)
 
 
 def explanation_of(
@@ -298,7 +338,10 @@ def explanation_of(
     seconds = time.perf_counter() - begun
     meta = seen.sample.metainfo
     # what passes of padding is left out
-    bits = spread(of_the_image(found.bits, meta).double(), meta['ori_shape'])
+    passed = of_the_image(found.bits, meta).double()
+    rows, columns = _part_seen(place.model, meta)
+    bits = passed.new_zeros(meta['ori_shape'][:2])
+    bits[rows, columns] = spread(passed, bits[rows, columns].shape)
     box = None
     if target.box is not None:
         x, y = _scale(seen.sample)
@@ -314,6 +357,27 @@ def explanation_of(
         found.mirrored,
         seconds,
     )
+
+
+def _part_seen(model: Any, meta: dict) -> tuple[slice, slice]:
+    """Rows and columns of the original image that a model receives: all, but
+    of classifiers whose pipeline keeps the centre alone."""
+    whole = meta['ori_shape'][:2]
+    kept: Iterable[float] = whole
+    if task_of(model) == 'classifier':
+        if 'scale_factor' in meta:
+            x, y = meta['scale_factor']
+            kept = meta['img_shape'][0] / y, meta['img_shape'][1] / x
+        for step in _pipeline_of(model).transforms:
+            if type(step).__name__ == 'EfficientNetCenterCrop':
+                share = step.crop_size / (step.crop_size + step.crop_padding)
+                kept = [min(whole) * share] * 2
+    spans = []
+    for side, part in zip(whole, kept):
+        length = max(min(round(part), side), 1)
+        first = (side - length) // 2
+        spans.append(slice(first, first + length))
+    return spans[0], spans[1]
 
 
 def _scale(sample: Any) -> tuple[float, float]:

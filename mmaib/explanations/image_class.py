@@ -24,6 +24,11 @@ def image_class(
     """
     with torch.no_grad():
         logits = model.head(features)
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f'{type(model.head).__name__}: gives {type(logits).__name__}, not '
+            'the logits of one set of classes'
+        )
     classes = logits.size(1)
     chosen = int(logits.argmax(1)) if label is None else label
     for one in (chosen, against):
@@ -31,9 +36,18 @@ def image_class(
             raise ValueError(
                 f'class {one}: the head has {classes}, 0 to {classes - 1}'
             )
+    if chosen == against:
+        raise ValueError(
+            f'--against {name_of(model, chosen)}: that is the class which is '
+            'explained; name another, or another --class'
+        )
+    bases = {base.__name__ for base in type(model.head).__mro__}
+    each_alone = 'MultiLabelClsHead' in bases
 
     def log_scores(features: Any) -> Tensor:
         logits = model.head(features)
+        if against is None and each_alone:
+            return torch.nn.functional.logsigmoid(logits[:, chosen])
         if against is None:
             return logits.log_softmax(1)[:, chosen]
         difference = logits[:, chosen] - logits[:, against]

@@ -8,6 +8,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from mmaib.layers.image_cells import image_box
+
 from .places import Features
 from .targets import Target, name_of
 
@@ -40,23 +42,34 @@ def regions(
             for one in earlier:
                 given = (features, one(*given))
         metas = [sample.metainfo] * len(features[0])
-        return head.predict(*given, metas, model.test_cfg)
+        found = head.predict(*given, metas, model.test_cfg)
+        if found.size(1) == 1:  # a sigmoid, of the second of two classes
+            found = torch.cat([torch.zeros_like(found), found], 1)
+        return found
 
     with torch.no_grad():
-        predicted = logits_of(features)[0].argmax(0)
+        logits = logits_of(features)[0]
+    predicted = logits.argmax(0)
+    threshold = getattr(model.decode_head, 'threshold', None)
+    if len(logits) == 2 and threshold is not None:
+        predicted = (logits.softmax(0)[1] > threshold).long()
+    top, bottom, left, right = image_box(sample.metainfo)
+    own = torch.zeros_like(predicted, dtype=torch.bool)
+    own[top:bottom, left:right] = True
+    predicted = predicted.masked_fill(~own, -1)  # padding is of no region
     if point is not None:
-        x, y = (int(v) for v in point)
-        if not (0 <= y < predicted.shape[0] and 0 <= x < predicted.shape[1]):
+        if not (left <= point[0] < right and top <= point[1] < bottom):
             raise ValueError(
-                f'--point {x} {y}: outside the image of '
-                f'{predicted.shape[1]} x {predicted.shape[0]} pixels, as the '
-                'model receives it'
+                f'--point {point[0]:g} {point[1]:g}: outside the image of '
+                f'{right - left} x {bottom - top} pixels, as the model '
+                'receives it'
             )
+        x, y = (int(v) for v in point)
         label = int(predicted[y, x])
         parts, _ = ndimage.label((predicted == label).cpu().numpy())
         chosen = [(label, torch.from_numpy(parts == parts[y, x]))]
     else:
-        there, counts = predicted.unique(return_counts=True)
+        there, counts = predicted[own].unique(return_counts=True)
         order = counts.argsort(descending=True)[:at_most]
         labels = [int(i) for i in there[order]] if label is None else [label]
         chosen = [(one, predicted == one) for one in labels]

@@ -49,7 +49,8 @@ class Target:
 
 def class_names(model: Any) -> list[str]:
     """Of the data set that a model was trained on; numbers without."""
-    meta = getattr(model, 'dataset_meta', None) or {}
+    meta = getattr(model, 'dataset_meta', None)
+    meta = meta or getattr(model, '_dataset_meta', None) or {}  # mmpretrain's
     names = meta.get('classes') or meta.get('CLASSES') or ()
     return [names] if isinstance(names, str) else list(names)
 
@@ -60,16 +61,16 @@ def name_of(model: Any, label: int) -> str:
     return names[label] if label < len(names) else f'class {label}'
 
 
-def label_of(model: Any, name: str) -> int:
-    """Of a class's name, or of its number as text.
+def label_of(model: Any, name: str | int) -> int:
+    """Of a class's name, or of its number.
 
     Raises:
         ValueError: if the model has no such class.
     """
-    names = class_names(model)
+    names, name = class_names(model), str(name)
     if name in names:
         return names.index(name)
-    if name.isdigit():
+    if name.isdecimal():
         return int(name)
     raise ValueError(
         f'class {name!r}: the model has '

@@ -127,7 +127,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     # files of torch < 1.6 are no archives, which cannot be mapped
     archive = zipfile.is_zipfile(path)
     try:
-        return torch.load(
+        found = torch.load(
             path, map_location='cpu', weights_only=not _trusted(), mmap=archive
         )
     except MemoryError:
@@ -148,3 +148,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         raise ValueError(
             f"'{path}' is not a whole checkpoint: {size} bytes, {reason}"
         ) from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"'{path}' is no checkpoint: it holds a {type(found).__name__}, "
+            'not a dict of tensors by name'
+        )
+    return found

@@ -75,7 +75,8 @@ def check_checkpoint(field: str, path: str) -> None:
     if '://' in path:
         return
     if not osp.isfile(osp.expanduser(path)):
-        raise FileNotFoundError(f'{field}: no file {path}')
+        how = ': download it first' if ':/' in path else ''
+        raise FileNotFoundError(f'{field}: no file {path}{how}')
     with named(field):
         read_checkpoint(path)
 

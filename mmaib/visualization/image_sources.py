@@ -21,6 +21,7 @@ def test_pipeline(cfg: Config) -> Compose:
 
     Raises:
         FileNotFoundError: if it has none.
+        ValueError: if it makes several images of one.
     """
     loader = cfg.get('test_dataloader')
     found = configs_with('pipeline', loader, 'test_dataloader')
@@ -29,6 +30,11 @@ def test_pipeline(cfg: Config) -> Compose:
         raise FileNotFoundError(
             'test_dataloader: no data set in it has a pipeline, by which '
             f'images are loaded; it is {loader!r}'
+        )
+    if any('TestTimeAug' in type_name(t['type']) for t in transforms):
+        raise ValueError(
+            'test_dataloader: its pipeline has TestTimeAug, which makes '
+            'several images of one; give it the plain test pipeline'
         )
     return Compose(
         [t for t in transforms if 'Annotation' not in type_name(t['type'])]

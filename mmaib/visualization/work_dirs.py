@@ -109,9 +109,12 @@ def read_run(path: Path) -> Run:
     # the newest, where a work dir was used for several
     names = sorted(path.glob('*.py'), key=_changed)
     dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))][-1:]
-    config = next(
-        (Config.fromfile(p, import_custom_modules=False) for p in dumped), None
-    )
+    config = None
+    for dump in dumped:
+        try:
+            config = Config.fromfile(dump, import_custom_modules=False)
+        except Exception as error:  # of whatever is in it
+            print(f'{dump} cannot be read: {type(error).__name__}: {error}')
     seed = (config or {}).get('randomness', {}).get('seed')
     if named := re.fullmatch(r'seed_(\d+)', path.name):
         seed = int(named[1])
@@ -139,6 +142,8 @@ def read_run(path: Path) -> Run:
 def set_of_records(path: Path) -> tuple[Path, str]:
     """The file, and the set in it, that ``FILE.jsonl#SET`` names: a study
     keeps runs of one config with other options as sets of one file."""
+    if path.is_file():  # with a # in its name
+        return path, ''
     name, _, group = path.name.partition('#')
     return path.with_name(name), group
 
@@ -187,7 +192,11 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         files = [folder] if folder.is_file() else folder.rglob('*.jsonl')
         for path in sorted(files):
             for record in read_records(path):
-                if not (isinstance(record, dict) and record.keys() >= FIELDS):
+                if not (
+                    isinstance(record, dict)
+                    and record.keys() >= FIELDS
+                    and isinstance(record['metrics'], dict)
+                ):
                     continue  # of something else, such as explanations
                 run = Run(
                     labelled(record),
@@ -327,12 +336,14 @@ def _state(run: Run) -> str:
 
 
 def entries(log: Path) -> Iterator[dict[str, float]]:
-    """Lines of a log, but one that is being written or that a kill cut."""
-    for line in log.read_text().splitlines():
+    """Lines of a log, but what is being written or a kill left of one."""
+    for line in log.read_text(errors='replace').splitlines():
         try:
-            yield json.loads(line)
+            entry = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(entry, dict):
+            yield entry
 
 
 def last_checkpoint(work_dir: Path, root: Path = Path()) -> Path:

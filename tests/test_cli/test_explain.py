@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.datasets.categories import CIFAR10_CATEGORIES as CIFAR
+from support import classification as cls
 from support import detection as det
 
 import mmaib
 from mmaib.cli import explain as cli_explain
+from mmaib.cli.loading import load_model
 from mmaib.cli.main import main
 from mmaib.explanations import Settings
 from mmaib.explanations.baselines import BASELINES
+from mmaib.explanations.explain import data_of
+from mmaib.explanations.targets import class_names
 
 SIZE = (96, 128)
 
@@ -180,6 +186,13 @@ def test_an_image_without_the_prediction_is_skipped(trained, tmp_path, capsys):
             '--missed: its class is --as',
         ),
         (['--against', 'b', '--score-thr', 0], '--against: FasterRCNN is a'),
+        (
+            [
+                '--cfg-options',
+                'test_dataloader.dataset.pipeline.1.type=TestTimeAug',
+            ],
+            'its pipeline has TestTimeAug',
+        ),
     ],
 )
 def test_refusals_before_work(trained, tmp_path, capsys, words, message):
@@ -200,3 +213,78 @@ def test_nothing_is_written_over(trained, tmp_path, capsys):
     missing = trained / 'three.png'
     assert explain(trained, missing, '--out', tmp_path / 'new') == 2
     assert 'three.png' in capsys.readouterr().err
+
+
+def test_statistics_of_no_image(trained, tmp_path, capsys):
+    (tmp_path / 'broken.png').write_bytes(b'png?')
+    words = '--score-thr', 0, '--statistics', tmp_path, '--out'
+    assert explain(trained, trained / 'one.png', *words, tmp_path / 'out') == 2
+    assert 'none of the images in it can be' in capsys.readouterr().err
+
+
+def test_names_in_a_checkpoint_of_old(trained, tmp_path):
+    cfg = Config.fromfile(trained / 'small.py')
+    saved = torch.load(trained / 'small.pth')
+    for meta, names in ((dict(CLASSES=('a',)), ['a']), (None, [])):
+        torch.save({**saved, 'meta': meta}, tmp_path / 'old.pth')
+        model = load_model(cfg, tmp_path / 'old.pth', torch.device('cpu'))
+        assert class_names(model) == names
+
+
+def classifier(*pipeline):
+    """A small one, as mmpretrain's own function gives it."""
+    from mmpretrain import get_model
+
+    steps = [*pipeline, dict(type='PackInputs')]
+    data = dict(mean=[120.0] * 3, std=[60.0] * 3, to_rgb=True)
+    return get_model(
+        Config(
+            dict(
+                default_scope='mmpretrain',
+                model=cls.RESNET,
+                data_preprocessor=dict(num_classes=10, **data),
+                test_dataloader=dict(
+                    dataset=dict(type='CIFAR10', pipeline=steps)
+                ),
+            )
+        )
+    )
+
+
+def test_what_a_classifier_does_not_see_has_no_bits(trained):
+    load = dict(type='LoadImageFromFile')
+    settings = Settings(steps=1)
+    for crops, rows, columns in (
+        (
+            [dict(type='ResizeEdge', scale=64),
+             dict(type='CenterCrop', crop_size=48)],
+            (12, 84), (28, 100),
+        ),
+        (
+            [dict(type='EfficientNetCenterCrop', crop_size=64)],
+            (16, 80), (32, 96),
+        ),
+        ([dict(type='Resize', scale=(64, 64))], (0, 96), (0, 128)),
+    ):  # fmt: skip
+        model = classifier(load, *crops)
+        init_default_scope('mmdet')  # of a model that was loaded later
+        (one,) = mmaib.explain(model, trained / 'one.png', settings=settings)
+        assert one.name in CIFAR
+        assert one.bits.shape == SIZE
+        for axis, part in ((1, rows), (0, columns)):
+            there = one.bits.sum(axis).nonzero()[0]
+            assert (there[0], there[-1] + 1) == part
+
+
+def test_arrays_are_what_files_are(trained):
+    path = trained / 'one.png'
+    image = cv2.imread(str(path))
+    model = classifier(dict(type='Resize', scale=(64, 64)))  # given arrays
+    file, array = (data_of(model, given)['inputs'] for given in (path, image))
+    assert torch.equal(file, array)
+    for given, kind, message in (
+        ([image], TypeError, 'got list'),
+        (image[..., 0], ValueError, r'got one of shape \(96, 128\)'),
+    ):
+        with pytest.raises(kind, match=message):
+            mmaib.explain(model, given)

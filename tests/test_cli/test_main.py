@@ -118,3 +118,11 @@ def test_somebodys_files_are_left_alone(tmp_path, capsys):
         assert message in said
         assert [*file.parent.iterdir()] == [file]
         assert file.read_text() == 'mine'
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('os.access', lambda path, mode: path != tmp_path)
+    for out in (tmp_path, tmp_path / 'new' / 'out'):
+        words = 'readout', 'a.py', 'a.pth', '--out', str(out)
+        assert main(words) == 2
+        assert f'{tmp_path} cannot be written to' in capsys.readouterr().err

@@ -2,6 +2,7 @@
 real heads against the base libraries' own predictions."""
 
 import math
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -261,6 +262,11 @@ def test_a_missed_object_and_what_is_refused():
                 dict(class_name='a', missed_box=(0, 0, 500, 20)),
                 'not a box inside the image of 128 x 96',
             ),
+            (
+                dict(class_name=5, missed_box=box),  # the background
+                '--as: class 5, the head has 5, 0 to 4',
+            ),
+            (dict(score_thr=0.0, detection=-1), '--detection -1: there are'),
             (dict(point=(1, 1)), '--point: FasterRCNN is a detector'),
             (dict(score_thr=0.0, detection=999), '--detection 999: there are'),
         ):
@@ -270,6 +276,12 @@ def test_a_missed_object_and_what_is_refused():
         third = targets(model, seen, score_thr=0.0, at_most=3)[2]
         (one,) = targets(model, seen, score_thr=0.0, at_most=2, detection=2)
         assert torch.equal(one.box, third.box)
+        # padding is not of the image
+        cut = dict(img_shape=(96, 100), ori_shape=(96, 100))
+        seen.sample.set_metainfo(cut)
+        given = dict(class_name='a', missed_box=(0, 0, 110, 20))
+        with pytest.raises(ValueError, match='inside the image of 100 x 96'):
+            targets(model, seen, **given)
 
 
 def test_regions_of_a_segmentor():
@@ -293,6 +305,34 @@ def test_regions_of_a_segmentor():
             statistics(place, [seen.images]), Settings(steps=2),
         )  # fmt: skip
         assert kept.bits.sum() > 0
+        cut = dict(img_shape=(40, 64), ori_shape=(40, 64))
+        seen.sample.set_metainfo({**cut, 'pad_shape': (64, 64)})
+        own = targets(model, seen)
+        assert sum(int(t.region.sum()) for t in own) == 40 * 64
+        assert not any(t.region[40:].any() for t in own)
+        with pytest.raises(ValueError, match='the image of 64 x 40 pixels'):
+            targets(model, seen, point=(10, 50))
+
+
+def test_one_logit_is_of_two_classes():
+    torch.manual_seed(0)
+    model = seg.make(seg.UPERNET / seg.BEIT)
+    head = model.decode_head
+    head.conv_seg = torch.nn.Conv2d(head.conv_seg.in_channels, 1, 1)
+    head.out_channels, head.num_classes, head.threshold = 1, 2, 0.45
+    with frozen(model):
+        _, seen = seen_by(model, seg.inputs(((64, 64),)))
+        logits = head.predict(
+            seen.received, [seen.sample.metainfo], model.test_cfg
+        )[0, 0]
+        wanted = logits.sigmoid() > head.threshold
+        found = {t.label: t for t in targets(model, seen)}
+        assert {*found} == {*wanted.unique().int().tolist()}
+        for label, target in found.items():
+            assert torch.equal(target.region, wanted == label)
+            log = torch.nn.functional.logsigmoid(logits * (2 * label - 1))
+            mean = log[target.region].mean().exp().item()
+            assert target.score == pytest.approx(mean, rel=1e-4)
 
 
 def test_a_class_and_not_another():
@@ -313,10 +353,29 @@ def test_a_class_and_not_another():
         assert kept.bits.sum() > 0
         with pytest.raises(ValueError, match='class 99: the head has'):
             targets(model, seen, class_name='99')
+        with pytest.raises(ValueError, match='--against class 1: that is'):
+            targets(model, seen, class_name='1', against='1')
+
+
+def test_heads_of_several_labels():
+    fields = dict(num_classes=10, in_channels=64)
+    model = cls.make(
+        {**cls.RESNET, 'head': dict(type='MultiLabelLinearClsHead', **fields)}
+    )
+    with frozen(model):
+        _, seen = seen_by(model, cls.inputs(), Place(model, 'backbone'))
+        (own,) = targets(model, seen)
+        base = model.head.predict(seen.received, [seen.sample])[0].pred_score
+        assert own.label == base.argmax()
+        assert own.score == pytest.approx(base.max().item(), rel=1e-4)
+        model.head.forward = lambda feats: dict(a=feats, b=feats)
+        with pytest.raises(ValueError, match='gives dict, not the logits'):
+            targets(model, seen)
 
 
 def test_nothing_of_the_model_changes():
     model = small('two-stage').train()
+    model.roi_head.eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with frozen(model):
         place, seen = seen_by(model, det.inputs((SIZE,)))
@@ -326,8 +385,29 @@ def test_nothing_of_the_model_changes():
             statistics(place, [seen.images]), Settings(steps=2),
         )  # fmt: skip
     assert model.training
+    assert model.neck.training
+    assert not model.roi_head.training
     assert all(p.requires_grad for p in model.neck.parameters())
     assert all(
         torch.equal(v, before[k]) for k, v in model.state_dict().items()
     )
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_threads_take_turns():
+    model, began, inside = Identity().train(), Event(), []
+
+    def other():
+        began.set()
+        with frozen(model):
+            inside.append(model.training)
+
+    with frozen(model):
+        thread = Thread(target=other)
+        thread.start()
+        began.wait()
+        thread.join(0.2)
+        assert not inside
+    thread.join()
+    assert inside == [False]
+    assert model.training

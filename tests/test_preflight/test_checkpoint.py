@@ -149,6 +149,9 @@ def test_a_file_that_is_no_checkpoint(tmp_path):
     path.write_text('<html>not found</html>')
     with pytest.raises(ValueError, match='not a whole.*22 bytes.*other kind'):
         read_checkpoint(str(path))
+    torch.save([torch.ones(1)], path)
+    with pytest.raises(ValueError, match='no checkpoint: it holds a list'):
+        read_checkpoint(str(path))
 
 
 @pytest.mark.parametrize('part', [0, 0.0001, 0.5, 0.999])

@@ -252,6 +252,24 @@ def test_records_of_our_results():
     assert len(expected) == 3
 
 
+def test_what_is_broken_in_a_run_is_left_out(tmp_path, capsys):
+    write_run(tmp_path, 0, 0.3)
+    whole = runs.read_run(tmp_path)
+    (log,) = tmp_path.glob('*/vis_data/scalars.json')
+    log.write_bytes(log.read_bytes() + b'\n\xff\x00\n12\n')
+    for path in (*tmp_path.glob('*.py'), *tmp_path.glob('*/*/config.py')):
+        path.write_text('model = dict(')
+    found = runs.read_run(tmp_path)
+    assert found.config is None
+    assert (found.training, found.metrics) == (whole.training, whole.metrics)
+    assert 'cannot be read: SyntaxError' in capsys.readouterr().out
+    records = tmp_path / 'a#1.jsonl'
+    record = dict(name='a', seed=0, metrics=dict(x=1.0))
+    lines = [json.dumps(r) for r in ({**record, 'metrics': None}, record)]
+    records.write_text('\n'.join(lines))
+    assert [run.metrics for run in runs.find_runs([records])] == [dict(x=1.0)]
+
+
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'no run with a log'):
         report.render([tmp_path], 48)
