@@ -35,6 +35,7 @@ from mmaib.explanations.explain import (
     data_of,
     default_place,
     frozen,
+    pipeline_of,
     see,
     targets,
 )
@@ -43,7 +44,7 @@ from mmaib.explanations.places import Place, statistics
 from mmaib.explanations.targets import Target
 from mmaib.files import check_empty, write_whole
 from mmaib.preflight.fields import named
-from mmaib.visualization.image_sources import images
+from mmaib.visualization.image_sources import as_loaded, images
 
 from .launch import device_of
 from .loading import load_model, read_config
@@ -100,6 +101,8 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         )
     for reason in skipped:
         print(f'skipped: {reason}')
+    if (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide':
+        print('explained is one pass over the whole image, not windows of it')
     return partial(work, args, settings, model, place, batches, first, each)
 
 
@@ -175,7 +178,7 @@ def work(
                     print(f'skipped: {reason}')
                     continue
                 name = unused(path.stem, shown)  # of another folder
-                image = mmcv.imread(str(path), channel_order='rgb')
+                image = as_loaded(pipeline_of(model), path)
                 for count, target in enumerate(found):
                     one = explanation_of(
                         target, place, seen, moments, settings, missed=missed

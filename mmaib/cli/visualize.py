@@ -54,6 +54,7 @@ from mmaib.registry import type_name
 from mmaib.sampling.draws import Draws
 from mmaib.visualization.image_sources import (
     Images,
+    as_loaded,
     of_files,
     of_test_set,
     test_pipeline,
@@ -111,7 +112,7 @@ def draw(
     if is_classified(sample):
         image, sample = classifier_input(model, data['inputs'], sample)
     else:
-        image = mmcv.imread(path, channel_order='rgb')
+        image = as_loaded(test_pipeline(model.cfg), path)
     drawn = picture(visualizer, maps, image, sample, args.score_thr)
     mmcv.imwrite(drawn[..., ::-1], f'{name}.png')
     known = {**sample.metainfo, **sample.to_dict()}

@@ -128,7 +128,7 @@ def data_of(model: Any, image: str | Path | np.ndarray) -> Any:
             'images: load the model by mmdet.apis.init_detector or its like, '
             'or set model.cfg = Config.fromfile(...)'
         )
-    pipeline = _pipeline_of(model)
+    pipeline = pipeline_of(model)
     if isinstance(image, np.ndarray):
         mean = getattr(model.data_preprocessor, 'mean', None)
         in_colour = mean is not None and mean.numel() == 3
@@ -164,7 +164,7 @@ def _config_of(model: Any) -> Any:
     return getattr(model, 'cfg', None) or getattr(model, '_config', None)
 
 
-def _pipeline_of(model: Any) -> Compose:
+def pipeline_of(model: Any) -> Compose:
     """In the model's own library, whichever was used last."""
     cfg = _config_of(model)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
@@ -279,8 +279,11 @@ def explain(
     Raises:
         ValueError: if there is no such statement, or it cannot be traced to
             the features.
+        TypeError: if ``others`` is one path.
         FileNotFoundError: if there is no such file.
     """
+    if isinstance(others, str | Path):
+        raise TypeError(f'others: a list of images, got {others!r}')
     place = Place(model, at or default_place(model))
     with frozen(model):
         seen = see(model, place, data_of(model, image))
@@ -368,7 +371,7 @@ def _part_seen(model: Any, meta: dict) -> tuple[slice, slice]:
         if 'scale_factor' in meta:
             x, y = meta['scale_factor']
             kept = meta['img_shape'][0] / y, meta['img_shape'][1] / x
-        for step in _pipeline_of(model).transforms:
+        for step in pipeline_of(model).transforms:
             if type(step).__name__ == 'EfficientNetCenterCrop':
                 share = step.crop_size / (step.crop_size + step.crop_padding)
                 kept = [min(whole) * share] * 2

@@ -29,6 +29,10 @@ def labels_of(head: Any) -> tuple[int, set[int]]:
     return num_classes, {int(getattr(head, 'ignore_index', 255))}
 
 
+# ends of the color_type of loaders that turn no image by its EXIF
+AS_STORED = ('unchanged', 'ignore_orientation')
+
+
 def check_sample(
     path: str, dataset: Any, heads: dict[str, Any], trains: bool
 ) -> None:
@@ -40,10 +44,9 @@ def check_sample(
     if not loading or loading.imdecode_backend == 'tifffile' or skips(dataset):
         return
     check = CheckFiles(backend_args=loading.backend_args)
-    as_stored = ('unchanged', 'ignore_orientation')
     check.turned = (  # by its EXIF
         loading.imdecode_backend in ('cv2', 'pillow')
-        and not loading.color_type.endswith(as_stored)
+        and not loading.color_type.endswith(AS_STORED)
     )
     masks = [s for s in steps(dataset, 'LoadAnnotations') if s.with_seg]
     head = heads.get('model.decode_head')

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import mmcv
+import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 
 from mmaib.preflight.fields import configs_with
+from mmaib.preflight.samples import AS_STORED
 from mmaib.registry import type_name
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
@@ -71,6 +73,15 @@ def load(pipeline: Compose, path: Path) -> Any:
     except Exception as error:  # of whatever loads it
         why = f'{path} cannot be loaded: {error or type(error)}'
         raise ValueError(why) from error
+
+
+def as_loaded(pipeline: Compose, path: str | Path) -> np.ndarray:
+    """The picture ``(H, W, 3)`` in RGB, turned by its EXIF where the
+    pipeline's loader turns it."""
+    kinds = [getattr(t, 'color_type', '') for t in pipeline.transforms]
+    as_stored = any(kind.endswith(AS_STORED) for kind in kinds)
+    flag = 'color_ignore_orientation' if as_stored else 'color'
+    return mmcv.imread(str(path), flag, 'rgb')
 
 
 Images = tuple[int, Iterator[tuple[str, Any]]]  # paths and data

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.datasets.categories import CIFAR10_CATEGORIES as CIFAR
+from PIL import Image
 from support import classification as cls
 from support import detection as det
 
@@ -215,6 +216,21 @@ def test_nothing_is_written_over(trained, tmp_path, capsys):
     assert 'three.png' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('kind', ['color', 'color_ignore_orientation'])
+def test_a_picture_is_turned_as_the_loader_turns_it(trained, tmp_path, kind):
+    path, out = tmp_path / 'turned.jpg', tmp_path / 'out'
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.open(trained / 'one.png').save(path, exif=exif)
+    options = f'test_dataloader.dataset.pipeline.0.color_type={kind}'
+    assert not explain(
+        trained, path, '--out', out, '--score-thr', 0, '--steps', 1,
+        '--max-explained', 1, '--cfg-options', options,
+    )  # fmt: skip
+    size = SIZE if kind != 'color' else SIZE[::-1]
+    assert cv2.imread(str(out / 'turned.0.png')).shape == (*size, 3)
+
+
 def test_statistics_of_no_image(trained, tmp_path, capsys):
     (tmp_path / 'broken.png').write_bytes(b'png?')
     words = '--score-thr', 0, '--statistics', tmp_path, '--out'
@@ -288,3 +304,5 @@ def test_arrays_are_what_files_are(trained):
     ):
         with pytest.raises(kind, match=message):
             mmaib.explain(model, given)
+    with pytest.raises(TypeError, match='others: a list of images'):
+        mmaib.explain(model, path, others=str(path.parent))
