@@ -18,7 +18,6 @@ import argparse
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -92,8 +91,11 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
             raise ValueError(skipped[0])
         batches = [] if others else [first.seen.images]
         for path in others or paths[len(skipped) + 1 :][: STATISTICS - 1]:
-            with suppress(ValueError, FileNotFoundError):
+            try:
                 batches.append(see(model, place, data_of(model, path)).images)
+            except (ValueError, FileNotFoundError) as error:
+                # others are met again
+                skipped += [str(error)] if others else []
     if not batches:
         raise ValueError(
             f'--statistics {args.statistics}: none of the images in it can '

@@ -124,7 +124,7 @@ def load_model(
     model = build_model(cfg)
     loaded = load_whole('checkpoint', str(checkpoint), model)
     meta = loaded.get('meta') or {}
-    of_old = {'classes': meta['CLASSES']} if 'CLASSES' in meta else {}
-    model.dataset_meta = meta.get('dataset_meta') or of_old
+    legacy = {'classes': meta['CLASSES']} if 'CLASSES' in meta else {}
+    model.dataset_meta = meta.get('dataset_meta') or legacy
     model.cfg = cfg
     return model.to(device)

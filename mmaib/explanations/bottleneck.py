@@ -67,8 +67,8 @@ class BottleneckResult:
         mirrored: where the gate's openness is mirrored, left to right,
             within the window that the statement depends on; None if that is
             all of the image.
-        in_orders: where the gate's openness stands in the order of this map
-            and of each of the other maps that were given.
+        in_orders: the probability where the gate's openness stands in the
+            order of each of the maps that were given, at equal bits.
     """
 
     bits: Tensor
@@ -117,8 +117,8 @@ class _Gate:
     def at_bits_of(
         self, openness: Sequence[Tensor], other: Sequence[Tensor]
     ) -> list[Tensor]:
-        """The openness, its logits shifted until as much passes as with
-        another, as near as bisection comes."""
+        """The openness ``(1, 1, h, w)`` of each level, its logits shifted
+        until as many nats pass as with another."""
         wanted = sum(x.sum() for x in self.nats(other))
         logits = [a.clamp(1e-6, 1 - 1e-6).logit() for a in openness]
         low, high = -20.0, 20.0
@@ -175,9 +175,13 @@ def per_sample_bottleneck(
         missed: find instead what speaks against the statement: the fewest
             bits that must be shut for its probability to rise. ``bits`` are
             then those that are shut.
-        orders: maps ``(H, W)`` of others that are compared at equal bits:
-            within each level the gate's openness stands in the order of the
-            map, pooled to its cells, shifted until as many bits pass.
+        orders: maps ``(H, W)`` of the model's input that are compared at
+            equal bits: within each level the gate's openness stands in the
+            order of the map, pooled to its cells, its logits shifted until
+            as many bits pass.
+
+    Raises:
+        ValueError: if the head cuts the score's gradient off.
     """
     chosen = settings or Settings()
     own, gradient = gradients(target.log_scores, place, features, images)
@@ -185,7 +189,8 @@ def per_sample_bottleneck(
     size = images.shape[2:]
     if not found.levels:
         score = target.score
-        return BottleneckResult(torch.zeros(size), score, score, score)
+        same = (score,) * len(orders)
+        return BottleneckResult(torch.zeros(size), score, score, score, same)
     gate = _Gate(found, features, statistics)
     if missed:
         logits = [torch.full_like(x[:, :1], OPEN) for x in gate.parts]
@@ -251,7 +256,7 @@ def per_sample_bottleneck(
             probability(openness),
             probability([1 - a for a in openness]),
             probability([a.flip(-1) for a in openness]) if smaller else None,
-            tuple(map(in_order, [bits, *orders] if orders else ())),
+            tuple(map(in_order, orders)),
         )
 
 

@@ -72,19 +72,31 @@ def detections(
 def missed(
     model: Any, features: Features, sample: Any, box: Tensor, label: int
 ) -> Target:
-    """A box that a detector did not find, as a class: what of a two-stage
-    detector's RoI head says of it, or of the one-stage detector's position
-    whose box is closest."""
-    _, height, _, width = image_box(sample.metainfo)
+    """A box that a two-stage detector did not find, as a class: what its RoI
+    head says of it.
+
+    Args:
+        model: a detector.
+        features: what its head receives of the image.
+        sample: the image's data sample, preprocessed.
+        box: ``(4,)`` or rotated ``(5,)``, in pixels of the model's input.
+        label: of the class.
+
+    Raises:
+        ValueError: if the box lies outside the image, the head has no such
+            class, or the detector no RoI head.
+    """
+    first, last, begin, end = image_box(sample.metainfo)
     left, top, right, bottom = enclosing(box)
     # half a pixel for the rounding of scales
     if not (
-        0 <= left < right <= width + 0.5 and 0 <= top < bottom <= height + 0.5
+        begin <= left < right <= end + 0.5
+        and first <= top < bottom <= last + 0.5
     ):
         raise ValueError(
             f'--missed {[round(v, 1) for v in box.tolist()]}: not a box '
-            f'inside the image of {width:g} x {height:g} pixels, as the '
-            'model receives it'
+            f'inside the image of {end - begin} x {last - first} pixels, as '
+            'the model receives it'
         )
     make = _detection_kind(model)
     if make is _roi_target:

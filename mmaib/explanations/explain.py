@@ -18,7 +18,11 @@ from torch import Tensor
 
 from mmaib.evaluation.map_geometry import of_the_image, spread
 from mmaib.functional import scaled
-from mmaib.visualization.image_sources import load, test_pipeline
+from mmaib.visualization.image_sources import (
+    load,
+    loads_files,
+    test_pipeline,
+)
 
 from .bottleneck import Settings, Statistics, per_sample_bottleneck
 from .detections import detections, missed
@@ -28,7 +32,7 @@ from .regions import regions
 from .targets import Target, label_of
 
 # a thread explains while others wait: models are frozen and hooked meanwhile
-ALONE = RLock()
+_LOCK = RLock()
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Explanation:
         box: x1, y1, x2, y2 of a detection, or x, y, width, height and angle
             of a rotated one, in pixels of the original image.
         bits: ``(H, W)`` of the original image: the bits that pass of each
-            pixel, all levels together; 0 of what the pipeline crops off.
+            pixel, all levels together; 0 of what a centre crop leaves out.
             Their sum is what the statement needs; of a missed object, what
             must be shut.
         kept, without, mirrored: the probability where only that passes, where
@@ -118,7 +122,8 @@ def data_of(model: Any, image: str | Path | np.ndarray) -> Any:
     pipeline of the model's config (``model.cfg``).
 
     Raises:
-        ValueError: if there is no config, or the array has other dimensions.
+        ValueError: if there is no config, or the array has other dimensions
+            than a model of three channels takes.
         TypeError: if it is neither.
         FileNotFoundError: if there is no such file.
     """
@@ -130,32 +135,36 @@ def data_of(model: Any, image: str | Path | np.ndarray) -> Any:
         )
     pipeline = pipeline_of(model)
     if isinstance(image, np.ndarray):
-        mean = getattr(model.data_preprocessor, 'mean', None)
-        in_colour = mean is not None and mean.numel() == 3
-        if in_colour and (image.ndim != 3 or image.shape[2] != 3):
-            raise ValueError(
-                f'image: an array (H, W, 3), got one of shape {image.shape}'
-            )
-        given = dict(img=image, img_shape=image.shape[:2])
-        given['ori_shape'] = image.shape[:2]
-        transforms = [
-            t
-            for t in pipeline.transforms
-            if 'LoadImage' not in type(t).__name__
-        ]
-        if len(transforms) == len(pipeline.transforms):
-            # of data sets of arrays, which are RGB
-            given['img'] = np.ascontiguousarray(image[..., ::-1])
-        for transform in transforms:
-            given = transform(given)
-        return given
-    if not isinstance(image, str | Path):
+        data = _of_array(pipeline, image, model.data_preprocessor)
+    elif not isinstance(image, str | Path):
         raise TypeError(
             f'image: one file or array (H, W, 3), got {type(image).__name__}'
         )
-    if not Path(image).is_file():
+    elif not Path(image).is_file():
         raise FileNotFoundError(f'no file {image}')
-    return load(pipeline, Path(image))
+    else:
+        data = load(pipeline, Path(image))
+    sample = data['data_samples']
+    sample.set_metainfo(dict(seen=_seen(pipeline, sample.metainfo)))
+    return data
+
+
+def _of_array(pipeline: Compose, image: np.ndarray, preprocessor: Any) -> Any:
+    mean = getattr(preprocessor, 'mean', None)
+    in_colour = mean is not None and mean.numel() == 3
+    if in_colour and (image.ndim != 3 or image.shape[2] != 3):
+        raise ValueError(
+            f'image: an array (H, W, 3), got one of shape {image.shape}'
+        )
+    size = image.shape[:2]
+    given = dict(img=image, img_shape=size, ori_shape=size)
+    transforms = [t for t in pipeline.transforms if not loads_files(t)]
+    if in_colour and len(transforms) == len(pipeline.transforms):
+        # of data sets of arrays, which are RGB
+        given['img'] = np.ascontiguousarray(image[..., ::-1])
+    for transform in transforms:
+        given = transform(given)
+    return given
 
 
 def _config_of(model: Any) -> Any:
@@ -309,7 +318,7 @@ def explain(
 def frozen(model: Any) -> Iterator[None]:
     """No parameter asks for a gradient, and the model evaluates, inside the
     block, in which one thread is at a time."""
-    with ALONE, torch.inference_mode(False):
+    with _LOCK, torch.inference_mode(False):
         modes = [(module, module.training) for module in model.modules()]
         asked = [p for p in model.parameters() if p.requires_grad]
         model.eval()
@@ -342,9 +351,9 @@ def explanation_of(
     meta = seen.sample.metainfo
     # what passes of padding is left out
     passed = of_the_image(found.bits, meta).double()
-    rows, columns = _part_seen(place.model, meta)
     bits = passed.new_zeros(meta['ori_shape'][:2])
-    bits[rows, columns] = spread(passed, bits[rows, columns].shape)
+    seen_part = bits[meta.get('seen', ...)]
+    seen_part += spread(passed, seen_part.shape)
     box = None
     if target.box is not None:
         x, y = _scale(seen.sample)
@@ -362,19 +371,19 @@ def explanation_of(
     )
 
 
-def _part_seen(model: Any, meta: dict) -> tuple[slice, slice]:
-    """Rows and columns of the original image that a model receives: all, but
-    of classifiers whose pipeline keeps the centre alone."""
+def _seen(pipeline: Compose, meta: dict) -> tuple[slice, slice]:
+    """Rows and columns of the original image that are left of it: all, or of
+    pipelines that crop (classifiers') the centre."""
     whole = meta['ori_shape'][:2]
     kept: Iterable[float] = whole
-    if task_of(model) == 'classifier':
-        if 'scale_factor' in meta:
-            x, y = meta['scale_factor']
+    for step in pipeline.transforms:
+        kind = type(step).__name__
+        if kind == 'EfficientNetCenterCrop':
+            share = step.crop_size / (step.crop_size + step.crop_padding)
+            kept = [min(whole) * share] * 2
+        elif kind == 'CenterCrop':
+            x, y = meta.get('scale_factor', (1, 1))
             kept = meta['img_shape'][0] / y, meta['img_shape'][1] / x
-        for step in pipeline_of(model).transforms:
-            if type(step).__name__ == 'EfficientNetCenterCrop':
-                share = step.crop_size / (step.crop_size + step.crop_padding)
-                kept = [min(whole) * share] * 2
     spans = []
     for side, part in zip(whole, kept):
         length = max(min(round(part), side), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ def image_class(
         features: what its head receives of the image.
         label: of the class.
         against: of the other class.
+
+    Raises:
+        ValueError: if the head has no such class, or they are the same.
     """
     with torch.no_grad():
         logits = model.head(features)
@@ -41,12 +45,13 @@ def image_class(
             f'--against {name_of(model, chosen)}: that is the class which is '
             'explained; name another, or another --class'
         )
-    bases = {base.__name__ for base in type(model.head).__mro__}
-    each_alone = 'MultiLabelClsHead' in bases
+    multi_label = 'MultiLabelClsHead' in map(
+        attrgetter('__name__'), type(model.head).__mro__
+    )
 
     def log_scores(features: Any) -> Tensor:
         logits = model.head(features)
-        if against is None and each_alone:
+        if against is None and multi_label:
             return torch.nn.functional.logsigmoid(logits[:, chosen])
         if against is None:
             return logits.log_softmax(1)[:, chosen]

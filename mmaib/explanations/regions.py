@@ -32,27 +32,32 @@ def regions(
         label: of the region.
         point: x and y, in pixels of the model's input.
         at_most: so many, the largest.
+
+    Raises:
+        ValueError: if the class is predicted nowhere, or the point is outside
+            the image.
     """
+    heads = model.decode_head
+    cascade = isinstance(heads, nn.ModuleList)
+    each: list[Any] = [*heads] if cascade else [heads]
+    *earlier, head = each
+    one_logit = getattr(head, 'out_channels', None) == 1
 
     def logits_of(features: Features) -> Tensor:
         given: tuple[Any, ...] = (features,)
-        head = model.decode_head
-        if isinstance(head, nn.ModuleList):  # each looks at the one before
-            *earlier, head = head
-            for one in earlier:
-                given = (features, one(*given))
+        for one in earlier:  # each looks at the one before
+            given = (features, one(*given))
         metas = [sample.metainfo] * len(features[0])
         found = head.predict(*given, metas, model.test_cfg)
-        if found.size(1) == 1:  # a sigmoid, of the second of two classes
+        if one_logit:  # a sigmoid, of the second of two classes
             found = torch.cat([torch.zeros_like(found), found], 1)
         return found
 
     with torch.no_grad():
         logits = logits_of(features)[0]
     predicted = logits.argmax(0)
-    threshold = getattr(model.decode_head, 'threshold', None)
-    if len(logits) == 2 and threshold is not None:
-        predicted = (logits.softmax(0)[1] > threshold).long()
+    if one_logit:
+        predicted = (logits.softmax(0)[1] > head.threshold).long()
     top, bottom, left, right = image_box(sample.metainfo)
     own = torch.zeros_like(predicted, dtype=torch.bool)
     own[top:bottom, left:right] = True

@@ -75,8 +75,10 @@ def check_checkpoint(field: str, path: str) -> None:
     if '://' in path:
         return
     if not osp.isfile(osp.expanduser(path)):
-        how = ': download it first' if ':/' in path else ''
-        raise FileNotFoundError(f'{field}: no file {path}{how}')
+        # a path of an address has one slash less
+        is_address = path.startswith(('http:/', 'https:/'))
+        advice = ': download it first' if is_address else ''
+        raise FileNotFoundError(f'{field}: no file {path}{advice}')
     with named(field):
         read_checkpoint(path)
 

@@ -57,6 +57,11 @@ def images(source: Path) -> list[Path]:
     return found
 
 
+def loads_files(transform: Any) -> bool:
+    """Such as LoadImageFromFile and LoadSingleRSImageFromFile."""
+    return 'Load' in type(transform).__name__
+
+
 def load(pipeline: Compose, path: Path) -> Any:
     """An image through a pipeline that loads files, or, as those of CIFAR
     and SVHN, is given arrays.
@@ -65,7 +70,7 @@ def load(pipeline: Compose, path: Path) -> Any:
         ValueError: if it cannot be loaded, naming it.
     """
     try:
-        if any('Load' in type(t).__name__ for t in pipeline.transforms):
+        if any(map(loads_files, pipeline.transforms)):
             return pipeline(dict(img_path=str(path), img_id=0))
         image = mmcv.imread(str(path), channel_order='rgb')
         size = image.shape[:2]

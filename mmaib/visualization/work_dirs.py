@@ -108,12 +108,13 @@ def read_run(path: Path) -> Run:
     record = read_json(path / 'record.json')
     # the newest, where a work dir was used for several
     names = sorted(path.glob('*.py'), key=_changed)
-    dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))][-1:]
+    dumped = [*names, *sorted(path.glob('*/vis_data/config.py'))]
     config = None
-    for dump in dumped:
+    for dump in reversed(dumped):
         try:
             config = Config.fromfile(dump, import_custom_modules=False)
-        except Exception as error:  # of whatever is in it
+            break
+        except Exception as error:  # a config runs any code
             print(f'{dump} cannot be read: {type(error).__name__}: {error}')
     seed = (config or {}).get('randomness', {}).get('seed')
     if named := re.fullmatch(r'seed_(\d+)', path.name):

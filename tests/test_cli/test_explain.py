@@ -280,6 +280,7 @@ def test_what_a_classifier_does_not_see_has_no_bits(trained):
             [dict(type='EfficientNetCenterCrop', crop_size=64)],
             (16, 80), (32, 96),
         ),
+        ([dict(type='CenterCrop', crop_size=48)], (24, 72), (40, 88)),
         ([dict(type='Resize', scale=(64, 64))], (0, 96), (0, 128)),
     ):  # fmt: skip
         model = classifier(load, *crops)
@@ -298,11 +299,21 @@ def test_arrays_are_what_files_are(trained):
     model = classifier(dict(type='Resize', scale=(64, 64)))  # given arrays
     file, array = (data_of(model, given)['inputs'] for given in (path, image))
     assert torch.equal(file, array)
+    with torch.inference_mode():
+        assert mmaib.explain(model, image, settings=Settings(steps=1))
     for given, kind, message in (
         ([image], TypeError, 'got list'),
         (image[..., 0], ValueError, r'got one of shape \(96, 128\)'),
     ):
         with pytest.raises(kind, match=message):
             mmaib.explain(model, given)
+    # of a model of grey images: not a row is turned
+    model.data_preprocessor.mean = None
+    grey = torch.arange(6.0).view(2, 3).numpy()
+    model.cfg = Config(
+        dict(test_dataloader=dict(dataset=dict(
+            pipeline=[dict(type='mmpretrain.PackInputs')])))
+    )  # fmt: skip
+    assert data_of(model, grey)['inputs'].flatten().tolist() == [*range(6)]
     with pytest.raises(TypeError, match='others: a list of images'):
         mmaib.explain(model, path, others=str(path.parent))

@@ -235,7 +235,7 @@ def judged(
     kept = per_sample_bottleneck(
         target, places['neck'], seen.features, images, moments['neck'],
         orders=[*orders.values()],
-    ).in_orders[1:]  # fmt: skip
+    ).in_orders  # fmt: skip
     for label, probability in zip(orders, kept):
         results[label]['kept'] = probability
     return {
