@@ -1,12 +1,11 @@
-"""Detections as targets: a two-stage detector's box as a RoI, a one-stage
-detector's position that made the box, a query of a set predictor."""
+"""Detections as targets: a two-stage detector's box as a RoI, a query of a set
+predictor, and by positions.py a one-stage detector's position that made the
+box."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from inspect import signature
-from itertools import zip_longest
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -18,6 +17,7 @@ from mmaib.layers.image_cells import image_box
 from mmaib.models import known
 
 from .places import Features
+from .positions import position_target
 from .targets import TOLERANCE, Target, name_of
 
 
@@ -148,7 +148,7 @@ def _detection_kind(model: Any) -> Callable[..., Target]:
     elif hasattr(model, 'bbox_head_refine') or (
         getattr(model, 'bbox_head', None) is not None
     ):
-        return _position_target
+        return position_target
     raise ValueError(
         f'{type(model).__name__} is no detector whose detections can be '
         'traced to its features: explained are two-stage detectors with an '
@@ -215,104 +215,6 @@ def _as_taken(extractor: Any, box: Tensor) -> Tensor:
         sides = box[2:] - box[:2]
         return torch.cat([box[:2] + sides / 2, sides, sides.new_zeros(1)])
     return box
-
-
-def dense_log_scores(head: Any, raw: Sequence) -> list[Tensor]:
-    """Log scores ``(N, A, C, H, W)`` of a dense head's levels, by what its
-    forward gives: logits of classes and, where it has them, of centerness
-    or objectness. A rotated head's angles are neither."""
-    classes = head.cls_out_channels
-    names = [*signature(head.predict_by_feat).parameters][2 : len(raw)]
-    factors: Any = None
-    for output, name in zip_longest(raw[2:], names):
-        if 'angle' not in (name or ''):
-            factors = output
-            break
-    found = []
-    for level, logits in enumerate(raw[0]):
-        logits = logits.unflatten(1, (-1, classes))
-        if not getattr(head, 'use_sigmoid_cls', True):
-            log = logits.log_softmax(2)[:, :, :-1]
-        elif ((logits >= 0) & (logits <= 1)).all():  # a head that applied it
-            log = logits.clamp(min=1e-12).log()
-        else:
-            log = torch.nn.functional.logsigmoid(logits)
-        if factors is not None and factors[level].size(1) == log.size(1):
-            factor = torch.nn.functional.logsigmoid(factors[level])
-            log = log + factor[:, :, None]
-        found.append(log)
-    return found
-
-
-def _dense(model: Any) -> tuple[Any, Callable[[Features], Any]]:
-    """The head whose positions are the detections, and what it gives: the
-    only one, or the last of those that refine."""
-    if not hasattr(model, 'bbox_head_refine'):
-        return model.bbox_head, model.bbox_head
-
-    def forward(features: Features) -> Any:
-        with patch.object(model, 'extract_feat', return_value=features):
-            return model._forward(None)
-
-    return model.bbox_head_refine[-1], forward
-
-
-def _position_target(
-    model: Any,
-    features: Features,
-    sample: Any,
-    box: Tensor,
-    label: int,
-    score: float,
-) -> Target:
-    """The position and prior of a dense head that made a detection, found
-    again by its score."""
-    head, forward = _dense(model)
-    with torch.no_grad():
-        raw = forward(features)
-        dense = isinstance(raw, tuple) and hasattr(head, 'cls_out_channels')
-        found = dense_log_scores(head, raw) if dense else []
-    wanted = torch.tensor(max(score, 1e-12)).log().item()
-    far = [(log[0, :, label] - wanted).abs() for log in found]
-    nearest = [x.min().item() for x in far]
-    level = min(range(len(far)), key=nearest.__getitem__, default=0)
-    if not far or nearest[level] > TOLERANCE:
-        raise ValueError(
-            f'{type(head).__name__}: no position has the score of the '
-            f'detection, {score:.3f}, so that it cannot be explained; '
-            'explained are heads of logits a position, such as RetinaNet, '
-            'FCOS, ATSS, GFL, VFNet, TOOD and YOLOX, two-stage detectors and '
-            'DETRs'
-        )
-
-    where = far[level].argmin()
-    index = [int(i) for i in torch.unravel_index(where, far[level].shape)]
-
-    def score_at(anchor: int, row: int, column: int) -> Callable:
-        def log_scores(features: Features) -> Tensor:
-            logs = dense_log_scores(head, forward(features))
-            return logs[level][:, anchor, label, row, column]
-
-        return log_scores
-
-    def shifted(left: int, top: int, features: Features) -> Callable:
-        height, width = sample.batch_input_shape
-        rows, columns = features[level].shape[2:]
-        anchor, row, column = index
-        return score_at(
-            anchor,
-            row - round(top * rows / height),
-            column - round(left * columns / width),
-        )
-
-    return Target(
-        label,
-        name_of(model, label),
-        score,
-        score_at(*index),
-        box.detach(),
-        shifted=shifted,
-    )
 
 
 def _query_target(

@@ -197,6 +197,8 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
                     isinstance(record, dict)
                     and record.keys() >= FIELDS
                     and isinstance(record['metrics'], dict)
+                    and isinstance(record['seed'], int)
+                    and isinstance(record.get('options', []), list)
                 ):
                     continue  # of something else, such as explanations
                 run = Run(

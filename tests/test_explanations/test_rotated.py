@@ -14,13 +14,10 @@ from support import detection as det
 import mmaib
 from mmaib.evaluation import AttentionMetric
 from mmaib.explanations import Place, Settings
-from mmaib.explanations.detections import (
-    dense_log_scores,
-    missed,
-    predicted,
-)
+from mmaib.explanations.detections import missed, predicted
 from mmaib.explanations.explain import frozen, see, targets
 from mmaib.explanations.page import picture
+from mmaib.explanations.positions import dense_log_scores
 from mmaib.functional import corners, enclosing, moved
 from mmaib.hooks import AttentionEvalHook
 

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -202,3 +203,10 @@ def test_the_latest_whole_checkpoint_is_named(tmp_path, latest):
         os.utime(tmp_path / name, (9, 9) if name == latest else (5, 5))
     told = resumed_checkpoint._whole_checkpoints(str(tmp_path))
     assert told.endswith(f'--resume {tmp_path / latest}')
+
+
+def test_an_address_is_no_file():
+    # as argparse hands it over
+    address = str(Path('https://example.org/a.pth'))
+    with pytest.raises(FileNotFoundError, match='a.pth: download it first'):
+        preflight.check_checkpoint('checkpoint', address)

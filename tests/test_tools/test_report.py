@@ -448,6 +448,8 @@ def test_json_lines_of_something_else_are_left_out(study):
     """Such as the explanations that the demo leaves beside its runs."""
     before = Page(report.render([study], 48)).tables
     lines = [dict(name='demo', seed=1, image='a.png', methods={}), [[1]], 2]
+    lines += [dict(name='a', seed=[], metrics={}), dict(
+        name='a', seed=1, metrics={AP: 0.5}, options=7)]  # fmt: skip
     text = '\n'.join(map(json.dumps, lines))
     (study / 'explanations.jsonl').write_text(text)
     assert Page(report.render([study], 48)).tables == before

@@ -22,9 +22,9 @@ adds a score by a detector that has seen hidden parts (judge.py).
 
     python tools/experiments/explanations.py --table FILE.jsonl
 
-prints, for each name in FILE, the mean of every measure and the bottleneck's
-paired differences to each method with their 95 % intervals, by a bootstrap of
-images: at the fixed box, and with the detector run again.
+prints the bottleneck's paired differences with their 95 % intervals, by a
+bootstrap of photographs and, over three trainings or more, by Student's t of
+their means; then for each name in FILE the mean of every measure.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from mmaib.explanations.insertion_deletion import (
 )
 from mmaib.explanations.reach import gradients
 from mmaib.explanations.targets import Target
-from mmaib.visualization.tables import markdown
+from mmaib.visualization.tables import difference, markdown
 from mmaib.visualization.work_dirs import read_records
 
 OWN = 'bottleneck'
@@ -96,7 +96,12 @@ PAIRED = {
     'difference_judge': 'by the judge',
     'kept': 'at equal bits',
 }
-OPPONENTS = ('odam', 'layer-cam', 'centre', 'd-rise')
+OPPONENTS = {
+    'odam': 'ODAM',
+    'layer-cam': 'LayerCAM',
+    'centre': 'centre',
+    'd-rise': 'D-RISE',
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -385,21 +390,36 @@ def table(records: list[dict[str, Any]]) -> str:
         by_name[record['name']].append(record)
     parts = []
     for measure, title in PAIRED.items():
-        rows = [[title, 'detections', *OPPONENTS]]
+        rows = [[title, 'detections', *OPPONENTS.values()]]
         for name, of_name in by_name.items():
-            measured = [r['methods'] for r in of_name if 'methods' in r]
-            count = sum(measure in m.get(OWN, {}) for m in measured)
-            cells = [gain(of_name, method, measure) for method in OPPONENTS]
-            rows += [[name, str(count), *cells]] if count else []
+            all_of = [differences(of_name, m, measure) for m in OPPONENTS]
+            if most := max(map(len, all_of)):
+                cells = [
+                    gain(found) + f' ({len(found)})' * (0 < len(found) < most)
+                    for found in all_of
+                ]
+                rows.append([name, str(most), *cells])
         parts += [*markdown(rows), ''] if rows[1:] else []
+    rows = [['over trainings', 'trainings', *OPPONENTS.values()]]
+    for name, of_name in by_name.items():
+        trainings = trainings_of(of_name)
+        cells = []
+        for method in OPPONENTS:
+            each = [
+                [found for found, _ in differences(own, method, 'difference')]
+                for own in trainings
+            ]
+            cells.append(difference([float(np.mean(x)) for x in each if x]))
+        if len(trainings) > 2:
+            rows.append([name, str(len(trainings)), *cells])
+    parts += [*markdown(rows), ''] if rows[1:] else []
     for name, of_name in by_name.items():
         own = [r for r in of_name if 'methods' in r]
         changed = [r['correlations'] for r in of_name if 'methods' not in r]
-        images = {(r['seed'], r['image']) for r in own}
-        seeds = sorted({r['seed'] for r in own})
+        images = {r['image'] for r in own}
         parts += [
-            f'{name}: {len(own)} detections on {len(images)} images, seeds '
-            f'{", ".join(map(str, seeds))} of the base model',
+            f'{name}: {len(own)} detections on {len(images)} photographs, '
+            f'trainings of the base model: {len(trainings_of(own))}',
             '',
             *markdown(rows_of(own)),
             '',
@@ -435,28 +455,41 @@ def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
             values = np.array([one.get(measure, np.nan) for one in found])
             there = values[~np.isnan(values)]
             row.append(f'{there.mean():.3f}' if len(there) else '-')
-        row += [gain(here, method, measure) for measure in paired]
+        row += [gain(differences(here, method, m)) for m in paired]
         rows.append([*row, str(len(here))])
     return rows
 
 
-def gain(
+def trainings_of(records: Sequence[dict[str, Any]]) -> list[list]:
+    """The judged detections of each training: a seed on a processor."""
+    found: dict[tuple, list] = defaultdict(list)
+    for record in records:
+        if 'methods' in record:
+            found[record.get('device'), record['seed']].append(record)
+    return [*found.values()]
+
+
+def differences(
     records: Sequence[Mapping[str, Any]], method: str, measure: str
-) -> str:
-    """The bottleneck minus a method: the mean of paired differences, with its
-    interval where they are of enough images."""
-    both = [
-        (own[measure] - other[measure], f'{r["seed"]} {r["image"]}')
-        for r in records
-        for own, other in [
-            [r.get('methods', {}).get(name, {}) for name in (OWN, method)]
-        ]
-        if method != OWN and measure in own and measure in other
-    ]
-    if not both:
+) -> list[tuple[float, str]]:
+    """The bottleneck minus a method, and the photograph, of each detection
+    that has both."""
+    found = []
+    for record in records:
+        methods = record.get('methods', {})
+        own, other = methods.get(OWN, {}), methods.get(method, {})
+        if method != OWN and measure in own and measure in other:
+            found.append((own[measure] - other[measure], record['image']))
+    return found
+
+
+def gain(of_images: Sequence[tuple[float, str]]) -> str:
+    """The mean of paired differences, with its interval where they are of
+    enough photographs."""
+    if not of_images:
         return '-'
-    differences, images = zip(*both)
-    mean, low, high = paired_interval(differences, images)
+    values, images = zip(*of_images)
+    mean, low, high = paired_interval(values, images)
     enough = len({*images}) >= FEWEST
     return f'{mean:+.3f}' + f' [{low:+.3f}, {high:+.3f}]' * enough
 
