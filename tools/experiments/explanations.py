@@ -44,6 +44,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from mmaib.cli.loading import load_model, read_config
+from mmaib.cli.main import reuse_memory
 from mmaib.cli.runs import commit, device_name
 from mmaib.explanations import (
     Place,
@@ -320,6 +321,7 @@ def in_box(target: Target, size: Sequence[int]) -> tuple[slice, slice]:
 
 def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
+    reuse_memory()
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint, torch.device('cpu'))
     places = {name: Place(model, name) for name in ('neck', 'backbone')}
