@@ -16,6 +16,11 @@ the weights of head, neck and backbone are shuffled, one after the other
 (Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018), and when
 the seed is another: Spearman's rank correlation over the pixels of the box.
 
+    --readout CONFIG CHECKPOINT
+
+adds the map of a readout of that model (`mmaib readout`), within the box: one
+map for all objects, trained once for a data set.
+
     --judge CHECKPOINT
 
 adds a score by a detector that has seen hidden parts (judge.py).
@@ -46,6 +51,7 @@ from torch import Tensor, nn
 from mmaib.cli.loading import load_model, read_config
 from mmaib.cli.main import reuse_memory
 from mmaib.cli.runs import commit, device_name
+from mmaib.evaluation.map_geometry import spread
 from mmaib.explanations import (
     Place,
     Settings,
@@ -66,12 +72,14 @@ from mmaib.explanations.insertion_deletion import (
 )
 from mmaib.explanations.reach import gradients
 from mmaib.explanations.targets import Target
+from mmaib.layers import capture_attention
 from mmaib.visualization.tables import difference, markdown
 from mmaib.visualization.work_dirs import read_records
 
 OWN = 'bottleneck'
 # LayerCAM's map as a gate
 START = 'bottleneck, no steps'
+READOUT = 'readout'
 # each costs 26 images a detection, D-RISE 400 more
 SLOW = ('random', 'box', 'norm', 'grad-cam', 'd-rise')
 # images, below which an interval says nothing
@@ -126,6 +134,7 @@ def parse_args() -> argparse.Namespace:
         '--methods', nargs='+', default=[],
         help="some alone: odam, 'odam, backbone', ...",
     )  # fmt: skip
+    add('--readout', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), type=Path)
     add('--judge', type=Path, help='checkpoint of judge.py, for CONFIG')
     add('--randomise', type=int, metavar='DETECTIONS')
     add('--table', type=Path, help='print of these records')
@@ -177,6 +186,7 @@ def judged(
     slow: bool,
     methods: Sequence[str] = (),
     judge: Any = None,
+    readout: Any = None,
 ) -> dict[str, dict[str, float]]:
     """What the referee says of each method, on one detection."""
     target, images = found[number], seen.images
@@ -198,11 +208,14 @@ def judged(
             return per_sample_bottleneck(
                 *given, images, moments[at], settings
             ).bits
+        if name == READOUT:
+            return map_of(readout, images) * (own + 1e-6)
         score = target.log_scores
         _, slope = gradients(score, places[at], features[at], images)
         return explain_by(name, *given, slope, images)
 
-    rows = [(name, 'neck') for name in (*BASELINES, OWN, START)]
+    neck = (*BASELINES, OWN, START, *[READOUT] * (readout is not None))
+    rows = [(name, 'neck') for name in neck]
     rows += [(name, 'backbone') for name in AT_BACKBONE]
     scores = [of_images(target, places['neck'])]
     # after the score at the fixed box
@@ -248,6 +261,17 @@ def judged(
         label: {name: round(value, 4) for name, value in result.items()}
         for label, result in results.items()
     }
+
+
+def map_of(readout: Any, images: Tensor) -> Tensor:
+    """The bits ``(H, W)`` that a readout's gates let through of each pixel."""
+    with torch.no_grad(), capture_attention(readout) as maps:
+        readout.extract_feat(images)
+    size = tuple(images.shape[2:])
+    levels = [
+        spread(bits[0, 0].double(), size) for one in maps for bits in one.bits
+    ]
+    return torch.stack(levels).sum(0).float()
 
 
 def shuffle_weights(module: nn.Module, generator: torch.Generator) -> None:
@@ -339,9 +363,15 @@ def run(args: argparse.Namespace) -> None:
         with args.records.open('a') as lines:
             lines.write(json.dumps(record) + '\n')
 
-    judge = None
+    judge = readout = None
     if args.judge:
         judge = load_model(cfg, args.judge, torch.device('cpu'))
+    if args.readout:
+        readout = load_model(
+            read_config(args.readout[0]),
+            args.readout[1],
+            torch.device('cpu'),
+        )
     with frozen(model):
         training = [
             see(model, places['neck'], data_of(model, f)).images
@@ -379,7 +409,7 @@ def run(args: argparse.Namespace) -> None:
                 area=round(area_of(target)),
                 methods=judged(
                     model, places, moments, seen, found, number, bool(slow),
-                    args.methods, judge,
+                    args.methods, judge, readout,
                 ),
             )  # fmt: skip
             print(count + 1, file, number, flush=True)
