@@ -172,6 +172,7 @@ def work(
         )
         write('explained.json', json.dumps(content, indent=1))
 
+    pipeline = pipeline_of(model)
     with frozen(model):
         moments = statistics(place, batches)
         try:
@@ -180,7 +181,7 @@ def work(
                     print(f'skipped: {reason}')
                     continue
                 name = unused(path.stem, shown)  # of another folder
-                image = as_loaded(pipeline_of(model), path)
+                image = as_loaded(pipeline, path)
                 for count, target in enumerate(found):
                     one = explanation_of(
                         target, place, seen, moments, settings, missed=missed

@@ -35,7 +35,7 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import VISUALIZERS
 from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
@@ -98,6 +98,7 @@ def draw(
     model: Any,
     visualizer: Visualizer,
     metric: AttentionMetric,
+    pipeline: Compose,
     path: str,
     data: Any,
     name: Path,
@@ -112,7 +113,7 @@ def draw(
     if is_classified(sample):
         image, sample = classifier_input(model, data['inputs'], sample)
     else:
-        image = as_loaded(test_pipeline(model.cfg), path)
+        image = as_loaded(pipeline, path)
     drawn = picture(visualizer, maps, image, sample, args.score_thr)
     mmcv.imwrite(drawn[..., ::-1], f'{name}.png')
     known = {**sample.metainfo, **sample.to_dict()}
@@ -145,6 +146,7 @@ def unused(name: str, names: Container[str]) -> str:
 def draw_all(model: Any, source: Images, args: argparse.Namespace) -> None:
     """Every image, and their scores."""
     visualizer, metric = visualizer_of(model), metric_of(model.cfg)
+    pipeline = test_pipeline(model.cfg)
     number = min(source[0], args.max_images or source[0])
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, dict[str, float]] = {}
@@ -158,8 +160,9 @@ def draw_all(model: Any, source: Images, args: argparse.Namespace) -> None:
             name = f'{Path(path).parent.name}_{name}'
         name = unused(name, scores)
         scores[name] = draw(
-            model, visualizer, metric, path, data, args.out / name, args
-        )
+            model, visualizer, metric, pipeline, path, data, args.out / name,
+            args,
+        )  # fmt: skip
     file.write_text(json.dumps({**content, 'images': scores}, indent=1))
     print(f'\n{number} pictures in {args.out}')
 

@@ -20,6 +20,7 @@ from mmaib.evaluation.map_geometry import of_the_image, spread
 from mmaib.functional import scaled
 from mmaib.visualization.image_sources import (
     load,
+    load_array,
     loads_files,
     test_pipeline,
 )
@@ -156,15 +157,10 @@ def _of_array(pipeline: Compose, image: np.ndarray, preprocessor: Any) -> Any:
         raise ValueError(
             f'image: an array (H, W, 3), got one of shape {image.shape}'
         )
-    size = image.shape[:2]
-    given = dict(img=image, img_shape=size, ori_shape=size)
-    transforms = [t for t in pipeline.transforms if not loads_files(t)]
-    if in_colour and len(transforms) == len(pipeline.transforms):
+    if in_colour and not any(map(loads_files, pipeline.transforms)):
         # of data sets of arrays, which are RGB
-        given['img'] = np.ascontiguousarray(image[..., ::-1])
-    for transform in transforms:
-        given = transform(given)
-    return given
+        image = np.ascontiguousarray(image[..., ::-1])
+    return load_array(pipeline, image)
 
 
 def _config_of(model: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -45,8 +44,9 @@ def image_class(
             f'--against {name_of(model, chosen)}: that is the class which is '
             'explained; name another, or another --class'
         )
-    multi_label = 'MultiLabelClsHead' in map(
-        attrgetter('__name__'), type(model.head).__mro__
+    multi_label = any(
+        base.__name__ == 'MultiLabelClsHead'
+        for base in type(model.head).__mro__
     )
 
     def log_scores(features: Any) -> Tensor:

@@ -72,12 +72,20 @@ def load(pipeline: Compose, path: Path) -> Any:
     try:
         if any(map(loads_files, pipeline.transforms)):
             return pipeline(dict(img_path=str(path), img_id=0))
-        image = mmcv.imread(str(path), channel_order='rgb')
-        size = image.shape[:2]
-        return pipeline(dict(img=image, img_shape=size, ori_shape=size))
+        return load_array(
+            pipeline, mmcv.imread(str(path), channel_order='rgb')
+        )
     except Exception as error:  # of whatever loads it
         why = f'{path} cannot be loaded: {error or type(error)}'
         raise ValueError(why) from error
+
+
+def load_array(pipeline: Compose, image: np.ndarray) -> Any:
+    """An image through the transforms of a pipeline that load no file."""
+    transforms = [t for t in pipeline.transforms if not loads_files(t)]
+    size = image.shape[:2]
+    given = dict(img=image, img_shape=size, ori_shape=size)
+    return Compose(transforms)(given)
 
 
 def as_loaded(pipeline: Compose, path: str | Path) -> np.ndarray:
