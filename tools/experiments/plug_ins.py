@@ -31,6 +31,7 @@ from study import (
 )
 
 from mmaib.cli.loading import read_config
+from mmaib.cli.wrap import wrap
 from mmaib.cost import millions
 from mmaib.visualization.tables import (
     METRICS,
@@ -44,7 +45,9 @@ from mmaib.visualization.tables import (
 )
 
 HERE = Path(__file__).resolve().parent
-BASE, AIB, RESIDUAL = 'base', 'aib', 'residual'
+BASE, AIB, RESIDUAL, READOUT = 'base', 'aib', 'residual', 'readout'
+LITERAL, PEERS = 'aib-qt-literal', 'peers'
+CIFAR = 'cifar10-subset'
 # a task's configs, for an arm's name with '_' after it, and its readout's
 TASKS = {
     'bccd': (
@@ -59,6 +62,7 @@ TASKS = {
         '{}upernet_lite0_1xb4-500_camvid-320x240',
         'upernet_lite0_1xb4-200_camvid-320x240',
     ),
+    CIFAR: ('{}vgg16-x0.125_1xb128-16e_cifar10-subset', ''),
 }
 # a base model's config with a part of peers.py in its neck
 PEER = """_base_ = {base!r}
@@ -67,6 +71,28 @@ custom_imports = dict(imports=['mmaib', 'peers'])
 model = dict(neck=dict({neck}, part=dict(type='CBAM')))
 """
 LEVELS = {'camvid': "type='LevelsWithParts', in_channels=[24, 40, 112, 320]"}
+# VGG16 of an eighth of the channels, cut where the paper cuts it, with a part
+# there. Maps of 8 x 8, not 16 x 16: a run takes three minutes, not twenty-five
+CUT = """_base_ = {base!r}
+custom_imports = dict(imports=['mmaib', 'peers'])
+
+model = dict(
+    backbone=dict(
+        channels=(8, 16, 32), depths=(2, 2, 3), pools=(True, True, False),
+        last_conv=None),
+    neck=[{part}
+        dict(
+            type='mmaib.VGGBlocks', in_channels=32,
+            channels=(64, 64, 64, 64), depths=(3, 3, 1, 1),
+            pools=(True, True, True, False), last_conv=64),
+        dict(type='GlobalAveragePooling')])
+train_cfg = dict(val_interval=16)
+default_hooks = dict(attention=dict(type='mmaib.AttentionEvalHook'))
+"""
+PART = """
+        dict(
+            type='LevelsWithParts', in_channels=[32],
+            part=dict(type='CBAM')),"""
 # fields of the part
 PARTS = {
     'context-block': ('type=ContextBlock', 'ratio=0.0625'),
@@ -76,7 +102,7 @@ PARTS = {
 # what the metric loses when the map's scores stand elsewhere
 ABLATIONS = ('mirror', 'norm', 'centre')
 OPTIONS = f'default_hooks.attention.ablations=[{",".join(ABLATIONS)}]'
-OURS = ('aib-qt-literal', AIB, 'aib-qt', 'gate')
+OURS = (LITERAL, AIB, 'aib-qt', 'gate')
 
 
 def parameters(arm: Arm) -> float:
@@ -86,39 +112,66 @@ def parameters(arm: Arm) -> float:
         return millions(MODELS.build(cfg.model))
 
 
-def arms_of(task: str, out: Path) -> list[Arm]:
-    """The table's rows, the base model first; the config of the others'
-    attentions is written to a folder."""
+def configs_of(task: str, out: Path) -> dict[str, Path]:
+    """Of the base model, of our arms and of the peers: samples, or written
+    to a folder."""
     base, readout = TASKS[task]
-    peer = out / f'{task}.py'
+    folder = CONFIGS / 'sample' / task
+    names = {BASE: base.format('')}
+    names |= {name: base.format(f'{name}_') for name in OURS}
+    names[READOUT] = f'{READOUT}_{readout}'
+    found = {k: folder / f'{name}.py' for k, name in names.items()}
+    found[PEERS] = out / f'{task}.py'
+    out.mkdir(parents=True, exist_ok=True)
+    if task != CIFAR:
+        neck = LEVELS.get(task, "type='FPNWithPart'")
+        text = PEER.format(base=str(found[BASE]), neck=neck)
+        found[PEERS].write_text(text)
+        return found
+    whole = str(found[BASE])
+    found[PEERS].write_text(CUT.format(base=whole, part=PART))
+    found[BASE] = out / 'base.py'
+    found[BASE].write_text(CUT.format(base=whole, part=''))
+    for name in (*OURS, READOUT):
+        found[name] = out / f'{name}.py'
+        if found[name].exists():
+            continue
+        wrap(
+            str(found[BASE]),
+            found[name],
+            'aib-qt' if name == LITERAL else name,
+            where='before',
+            latent='aib' in name,
+        )
+    return found
 
-    def of_name(name: str) -> Path:
-        return CONFIGS / 'sample' / task / f'{base.format(name)}.py'
+
+def arms_of(task: str, out: Path) -> list[Arm]:
+    """The table's rows, the base model first."""
+    configs = configs_of(task, out)
+    place = 'model.neck.0.part' if task == CIFAR else 'model.neck.part'
 
     def with_part(name: str, *fields: str) -> Arm:
-        options = [f'model.neck.part.{field}' for field in fields]
-        return Arm(name, peer, options)
+        options = [f'{place}.{field}' for field in fields]
+        return Arm(name, configs[PEERS], options)
 
     def residual(hidden: int) -> Arm:
         return with_part(RESIDUAL, 'type=Residual', f'hidden={hidden}')
 
-    plain = Arm(BASE, of_name(''))
-    out.mkdir(parents=True, exist_ok=True)
-    neck = LEVELS.get(task, "type='FPNWithPart'")
-    peer.write_text(PEER.format(base=str(plain.config), neck=neck))
-    ours = [Arm(name, of_name(f'{name}_'), [OPTIONS]) for name in OURS]
+    def ours(name: str) -> Arm:
+        options = [OPTIONS]
+        if task == CIFAR and name == LITERAL:
+            options.append('model.neck.bottleneck.attention.logit_norm=False')
+        return Arm(name, configs[name], options)
+
+    plain = Arm(BASE, configs[BASE])
     one, two = (parameters(residual(hidden)) for hidden in (1, 2))
-    wanted = parameters(ours[OURS.index(AIB)])
+    wanted = parameters(ours(AIB))
     return [
         plain,
         *(with_part(name, *fields) for name, fields in PARTS.items()),
-        *ours,
-        Arm(
-            'readout',
-            CONFIGS / 'sample' / task / f'readout_{readout}.py',
-            [OPTIONS],
-            start=plain,
-        ),
+        *map(ours, OURS),
+        ours(READOUT)._replace(start=plain),
         residual(1 + max(round((wanted - one) / (two - one)), 0)),
     ]
 
