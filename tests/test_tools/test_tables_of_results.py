@@ -79,8 +79,8 @@ def test_records_have_the_names_of_today():
     assert not any('causal' in name or 'fitting' in name for name in names)
 
 
-def test_the_page_of_explanations_has_its_table(monkeypatch, capsys):
-    tool = REPOSITORY / 'tools' / 'experiments' / 'explanations.py'
+def test_the_page_of_explanations_has_its_table(studies, monkeypatch, capsys):
+    tool = studies / 'explanations.py'
     records = REPOSITORY / 'docs' / 'results' / 'explanations'
     path = str(records / 'detections.jsonl')
     monkeypatch.setattr(sys, 'argv', [str(tool), '--table', path])

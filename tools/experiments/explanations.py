@@ -37,14 +37,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from explanations_table import OWN, table
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
@@ -67,50 +66,20 @@ from mmaib.explanations.insertion_deletion import (
     discrimination,
     insertion_deletion,
     location,
-    paired_interval,
     rank_correlation,
 )
 from mmaib.explanations.reach import gradients
 from mmaib.explanations.targets import Target
 from mmaib.layers import capture_attention
-from mmaib.visualization.tables import difference, markdown
 from mmaib.visualization.work_dirs import read_records
 
-OWN = 'bottleneck'
 # LayerCAM's map as a gate
 START = 'bottleneck, no steps'
 READOUT = 'readout'
 # each costs 26 images a detection, D-RISE 400 more
 SLOW = ('random', 'box', 'norm', 'grad-cam', 'd-rise')
-# images, below which an interval says nothing
-FEWEST = 5
 SHUFFLED = (OWN, 'layer-cam', 'odam')
 AT_BACKBONE = ('layer-cam', 'odam', OWN)
-MEASURES = {
-    'difference': 'insertion - deletion',
-    'insertion': 'insertion',
-    'deletion': 'deletion',
-    'difference_again': 'the same, detector run again',
-    'difference_judge': 'the same, by the judge',
-    'pointing': 'pointing',
-    'kept': 'kept at equal bits',
-    'energy': 'energy in box',
-    'odi': 'ODI',
-    'seconds': 's',
-}
-# what the bottleneck's paired differences are of
-PAIRED = {
-    'difference': f'{OWN} minus it',
-    'difference_again': 'run again',
-    'difference_judge': 'by the judge',
-    'kept': 'at equal bits',
-}
-OPPONENTS = {
-    'odam': 'ODAM',
-    'layer-cam': 'LayerCAM',
-    'centre': 'centre',
-    'd-rise': 'D-RISE',
-}
 
 
 def parse_args() -> argparse.Namespace:
@@ -413,117 +382,6 @@ def run(args: argparse.Namespace) -> None:
                 ),
             )  # fmt: skip
             print(count + 1, file, number, flush=True)
-
-
-def table(records: list[dict[str, Any]]) -> str:
-    """In Markdown, a part a name."""
-    by_name: dict[str, list] = defaultdict(list)
-    for record in records:
-        by_name[record['name']].append(record)
-    parts = []
-    for measure, title in PAIRED.items():
-        rows = [[title, 'detections', *OPPONENTS.values()]]
-        for name, of_name in by_name.items():
-            all_of = [differences(of_name, m, measure) for m in OPPONENTS]
-            if most := max(map(len, all_of)):
-                cells = [
-                    gain(found) + f' ({len(found)})' * (0 < len(found) < most)
-                    for found in all_of
-                ]
-                rows.append([name, str(most), *cells])
-        parts += [*markdown(rows), ''] if rows[1:] else []
-    rows = [['over trainings', 'trainings', *OPPONENTS.values()]]
-    for name, of_name in by_name.items():
-        trainings = trainings_of(of_name)
-        cells = []
-        for method in OPPONENTS:
-            each = [
-                [found for found, _ in differences(own, method, 'difference')]
-                for own in trainings
-            ]
-            cells.append(difference([float(np.mean(x)) for x in each if x]))
-        if len(trainings) > 2:
-            rows.append([name, str(len(trainings)), *cells])
-    parts += [*markdown(rows), ''] if rows[1:] else []
-    for name, of_name in by_name.items():
-        own = [r for r in of_name if 'methods' in r]
-        changed = [r['correlations'] for r in of_name if 'methods' not in r]
-        images = {r['image'] for r in own}
-        parts += [
-            f'{name}: {len(own)} detections on {len(images)} photographs, '
-            f'trainings of the base model: {len(trainings_of(own))}',
-            '',
-            *markdown(rows_of(own)),
-            '',
-        ]
-        if changed:
-            rows = [['rank correlation with itself', *changed[0][OWN]]]
-            for method in changed[0]:
-                means = (
-                    np.nanmean([c[method][name] for c in changed])
-                    for name in rows[0][1:]
-                )
-                rows.append([method, *(f'{mean:.2f}' for mean in means)])
-            parts += [
-                f'The same {len(changed)} maps after a change, in the box:',
-                '',
-                *markdown(rows),
-                '',
-            ]
-    return '\n'.join(parts)
-
-
-def rows_of(records: list[dict[str, Any]]) -> list[list[str]]:
-    methods = list(dict.fromkeys(m for r in records for m in r['methods']))
-    known = {m for r in records for one in r['methods'].values() for m in one}
-    measures = {m: title for m, title in MEASURES.items() if m in known}
-    paired = {m: title for m, title in PAIRED.items() if m in known}
-    rows = [['method', *measures.values(), *paired.values(), 'detections']]
-    for method in methods:
-        here = [r for r in records if method in r['methods']]
-        found = [r['methods'][method] for r in here]
-        row = [method]
-        for measure in measures:
-            values = np.array([one.get(measure, np.nan) for one in found])
-            there = values[~np.isnan(values)]
-            row.append(f'{there.mean():.3f}' if len(there) else '-')
-        row += [gain(differences(here, method, m)) for m in paired]
-        rows.append([*row, str(len(here))])
-    return rows
-
-
-def trainings_of(records: Sequence[dict[str, Any]]) -> list[list]:
-    """The judged detections of each training: a seed on a processor."""
-    found: dict[tuple, list] = defaultdict(list)
-    for record in records:
-        if 'methods' in record:
-            found[record.get('device'), record['seed']].append(record)
-    return [*found.values()]
-
-
-def differences(
-    records: Sequence[Mapping[str, Any]], method: str, measure: str
-) -> list[tuple[float, str]]:
-    """The bottleneck minus a method, and the photograph, of each detection
-    that has both."""
-    found = []
-    for record in records:
-        methods = record.get('methods', {})
-        own, other = methods.get(OWN, {}), methods.get(method, {})
-        if method != OWN and measure in own and measure in other:
-            found.append((own[measure] - other[measure], record['image']))
-    return found
-
-
-def gain(of_images: Sequence[tuple[float, str]]) -> str:
-    """The mean of paired differences, with its interval where they are of
-    enough photographs."""
-    if not of_images:
-        return '-'
-    values, images = zip(*of_images)
-    mean, low, high = paired_interval(values, images)
-    enough = len({*images}) >= FEWEST
-    return f'{mean:+.3f}' + f' [{low:+.3f}, {high:+.3f}]' * enough
 
 
 def main() -> None:
