@@ -21,7 +21,7 @@ from mmaib.visualization.work_dirs import last_checkpoint, read_run
 
 from .launch import device_of
 from .loading import load_model
-from .readout import table
+from .readout import SHARE, table
 
 HUB = 'hf://'
 CONFIG, WEIGHTS = 'config.py', 'readout.pth'
@@ -76,8 +76,10 @@ def save_readout(work_dir: str | Path, to: str | Path) -> None:
         for name, value in _fields(run.config).items()
     )
     parse(text, 'the config')  # refuses what could not be loaded again
-    opened = [*run.training['gate_open'].values()][-1]
-    rows = table({**run.metrics, 'train/gate_open': opened})
+    metrics = dict(run.metrics)
+    if opened := run.training.get('gate_open'):
+        metrics[SHARE] = [*opened.values()][-1]
+    rows = table(metrics)
     versions = {'mmaib': __version__, **run.facts.get('versions', {})}
     card = (Path(__file__).parent / 'model_card.md').read_text()
     to.mkdir(parents=True, exist_ok=True)

@@ -197,6 +197,9 @@ def train_readout(
             f'train_readout has no {sorted(unknown)}, only '
             f'{sorted(vars(args).keys() - {"config", "checkpoint", "out"})}'
         )
+    for name, value in options.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        words += [f'--{name.replace("_", "-")}', *map(str, values)]
     vars(args).update(options, command=['mmaib', 'readout', *words])
     if prepare(args)():
         raise RuntimeError(f'the training failed: see {out}/stdout.log')

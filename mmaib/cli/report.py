@@ -20,7 +20,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         args.work_dirs,
         args.max_images,
         args.title,
-        shlex.join(['mmaib', 'report', *map(str, args.work_dirs)]),
+        shlex.join(args.command),
     )
 
     def work() -> None:

@@ -34,6 +34,7 @@ from mmaib.visualization.work_dirs import ended_with, read_json
 from .cfg_options import options_of
 from .loading import read_config
 
+ROOT = Path(__file__).resolve().parents[2]
 # of a line in MMEngine's log
 STAMP = '%Y/%m/%d %H:%M:%S'
 STAMPED = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', re.M)
@@ -48,11 +49,14 @@ EVERY = 15.0
 
 
 def commit() -> str:
-    """What git says of this checkout."""
+    """What git says of this checkout; of an installed package unknown, also
+    where its folder is within another repository."""
+    if not (ROOT / '.git').exists():
+        return 'unknown'
     command = ['git', 'describe', '--always', '--dirty', '--abbrev=12']
     try:
         done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True
+            command, cwd=ROOT, capture_output=True, text=True
         )
     except FileNotFoundError:
         return 'unknown'

@@ -164,7 +164,7 @@ def draw_all(model: Any, source: Images, args: argparse.Namespace) -> None:
             args,
         )  # fmt: skip
     file.write_text(json.dumps({**content, 'images': scores}, indent=1))
-    print(f'\n{number} pictures in {args.out}')
+    print(f'\n{len(scores)} pictures in {args.out}')
 
 
 def prepare(args: argparse.Namespace) -> Callable[[], None]:

@@ -1,5 +1,4 @@
-"""How far two answers about one image agree: a prediction with the truth, or
-with the prediction for the image after a change."""
+"""How far two answers about one image agree."""
 
 from __future__ import annotations
 
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor
 
 from .ground_truth import box_overlaps, boxes_of
+
+IGNORED = 255
 
 
 def box_agreement(
@@ -48,15 +49,15 @@ def box_agreement(
     return 2 * matched / (len(boxes) + len(others))
 
 
-def mask_agreement(labels: Tensor, others: Tensor, ignore: int = 255) -> float:
+def mask_agreement(labels: Tensor, others: Tensor) -> float:
     """Mean IoU over the classes in either of two label maps of one shape;
-    positions with the label ``ignore`` in either do not count.
+    positions with the label 255 in either do not count.
 
     Example:
         >>> mask_agreement(torch.tensor([[0, 1]]), torch.tensor([[0, 0]]))
         0.25
     """
-    valid = (labels != ignore) & (others != ignore)
+    valid = (labels != IGNORED) & (others != IGNORED)
     labels, others = labels[valid], others[valid]
     classes = torch.cat([labels.unique(), others.unique()]).unique()
     scores = [
@@ -103,30 +104,3 @@ def to_truth(
         scores = sample['pred_score'].cpu()
         return {'base/p_true': float(scores[int(sample['gt_label'][0])])}
     return {}
-
-
-def between(
-    sample: Mapping[str, Any], other: Mapping[str, Any], score_thr: float = 0.3
-) -> float:
-    """How far two predictions agree, from 0 to 1.
-
-    Of classifiers: whether the class is the same. Of segmentors: the mean
-    IoU. Of detectors: :func:`box_agreement`, 0 if the sets of classes differ.
-
-    Args:
-        sample: ``to_dict()`` of a data sample with predictions.
-        other: the same image's, after a change.
-        score_thr: detections below do not count.
-    """
-    if 'pred_instances' in sample:
-        boxes, labels = found_boxes(sample['pred_instances'], score_thr)
-        others, other_labels = found_boxes(other['pred_instances'], score_thr)
-        if {*labels.tolist()} != {*other_labels.tolist()}:
-            return 0.0
-        return box_agreement(boxes, labels, others, other_labels)
-    if 'pred_sem_seg' in sample:
-        return mask_agreement(
-            sample['pred_sem_seg']['data'][0].cpu(),
-            other['pred_sem_seg']['data'][0].cpu(),
-        )
-    return float(sample['pred_score'].argmax() == other['pred_score'].argmax())

@@ -128,8 +128,6 @@ def whole_maps(
         bits = zip(*(p.bits for p in parts))
         whole.append(
             CapturedMap(
-                parts[0].name,
-                level,
                 mean,
                 quantized,
                 [stitched(x, boxes, size) for x in norms],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmaib.functional import enclosing, moved
 from mmaib.layers.image_cells import image_box
-from mmaib.models import known
+from mmaib.models.known import OUTPUTS, find
 
 from .places import Features
 from .positions import position_target
@@ -141,7 +141,7 @@ def predicted(model: Any, features: Features, samples: list) -> list:
 def _detection_kind(model: Any) -> Callable[..., Target]:
     if hasattr(model, 'roi_head'):
         # a query's feature in the RoI head is no region of the image's
-        if known.find('outputs', type(model)) != 'set':
+        if find(OUTPUTS, type(model)) != 'set':
             return _roi_target
     elif hasattr(model, 'forward_transformer'):
         return _query_target

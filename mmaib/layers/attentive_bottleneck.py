@@ -92,7 +92,6 @@ class AttentiveBottleneck(Reporter, BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         channels = level_channels(in_channels)
-        self.num_levels = len(channels)
         self.map_channels = map_channels or channels[0]
         self.beta = at_least('beta', beta, 0.0)
         self.attention = build_part(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import torch
@@ -27,8 +26,6 @@ class CapturedMap:
     it is of the mean map, as without draws.
 
     Attributes:
-        name: of the bottleneck in the model.
-        level: how often the bottleneck had run before, in this capture.
         mean: mu_a, ``(N, 1, H, W)``.
         quantized: a_q of the mean; None without a quantiser.
         norms: the norm over channels of the features that it modulates,
@@ -40,8 +37,6 @@ class CapturedMap:
             :mod:`mmaib.functional.rectangle`; None of any other.
     """
 
-    name: str
-    level: int
     mean: Tensor
     quantized: Tensor | None = None
     norms: list[Tensor] = field(default_factory=list)
@@ -71,8 +66,7 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
     """
     captured: list[CapturedMap] = []
 
-    def watch(name: str, bottleneck: AttentiveBottleneck) -> None:
-        levels = count()
+    def watch(bottleneck: AttentiveBottleneck) -> None:
         waiting: list[CapturedMap] = []  # for the features they modulate
 
         def on_attention(
@@ -81,8 +75,6 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
             if waiting and waiting[0].norms:
                 waiting.clear()
             latest = CapturedMap(
-                name,
-                next(levels),
                 maps.mean.detach(),
                 rectangles=_detached(maps.geometry),
             )
@@ -96,7 +88,7 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
             for latest, quantized in zip(seen, parts):
                 latest.quantized = quantized
                 if current().attention is not None:
-                    # not through its hooks again, nor heard
+                    # not through its hooks again, nor reported
                     with torch.no_grad(), collect():
                         latest.quantized = layer.forward(latest.mean)
                 latest.anchors = _detached(getattr(layer, 'anchors', None))
@@ -125,9 +117,9 @@ def capture_attention(model: nn.Module) -> Iterator[list[CapturedMap]]:
                 handles.enter_context(module.register_forward_hook(own))
 
     with ExitStack() as handles:
-        for name, module in model.named_modules():
+        for module in model.modules():
             if isinstance(module, AttentiveBottleneck):
-                watch(name, module)
+                watch(module)
         yield captured
 
 

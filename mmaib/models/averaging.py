@@ -14,7 +14,7 @@ from mmaib.contexts import in_this_thread
 from mmaib.layers.image_cells import next_window
 from mmaib.sampling.draws import mean_over_draws
 
-from .known import find
+from .known import OUTPUTS, find
 
 
 class SegmentorDraws:
@@ -66,12 +66,12 @@ def averaged(head: nn.Module, batch: int) -> Iterator[None]:
 
 def draws_mixin(cls: type) -> type | None:
     """How a class of a base library averages samples, None if it cannot."""
-    return MIXINS.get(find('outputs', cls))
+    return MIXINS.get(find(OUTPUTS, cls))
 
 
 def why_not(cls: type) -> str:
     """Why a class of a base library has no :func:`draws_mixin`."""
-    if find('outputs', cls) == 'set':
+    if find(OUTPUTS, cls) == 'set':
         return (
             'set predictors cannot be averaged: a query may match different '
             'objects in each sample'

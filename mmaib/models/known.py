@@ -1,12 +1,16 @@
 """Every class of a base library that mmaib knows by its name.
 
-A class is known by the closest of its bases that has an entry, so subclasses
-of known classes need none. Users add theirs with :func:`add`.
+Of :data:`PREDICTORS` and :data:`OUTPUTS` by the closest of its bases that has
+an entry, see :func:`find`; of the others by its own. A user's class is added
+by assignment: ``known.PREDICTORS['MyHead'] = {'classifier': ''}``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Entry = TypeVar('Entry')
 
 # Base models with a class of mmaib's own, which averages samples before the
 # base library decodes them.
@@ -69,53 +73,15 @@ VISUALIZERS: dict[str, str] = {
     'mmpretrain': 'UniversalVisualizer',
 }
 
-TABLES: dict[str, dict[str, Any]] = {
-    'models': MODELS,
-    'roi_heads': ROI_HEADS,
-    'latent_heads': LATENT_HEADS,
-    'predictors': PREDICTORS,
-    'outputs': OUTPUTS,
-}
 
-
-def add(table: str, name: str, entry: Any) -> None:
-    """Make a class known, or known otherwise.
-
-    Args:
-        table: ``'models'``, ``'roi_heads'``, ``'latent_heads'``,
-            ``'predictors'`` or ``'outputs'``.
-        name: of the class, without its scope.
-        entry: as those of the table above.
-
-    Example:
-        >>> add('predictors', 'MyHead', {'classifier': ''})
-        >>> find('predictors', type('MyHead', (), {}))
-        {'classifier': ''}
-
-    Raises:
-        ValueError: if there is no such table.
-        TypeError: if the entry is of another type than the table's.
-    """
-    if table not in TABLES:
-        raise ValueError(f'table must be one of {[*TABLES]}, got {table!r}')
-    kind = type(next(iter(TABLES[table].values())))
-    if not isinstance(entry, kind):
-        raise TypeError(
-            f'{table}[{name!r}] must be a {kind.__name__}, got {entry!r}'
-        )
-    TABLES[table][name] = entry
-
-
-def find(table: str, cls: type) -> Any:
+def find(table: Mapping[str, Entry], cls: type) -> Entry | None:
     """The entry of a class, by the closest of its bases that has one; None
     without.
 
-    Args:
-        table: of :func:`add`.
-        cls: of a base library, of a user or of mmaib.
+    Example:
+        >>> from collections import Counter
+        >>> find({'dict': 'its own', 'object': 'any'}, Counter)
+        'its own'
     """
-    entries = TABLES[table]
-    return next(
-        (entries[b.__name__] for b in cls.__mro__ if b.__name__ in entries),
-        None,
-    )
+    names = (base.__name__ for base in cls.__mro__)
+    return next((table[name] for name in names if name in table), None)

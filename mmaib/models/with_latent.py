@@ -78,7 +78,7 @@ def predictors(head: Any) -> dict[str, str]:
         ValueError: if it has not, listing what is supported.
     """
     found = {}
-    for path, end in (find('predictors', type(head)) or {}).items():
+    for path, end in (find(PREDICTORS, type(head)) or {}).items():
         try:
             layer = _at(head, path)
         except (AttributeError, IndexError, KeyError):

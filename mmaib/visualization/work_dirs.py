@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import fnmatch
 from itertools import chain, count
 from pathlib import Path
 from statistics import median
@@ -140,31 +139,17 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def set_of_records(path: Path) -> tuple[Path, str]:
-    """The file, and the set in it, that ``FILE.jsonl#SET`` names: a study
-    keeps runs of one config with other options as sets of one file."""
-    if path.is_file():  # with a # in its name
-        return path, ''
-    name, _, group = path.name.partition('#')
-    return path.with_name(name), group
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a study, a line a run; of ``FILE.jsonl#SET`` those of
-    the sets that match, such as ``rect-*``; none if there is no file.
+def read_records(file: Path) -> list[dict[str, Any]]:
+    """The records of a study, a line a run; none if there is no file.
 
     Raises:
         ValueError: if a line is not JSON.
     """
-    file, pattern = set_of_records(path)
     try:
         lines = file.read_text().splitlines() if file.is_file() else []
-        records = [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines]
     except ValueError as error:
         raise ValueError(f'{file}: not lines of JSON ({error})') from error
-    if not pattern:
-        return records
-    return [r for r in records if fnmatch(r.get('set', ''), pattern)]
 
 
 def labelled(record: Mapping[str, Any], otherwise: str = '') -> str:

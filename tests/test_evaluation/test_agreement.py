@@ -8,7 +8,6 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 
 from mmaib.evaluation.agreement import (
-    between,
     box_agreement,
     found_boxes,
     mask_agreement,
@@ -75,28 +74,6 @@ def detection(boxes, labels, scores):
             scores=torch.tensor(scores),
         )
     )  # fmt: skip
-
-
-def test_answers_of_the_three_tasks():
-    first = detection([[0.0, 0, 9, 9], [20, 20, 30, 30]], [0, 1], [0.9, 0.1])
-    moved = detection([[0.0, 0, 9, 8], [50, 50, 60, 60]], [0, 1], [0.9, 0.2])
-    assert between(first, moved) == 1  # the others score too low
-    assert between(first, moved, score_thr=0) == 0.5
-    another = detection([[0.0, 0, 9, 8]], [1], [0.9])
-    assert between(first, another) == 0
-    # more classes than before are another answer, as fewer are
-    more = detection([[0.0, 0, 9, 9], [0, 0, 9, 8]], [0, 1], [0.9, 0.9])
-    assert between(first, more) == between(more, first) == 0
-    masks = [
-        dict(pred_sem_seg=dict(data=torch.tensor([[labels]])))
-        for labels in ([0, 1], [0, 0])
-    ]
-    assert between(*masks) == 0.25
-    scores = [
-        dict(pred_score=torch.tensor(s)) for s in ([0.1, 0.9], [0.4, 0.6])
-    ]
-    assert between(*scores) == 1
-    assert between(scores[0], dict(pred_score=torch.tensor([0.6, 0.4]))) == 0
 
 
 def test_against_the_truth():

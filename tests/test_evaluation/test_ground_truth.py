@@ -88,7 +88,7 @@ def test_a_perfect_map_loses_nothing_by_void():
     sample = dict(
         gt_sem_seg=dict(data=labels), ori_shape=(12, 16), img_shape=(12, 16)
     )
-    maps = [CapturedMap('n', 0, attention, norms=[attention])]
+    maps = [CapturedMap(attention, norms=[attention])]
     metric = AttentionMetric(foreground=[1], tolerance=0)
     scores = metric.scores(maps, 0, sample)
     for name in ('auc', 'energy', 'pointing', 'catching', 'iou'):
@@ -222,7 +222,7 @@ def test_misplaced_images_are_counted_and_named(by, tmp_path, monkeypatch):
     metric = AttentionMetric()
     attention = torch.rand(2, 1, 5, 7)
     with metric.watching(torch.nn.Identity(), dataset if by == 'probe' else 0):
-        metric._maps = [CapturedMap('n', 0, attention, norms=[attention])]
+        metric._maps = [CapturedMap(attention, norms=[attention])]
         metric.process({}, samples)
     found = metric.compute_metrics(metric.results)
     assert found['contrast'] > 0

@@ -24,7 +24,7 @@ def test_capture_records_and_lets_go():
         with Draws(attention=5).open():
             bottleneck.attend([x])[0]
     bottleneck(x)
-    assert [m.level for m in maps] == [0, 1]
+    assert len(maps) == 2
     mean = bottleneck.attention(x).mean
     assert torch.equal(maps[0].mean, mean)
     assert torch.equal(maps[0].quantized, bottleneck.quantizer(mean))
@@ -74,7 +74,7 @@ def test_norms_are_of_the_features_of_each_level(name, modulation):
             model(windows[-1])
     per_window = len(maps) // 3
     assert per_window == (3 if name == 'per_level' else 1)
-    assert [m.level for m in maps] == [*range(3 * per_window)]
+    assert len(maps) == 3 * per_window
     for i, x in enumerate(windows):
         mine = maps[i * per_window : (i + 1) * per_window]
         seen = [norm for m in mine for norm in m.norms]

@@ -506,9 +506,7 @@ def test_rectangles_lie_where_the_image_does():
         img_shape=(64, 128), ori_shape=(20, 40), border=[12, 52, 24, 104]
     )
     rectangle = torch.tensor([[0.5, 0.5, 0.25, 0.125, 0.0]])
-    captured = CapturedMap(
-        'n', 0, torch.rand(1, 1, 64, 128), rectangles=rectangle
-    )
+    captured = CapturedMap(torch.rand(1, 1, 64, 128), rectangles=rectangle)
     (corners,) = rectangles_on_image([captured], 0, meta)
     ys, xs = corners.T.flip(0)
     # rows from 16.25 to 47.75, columns from 48.125 to 79.875

@@ -18,6 +18,7 @@ sys.path.insert(0, str(REPOSITORY / 'tools' / 'experiments'))
 import map_stability
 from map_stability import (
     Comparison,
+    between,
     centred_cosine,
     compare_modified,
     compared,
@@ -61,12 +62,12 @@ def test_padding_is_no_part_of_a_map():
     meta = dict(
         img_shape=(32, 32), ori_shape=(40, 24), scale_factor=(0.5, 0.5)
     )
-    (plain,) = scores_of([CapturedMap('n', 0, MAP[None, None])], 0, meta)
+    (plain,) = scores_of([CapturedMap(MAP[None, None])], 0, meta)
     assert torch.equal(plain, MAP[:5, :3])
     anchors = MAP.round()[None, None]
-    both = CapturedMap('n', 0, MAP[None, None], anchors)
+    both = CapturedMap(MAP[None, None], anchors)
     assert torch.equal(scores_of([both], 0, meta)[0], MAP.round()[:5, :3])
-    (arrays,) = scores_of([CapturedMap('n', 0, MAP[None, None])], 0, {})
+    (arrays,) = scores_of([CapturedMap(MAP[None, None])], 0, {})
     assert torch.equal(arrays, MAP)
 
 
@@ -189,6 +190,37 @@ def test_a_model_against_its_own_answers_one_by_one(name):
     assert rows['patch p=8'].cosine == pytest.approx(
         sum(expected) / len(expected), abs=1e-4
     )
+
+
+def detection(boxes, labels, scores):
+    return dict(
+        pred_instances=dict(
+            bboxes=torch.tensor(boxes), labels=torch.tensor(labels),
+            scores=torch.tensor(scores),
+        )
+    )  # fmt: skip
+
+
+def test_answers_of_the_three_tasks():
+    first = detection([[0.0, 0, 9, 9], [20, 20, 30, 30]], [0, 1], [0.9, 0.1])
+    moved = detection([[0.0, 0, 9, 8], [50, 50, 60, 60]], [0, 1], [0.9, 0.2])
+    assert between(first, moved) == 1  # the others score too low
+    assert between(first, moved, score_thr=0) == 0.5
+    another = detection([[0.0, 0, 9, 8]], [1], [0.9])
+    assert between(first, another) == 0
+    # more classes than before are another answer, as fewer are
+    more = detection([[0.0, 0, 9, 9], [0, 0, 9, 8]], [0, 1], [0.9, 0.9])
+    assert between(first, more) == between(more, first) == 0
+    masks = [
+        dict(pred_sem_seg=dict(data=torch.tensor([[labels]])))
+        for labels in ([0, 1], [0, 0])
+    ]
+    assert between(*masks) == 0.25
+    scores = [
+        dict(pred_score=torch.tensor(s)) for s in ([0.1, 0.9], [0.4, 0.6])
+    ]
+    assert between(*scores) == 1
+    assert between(scores[0], dict(pred_score=torch.tensor([0.6, 0.4]))) == 0
 
 
 def test_detections_count_from_the_score_on(monkeypatch):

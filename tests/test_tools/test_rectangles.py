@@ -40,9 +40,7 @@ def rectangles(studies):
 
 def measured(rectangles, params, size, image):
     """And the corners, in pixels of the image."""
-    captured = CapturedMap(
-        '', 0, torch.zeros(1, 1, *size), rectangles=params[None]
-    )
+    captured = CapturedMap(torch.zeros(1, 1, *size), rectangles=params[None])
     metainfo = dict(img_shape=image, ori_shape=image)
     (corners,) = rectangles_on_image([captured], 0, metainfo)
     height, width = image

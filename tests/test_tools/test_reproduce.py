@@ -335,6 +335,7 @@ def test_a_dry_run_prints_commands(run, tmp_path):
         (['--jobs', 0], '--jobs must be'),
         (['--seeds', 1, 1], 'must differ'),
         (['--gpus', 0], '--gpus must be'),
+        (['--cfg-options', 'lr'], "'lr' must be KEY=VALUE"),
         (['--rows', 77], 'no config for any of these; rows: 0, 1, 2'),
     ],
 )

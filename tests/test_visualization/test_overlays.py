@@ -45,8 +45,8 @@ def test_a_map_lands_where_it_belongs_without_the_padding():
 def test_mean_over_levels():
     meta = dict(ori_shape=(8, 8), img_shape=(8, 8))
     maps = [
-        CapturedMap('neck', 0, torch.full((2, 1, 4, 4), 0.2)),
-        CapturedMap('neck', 1, torch.full((2, 1, 2, 2), 0.6)),
+        CapturedMap(torch.full((2, 1, 4, 4), 0.2)),
+        CapturedMap(torch.full((2, 1, 2, 2), 0.6)),
     ]
     mean = mean_over_levels(maps, 1, meta)
     assert mean == pytest.approx(np.full((8, 8), 0.4))
@@ -57,7 +57,7 @@ def test_the_quantised_map_keeps_its_anchors():
     meta = dict(ori_shape=(16, 16), img_shape=(8, 8))
     anchors = torch.tensor([0.1, 0.5, 0.9])
     maps = [
-        CapturedMap('n', level, torch.rand(1, 1, side, side), quantized)
+        CapturedMap(torch.rand(1, 1, side, side), quantized)
         for level, side in enumerate((2, 4))
         for quantized in [anchors[torch.randint(3, (1, 1, side, side))]]
     ]
@@ -150,7 +150,7 @@ def test_maps_of_windows_are_put_together():
     meta = dict(img_shape=(4, 6), ori_shape=(4, 6))
     anchors = [torch.full((1, 1, 2, 2), v) for v in (0.25, 0.75)]
     maps = [
-        CapturedMap('neck', i, torch.full((1, 1, 2, 2), mean), anchors[i])
+        CapturedMap(torch.full((1, 1, 2, 2), mean), anchors[i])
         for i, mean in enumerate((0.2, 0.8))
     ]
     (whole,) = whole_maps(Slides(), maps, meta)
@@ -179,7 +179,7 @@ def gated(*grids, batch=1, level=0):
     bits = [torch.rand(batch, 1, *grid) for grid in grids]
     norms = [torch.rand(batch, 1, *grid) for grid in grids]
     mean = torch.rand(batch, 1, *grids[0])
-    return CapturedMap('neck', level, mean, None, norms, bits)
+    return CapturedMap(mean, None, norms, bits)
 
 
 def test_bits_of_pixels_are_the_images_bits():
@@ -192,7 +192,7 @@ def test_bits_of_pixels_are_the_images_bits():
     assert on_image.shape == (37, 70)
     total = sum(b[1].sum() for m in maps for b in m.bits)
     assert torch.isclose(on_image.sum(), total)
-    assert bits_on_image([CapturedMap('n', 0, maps[0].mean)], 0, meta) is None
+    assert bits_on_image([CapturedMap(maps[0].mean)], 0, meta) is None
 
 
 def test_bits_of_the_padding_are_not_the_images():
@@ -283,7 +283,7 @@ PADDED = dict(
 def rectangle(*params, size=(64, 128)):
     rectangles = torch.tensor([params])
     mean = rectangle_window(rectangles, size)[:, None]
-    return CapturedMap('neck', 0, mean, rectangles=rectangles)
+    return CapturedMap(mean, rectangles=rectangles)
 
 
 @pytest.mark.parametrize('angle', [0.0, 0.6])
@@ -310,7 +310,7 @@ def test_outlines_differ_by_level_and_leave_the_image():
     drawn = outlined(image, [small, large], 0, PADDED)
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 3
     assert (image == 9).all()
-    none = [CapturedMap('neck', 0, torch.rand(1, 1, 4, 4))]
+    none = [CapturedMap(torch.rand(1, 1, 4, 4))]
     assert np.array_equal(outlined(image, none, 0, PADDED), image)
 
 

@@ -47,14 +47,14 @@ from calibration_table import (
 )
 from calibrators import FITS, OF_DETECTORS
 from mmengine.registry import DATASETS, init_default_scope
-from records import find_record, keep_record
+from records import find_record, keep_record, records_of
 from study import Arm, conclude, parsed, parser_of_runs, train_arms
 
-from mmaib.cli.cfg_options import CfgOptions
+from mmaib.cli.cfg_options import options_of
 from mmaib.cli.loading import read_config
 from mmaib.cli.parser import positive
 from mmaib.preflight.checkpoint import load_safely
-from mmaib.visualization.work_dirs import last_checkpoint, read_records
+from mmaib.visualization.work_dirs import last_checkpoint
 
 # where the weight of a second stage's KL stands
 FIELDS = {
@@ -84,7 +84,7 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     add('--max-images', type=positive, help='test on about so many, evenly')
     add(
-        '--held-out', nargs='+', action=CfgOptions,
+        '--held-out', nargs='+', default=[],
         help="options of the test's data set that make it another one:\n"
         'calibrators are fitted on that',
     )  # fmt: skip
@@ -95,6 +95,7 @@ def parse_args() -> argparse.Namespace:
         f'stage2-kl-{weight:g}': weight for weight in args.kl_weights
     }
     try:
+        args.held_out = options_of(args.held_out)
         if not args.report_only:
             check(args)
     except (OSError, ValueError) as error:
@@ -129,7 +130,7 @@ def check(args: argparse.Namespace) -> None:
             DATASETS.build(held_out(args, cfg))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f'--held-out {args.held_out}: {error}') from error
-    for record in read_records(args.records):
+    for record in records_of(args.records):
         if record.get('settings') != settings(args):
             raise ValueError(
                 f'{args.records} is of another test, '

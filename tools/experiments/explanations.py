@@ -44,6 +44,15 @@ from typing import Any
 
 import torch
 from explanations_table import OWN, table
+from insertion_deletion import (
+    AREA,
+    blank,
+    detected,
+    discrimination,
+    insertion_deletion,
+    location,
+    rank_correlation,
+)
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
@@ -59,15 +68,6 @@ from mmaib.explanations import (
 )
 from mmaib.explanations.baselines import BASELINES, box, explain_by, of_images
 from mmaib.explanations.explain import Prepared, data_of, frozen, see, targets
-from mmaib.explanations.insertion_deletion import (
-    AREA,
-    blank,
-    detected,
-    discrimination,
-    insertion_deletion,
-    location,
-    rank_correlation,
-)
 from mmaib.explanations.reach import gradients
 from mmaib.explanations.targets import Target
 from mmaib.layers import capture_attention

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from insertion_deletion import paired_interval
 
-from mmaib.explanations.insertion_deletion import paired_interval
 from mmaib.visualization.tables import difference, markdown
 
 OWN = 'bottleneck'

@@ -10,7 +10,7 @@ within its image.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -20,12 +20,43 @@ from modifications import modified
 from torch import Tensor
 
 from mmaib.evaluation import contrast
-from mmaib.evaluation.agreement import between
+from mmaib.evaluation.agreement import (
+    box_agreement,
+    found_boxes,
+    mask_agreement,
+)
 from mmaib.evaluation.map_geometry import of_the_image, whole_maps
 from mmaib.layers import CapturedMap, capture_attention
 
 TAUS = (0.85, 0.9, 0.95)
 SAME = 0.5  # the agreement from which on two answers are the same
+
+
+def between(
+    sample: Mapping[str, Any], other: Mapping[str, Any], score_thr: float = 0.3
+) -> float:
+    """How far two predictions agree, from 0 to 1.
+
+    Of classifiers: whether the class is the same. Of segmentors: the mean
+    IoU. Of detectors: :func:`box_agreement`, 0 if the sets of classes differ.
+
+    Args:
+        sample: ``to_dict()`` of a data sample with predictions.
+        other: the same image's, after a change.
+        score_thr: detections below do not count.
+    """
+    if 'pred_instances' in sample:
+        boxes, labels = found_boxes(sample['pred_instances'], score_thr)
+        others, other_labels = found_boxes(other['pred_instances'], score_thr)
+        if {*labels.tolist()} != {*other_labels.tolist()}:
+            return 0.0
+        return box_agreement(boxes, labels, others, other_labels)
+    if 'pred_sem_seg' in sample:
+        return mask_agreement(
+            sample['pred_sem_seg']['data'][0].cpu(),
+            other['pred_sem_seg']['data'][0].cpu(),
+        )
+    return float(sample['pred_score'].argmax() == other['pred_score'].argmax())
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -47,7 +78,7 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
 class Comparison(NamedTuple):
     """An image and one of its modifications."""
 
-    agreement: float  # of the two answers, see `agreement.between`
+    agreement: float  # of the two answers, see :func:`between`
     cosine: float | None  # of the two maps, the mean over levels
     centred: float | None  # the same of the maps less their means
 

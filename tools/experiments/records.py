@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,9 +15,28 @@ from mmaib.cli.loading import read_config
 from mmaib.cli.runs import START, identity, refusal
 from mmaib.files import alone_in, write_whole
 from mmaib.preflight import check_data
-from mmaib.visualization.work_dirs import read_records, set_of_records
+from mmaib.visualization.work_dirs import read_records
 
 WRITING = Lock()
+
+
+def set_of_records(path: Path) -> tuple[Path, str]:
+    """The file, and the set in it, that ``FILE.jsonl#SET`` names: a study
+    keeps runs of one config with other options as sets of one file."""
+    if path.is_file():  # with a # in its name
+        return path, ''
+    name, _, group = path.name.partition('#')
+    return path.with_name(name), group
+
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    """The records of a file, of ``FILE.jsonl#SET`` those of the sets that
+    match, such as ``rect-*``."""
+    file, pattern = set_of_records(path)
+    records = read_records(file)
+    if not pattern:
+        return records
+    return [r for r in records if fnmatch(r.get('set', ''), pattern)]
 
 
 def without_place(options: Iterable[str]) -> list[str]:

@@ -38,8 +38,9 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
-from records import find_record, train_all
+from records import find_record, records_of, train_all
 
+from mmaib.cli.cfg_options import options_of
 from mmaib.cli.loading import read_config
 from mmaib.cli.runs import commit, run_logged
 from mmaib.visualization.tables import (
@@ -61,7 +62,6 @@ from mmaib.visualization.work_dirs import (
     labelled,
     last_checkpoint,
     read_json,
-    read_records,
 )
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -130,6 +130,10 @@ def parser_of_runs(
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The arguments, without two runs in one folder."""
     args = parser.parse_args()
+    try:
+        options_of(args.cfg_options)
+    except ValueError as error:
+        parser.error(str(error))
     for name in ('jobs', 'gpus'):
         if (number := getattr(args, name)) < 1:
             parser.error(f'--{name} must be >= 1, got {number}')
@@ -330,7 +334,7 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     args = parsed(parser)
     for path in args.compare:
-        if not read_records(path):
+        if not records_of(path):
             parser.error(f'--compare {path}: no records there')
     field, *several = args.values or ['']
     if args.values and len({*several}) < max(len(several), 1):
@@ -352,7 +356,7 @@ def other_records(path: Path) -> dict[str, Runs]:
     the file, and the config's name up to its first underscore, where that is
     one config's alone."""
     records: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
-    for record in read_records(path):
+    for record in records_of(path):
         key = labelled(record, path.stem)
         records[key][record['seed']] = record['metrics']
     short = [name.partition('_')[0] for name in records]

@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmaib.evaluation.ground_truth import box_overlaps
-
-from .detections import predicted
-from .places import Place
-from .targets import Target
+from mmaib.explanations.detections import predicted
+from mmaib.explanations.places import Place
+from mmaib.explanations.targets import Target
 
 STEPS = 12
 AREA = 1.5
@@ -60,16 +59,14 @@ def changed_images(
     images: Tensor,
     blanked: Tensor,
     area: float,
-    steps: int = STEPS,
 ) -> tuple[Tensor, Tensor]:
-    """The images of deletion and of insertion, ``steps + 1`` each.
+    """The images of deletion and of insertion, ``STEPS + 1`` each.
 
     Args:
         order: the map ``(H, W)``.
         images: ``(1, 3, H, W)``.
         blanked: what is seen of them where they are hidden.
         area: of the last step, in pixels.
-        steps: how many.
     """
     noise = torch.rand(order.shape, generator=torch.Generator().manual_seed(0))
     # ties in a random order, the same for every map
@@ -77,7 +74,7 @@ def changed_images(
     place = np.empty(order.numel())
     place[ranked] = np.arange(order.numel())
     rank = torch.from_numpy(place).view(order.shape).to(images.device)
-    counts = np.linspace(0, min(order.numel(), area), steps + 1).astype(int)
+    counts = np.linspace(0, min(order.numel(), area), STEPS + 1).astype(int)
     shown = torch.stack([rank < count for count in counts])[:, None]
     return (
         torch.where(shown, blanked, images),
@@ -114,7 +111,6 @@ def insertion_deletion(
     blanked: Tensor,
     area: float,
     scores: Sequence[Callable[[Tensor], Tensor]],
-    batch: int = 13,
 ) -> list[tuple[float, float]]:
     """Areas under the curves of insertion (high is good) and deletion (low
     is good), in [0, 1], by each of these scores."""
@@ -123,7 +119,7 @@ def insertion_deletion(
     for score in scores:
         curves = []
         for sequence in (inserted, deleted):
-            values = torch.cat([score(part) for part in sequence.split(batch)])
+            values = score(sequence)
             curves.append(float(torch.trapezoid(values) / (len(values) - 1)))
         found.append((curves[0], curves[1]))
     return found
@@ -165,7 +161,7 @@ def rank_correlation(one: Tensor, other: Tensor) -> float:
 
 
 def paired_interval(
-    differences: Sequence[float], groups: Sequence[Any], seed: int = 0
+    differences: Sequence[float], groups: Sequence[Any]
 ) -> tuple[float, float, float]:
     """Mean paired difference and its 95 % interval, by a bootstrap of whole
     images, since boxes of one image are not independent.
@@ -173,7 +169,6 @@ def paired_interval(
     Args:
         differences: a detection each.
         groups: its image.
-        seed: of the bootstrap.
     """
     values = np.asarray(differences)
     names, index = np.unique(np.asarray(groups), return_inverse=True)
@@ -188,7 +183,7 @@ def paired_interval(
     found = stats.bootstrap(
         (sums, counts), ratio, paired=True, vectorized=True,
         n_resamples=4999, method='percentile',
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     )  # fmt: skip
     low, high = found.confidence_interval
     return float(values.mean()), float(low), float(high)
