@@ -37,6 +37,9 @@ PAGES = sorted(
 )
 
 
+RESULTS = sorted((REPOSITORY / 'docs' / 'results').glob('*.md'))
+
+
 def blocks(page):
     return re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL)
 
@@ -45,6 +48,40 @@ def block(page, word):
     """The one block of Python with that word in it."""
     (lines,) = (lines for lines in blocks(page) if word in lines)
     return lines
+
+
+def expanded(path):
+    """As a shell does it, of ``{a,b}``."""
+    if not (found := re.search(r'\{([^{}]*)\}', path)):
+        return [path]
+    before, after = path[: found.start()], path[found.end() :]
+    return [
+        whole
+        for part in found[1].split(',')
+        for whole in expanded(f'{before}{part}{after}')
+    ]
+
+
+def test_files_that_pages_name_are_there():
+    texts = [
+        page.read_text()
+        for page in (*PAGES, *RESULTS)
+        if page.name != 'CHANGELOG.md'  # which names what is gone
+    ]
+    named = re.compile(
+        r'(?<![\w/.:])((?:configs|tools|tests|requirements)/'
+        r'[\w./{},*-]*[\w}*]|test_\w+/[\w/]*test_\w+(?:\.py)?)'
+    )
+    paths = {
+        path
+        for text in texts
+        for name in named.findall(text)
+        for path in expanded(name)
+    }
+    assert len(paths) > 90
+    roots = (REPOSITORY, REPOSITORY / 'tests')
+    missing = [p for p in paths if not any([*r.glob(p)] for r in roots)]
+    assert not missing
 
 
 def pasted(tmp_path, base, lines):

@@ -4,6 +4,7 @@ import re
 import runpy
 import shlex
 import sys
+from fnmatch import fnmatch
 
 import pytest
 from support import REPOSITORY, SAMPLE
@@ -21,8 +22,19 @@ COMMANDS = re.findall(
 )
 
 
-def test_every_study_with_records_has_a_command():
-    assert len(COMMANDS) >= 10
+def test_every_set_of_records_is_named_on_a_page():
+    docs = REPOSITORY / 'docs'
+    pages = '\n'.join(page.read_text() for page in docs.rglob('*.md'))
+    named = {*re.findall(r'#([\w.*-]+)|`([\w.-]+)`', pages)}
+    named = {name for pair in named for name in pair if name}
+    sets = {
+        record.get('set', '')
+        for path in (docs / 'results').glob('*.jsonl')
+        for record in read_records(path)
+    }
+    assert len(sets) > 60
+    unnamed = [s for s in sets - {''} if not any(fnmatch(s, n) for n in named)]
+    assert not unnamed
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ TITLES = {
     CONTROL: 'stage two without noise',
 }
 # what all others are paired with
-REFERENCES = (PLAIN, 'temperature', 'platt', 'isotonic', CONTROL)
+REFERENCES = (PLAIN, 'temperature', 'platt', CONTROL)
 MEASURED = {
     'ece': 'ECE',
     'd_ece': 'D-ECE',

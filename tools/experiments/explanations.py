@@ -79,7 +79,7 @@ READOUT = 'readout'
 # each costs 26 images a detection, D-RISE 400 more
 SLOW = ('random', 'box', 'norm', 'grad-cam', 'd-rise')
 SHUFFLED = (OWN, 'layer-cam', 'odam')
-AT_BACKBONE = ('layer-cam', 'odam', OWN)
+AT_BACKBONE = ('layer-cam', 'odam', OWN, START)
 
 
 def parse_args() -> argparse.Namespace:
@@ -318,7 +318,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint, torch.device('cpu'))
     places = {name: Place(model, name) for name in ('neck', 'backbone')}
-    of_run = dict(name=args.name, seed=args.seed)
+    of_run = dict(name=args.name, seed=args.seed, device=device_name())
     there = {
         (r['image'], r['detection'])
         for r in read_records(args.records)
@@ -327,8 +327,7 @@ def run(args: argparse.Namespace) -> None:
 
     def keep(file: str, **found: Any) -> None:
         image = '/'.join(Path(file).parts[-2:])
-        of_code = dict(commit=commit(), device=device_name())
-        record = {**of_run, **of_code, 'image': image, **found}
+        record = {**of_run, 'commit': commit(), 'image': image, **found}
         with args.records.open('a') as lines:
             lines.write(json.dumps(record) + '\n')
 

@@ -298,8 +298,8 @@ GPU-hours, estimated. COCO: V100s; mmdet's docs/en/model_zoo.md has 0.216 s an
 iteration of Faster R-CNN on 8, 87,960 iterations; aib's step takes 1.25 times
 as long (docs/results/speed.md, "On a GPU"). ADE20K: H200s; no log of mmseg's
 could be read; docs/results/speed.md has 0.127 s a step of two images, aib
-0.146 s, 160,000 steps on 8. CIFAR-10, VGG: H200; docs/results/speed.md has
-0.18 s a step with five trainings at once; all other classifiers by their
+0.146 s, 160,000 steps on 8. CIFAR-10, VGG: 0.18 s a step on an H200 with five
+trainings at once, of which no record was kept; all other classifiers by their
 multiply-adds (Table 3), as no base library publishes a log of them. Pets: not
 estimated, reading of images counts more than the networks. Without
 evaluations.
