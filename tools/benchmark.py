@@ -90,7 +90,7 @@ def timed(
     args: argparse.Namespace,
     rounds: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Of each call the median over rounds of its time's ratio to the first
+    """For each call the median over rounds of its time's ratio to the first
     one's, and the median of its seconds."""
     times = interleaved(calls, max(args.rounds, rounds), args.device)
     base = next(iter(times.values()))
@@ -182,7 +182,7 @@ def training(model: Any, data: dict) -> Variant:
 def cost_table(
     groups: Sequence[Mapping[str, Variant]], args: argparse.Namespace
 ) -> Rows:
-    """Of each group, whose first variant is the base model."""
+    """Rows for each group, whose first variant is the base model."""
     on_gpu = args.device.type == 'cuda'
     head = ['variant', 'time / base model', 'median s', 'GMACs', 'operators']
     rows = [[*head, 'M parameters', *(['peak MiB'] if on_gpu else [])]]
@@ -343,7 +343,7 @@ def pyramid_operators(bottleneck: dict, size: Sequence[int]) -> list[int]:
 
 
 def operator_table(args: argparse.Namespace) -> tuple[str, Rows]:
-    """Of the attentions, without their base neck."""
+    """Counted operators of the attentions, without their base neck."""
     rows = [['operators', 'mean', 'L_a = 4', 'training', 'with monitors']]
     for name, bottleneck in BOTTLENECKS.items():
         found = pyramid_operators(bottleneck, args.size)
@@ -352,7 +352,7 @@ def operator_table(args: argparse.Namespace) -> tuple[str, Rows]:
 
 
 def growth_table(args: argparse.Namespace) -> tuple[str, Rows]:
-    """Of parts the time over what it grows with, and the exponent of that
+    """The time of parts over what it grows with, and the exponent of that
     growth, the slope of the logarithms by least squares."""
     from mmaib.models.detection.aib_roi_head import FeatureDraws
 

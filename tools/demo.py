@@ -100,7 +100,7 @@ DEMOS = {
 
 
 def kept_runs(config: str) -> list[dict[str, float]]:
-    """Of a config as it is, on other machines too: what they ended with,
+    """What runs of a config as it is ended with, on other machines too,
     each run once."""
     found = []
     for file in sorted((ROOT / 'docs' / 'results').glob('*.jsonl')):

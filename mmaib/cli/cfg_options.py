@@ -39,7 +39,7 @@ def options_of(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _is_path(value: str) -> bool:
-    """Of those that MMEngine would take apart."""
+    """Whether a value is a path that MMEngine would take apart."""
     path = Path(value).expanduser()
     return any(
         # not p.exists(), which raises of a name that is too long for a file

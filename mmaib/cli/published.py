@@ -128,7 +128,7 @@ def load_readout(
 
 
 def _fields(cfg: Config) -> dict[str, Any]:
-    """Of the model, and of how it loads an image."""
+    """The config's fields of the model, and of how it loads an image."""
     kept = ('default_scope', 'data_preprocessor', 'model')
     fields = {name: cfg[name] for name in kept if name in cfg}
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}

@@ -7,7 +7,7 @@ config (`mmaib wrap --attention readout`), trains the map alone, the base model
 frozen to the bit, and takes the base model's metric on the validation images
 with the gate open, which is the base model, with the map, and with the map
 mirrored, flattened, shuffled. Running it again skips what is finished and
-resumes what was interrupted. DIR, in which nobody else has trained, gets the
+resumes what was interrupted. DIR, in which nothing else was trained, gets the
 config, log, checkpoint, pictures, readout.md, a table of the log, and
 report.html; files elsewhere stay as they are.
 """
@@ -125,7 +125,7 @@ def readout_config(args: argparse.Namespace) -> Path:
 
 
 def table(log: Mapping[str, float]) -> list[list[str]]:
-    """Of the base model and of the readout."""
+    """A row for the base model and one for the readout."""
     log = completed(log, [])  # what it lacks, nothing was found for
     base = {
         k.removeprefix(OPEN): v for k, v in log.items() if k.startswith(OPEN)

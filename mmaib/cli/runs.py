@@ -138,7 +138,7 @@ def run_logged(words: Sequence[str], log: Path, **options: Any) -> int:
 
 
 def last_line(log: Path) -> str:
-    """Of what a program printed."""
+    """The last line that a program printed."""
     return log.read_text().strip().rpartition('\n')[2]
 
 
@@ -243,7 +243,7 @@ def seconds(work_dir: Path) -> int | None:
 
 
 def device_name() -> str:
-    """Of the GPU, or of the CPU: the same seed ends elsewhere on another."""
+    """Name of the GPU or CPU: on another the same seed ends elsewhere."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     known = Path('/proc/cpuinfo')

@@ -47,7 +47,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
 def evaluate(runner: Any, args: argparse.Namespace) -> None:
     metrics = runner.test()
     if is_main_process():
-        preflight.tell_untrained(args.checkpoint, runner.model)
+        preflight.warn_untrained(args.checkpoint, runner.model)
         if args.out and args.out_item == 'metrics':
             mmengine.dump(metrics, args.out)
 

@@ -95,7 +95,7 @@ class CalibrationMetric(BaseMetric):
             self.results.append(self.sums(found, sample))
 
     def predictions(self, sample: dict) -> Predictions:
-        """Of an image, or of its pixels that have a label."""
+        """What was predicted for an image, or for its labelled pixels."""
         there = [name for name in self.uncertainties if name in sample]
         if 'pred_score' in sample and 'gt_label' in sample:
             label = torch.as_tensor(sample['gt_label']).reshape(-1).cpu()

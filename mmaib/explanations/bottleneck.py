@@ -28,7 +28,7 @@ OPEN = 5.0
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the optimisation.
+    """Settings of the optimisation.
 
     Attributes:
         beta: price of the information, mean over the features that the
@@ -104,7 +104,7 @@ class _Gate:
         samples: int = 0,
         generator: torch.Generator | None = None,
     ) -> Features:
-        """The features behind the gate, for so many samples of its noise;
+        """The features after the gate, for so many samples of its noise;
         without any, with the noise at its mean."""
         passed = [x.expand(max(samples, 1), -1, -1, -1) for x in self.parts]
         for i, a, (noise, std) in zip(self.levels, openness, self.moments):

@@ -38,7 +38,7 @@ class Place:
             )
 
     def features(self, images: Tensor) -> Features:
-        """Of preprocessed images ``(N, 3, H, W)``, a map a level."""
+        """Features of preprocessed images ``(N, 3, H, W)``, one a level."""
         if self.name == 'neck':
             found = self.model.extract_feat(images)
         elif self.name == 'backbone':

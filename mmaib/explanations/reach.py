@@ -30,7 +30,7 @@ class Reach(NamedTuple):
     log_scores: Callable[[Features], Tensor]
 
     def part(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Of each level, whole in memory, as mmcv's RoIAlign reads it."""
+        """The window of each level, contiguous as RoIAlign needs it."""
         return [
             x[..., rows, columns].contiguous()
             for x, (rows, columns) in zip(features, self.windows)

@@ -48,7 +48,8 @@ class Target:
 
 
 def class_names(model: Any) -> list[str]:
-    """Of the data set that a model was trained on; numbers without."""
+    """The classes of the data set that a model was trained on; empty if it
+    does not say."""
     meta = getattr(model, 'dataset_meta', None)
     meta = meta or getattr(model, '_dataset_meta', None) or {}  # mmpretrain's
     names = meta.get('classes') or meta.get('CLASSES') or ()
@@ -56,13 +57,13 @@ def class_names(model: Any) -> list[str]:
 
 
 def name_of(model: Any, label: int) -> str:
-    """Of a class, by its number."""
+    """The name of a class, by its number."""
     names = class_names(model)
     return names[label] if label < len(names) else f'class {label}'
 
 
 def label_of(model: Any, name: str | int) -> int:
-    """Of a class's name, or of its number.
+    """The number of a class, given its name or its number.
 
     Raises:
         ValueError: if the model has no such class.

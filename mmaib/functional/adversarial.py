@@ -15,7 +15,7 @@ def _mean(values: Tensor) -> Tensor:
 
 def critic_loss(prior_logits: Tensor, latent_logits: Tensor) -> Tensor:
     r"""What the critic descends: the negative of Eq. 20 of [AIB], which is
-    the binary cross entropy of telling the prior's draws from latents.
+    the binary cross entropy of distinguishing the prior's draws from latents.
 
     .. math::
         -\mathbb{E}_{z \sim r} \log D(z)

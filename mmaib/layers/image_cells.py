@@ -48,7 +48,7 @@ class Box(NamedTuple):
 
 
 class _Open(NamedTuple):
-    """Of one batch; without boxes nothing of it is padded."""
+    """Where the images of one batch lie; without boxes nothing is padded."""
 
     boxes: tuple[Box, ...]
     size: tuple[int, int]
@@ -110,7 +110,7 @@ def _stretched(metainfo: Mapping) -> bool:
 
 
 def covered(first: Any, last: Any, side: int, cells: int) -> Tensor:
-    """Of each of the cells along a side the share in [first, last), numbers
+    """The share of each cell along a side that is in [first, last), numbers
     or tensors ``(N, 1)`` of several."""
     edges = torch.arange(cells + 1).double() * side / cells
     inside = edges[1:].clamp(max=last) - edges[:-1].clamp(min=first)

@@ -98,7 +98,7 @@ class MapDistribution:
 
     @property
     def std(self) -> Tensor | None:
-        """Of the scores, ``(N, 1, H, W)``, or None."""
+        """sigma_a, ``(N, 1, H, W)``, or None."""
         raw = self._raw_std
         if raw is not None and self._std is None:
             self._std = self._activations.std(raw)

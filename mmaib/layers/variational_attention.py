@@ -51,7 +51,7 @@ class VariationalAttention(OwnInitialization):
         mean_bias: of the mean's convolution at the start: 0 starts the map
             at 0.5 as [AIB] does, 2 at 0.88. A gate that starts open closes
             where that costs the model least.
-        mean_trunk: config of layers in front of the mean's convolution, a
+        mean_trunk: config of layers before the mean's convolution, a
             module with ``out_channels`` that keeps the grid, such as
             ``mmaib.WideResNetBlocks`` (Tables 1 and 4).
         init_cfg: see MMEngine.

@@ -191,7 +191,7 @@ def report_rectangles(params: Tensor, size: tuple[int, int]) -> None:
 
 
 def require_collector(plugin: str) -> None:
-    """Refuse a training step whose extra losses nobody would hear.
+    """Refuse a training step whose extra losses would be lost.
 
     Raises:
         RuntimeError: outside :func:`collect`.

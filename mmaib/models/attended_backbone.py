@@ -102,7 +102,7 @@ def token_grid(
     Args:
         tokens: how many there are, T.
         size: height and width of the image.
-        extra: how many class tokens and such stand in front; None for as few
+        extra: how many class tokens and such come first; None for as few
             as leave a grid of the image's shape.
 
     Returns:

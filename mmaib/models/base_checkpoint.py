@@ -33,7 +33,7 @@ class BaseCheckpoint(NamedTuple):
 
     @classmethod
     def of(cls, path: str | Path) -> BaseCheckpoint:
-        """Of a file."""
+        """The path and hash of a file."""
         return cls(str(Path(path).resolve()), sha256_of(path))
 
     @classmethod

@@ -75,7 +75,7 @@ class Equivariance:
 
     @classmethod
     def from_config(cls, config: Any, model: Any) -> Equivariance | None:
-        """Of a model's field; None for None.
+        """Built from a model's field; None for None.
 
         Raises:
             TypeError, ValueError: if a field does not fit, or the model has

@@ -37,7 +37,7 @@ def trainable_layers(model: nn.Module, frozen: str) -> list[Any]:
         found += [
             head.get_submodule(name)
             for head in model.modules()
-            for name in getattr(head, 'behind_features', ())
+            for name in getattr(head, 'after_features', ())
         ]
     return found
 
@@ -59,7 +59,7 @@ def freeze_parameters(model: nn.Module, frozen: str) -> None:
         ValueError: if nothing would be left to learn.
     """
     learning = trainable_layers(model, frozen)
-    heads = any(hasattr(m, 'behind_features') for m in model.modules())
+    heads = any(hasattr(m, 'after_features') for m in model.modules())
     if frozen == 'features' and not heads:
         raise ValueError(
             "frozen='features' trains a latent and what predicts from it, "

@@ -14,7 +14,7 @@ from .weights import (
     check_weights,
     load_whole,
     named_weights,
-    tell_untrained,
+    warn_untrained,
 )
 
 __all__ = [
@@ -31,5 +31,5 @@ __all__ = [
     'load_whole',
     'named_weights',
     'take_seed',
-    'tell_untrained',
+    'warn_untrained',
 ]

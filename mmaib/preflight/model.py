@@ -61,7 +61,7 @@ def check_runner(cfg: Any) -> None:
 
 
 def check_collects(model: Any) -> None:
-    """Refuse a model whose extra losses nobody would hear.
+    """Refuse a model whose extra losses would be lost.
 
     Raises:
         TypeError: naming the layer and what to use instead.

@@ -135,7 +135,7 @@ def load_whole(field: str, path: str, model: nn.Module) -> dict[str, Any]:
     return read
 
 
-def tell_untrained(path: str, model: nn.Module) -> None:
+def warn_untrained(path: str, model: nn.Module) -> None:
     """Warn, below a test's metrics, where checkpoint and model differ: they
     are of layers that were never trained, or not of those that were.
     MMEngine's own warning stands at the top of a long log."""

@@ -62,7 +62,7 @@ class Draws:
 
     @classmethod
     def from_config(cls, field: str, value: Any) -> Draws:
-        """Of a field ``'mean'`` or ``dict(attention=L_a, latent=L_z)``, with
+        """Built from ``'mean'`` or ``dict(attention=L_a, latent=L_z)``, with
         ``seed``, ``average``, ``uncertainty`` and ``rois`` in
         ``test_draws``; what is left out is the mean.
 
@@ -124,7 +124,7 @@ class Draws:
 
     @property
     def count(self) -> int:
-        """Of all draws, L_a * L_z."""
+        """How many draws there are, L_a * L_z."""
         return (self.attention or 1) * (self.latent or 1)
 
     @property

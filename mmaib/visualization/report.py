@@ -100,7 +100,7 @@ def calibration_table(groups: Sequence[Group]) -> Table | None:
 
 
 def names_of(groups: Sequence[Group], log: str = 'metrics') -> list[str]:
-    """Of all figures or series that any run has."""
+    """The names of all figures, or series, that any run has."""
     runs = [run for group in groups for run in group.runs]
     return list(dict.fromkeys(n for run in runs for n in getattr(run, log)))
 

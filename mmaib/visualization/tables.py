@@ -76,7 +76,7 @@ Runs = Mapping[Any, Mapping[str, float]]  # by seed
 
 
 class Column(NamedTuple):
-    """Of a table in which a row is some runs."""
+    """A column of a table in which a row is some runs."""
 
     head: str
     # of each run that has one: by its name, or by what gives them

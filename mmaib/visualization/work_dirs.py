@@ -335,7 +335,7 @@ def entries(log: Path) -> Iterator[dict[str, float]]:
 
 
 def last_checkpoint(work_dir: Path, root: Path = Path()) -> Path:
-    """Of a training's folder, relative to another, which may have been moved
-    since."""
+    """The last checkpoint of a training's folder, which may have been moved
+    since; relative to ``root``."""
     path = (root / work_dir / 'last_checkpoint').read_text().strip()
     return work_dir / Path(path).name

@@ -126,7 +126,7 @@ def test_metrics_of_another_model_are_told(tmp_path, monkeypatch, around):
 
     def tell(model):
         model.test_step = None
-        preflight.tell_untrained(path, around(model) if around else model)
+        preflight.warn_untrained(path, around(model) if around else model)
         return ''.join(said)
 
     path = str(tmp_path / 'model.pth')

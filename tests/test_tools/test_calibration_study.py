@@ -394,7 +394,7 @@ def test_where_an_image_is_corrupted(sets, tmp_path, pipeline, at, as_class):
         for name in pipeline
     ]
     shift = sets.Corrupted('fog', 1, tmp_path)
-    assert shift.behind_loading(steps) == [*steps[:at], shift, *steps[at:]]
+    assert shift.after_loading(steps) == [*steps[:at], shift, *steps[at:]]
 
 
 def test_an_interval_is_that_of_the_mean_over_seeds(tables):

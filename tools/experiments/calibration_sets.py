@@ -88,7 +88,7 @@ class ImageSets:
         """The base library's metrics and mmaib's, by every calibrator."""
         dataset = deepcopy(self.cfg.test_dataloader.dataset)
         if shift:
-            dataset.pipeline = shift.behind_loading(dataset.pipeline)
+            dataset.pipeline = shift.after_loading(dataset.pipeline)
         loader = self._loader(dataset)
         ours = [
             dict(type=self.ours, calibrator=calibrator, prefix=f'{i}')
@@ -163,8 +163,8 @@ class Corrupted:
         self.name, self.severity = name, severity
         self.folder = folder / f'{name}-{severity}'
 
-    def behind_loading(self, pipeline: list) -> list:
-        """The pipeline with this step: in front, if images are loaded with
+    def after_loading(self, pipeline: list) -> list:
+        """The pipeline with this step: first, if images are loaded with
         their annotations, as those of CIFAR are."""
         loads = ['Load' in type_name(step['type']) for step in pipeline]
         first = loads.index(True) + 1 if any(loads) else 0

@@ -49,7 +49,7 @@ NOTE = (
 def means(
     run: Mapping[str, float], name: str, shifts: Iterable[str]
 ) -> Figures:
-    """Of a figure over these shifts, and over those of each severity."""
+    """A figure's mean over these shifts, and over those of each severity."""
     groups = defaultdict(list)
     for where in shifts:
         severity = where.rpartition('-')[2]

@@ -187,7 +187,7 @@ OF_DETECTORS = ('isotonic-by-class', 'isotonic-by-size')
 
 
 def _logits(log_probs: Tensor) -> Tensor:
-    """Of two classes that of the second alone, beside 0."""
+    """Logits; of two classes that of the second alone, beside 0."""
     if log_probs.size(1) > 2:
         return log_probs.double()
     logit = log_probs[:, 1:] - log_probs[:, :1]

@@ -208,7 +208,7 @@ def parts(model: Any) -> dict[str, nn.Module]:
 
 
 def layers(model: Any, size: int) -> dict[str, tuple[str, int, int]]:
-    """Of each part of :func:`parts`: shape without the batch, parameters and
+    """For each part of :func:`parts`: shape without the batch, parameters and
     multiply-adds, from one image with one draw of each."""
     shapes: dict[str, str] = {}
     macs: dict[str, int] = defaultdict(int)

@@ -257,7 +257,7 @@ def stability(
     moments: Any,
     found: list[tuple[str, Prepared, Target]],
 ) -> list[dict[str, dict[str, float]]]:
-    """Of each detection, by method: rank correlations of its map with itself
+    """For each detection, by method: rank correlations of its map with itself
     after another seed and after shuffled weights, which stay shuffled."""
 
     def map_of(name: str, seen: Prepared, target: Target, seed: int) -> Tensor:

@@ -135,7 +135,7 @@ def measure(
     patches: Sequence[Tensor],
     args: argparse.Namespace,
 ) -> Result:
-    """Of one model, over the first test images."""
+    """The scores of one model over the first test images."""
     model = load_model(cfg, checkpoint, args.device)
     count, found = of_test_set(cfg)
     comparisons, deviations = [], []
@@ -292,7 +292,7 @@ Summaries = dict[str, dict[str, Estimate]]  # by modification, by score
 
 
 def summaries_of(result: Result) -> Summaries:
-    """Of each modification and, as ``'all'``, of all together."""
+    """Scores after each modification and, as ``'all'``, of all together."""
     names = result.comparisons[0]
     found = {n: summary([[c[n]] for c in result.comparisons]) for n in names}
     found['all'] = summary([[*c.values()] for c in result.comparisons])

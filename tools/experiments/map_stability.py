@@ -60,14 +60,14 @@ def between(
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    """Of two flattened maps of one shape; 0 where one is 0 everywhere."""
+    """The cosine of two maps of one shape; 0 where one is 0 everywhere."""
     a, b = a.flatten().double(), b.flatten().double()
     norms = float(a.norm() * b.norm())
     return round(float(a @ b) / norms, 12) if norms else 0.0
 
 
 def centred_cosine(a: Tensor, b: Tensor) -> float:
-    """Of two flattened maps less their means, Pearson's correlation; 0 where
+    """Pearson's correlation of two maps, the cosine less their means; 0 where
     one is constant, as it points nowhere."""
     a, b = (x.flatten().double() for x in (a, b))
     if min(float(x.max() - x.min()) for x in (a, b)) < 1e-6:

@@ -124,7 +124,7 @@ CHANGES = {
 
 
 def combinations() -> list[PaperRow]:
-    """Of Table 2 of [AIB]."""
+    """The rows of Table 2 of [AIB]."""
     columns = ('CIFAR-10', 'CIFAR-100')
     lines: list[tuple] = [*PLAIN]
     for line, backbone, *parts, aib, quantized in COMBINATIONS:
@@ -160,7 +160,7 @@ WRN-aib-qt  wrn28-10-aib-qt 3.43  17.64  16.88  2.69  50.34  50.49
 
 
 def classification() -> list[PaperRow]:
-    """Of Table 5 of [AIB]."""
+    """The rows of Table 5 of [AIB]."""
     columns = (*DATA, *STL)
     rows = []
     for label, name, *paper in map(str.split, ERRORS.strip().split('\n')):
@@ -172,8 +172,8 @@ def classification() -> list[PaperRow]:
 def dense(
     config: str, columns: Sequence[str], papers: Mapping[str, str]
 ) -> list[PaperRow]:
-    """Of Tables 6 and 7 of [AIB]: a base model, aib and aib-qt, by the base
-    model's config."""
+    """The rows of Tables 6 and 7 of [AIB]: a base model, aib and aib-qt, by
+    the base model's config."""
     base = CONFIGS / config
     rows = []
     prefixes = ('', 'aib-literal_', 'aib-qt-literal_')
@@ -193,9 +193,9 @@ BOX = {
 
 
 def hyperparameters() -> list[PaperRow]:
-    """Of Fig. 6 of [AIB], which prints no figures; the values of beta and Q
-    between which its best ones lie are mmaib's. The defaults are Table 5's
-    runs."""
+    """The runs of Fig. 6 of [AIB], which prints no figures; the values of
+    beta and Q between which its best ones lie are mmaib's. The defaults are
+    Table 5's runs."""
     rows = []
     for symbol, name, field, found, default in (
         ('beta', 'aib', f'{LATENT}.beta', (0.001, 0.003, 0.01, 0.03, 0.1),
@@ -254,7 +254,7 @@ def pet(model: str, arm: str, share: str) -> Arm:
 
 
 def pets() -> list[PaperRow]:
-    """Of Table 1 of [RECT]."""
+    """The rows of Table 1 of [RECT]."""
     return [
         PaperRow(
             (model, label),
@@ -267,7 +267,7 @@ def pets() -> list[PaperRow]:
 
 
 def depths() -> list[PaperRow]:
-    """Of Fig. 7 of [RECT]: maps of a shallower layer beside the others."""
+    """The rows of Fig. 7 of [RECT]: maps of a shallower layer beside others."""
     model, share = 'mobilenetv3-large', '8:2'
     arms = ('pw-shallow-', 'rect-shallow-', 'pw-', 'rect-')
     return [

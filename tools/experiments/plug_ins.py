@@ -106,15 +106,15 @@ OURS = (LITERAL, AIB, 'aib-qt', 'gate')
 
 
 def parameters(arm: Arm) -> float:
-    """Of its model, in 1e6."""
+    """How many its model has, in 1e6."""
     cfg = read_config(arm.config, arm.options)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         return millions(MODELS.build(cfg.model))
 
 
 def configs_of(task: str, out: Path) -> dict[str, Path]:
-    """Of the base model, of our arms and of the peers: samples, or written
-    to a folder."""
+    """The configs of the base model, of our arms and of the peers: samples, or
+    written to a folder."""
     base, readout = TASKS[task]
     folder = CONFIGS / 'sample' / task
     names = {BASE: base.format('')}

@@ -119,7 +119,7 @@ def refuse_other_runs(
 
 
 def refuse_missing_data(trainings: Sequence[tuple]) -> None:
-    """Of each config's first run that is not finished."""
+    """Check the data of each config's first run that is not finished."""
     seen: set[Path] = set()
     for config, _, work_dir, options, *_ in trainings:
         if config in seen or (work_dir / 'finished').exists():

@@ -71,7 +71,7 @@ def arms_of(rows: Sequence[PaperRow], pattern: str = '.*') -> list[Arm]:
 
 
 def hours(arms: Sequence[Arm], seeds: int) -> str:
-    """Of a GPU, as far as they are estimated."""
+    """GPU-hours, as far as they are estimated."""
     found = [
         next((h for p, h in HOURS.items() if re.search(p, a.name)), None)
         for a in arms

@@ -233,7 +233,7 @@ def finished(arm: Arm, args: argparse.Namespace) -> Runs:
 
 
 def best(arm: Arm, args: argparse.Namespace, metric: str) -> list[float]:
-    """Of each seed that is finished, the highest value of all evaluations."""
+    """The highest value of all evaluations, for each seed that is finished."""
     return [
         max(there)
         for seed in args.seeds
@@ -367,7 +367,7 @@ def other_records(path: Path) -> dict[str, Runs]:
 
 
 def arms_of(args: argparse.Namespace) -> list[Arm]:
-    """Of each config, of each value and of each readout."""
+    """An arm for each config, for each value and for each readout."""
     arms = [Arm(config.stem, config) for config in args.configs]
     if args.values:
         last = arms.pop()

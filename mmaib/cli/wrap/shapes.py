@@ -26,7 +26,7 @@ RANDOM = {
 
 
 class Cost(NamedTuple):
-    """Of a model.
+    """What a model costs.
 
     Attributes:
         parameters: in 1e6.

@@ -54,7 +54,7 @@ class AIBClsHead(ClsHead):
         ValueError: if a field is out of range.
     """
 
-    behind_features = ('fc_mean', 'encoder', 'hidden', 'fc')
+    after_features = ('fc_mean', 'encoder', 'hidden', 'fc')
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ def check_one_entry_per_block(**fields: Any) -> None:
     """Refuse fields that are no lists of one length.
 
     Raises:
-        ValueError: telling the fields.
+        ValueError: naming the fields.
     """
     lengths = {
         len(value) if isinstance(value, (list, tuple)) else 0

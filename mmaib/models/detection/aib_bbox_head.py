@@ -44,7 +44,7 @@ class AIBShared2FCBBoxHead(Shared2FCBBoxHead):
         ValueError: if a field is out of range.
     """
 
-    behind_features = (
+    after_features = (
         'shared_fcs.1', 'cls_encoder', 'reg_encoder', 'fc_cls', 'fc_reg'
     )  # fmt: skip
 

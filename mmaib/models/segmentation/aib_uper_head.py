@@ -59,7 +59,7 @@ class AIBUPerHead(UPerHead):
         ValueError: if a field is out of range.
     """
 
-    behind_features = ('fpn_bottleneck', 'encoder', 'conv_seg')
+    after_features = ('fpn_bottleneck', 'encoder', 'conv_seg')
 
     def __init__(
         self,
