@@ -512,6 +512,21 @@ def test_what_the_base_config_says_of_its_own_run_is_left_alone(
     assert 'resume' not in Path('plain.py').read_text()
 
 
+def test_maps_are_evaluated_once(tmp_path, monkeypatch):
+    """Where the base config does so already, by the same hook."""
+    monkeypatch.chdir(tmp_path)
+    theirs = dict(type='mmaib.AttentionEvalHook', metric=dict(foreground=[1]))
+    write_original(
+        tmp_path, 'RetinaNet', custom_imports=dict(imports='mmaib'),
+        default_hooks=dict(attention=theirs),
+    )  # fmt: skip
+    wrap('original.py', 'mine.py', size=SMALL)
+    found = Config.fromfile('mine.py').default_hooks
+    assert {*found} == {'gate', 'attention'}
+    ablations = ['mirror', 'flatten', 'shuffle']
+    assert found.attention == dict(theirs, ablations=ablations)
+
+
 def trained_in(path):
     """By tools/train.py, and by the base libraries' own."""
     return Config.fromfile(path).get('work_dir') or f'work_dirs/{path.stem}'

@@ -267,7 +267,7 @@ def pets() -> list[PaperRow]:
 
 
 def depths() -> list[PaperRow]:
-    """The rows of Fig. 7 of [RECT]: maps of a shallower layer beside others."""
+    """The rows of Fig. 7 of [RECT]: maps of a shallower layer, and others."""
     model, share = 'mobilenetv3-large', '8:2'
     arms = ('pw-shallow-', 'rect-shallow-', 'pw-', 'rect-')
     return [

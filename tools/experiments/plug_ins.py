@@ -31,8 +31,9 @@ from study import (
 )
 
 from mmaib.cli.loading import read_config
-from mmaib.cli.wrap import wrap
+from mmaib.cli.wrap import wrap_config
 from mmaib.cost import millions
+from mmaib.files import write_whole
 from mmaib.visualization.tables import (
     METRICS,
     Column,
@@ -126,23 +127,23 @@ def configs_of(task: str, out: Path) -> dict[str, Path]:
     if task != CIFAR:
         neck = LEVELS.get(task, "type='FPNWithPart'")
         text = PEER.format(base=str(found[BASE]), neck=neck)
-        found[PEERS].write_text(text)
+        write_whole(found[PEERS], text.encode())
         return found
-    whole = str(found[BASE])
-    found[PEERS].write_text(CUT.format(base=whole, part=PART))
-    found[BASE] = out / 'base.py'
-    found[BASE].write_text(CUT.format(base=whole, part=''))
-    for name in (*OURS, READOUT):
+    texts = {
+        PEERS: CUT.format(base=str(found[BASE]), part=PART),
+        BASE: CUT.format(base=str(found[BASE]), part=''),
+    }
+    for name in (PEERS, BASE, *OURS, READOUT):
         found[name] = out / f'{name}.py'
-        if found[name].exists():
-            continue
-        wrap(
-            str(found[BASE]),
-            found[name],
-            'aib-qt' if name == LITERAL else name,
-            where='before',
-            latent='aib' in name,
-        )
+        if name not in texts:
+            cfg = wrap_config(
+                found[BASE],
+                'aib-qt' if name == LITERAL else name,
+                where='before',
+                latent='aib' in name,
+            )
+            texts[name] = cfg.pretty_text
+        write_whole(found[name], texts[name].encode())
     return found
 
 

@@ -14,6 +14,7 @@ from mmaib.registry import type_name, type_path
 from .plan import GATES, READOUT, Expression
 
 ABLATIONS = [*MAP_CHANGES]
+WARMUP, EVALUATION = 'mmaib.BetaWarmupHook', 'mmaib.AttentionEvalHook'
 # fields of metrics that name what they write
 FILES = {
     'outfile_prefix', 'output_dir', 'out_dir', 'out_file_path', 'outfile_path',
@@ -33,11 +34,13 @@ def hooks(
     if attention == READOUT:
         train = dict(max_iters=iterations)
     gate, watch = (
-        f'mmaib_{name}' if theirs.get(name) else name
-        for name in ('gate', 'attention')
+        name
+        if type_name((theirs.get(name) or {}).get('type', kind)) == kind
+        else f'mmaib_{name}'
+        for name, kind in (('gate', WARMUP), ('attention', EVALUATION))
     )
     epochs, steps = train.get('max_epochs'), train.get('max_iters')
-    warmup: dict[str, Any] = dict(type='mmaib.BetaWarmupHook')
+    warmup: dict[str, Any] = dict(type=WARMUP)
     said = None
     if steps:
         warmup['end'] = max(1, steps // 2)
@@ -51,7 +54,7 @@ def hooks(
         )
     made: dict[str, Any] = {
         gate: warmup,
-        watch: dict(type='mmaib.AttentionEvalHook', ablations=ABLATIONS),
+        watch: dict(type=EVALUATION, ablations=ABLATIONS),
     }
     if attention == READOUT:
         # an evaluator's files are those of the base model
