@@ -9,6 +9,11 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 CARRIED = ('configs', 'tools', 'model-index.yml')
+# the laboratory and what sets a checkout up
+LEFT_OUT = (
+    'experiments', 'demo.py', 'benchmark.py', 'setup_env.sh', 'activate',
+    '__pycache__',
+)  # fmt: skip
 
 
 class BuildWithMim(build_py):
@@ -28,7 +33,7 @@ class BuildWithMim(build_py):
                     source,
                     target,
                     dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns('__pycache__'),
+                    ignore=shutil.ignore_patterns(*LEFT_OUT),
                 )
             else:
                 shutil.copy(source, target)

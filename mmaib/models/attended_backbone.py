@@ -14,10 +14,10 @@ from mmaib.checks import level_channels, part_fields
 from mmaib.contexts import in_this_thread
 from mmaib.registry import MODELS, base_class, type_name
 
-from .wrapping import mixed
+from .wrapping import Mixin, mixed
 
 
-class Attends:
+class Attends(Mixin):
     """What makes a base model's backbone attend its features; before it in the
     bases. See :func:`build_attended_backbone`."""
 
@@ -43,7 +43,7 @@ class Attends:
         )
 
     def init_weights(self) -> None:
-        super().init_weights()  # type: ignore[misc]
+        super().init_weights()
         # some initialise whatever layer they find, and descend into none
         if not (self.ib_attention.is_init or _is_loaded(self)):
             self.ib_attention.init_weights()
@@ -53,12 +53,12 @@ class Attends:
         reached: set[str] = set()
         with ExitStack() as handles:
             for name, layer in zip(self.at, self.ib_attention):
-                module = self.get_submodule(name)  # type: ignore[attr-defined]
+                module = self.get_submodule(name)
                 hook = in_this_thread(
                     partial(self._attended, name, layer, size, reached)
                 )
                 handles.enter_context(module.register_forward_hook(hook))
-            out = super().forward(x, *args, **kwargs)  # type: ignore[misc]
+            out = super().forward(x, *args, **kwargs)
         if missed := {*self.at} - reached:
             raise ValueError(
                 f'at={sorted(missed)}: the backbone does not call that '

@@ -15,28 +15,29 @@ from mmaib.layers.image_cells import next_window
 from mmaib.sampling.draws import mean_over_draws
 
 from .known import OUTPUTS, find
+from .wrapping import Mixin
 
 
-class SegmentorDraws:
+class SegmentorDraws(Mixin):
     """Logits averaged in each image or window."""
 
     def encode_decode(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
-        draws = self.test_draws.open(inputs.device)  # type: ignore[attr-defined]
+        draws = self.test_draws.open(inputs.device)
         with draws, next_window():
-            logits = super().encode_decode(inputs, *args, **kwargs)  # type: ignore[misc]
+            logits = super().encode_decode(inputs, *args, **kwargs)
         return mean_over_draws(logits, len(inputs))
 
 
-class DenseDetectorDraws:
+class DenseDetectorDraws(Mixin):
     """Scores and boxes averaged in each position, before the NMS."""
 
     def predict(self, batch_inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if self.test_draws.mean:  # type: ignore[attr-defined]
-            return super().predict(batch_inputs, *args, **kwargs)  # type: ignore[misc]
-        head = self.bbox_head  # type: ignore[attr-defined]
-        draws = self.test_draws.open(batch_inputs.device)  # type: ignore[attr-defined]
+        if self.test_draws.mean:
+            return super().predict(batch_inputs, *args, **kwargs)
+        head = self.bbox_head
+        draws = self.test_draws.open(batch_inputs.device)
         with draws, averaged(head, len(batch_inputs)):
-            return super().predict(batch_inputs, *args, **kwargs)  # type: ignore[misc]
+            return super().predict(batch_inputs, *args, **kwargs)
 
 
 @contextmanager

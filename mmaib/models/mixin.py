@@ -26,13 +26,14 @@ from .freezing import (
     reporters,
     train_trainable,
 )
+from .wrapping import Mixin
 
 # what base models call their images and their samples
 INPUTS = ('inputs', 'batch_inputs')
 SAMPLES = ('data_samples', 'batch_data_samples')
 
 
-class AuxLossMixin:
+class AuxLossMixin(Mixin):
     """Adds auxiliary losses and sampling to a base model: it collects its
     layers' losses and sets how much they sample. Put it before the base
     library's class in the bases.
@@ -119,11 +120,11 @@ class AuxLossMixin:
         self.train_draws = Draws.from_config('train_draws', train_draws)
         self.test_draws = test_draws
         check_train_draws(self, self.train_draws)
-        for layer in in_frozen_stages(self):  # type: ignore[arg-type]
+        for layer in in_frozen_stages(self):
             layer.requires_grad_(True)
         self.frozen = one_of('frozen', frozen, FROZEN)
         if self.frozen:
-            freeze_parameters(self, self.frozen)  # type: ignore[arg-type]
+            freeze_parameters(self, self.frozen)
         self.equivariance = Equivariance.from_config(equivariance, self)
 
     @property
@@ -149,16 +150,16 @@ class AuxLossMixin:
     def train(self, mode: bool = True) -> Any:
         trainable = [
             parameter
-            for layer in reporters(self)  # type: ignore[arg-type]
+            for layer in reporters(self)
             for parameter in layer.parameters()
             if parameter.requires_grad
         ]
-        super().train(mode)  # type: ignore[misc]
+        super().train(mode)
         if mode:
-            for layer in in_frozen_stages(self):  # type: ignore[arg-type]
+            for layer in in_frozen_stages(self):
                 layer.train()
         if mode and self.frozen:
-            train_trainable(self, self.frozen)  # type: ignore[arg-type]
+            train_trainable(self, self.frozen)
         # SoftTeacher's would report without gradient
         teacher = getattr(self, 'teacher', None)
         if isinstance(teacher, nn.Module):
@@ -176,7 +177,7 @@ class AuxLossMixin:
         samples = args[1] if args[1:] else _given(kwargs, SAMPLES)
         slid = None
         if slides(self) and not training and isinstance(inputs, Tensor):
-            cfg: Any = self.test_cfg  # type: ignore[attr-defined]
+            cfg: Any = self.test_cfg
             size = (inputs.size(2), inputs.size(3))
             slid = windows(size, cfg['crop_size'], cfg['stride'])
         return image_cells(inputs, samples, training, slid)
@@ -186,14 +187,14 @@ class AuxLossMixin:
     ) -> None:
         named = join(state_dict, self._base_path, prefix)
         self.base_checkpoint = named or self.base_checkpoint
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        draws = self.train_draws if self.training else Draws()  # type: ignore[attr-defined]
+        draws = self.train_draws if self.training else Draws()
         cells = self._image_cells(True, args, kwargs)
         with draws.open(), collect(self.monitors) as aux, cells:
             losses = self._drawn_loss(*args, **kwargs)
-            if self.equivariance and self.training:  # type: ignore[attr-defined]
+            if self.equivariance and self.training:
                 images = args[0] if args else _given(kwargs, INPUTS)
                 self.equivariance.report(self, images, aux.rectangles)
         extra = aux.mean()
@@ -224,7 +225,7 @@ class AuxLossMixin:
             )
             for name in kwargs.keys() & {*SAMPLES}:
                 kwargs[name] = list(kwargs[name]) * copies
-        return super().loss(*args, **kwargs)  # type: ignore[misc]
+        return super().loss(*args, **kwargs)
 
 
 def _with_contexts(forward: Callable) -> Callable:

@@ -12,10 +12,10 @@ from mmaib.losses import require_collector
 from mmaib.registry import MODELS, base_class, build_part
 
 from .known import PREDICTORS, find
-from .wrapping import mixed
+from .wrapping import Mixin, mixed
 
 
-class LatentInHead:
+class LatentInHead(Mixin):
     """What makes the features before a base model's linear predictors
     stochastic; before its head in the bases. See
     :func:`build_with_latent`."""
@@ -49,14 +49,14 @@ class LatentInHead:
             self._inputs[name] = 'dropout' if in_front else path
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.training:  # type: ignore[attr-defined]
+        if self.training:
             require_collector(type(self).__name__)
         with ExitStack() as handles:
             for name, path in self._inputs.items():
                 hook = in_this_thread(partial(_drawn, self.latents[name]))
                 layer = _at(self, path)
                 handles.enter_context(layer.register_forward_pre_hook(hook))
-            return super().forward(*args, **kwargs)  # type: ignore[misc]
+            return super().forward(*args, **kwargs)
 
 
 def _drawn(encoder: nn.Module, _: nn.Module, args: tuple) -> Tensor:

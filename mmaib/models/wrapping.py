@@ -7,6 +7,9 @@ from typing import Any
 
 from mmengine.model import is_model_wrapper
 
+# what is mixed into a base library's class may have any of its attributes
+Mixin: Any = object
+
 
 def unwrapped(model: Any) -> Any:
     """The model, without a DistributedDataParallel around it."""

@@ -25,7 +25,7 @@ class TwoStageDraws(AuxLossMixin):
         super().__init__(*args, **kwargs)
         neck = getattr(self, 'neck', None)
         channels = getattr(neck, 'out_channels', None)
-        wanted = self.rpn_head.in_channels  # type: ignore[attr-defined]
+        wanted = self.rpn_head.in_channels
         if isinstance(channels, int) and channels != wanted:
             raise ValueError(
                 f'the neck gives {channels} channels (modulation mode '
@@ -37,12 +37,12 @@ class TwoStageDraws(AuxLossMixin):
     def predict(self, batch_inputs: Tensor, *args: Any, **kwargs: Any) -> list:
         """mmdet's, with the draws that ``test_draws`` asks for."""
         with self.test_draws.open(batch_inputs.device):
-            return super().predict(batch_inputs, *args, **kwargs)  # type: ignore[misc]
+            return super().predict(batch_inputs, *args, **kwargs)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Features of one map a level; in evaluation with draws their mean,
         with the draws beside it."""
-        features = super().extract_feat(batch_inputs)  # type: ignore[misc]
+        features = super().extract_feat(batch_inputs)
         batch = len(batch_inputs)
         if self.training or len(features[0]) == batch:
             return features
