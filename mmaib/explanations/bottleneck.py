@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from mmaib.checks import one_of
 from mmaib.functional import gate_information, information_gate, resize
-from mmaib.layers.map_changes import reordered
 
 from .baselines import BASELINES, BY_GRADIENT, explain_by
 from .places import Features, Place
@@ -67,24 +66,24 @@ class BottleneckResult:
         mirrored: where the gate's openness is mirrored, left to right,
             within the window that the statement depends on; None if that is
             all of the image.
-        in_orders: the probability where the gate's openness stands in the
-            order of each of the maps that were given, at equal bits.
     """
 
     bits: Tensor
     kept: float
     without: float
     mirrored: float | None
-    in_orders: tuple[float, ...] = ()
 
 
-class _Gate:
-    """An information gate at the levels that a statement depends on."""
+class Gate:
+    """An information gate at the levels that a statement depends on. Its
+    openness is one ``(1, 1, h, w)`` for each of them, of a window that has
+    all that the statement depends on."""
 
     def __init__(
         self, found: Reach, features: Features, statistics: Statistics
     ) -> None:
-        self.levels = found.levels
+        self.levels, self.windows = found.levels, found.windows
+        self.log_scores = found.log_scores
         self.parts = [x.detach() for x in found.part(features)]
         self.moments = [
             [moment.to(self.parts[i]) for moment in statistics[i]]
@@ -114,27 +113,14 @@ class _Gate:
             passed[i] = information_gate(self.parts[i], a, noise)
         return tuple(passed)
 
-    def at_bits_of(
-        self, openness: Sequence[Tensor], other: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """The openness ``(1, 1, h, w)`` of each level, its logits shifted
-        until as many nats pass as with another."""
-        wanted = sum(x.sum() for x in self.nats(other))
-        logits = [a.clamp(1e-6, 1 - 1e-6).logit() for a in openness]
-        low, high = -20.0, 20.0
-        for _ in range(30):
-            shift = (low + high) / 2
-            shifted = [(x + shift).sigmoid() for x in logits]
-            if sum(x.sum() for x in self.nats(shifted)) > wanted:
-                high = shift
-            else:
-                low = shift
-        return shifted
+    def probability(self, openness: Sequence[Tensor]) -> float:
+        """The model's where only that passes, with the noise at its mean."""
+        return self.log_scores(self.passed(openness)).exp().item()
 
 
-def _from_0_1_to_0_9(found: Tensor) -> Tensor:
-    """As openness."""
-    return 0.1 + 0.8 * found / found.max().clamp(min=1e-12)
+def _logits(found: Tensor) -> Tensor:
+    """Of a map as openness from 0.1 to 0.9."""
+    return (0.1 + 0.8 * found / found.max().clamp(min=1e-12)).logit()
 
 
 def _smooth(openness: Tensor) -> Tensor:
@@ -149,7 +135,6 @@ def per_sample_bottleneck(
     statistics: Statistics,
     settings: Settings | None = None,
     missed: bool = False,
-    orders: Sequence[Tensor] = (),
 ) -> BottleneckResult:
     r"""Find how little of the features is enough for a statement.
 
@@ -175,89 +160,87 @@ def per_sample_bottleneck(
         missed: find instead what speaks against the statement: the fewest
             bits that must be shut for its probability to rise. ``bits`` are
             then those that are shut.
-        orders: maps ``(H, W)`` of the model's input that are compared at
-            equal bits: within each level the gate's openness stands in the
-            order of the map, pooled to its cells, its logits shifted until
-            as many bits pass.
 
     Raises:
         ValueError: if the head cuts the score's gradient off.
     """
-    chosen = settings or Settings()
+    given = target, place, features, images, statistics
+    gate, openness = optimised(*given, settings or Settings(), missed)
+    size, score = images.shape[2:], target.score
+    if not gate.levels:
+        return BottleneckResult(torch.zeros(size), score, score, score)
+    smaller = any(
+        gate.parts[i].numel() < features[i].numel() for i in gate.levels
+    )
+    with torch.no_grad():
+        bits = torch.zeros(size)
+        for i, nats in zip(gate.levels, _paid(gate, openness, missed)):
+            per_cell = features[i].new_zeros((1, 1, *features[i].shape[2:]))
+            rows, columns = gate.windows[i]
+            per_cell[..., rows, columns] = nats.sum(1) / math.log(2)
+            bits += _on_input(per_cell, size)
+        mirrored = [a.flip(-1) for a in openness]
+        return BottleneckResult(
+            bits,
+            gate.probability(openness),
+            gate.probability([1 - a for a in openness]),
+            gate.probability(mirrored) if smaller else None,
+        )
+
+
+def optimised(
+    target: Target,
+    place: Place,
+    features: Features,
+    images: Tensor,
+    statistics: Statistics,
+    settings: Settings,
+    missed: bool = False,
+) -> tuple[Gate, list[Tensor]]:
+    """The gate, and its openness after the optimisation; see
+    :func:`per_sample_bottleneck`."""
     own, gradient = gradients(target.log_scores, place, features, images)
     found = reach(target, place, features, images, gradient, own)
-    size = images.shape[2:]
-    if not found.levels:
-        score = target.score
-        same = (score,) * len(orders)
-        return BottleneckResult(torch.zeros(size), score, score, score, same)
-    gate = _Gate(found, features, statistics)
+    gate = Gate(found, features, statistics)
     if missed:
-        logits = [torch.full_like(x[:, :1], OPEN) for x in gate.parts]
+        start = [torch.full_like(x[:, :1], OPEN) for x in gate.parts]
+    elif settings.start in BY_GRADIENT:
+        make = BY_GRADIENT[settings.start]
+        start = [*map(_logits, map(make, gate.parts, found.part(gradient)))]
     else:
-        if chosen.start in BY_GRADIENT:
-            make = BY_GRADIENT[chosen.start]
-            maps = [*map(make, gate.parts, found.part(gradient))]
-        else:
-            given = target, place, features, gradient, images
-            whole = explain_by(chosen.start, *given, chosen.seed)[None, None]
-            maps = found.part(
-                [resize(whole, x.shape[2:]).to(x) for x in features]
-            )
-        logits = [_from_0_1_to_0_9(x).logit() for x in maps]
-    logits = [logits[i].requires_grad_() for i in found.levels]
-    everything = gate.nats([torch.ones_like(x) for x in logits])
-    count = sum(x.numel() for x in everything)
-
-    def paid(openness: Sequence[Tensor]) -> list[Tensor]:
-        nats = gate.nats(openness)
-        if missed:
-            return [full - passed for full, passed in zip(everything, nats)]
-        return nats
-
-    adam = torch.optim.Adam(logits, lr=chosen.lr)
-    generator = torch.Generator().manual_seed(chosen.seed)
+        given = target, place, features, gradient, images
+        whole = explain_by(settings.start, *given, settings.seed)[None, None]
+        maps = [resize(whole, x.shape[2:]).to(x) for x in features]
+        start = [*map(_logits, found.part(maps))]
+    logits = [start[i].requires_grad_() for i in gate.levels]
+    if not logits:  # the score depends on no feature
+        return gate, []
+    count = sum(gate.parts[i].numel() for i in gate.levels)
+    adam = torch.optim.Adam(logits, lr=settings.lr)
+    generator = torch.Generator().manual_seed(settings.seed)
     with torch.enable_grad():
-        for _ in range(chosen.steps):
+        for _ in range(settings.steps):
             openness = [_smooth(x.sigmoid()) for x in logits]
-            passed = gate.passed(openness, chosen.samples, generator)
-            nats = sum(x.sum() for x in paid(openness))
-            loss = -found.log_scores(passed).mean()
-            loss = loss + chosen.beta * nats / count
+            passed = gate.passed(openness, settings.samples, generator)
+            nats = sum(x.sum() for x in _paid(gate, openness, missed))
+            loss = -gate.log_scores(passed).mean()
+            loss = loss + settings.beta * nats / count
             adam.zero_grad()
             loss.backward()
             adam.step()
-    smaller = count < sum(features[i].numel() for i in found.levels)
-    with torch.no_grad():
-        openness = [_smooth(x.sigmoid()) for x in logits]
-        bits = torch.zeros(size)
-        for i, nats in zip(found.levels, paid(openness)):
-            per_cell = features[i].new_zeros((1, 1, *features[i].shape[2:]))
-            rows, columns = found.windows[i]
-            per_cell[..., rows, columns] = nats.sum(1) / math.log(2)
-            bits += _on_input(per_cell, size)
+    return gate, [_smooth(x.detach().sigmoid()) for x in logits]
 
-        def probability(openness: Sequence[Tensor]) -> float:
-            passed = gate.passed(openness)
-            return found.log_scores(passed).exp().item()
 
-        def in_order(order: Tensor) -> float:
-            whole = order[None, None].to(images)
-            sizes = [(x.size(2), x.size(3)) for x in features]
-            cells = found.part(
-                [F.adaptive_avg_pool2d(whole, size) for size in sizes]
-            )
-            here = [cells[i] for i in gate.levels]
-            moved = [reordered(a, a, c) for a, c in zip(openness, here)]
-            return probability(gate.at_bits_of(moved, openness))
-
-        return BottleneckResult(
-            bits,
-            probability(openness),
-            probability([1 - a for a in openness]),
-            probability([a.flip(-1) for a in openness]) if smaller else None,
-            tuple(map(in_order, orders)),
-        )
+def _paid(
+    gate: Gate, openness: Sequence[Tensor], missed: bool
+) -> list[Tensor]:
+    """The nats that have a price: those that pass or, of what speaks against
+    a statement, those that do not."""
+    nats = gate.nats(openness)
+    if not missed:
+        return nats
+    everything = gate.nats([torch.ones_like(a) for a in openness])
+    return [full - passed for full, passed in zip(everything, nats)]
 
 
 def _on_input(amounts: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from mmengine.hub import get_config
 from mmengine.registry import MODELS, init_default_scope
-from scipy.optimize import brentq
 from support import classification as cls
 from support import detection as det
 from support import segmentation as seg
@@ -97,31 +96,6 @@ def test_another_methods_map_is_a_gate_too(known):
     )
     with pytest.raises(ValueError, match="start .* 'odam'.*got 'gradcam'"):
         Settings(start='gradcam')
-
-
-def test_other_orders_are_compared_at_equal_bits(known):
-    _, _, features, _, moments = known
-    upwards = torch.arange(192.0).view(12, 16)
-    found = per_sample_bottleneck(
-        *known, Settings(steps=0), orders=[upwards, torch.zeros(12, 16)]
-    )
-    openness = torch.full((1, 1, 14, 18), 0.1)
-    openness[..., 3:6, 4:8] = 0.9
-    openness = F.avg_pool2d(openness, 3, 1)
-    moved = openness.flatten().sort().values.view(1, 1, 12, 16)
-
-    def at(shift):
-        return (moved.logit() + shift).sigmoid()
-
-    def nats(openness):
-        return gate_information(features[0], openness, *moments[0]).sum()
-
-    shift = brentq(lambda s: (nats(at(s)) - nats(openness)).item(), -9, 9)
-    expected = evidence((at(shift) * features[0],)).exp().item()
-    other, random = found.in_orders
-    assert other == pytest.approx(expected, rel=1e-3)
-    assert other < random < found.kept  # no order: one at random
-    assert per_sample_bottleneck(*known, Settings(steps=0)).in_orders == ()
 
 
 def test_a_price_takes_bits_and_a_seed_repeats(known):

@@ -5,8 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
+from torch.nn import functional as F
 
-from mmaib.explanations import Target, baselines
+from mmaib.explanations import Place, Settings, Target, baselines
+from mmaib.explanations.bottleneck import optimised
+from mmaib.functional import gate_information
 
 SIZE = (8, 10)
 TARGET = Target(0, 'x', 1.0, lambda x: x, box=torch.tensor([2.0, 1, 8, 7]))
@@ -17,6 +21,31 @@ def referee(studies):
     import insertion_deletion
 
     return insertion_deletion
+
+
+class Identity(torch.nn.Module):
+    """A model whose features at the neck are its images."""
+
+    with_neck = False
+
+    def extract_feat(self, images):
+        return (images,)
+
+
+def evidence(features):
+    """Depends on rows 2 to 4 and columns 3 to 6 alone."""
+    mean = features[0][:, :, 2:5, 3:7].mean((1, 2, 3))
+    return torch.nn.functional.logsigmoid((mean - 1.4) * 16)
+
+
+@pytest.fixture
+def known():
+    place = Place(Identity())
+    images = torch.zeros(1, 3, 12, 16)
+    images[:, :, 2:5, 3:7] = 2.0
+    target = Target(0, 'patch', 0.99, evidence)
+    moments = [(torch.zeros(3, 1, 1), torch.ones(3, 1, 1))]
+    return target, place, (images,), images, moments
 
 
 def test_insertion_and_deletion_of_a_mean(referee):
@@ -90,3 +119,27 @@ def test_intervals_resample_images(referee):
         once[2] - once[1], rel=0.05
     )
     assert math.isnan(referee.paired_interval([1.0, 2.0], ['a', 'a'])[1])
+
+
+def test_other_orders_are_compared_at_equal_bits(referee, known):
+    _, _, features, _, moments = known
+    upwards = torch.arange(192.0).view(12, 16)
+    gate, own = optimised(*known, Settings(steps=0))
+    openness = torch.full((1, 1, 14, 18), 0.1)
+    openness[..., 3:6, 4:8] = 0.9
+    openness = F.avg_pool2d(openness, 3, 1)
+    moved = openness.flatten().sort().values.view(1, 1, 12, 16)
+
+    def at(shift):
+        return (moved.logit() + shift).sigmoid()
+
+    def nats(openness):
+        return gate_information(features[0], openness, *moments[0]).sum()
+
+    shift = brentq(lambda s: (nats(at(s)) - nats(openness)).item(), -9, 9)
+    expected = evidence((at(shift) * features[0],)).exp().item()
+    other, random = referee.kept_at_equal_bits(
+        gate, own, features, [upwards, torch.zeros(12, 16)]
+    )
+    assert other == pytest.approx(expected, rel=1e-3)
+    assert other < random < gate.probability(own)  # no order: at random

@@ -50,6 +50,7 @@ from insertion_deletion import (
     detected,
     discrimination,
     insertion_deletion,
+    kept_at_equal_bits,
     location,
     rank_correlation,
 )
@@ -67,6 +68,7 @@ from mmaib.explanations import (
     statistics,
 )
 from mmaib.explanations.baselines import BASELINES, box, explain_by, of_images
+from mmaib.explanations.bottleneck import optimised
 from mmaib.explanations.explain import Prepared, data_of, frozen, see, targets
 from mmaib.explanations.reach import gradients
 from mmaib.explanations.targets import Target
@@ -220,10 +222,11 @@ def judged(
             result[f'difference_{name}'] = inserted - deleted
         results[label] = result
     # the bottleneck's gate, opened in each map's order
-    kept = per_sample_bottleneck(
-        target, places['neck'], seen.features, images, moments['neck'],
-        orders=[*orders.values()],
-    ).in_orders  # fmt: skip
+    given = target, places['neck'], seen.features, images, moments['neck']
+    gate, openness = optimised(*given, Settings())
+    kept = kept_at_equal_bits(
+        gate, openness, seen.features, [*orders.values()]
+    )
     for label, probability in zip(orders, kept):
         results[label]['kept'] = probability
     return {

@@ -19,9 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmaib.evaluation.ground_truth import box_overlaps
+from mmaib.explanations.bottleneck import Gate
 from mmaib.explanations.detections import predicted
-from mmaib.explanations.places import Place
+from mmaib.explanations.places import Features, Place
 from mmaib.explanations.targets import Target
+from mmaib.layers.map_changes import reordered
 
 STEPS = 12
 AREA = 1.5
@@ -123,6 +125,52 @@ def insertion_deletion(
             curves.append(float(torch.trapezoid(values) / (len(values) - 1)))
         found.append((curves[0], curves[1]))
     return found
+
+
+@torch.no_grad()
+def kept_at_equal_bits(
+    gate: Gate,
+    openness: Sequence[Tensor],
+    features: Features,
+    orders: Sequence[Tensor],
+) -> list[float]:
+    """The probability after a bottleneck's gate when its openness stands,
+    within each level, in the order of each of these maps, pooled to the
+    level's cells, as many bits passing as by its own.
+
+    Args:
+        gate, openness: of :func:`mmaib.explanations.bottleneck.optimised`.
+        features: of the whole image.
+        orders: maps ``(H, W)`` of the model's input.
+    """
+    found = []
+    for order in orders:
+        moved = []
+        for i, a in zip(gate.levels, openness):
+            whole, (rows, columns) = order[None, None].to(a), gate.windows[i]
+            size = features[i].size(2), features[i].size(3)
+            cells = F.adaptive_avg_pool2d(whole, size)
+            moved.append(reordered(a, a, cells[..., rows, columns]))
+        found.append(gate.probability(at_bits_of(gate, moved, openness)))
+    return found
+
+
+def at_bits_of(
+    gate: Gate, openness: Sequence[Tensor], other: Sequence[Tensor]
+) -> list[Tensor]:
+    """An openness whose logits are shifted until as many nats pass as with
+    another."""
+    wanted = sum(x.sum() for x in gate.nats(other))
+    logits = [a.clamp(1e-6, 1 - 1e-6).logit() for a in openness]
+    low, high = -20.0, 20.0
+    for _ in range(30):
+        shift = (low + high) / 2
+        shifted = [(x + shift).sigmoid() for x in logits]
+        if sum(x.sum() for x in gate.nats(shifted)) > wanted:
+            high = shift
+        else:
+            low = shift
+    return shifted
 
 
 def location(order: Tensor, inside: Tensor) -> dict[str, float]:
