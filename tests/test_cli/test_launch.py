@@ -1,11 +1,21 @@
+import subprocess
+
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from support.detection import COCO
 
-from mmaib.cli import launch
+from mmaib.cli import launch, runs
 from mmaib.cli.parser import parser_of
+
+
+def test_an_installed_package_has_no_commit(tmp_path, monkeypatch):
+    """Not that of the repository that its environment lies in."""
+    assert runs.commit() != 'unknown'
+    subprocess.run(['git', 'init', '-q', tmp_path], check=True)
+    monkeypatch.setattr(runs, 'ROOT', tmp_path / 'venv')
+    assert runs.commit() == 'unknown'
 
 
 def test_a_config_whose_library_is_missing(monkeypatch):

@@ -2,6 +2,7 @@
 without running anything."""
 
 import ast
+import re
 import sys
 from types import SimpleNamespace
 
@@ -89,6 +90,16 @@ def test_what_is_published_is_loaded_again_over_its_base_model(
     save_checkpoint(dict(state_dict={}), str(moved))
     with pytest.raises(ValueError, match='SHA-256'):
         mmaib.load_readout(folder, moved, device='cpu')
+
+
+def test_a_map_that_is_no_gate_has_no_share(trained, tmp_path):
+    work_dir, _, _ = trained
+    (log,) = work_dir.glob('*/vis_data/scalars.json')
+    log.write_text(log.read_text().replace('"gate_open": 0.5', '"time": 1.0'))
+    mmaib.save_readout(work_dir, tmp_path / 'published')
+    card = (tmp_path / 'published' / 'README.md').read_text()
+    (row,) = re.findall(r'\| the readout \|.*', card)
+    assert '| - |' in row
 
 
 def test_the_card_has_the_records_and_nothing_has_a_path_of_the_disk(

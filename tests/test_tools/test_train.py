@@ -62,13 +62,14 @@ def test_from_training_to_pictures(run, scalars, data, tmp_path, tools):
     checkpoint = work_dir / 'epoch_1.pth'
     if tools == 'mmdet':
         return
-    run('mmaib', 'report', work_dir)
+    run('mmaib', 'report', work_dir, '--title', 'Trees')
     page = (work_dir / 'report.html').read_text()
     assert len(page) < 15e6
     for text in (
         'aria-label="loss_vq"',
         'lost by mirror',
         'finished, epoch 1',
+        '--title Trees',  # of the command
     ):
         assert text in page
     assert page.count('<figure ') == 2  # what the hook drew
