@@ -83,3 +83,12 @@ def predict(model: Any, data: dict) -> list:
     model.eval()
     with torch.no_grad():
         return model.test_step(data)
+
+
+def table_cells(text):
+    """The cells of each line of Markdown that is a table's."""
+    return [
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in text.splitlines()
+        if line.startswith('|')
+    ]

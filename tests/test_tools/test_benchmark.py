@@ -1,14 +1,11 @@
 import pytest
-from support import REPOSITORY
+from support import REPOSITORY, table_cells
 
 
 def read_rows(out):
     """The cells of each row of the tables, by the row's name."""
-    return {
-        cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
-        for line in out.read_text().splitlines()
-        if len(cells := line.split('|')) > 3
-    }
+    cells = table_cells(out.read_text())
+    return {name: values for name, *values in cells}
 
 
 @pytest.mark.slow

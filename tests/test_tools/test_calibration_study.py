@@ -13,7 +13,7 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.config import Config
 from mmpretrain.registry import TRANSFORMS
 from scipy import stats
-from support import CONFIGS, REPOSITORY, shared_data
+from support import CONFIGS, REPOSITORY, shared_data, table_cells
 
 from mmaib.cli import runs
 from mmaib.cli.visualize import metric_of
@@ -451,17 +451,15 @@ def test_a_detector_that_finds_nothing_under_a_shift(tables):
         'stage2-no-noise': {},
     }  # fmt: skip
     lines = tables.table(records)
-    cells = [
-        [cell.strip() for cell in line.strip('|').split('|')] for line in lines
-    ]
-    head, _, plain, scaled = cells[:4]
+    head, _, plain, scaled = table_cells('\n'.join(lines))[:4]
     assert head[2:] == [
         'D-ECE', 'box AP', 'D-ECE, shift (1 of 2 shifts)', 'box AP, shift'
     ]  # fmt: skip
     assert plain[2:] == ['0.1000', '0.6000', '0.3000', '0.3000']
     assert scaled[2:] == ['0.1000', '0.6000', '0.2000', '0.2000']
     at = lines.index('Paired differences to plain:')
-    assert cells[at + 4][2:] == ['+0.0000', '+0.0000', '-0.1000', '-0.1000']
+    (paired,) = table_cells(lines[at + 4])
+    assert paired[2:] == ['+0.0000', '+0.0000', '-0.1000', '-0.1000']
     assert 'D-ECE, severity 1 (1 of 2 shifts)' in '\n'.join(
         tables.table(records)
     )

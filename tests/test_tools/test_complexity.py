@@ -1,7 +1,7 @@
 """Table 3 of [AIB]."""
 
 import pytest
-from support import CLASSIFICATION, REPOSITORY
+from support import CLASSIFICATION, REPOSITORY, table_cells
 
 COMPLEXITY = REPOSITORY / 'tools' / 'experiments' / 'complexity.py'
 
@@ -11,8 +11,7 @@ def test_the_papers_multiply_adds(run, tmp_path):
     out = tmp_path / 'complexity.md'
     run(COMPLEXITY, '--rounds', 0, '--out', out)
     rows = {}
-    for line in out.read_text().splitlines():
-        cells = [cell.strip() for cell in line.split('|')[1:-1]]
+    for cells in table_cells(out.read_text()):
         if len(cells) == 11 and cells[4].replace('.', '').isdigit():
             rows[cells[0], cells[1], cells[2]] = cells
     assert len(rows) == 12 + 4
@@ -36,10 +35,7 @@ def test_layers(run, tmp_path):
     out = tmp_path / 'layers.md'
     config = CLASSIFICATION / 'vgg16' / 'vgg16-aib_1xb128-200e_cifar10.py'
     run(COMPLEXITY, '--layers', config, '--out', out)
-    rows = {}
-    for line in out.read_text().splitlines()[4:]:
-        name, *cells = (cell.strip() for cell in line.split('|')[1:-1])
-        rows[name] = cells
+    rows = {name: cells for name, *cells in table_cells(out.read_text())}
     macs = 32 * 32 * 9 * (3 * 64 + 64 * 64) / 1e6
     assert rows['backbone.blocks.0'] == ['64x32x32', '38,848', f'{macs:.2f}']
     assert rows['head.fc'] == ['10', '2,570', '0.00']
@@ -50,8 +46,7 @@ def test_what_maps_of_rectangles_take(run, tmp_path):
     out = tmp_path / 'maps.md'
     run(COMPLEXITY, '--maps', '--out', out)
     rows = {}
-    for line in out.read_text().splitlines()[2:6]:
-        features, name, *cells = (c.strip() for c in line.split('|')[1:-1])
+    for features, name, *cells in table_cells(out.read_text())[2:6]:
         rows[features.split(',')[0], name] = cells
     for network, channels in (
         ('EfficientNet-B0', 320), ('MobileNetV3-large', 960)

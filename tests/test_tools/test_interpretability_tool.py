@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from support import DIGITS, REPOSITORY
+from support import DIGITS, REPOSITORY, table_cells
 from support import segmentation as seg
 
 TOOLS = REPOSITORY / 'tools' / 'experiments'
@@ -50,13 +50,7 @@ def test_the_table_of_a_segmentor_and_of_its_baseline(
         '--no-ablations',
     )  # fmt: skip
     text = (tmp_path / 'out' / 'interpretability.md').read_text()
-    tables = [
-        [
-            [cell.strip() for cell in line.strip('|').split('|')]
-            for line in part.splitlines()
-        ]
-        for part in text.split('\n\n')[:2]
-    ]
+    tables = [*map(table_cells, text.split('\n\n')[:2])]
     assert tables[0][0] == [
         'Model', 'Spatial', 'p=4', 'p=8', 'p=12', 'p=16', 'Frequency',
         'score',

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from support import CONFIGS
+from support import CONFIGS, table_cells
 from test_interpretability_tool import PLAIN, work_dir
 
 from mmaib.cli.loading import build_model, read_config
@@ -18,8 +18,7 @@ FEW = 'val_dataloader.dataset.indices=3'
 
 
 def rows(text):
-    lines = [line for line in text.splitlines() if line.startswith('|')]
-    table = [[c.strip() for c in line.strip('|').split('|')] for line in lines]
+    table = table_cells(text)
     return {row[0]: dict(zip(table[0], row)) for row in table[2:]}
 
 

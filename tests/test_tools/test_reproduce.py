@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import torch
 from mmengine.config import Config
-from support import REPOSITORY
+from support import REPOSITORY, table_cells
 from support import classification as cls
 
 from mmaib.preflight.checkpoint import read_checkpoint
@@ -36,11 +36,7 @@ def write_log(work_dir, best=1.0, **metrics):
 
 
 def cells(path):
-    return [
-        [cell.strip() for cell in line.split('|')[1:-1]]
-        for line in path.read_text().splitlines()
-        if line.startswith('|')
-    ]
+    return table_cells(path.read_text())
 
 
 def test_every_numbered_table_and_figure_is_listed(run, tmp_path):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy import stats
-from support import CONFIGS, REPOSITORY
+from support import CONFIGS, REPOSITORY, table_cells
 
 from mmaib.cli import runs
 from mmaib.files import alone_in
@@ -62,11 +62,8 @@ def test_table_is_made_of_the_logs(tmp_path):
     write_log(tmp_path / 'plain' / 'seed_2', 0.54, 1.0)
     write_log(tmp_path / 'aib' / 'seed_1', 0.53, 1.5)
     write_log(tmp_path / 'aib' / 'seed_2', 0.99, 1.5, finished=False)
-    rows = [
-        [cell.strip() for cell in line.strip('|').split('|')]
-        for line in study.table(study.rows_of(arms, args), args)[2:5]
-    ]
-    assert rows == [
+    lines = study.table(study.rows_of(arms, args), args)
+    assert table_cells('\n'.join(lines))[2:5] == [
         ['plain', '1, 2', '0.5200 ± 0.0283', '-', '1.00 ± 0.00'],
         ['aib', '1', '0.5300', '0.0300', '1.50'],
         ['later', *['not run'] * 4],
@@ -414,11 +411,7 @@ def command(trainings, monkeypatch, tmp_path):
 
 
 def cells(text):
-    head, _, *rows = [
-        [cell.strip() for cell in line.strip('|').split('|')]
-        for line in text.splitlines()
-        if line.startswith('|')
-    ]
+    head, _, *rows = table_cells(text)
     return [dict(zip(head, row)) for row in rows]
 
 
