@@ -170,7 +170,7 @@ def test_a_study_from_start_to_table(data, command, trainings, capsys):
         found['plain', 2]['clean/nll']
     )
     text = (data / 'out' / 'calibration.md').read_text()
-    assert text.count('Paired differences') == 5
+    assert text.count('Paired differences') == 4
     # again: nothing is trained, nor measured
     before = len(trainings.commands)
     capsys.readouterr()
