@@ -102,3 +102,11 @@ def test_the_table_of_records(tool, tmp_path, monkeypatch, capsys):
     )
     assert '+0.1000 [+0.1000, +0.1000] * | +0.2000' in rows['gate']
     assert rows['aib'].startswith('not run | not run')
+
+
+def test_a_readout_needs_its_base_model(tool, tmp_path, monkeypatch):
+    words = ['trees', '--out', str(tmp_path), '--arms', 'readout']
+    monkeypatch.setattr(sys, 'argv', [str(tool), *words])
+    monkeypatch.setenv('PYTHONPATH', '')
+    with pytest.raises(SystemExit, match='train base, seed 1, first'):
+        runpy.run_path(str(tool), run_name='__main__')

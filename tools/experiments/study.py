@@ -162,8 +162,7 @@ def train_arms(
     def run(arm: Arm, seed: int) -> tuple:
         options = options_of_run(arm, seed, args)
         if arm.start:
-            start = arm.start.work_dir(args.out, seed)
-            options.append(f'load_from={last_checkpoint(start)}')
+            options.append(f'load_from={checkpoint_of(arm.start, seed, args)}')
         work_dir = arm.work_dir(args.out, seed)
         return arm.config, seed, work_dir, options, arm.name
 
@@ -192,6 +191,22 @@ def train_arms(
     )
 
 
+def checkpoint_of(arm: Arm, seed: int, args: argparse.Namespace) -> Path:
+    """The last one of an arm's run.
+
+    Raises:
+        SystemExit: if the arm is not trained.
+    """
+    work_dir = arm.work_dir(args.out, seed)
+    try:
+        return last_checkpoint(work_dir)
+    except FileNotFoundError:
+        sys.exit(
+            f'{work_dir} has no checkpoint to start from: train {arm.name}, '
+            f'seed {seed}, first'
+        )
+
+
 def options_of_run(arm: Arm, seed: int, args: argparse.Namespace) -> list[str]:
     options = [*args.cfg_options, *arm.options]
     return [option.replace('{seed}', str(seed)) for option in options]
@@ -205,7 +220,7 @@ def tested(arm: Arm, seed: int, args: argparse.Namespace) -> bool:
         return True
     command = [
         sys.executable, '-m', 'mmaib', 'test', arm.config,
-        last_checkpoint(arm.start.work_dir(args.out, seed)),
+        checkpoint_of(arm.start, seed, args),
         '--work-dir', work_dir, '--out', work_dir / METRICS_OF_TEST,
         '--out-item', 'metrics',
     ]  # fmt: skip
