@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,7 @@ def reader(name: str) -> Callable[[], Config]:
         package = name.partition('::')[0]
         if not find_spec(package):  # MMEngine's would install it
             raise ValueError(f'{name}: {package} is not installed')
+        check_name(name)
         parse = partial(get_config, config_name(name))
     elif not Path(name).is_file():
         raise ValueError(
@@ -58,6 +60,30 @@ def reader(name: str) -> Callable[[], Config]:
             ) from error
 
     return read
+
+
+def check_name(name: str) -> None:
+    """Refuse a name ``mmdet::...`` that its package does not have.
+
+    Raises:
+        ValueError: with those that are like it.
+    """
+    package, _, path = name.partition('::')
+    folder = Path(get_installed_path(package), '.mim', 'configs')
+    named = (folder / path, folder / f'{path}.py')
+    if not folder.is_dir() or any(file.is_file() for file in named):
+        return
+    stem = Path(path).stem
+    there = {p.stem: p.relative_to(folder) for p in folder.rglob('*.py')}
+    like = get_close_matches(stem, there, 3, 0.7)
+    # those in a folder of that name first
+    ordered = sorted(there, key=lambda s: (there[s].parts[0] != stem, s))
+    like += [other for other in ordered if other.startswith(stem)]
+    near = ', '.join(f'{package}::{there[other]}' for other in like[:3])
+    raise ValueError(
+        f'{name}: no such config in {folder}'
+        + (f'; near: {near}' * bool(near))
+    )
 
 
 def read_config(name: str | Path, options: Sequence[str] = ()) -> Config:

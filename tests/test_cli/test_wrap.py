@@ -284,16 +284,19 @@ def test_a_file_that_is_there_is_left_alone(tmp_path):
     ('original', 'message'),
     [
         ('nowhere.py', 'nowhere.py: no such file'),
-        ('mmdet::retinanet', 'mmdet::retinanet.*relative config path'),
-        ('mmdet::gn+ws/nothing', r'gn\+ws/nothing.*does not exist'),
+        ('mmdet::retinanet', 'near: mmdet::retinanet/retinanet_'),
+        ('mmdet::gn+ws/nothing', r'gn\+ws/nothing.*no such config'),
         ('no_such_package::a/b', 'no_such_package is not installed'),
-        ('mmdet::retinanet/retinanot.py', 'retinanot'),
+        ('mmdet::retinanet/retinanot_r50_fpn_1x_coco.py',
+         'near: mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'),
         ('mmdet::_base_/default_runtime.py', 'model.type is None'),
         ('mmdet::mask2former_vis/mask2former_r50_8xb2-8e_youtubevis2019.py',
          'Mask2FormerVideo has no extract_feat.*none has them'),
     ],
 )  # fmt: skip
-def test_what_is_no_model_with_features_is_told(original, message, tmp_path):
+def test_what_is_no_model_with_features_is_refused(
+    original, message, tmp_path
+):
     with pytest.raises(ValueError, match=message):
         wrap(original, tmp_path / 'out.py')
     assert not (tmp_path / 'out.py').exists()
