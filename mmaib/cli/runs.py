@@ -14,11 +14,13 @@ import os
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -119,22 +121,42 @@ def where(log: Path) -> str | None:
 def run_logged(words: Sequence[str], log: Path, **options: Any) -> int:
     """Run a program whose output goes to a file; its exit code. How far it is
     is printed as long as it goes on: in a line that is written over on a
-    terminal, elsewhere in a line each time."""
+    terminal, elsewhere in a line each time. What stops this process stops
+    the program."""
     terminal = sys.stdout.isatty()
     clear, end = ('\r\x1b[K', '') if terminal else ('', '\n')
     last = None
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, 'a') as file, ThreadPoolExecutor(1) as pool:
-        options.update(stdout=file, stderr=subprocess.STDOUT)
-        ran = pool.submit(partial(subprocess.run, words, **options))
-        while not wait([ran], 1 if terminal else EVERY).done:
+    options.update(stderr=subprocess.STDOUT)
+    with (
+        open(log, 'a') as file,
+        subprocess.Popen(words, stdout=file, **options) as program,
+        stopped_with(program),
+    ):
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                program.wait(1 if terminal else EVERY)
+                break
             if (line := where(log)) != last:
                 text = f'{clear}       {log.parent}: {line}'
                 print(text, end=end, flush=True)
                 last = line
     if terminal:
         print(end=clear, flush=True)
-    return ran.result().returncode
+    return program.returncode
+
+
+@contextmanager
+def stopped_with(program: subprocess.Popen) -> Iterator[None]:
+    """Hand a SIGTERM to a program; only a main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: program.terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def last_line(log: Path) -> str:

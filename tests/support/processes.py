@@ -7,9 +7,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 # the server is a process of its own, in which no test ran; it has no thread
 # and has computed nothing, which a fork would not survive
@@ -61,3 +66,23 @@ def _run(
         sys.argv = words
         sys.path.insert(0, str(Path(words[0]).resolve().parent))
         runpy.run_path(words[0], run_name='__main__')
+
+
+def programs(run: Callable[..., Any]) -> SimpleNamespace:
+    """The module subprocess, of which a function stands in for each
+    program."""
+
+    class Program(nullcontext):
+        def __init__(self, words: Sequence[str], **kwargs: Any) -> None:
+            super().__init__(self)
+            self.given = partial(run, words, **kwargs)
+
+        def wait(self, timeout: float) -> None:
+            self.returncode = self.given().returncode
+
+    return SimpleNamespace(
+        run=run,
+        Popen=Program,
+        STDOUT=subprocess.STDOUT,
+        TimeoutExpired=subprocess.TimeoutExpired,
+    )

@@ -1,4 +1,7 @@
+import os
+import signal
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -16,6 +19,16 @@ def test_an_installed_package_has_no_commit(tmp_path, monkeypatch):
     subprocess.run(['git', 'init', '-q', tmp_path], check=True)
     monkeypatch.setattr(runs, 'ROOT', tmp_path / 'venv')
     assert runs.commit() == 'unknown'
+
+
+def test_a_stopped_command_stops_its_training():
+    """By kill, which reaches one process alone."""
+    before = signal.getsignal(signal.SIGTERM)
+    command = [sys.executable, '-c', 'import time; time.sleep(600)']
+    with subprocess.Popen(command) as program, runs.stopped_with(program):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert program.wait() == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_config_whose_library_is_missing(monkeypatch):

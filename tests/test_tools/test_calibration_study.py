@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmpretrain.registry import TRANSFORMS
 from scipy import stats
 from support import CONFIGS, REPOSITORY, shared_data, table_cells
+from support.processes import programs
 
 from mmaib.cli import runs
 from mmaib.cli.visualize import metric_of
@@ -114,8 +115,7 @@ class Trainings:
 @pytest.fixture
 def trainings(tool, monkeypatch):
     own = Trainings(tool)
-    fake = SimpleNamespace(run=own, STDOUT=-2)
-    monkeypatch.setattr(runs, 'subprocess', fake)
+    monkeypatch.setattr(runs, 'subprocess', programs(own))
     return own
 
 

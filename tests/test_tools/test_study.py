@@ -5,13 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 from support import CONFIGS, REPOSITORY, table_cells
+from support.processes import programs
 
 from mmaib.cli import runs
 from mmaib.files import alone_in
@@ -245,22 +245,21 @@ def test_how_far_a_run_is_is_printed_while_it_goes_on(
     tmp_path, trainings, monkeypatch
 ):
     config = write_configs(tmp_path)[0]
-    said, seen = [], Event()
+    said, begun = [], []
+
+    def slow(command, **kwargs):
+        if begun:
+            return trainings(command, **kwargs)
+        begun.append(command)
+        kwargs['stdout'].write('Iter(train) [1/2]  eta: 0:00:01  time: 1\n')
+        kwargs['stdout'].flush()
+        raise subprocess.TimeoutExpired(command, 1)
 
     def note(*words, **_):
         said.append(' '.join(map(str, words)).strip())
-        if 'left' in said[-1]:
-            seen.set()
 
-    def slow(command, **kwargs):
-        kwargs['stdout'].write('Iter(train) [1/2]  eta: 0:00:01  time: 1\n')
-        kwargs['stdout'].flush()
-        assert seen.wait(60)
-        return trainings(command, **kwargs)
-
-    monkeypatch.setattr(runs, 'EVERY', 0.001)
     monkeypatch.setattr(runs, 'print', note, raising=False)
-    monkeypatch.setattr(runs.subprocess, 'run', slow)
+    monkeypatch.setattr(runs, 'subprocess', programs(slow))
     run = tmp_path / 'run'
     assert runs.train(config, 1, run, [])
     assert said == [
@@ -377,8 +376,7 @@ AP = 'coco/bbox_mAP'
 @pytest.fixture
 def trainings(monkeypatch):
     own = Trainings()
-    fake = SimpleNamespace(run=own, STDOUT=-2)
-    monkeypatch.setattr(runs, 'subprocess', fake)
+    monkeypatch.setattr(runs, 'subprocess', programs(own))
     return own
 
 
