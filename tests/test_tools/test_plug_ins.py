@@ -77,7 +77,10 @@ def test_every_attention_of_vgg_starts_from_the_base_model(tool, tmp_path):
         built[name].neck.bottleneck for name in ('aib-qt-literal', 'aib-qt')
     ]
     assert all(part.quantizer.num_anchors == 20 for part in quantised)
-    assert [p.attention.logit_norm for p in quantised] == [False, True]
+    assert [
+        (p.attention.logit_norm, p.attention.std_conv.kernel_size[0])
+        for p in quantised
+    ] == [(False, 3), (True, 1)]
 
 
 def test_the_table_of_records(tool, tmp_path, monkeypatch, capsys):

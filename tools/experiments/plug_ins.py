@@ -33,7 +33,7 @@ from study import (
 from mmaib.cli.loading import read_config
 from mmaib.cli.wrap import wrap_config
 from mmaib.cost import millions
-from mmaib.files import write_whole
+from mmaib.files import alone_in, write_whole
 from mmaib.visualization.tables import (
     METRICS,
     Column,
@@ -103,6 +103,15 @@ PARTS = {
 # what the metric loses when the map's scores stand elsewhere
 ABLATIONS = ('mirror', 'norm', 'centre')
 OPTIONS = f'default_hooks.attention.ablations=[{",".join(ABLATIONS)}]'
+# of what wrap writes, on the classifier
+TO_THE_LETTER = [
+    f'model.neck.bottleneck.{field}'
+    for field in (
+        'attention.logit_norm=False',
+        'attention.std_kernel=3',
+        'modulation.init=paper',
+    )
+]
 OURS = (LITERAL, AIB, 'aib-qt', 'gate')
 
 
@@ -114,36 +123,38 @@ def parameters(arm: Arm) -> float:
 
 
 def configs_of(task: str, out: Path) -> dict[str, Path]:
-    """The configs of the base model, of our arms and of the peers: samples, or
-    written to a folder."""
+    """The configs of the base model, of mmaib's arms and of the peers:
+    samples, or written to a folder's ``configs``."""
     base, readout = TASKS[task]
     folder = CONFIGS / 'sample' / task
     names = {BASE: base.format('')}
     names |= {name: base.format(f'{name}_') for name in OURS}
     names[READOUT] = f'{READOUT}_{readout}'
     found = {k: folder / f'{name}.py' for k, name in names.items()}
-    found[PEERS] = out / f'{task}.py'
-    out.mkdir(parents=True, exist_ok=True)
+    own = out / 'configs'
+    own.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, stem: str, text: str) -> None:
+        found[name] = own / f'{stem}.py'
+        with alone_in(own):  # of processes that have some of the arms each
+            if not found[name].exists() or found[name].read_text() != text:
+                write_whole(found[name], text.encode())
+
     if task != CIFAR:
         neck = LEVELS.get(task, "type='FPNWithPart'")
-        text = PEER.format(base=str(found[BASE]), neck=neck)
-        write_whole(found[PEERS], text.encode())
+        write(PEERS, task, PEER.format(base=str(found[BASE]), neck=neck))
         return found
-    texts = {
-        PEERS: CUT.format(base=str(found[BASE]), part=PART),
-        BASE: CUT.format(base=str(found[BASE]), part=''),
-    }
-    for name in (PEERS, BASE, *OURS, READOUT):
-        found[name] = out / f'{name}.py'
-        if name not in texts:
-            cfg = wrap_config(
-                found[BASE],
-                'aib-qt' if name == LITERAL else name,
-                where='before',
-                latent='aib' in name,
-            )
-            texts[name] = cfg.pretty_text
-        write_whole(found[name], texts[name].encode())
+    write(PEERS, PEERS, CUT.format(base=str(found[BASE]), part=PART))
+    write(BASE, BASE, CUT.format(base=str(found[BASE]), part=''))
+    for name in (*OURS, READOUT):
+        cfg = wrap_config(
+            found[BASE],
+            'aib-qt' if name == LITERAL else name,
+            where='before',
+            latent='aib' in name,
+        )
+        cfg.pop('work_dir', None)  # free when it was written
+        write(name, name, cfg.pretty_text)
     return found
 
 
@@ -160,10 +171,8 @@ def arms_of(task: str, out: Path) -> list[Arm]:
         return with_part(RESIDUAL, 'type=Residual', f'hidden={hidden}')
 
     def ours(name: str) -> Arm:
-        options = [OPTIONS]
-        if task == CIFAR and name == LITERAL:
-            options.append('model.neck.bottleneck.attention.logit_norm=False')
-        return Arm(name, configs[name], options)
+        letter = TO_THE_LETTER if task == CIFAR and name == LITERAL else ()
+        return Arm(name, configs[name], [OPTIONS, *letter])
 
     plain = Arm(BASE, configs[BASE])
     one, two = (parameters(residual(hidden)) for hidden in (1, 2))
