@@ -11,7 +11,9 @@ from typing import Any
 from mmengine.config import DictAction
 
 
-def options_of(words: Sequence[str]) -> dict[str, Any]:
+def options_of(
+    words: Sequence[str], option: str = '--cfg-options'
+) -> dict[str, Any]:
     """``--cfg-options`` as a config takes them: MMEngine's ``KEY=VALUE``, in
     which a path stays one.
 
@@ -21,19 +23,22 @@ def options_of(words: Sequence[str]) -> dict[str, Any]:
     it lies in, has a comma, space, bracket or quote; else it is MMEngine's.
 
     Raises:
-        ValueError: if a word is not KEY=VALUE.
+        ValueError: if a word is not KEY=VALUE, naming the ``option``.
     """
     found: dict[str, Any] = {}
     action = DictAction(['--cfg-options'], 'options')
     for word in words:
         key, given, value = word.partition('=')
         if not given:
-            raise ValueError(f'--cfg-options: {word!r} must be KEY=VALUE')
+            raise ValueError(f'{option}: {word!r} must be KEY=VALUE')
         if _is_path(value):
             found[key] = value
         else:
             parsed = Namespace(options=found)
-            action(ArgumentParser(), parsed, [word])
+            try:
+                action(ArgumentParser(), parsed, [word])
+            except AssertionError as error:  # of brackets
+                raise ValueError(f'{option}: {word!r}: {error}') from error
             found = parsed.options
     return found
 

@@ -79,7 +79,9 @@ def check_name(name: str) -> None:
     # those in a folder of that name first
     ordered = sorted(there, key=lambda s: (there[s].parts[0] != stem, s))
     like += [other for other in ordered if other.startswith(stem)]
-    near = ', '.join(f'{package}::{there[other]}' for other in like[:3])
+    near = ', '.join(
+        f'{package}::{there[other]}' for other in [*dict.fromkeys(like)][:3]
+    )
     raise ValueError(
         f'{name}: no such config in {folder}'
         + (f'; near: {near}' * bool(near))

@@ -121,8 +121,7 @@ def where(log: Path) -> str | None:
 def run_logged(words: Sequence[str], log: Path, **options: Any) -> int:
     """Run a program whose output goes to a file; its exit code. How far it is
     is printed as long as it goes on: in a line that is written over on a
-    terminal, elsewhere in a line each time. What stops this process stops
-    the program."""
+    terminal, elsewhere in a line each time. See :func:`stopped_with`."""
     terminal = sys.stdout.isatty()
     clear, end = ('\r\x1b[K', '') if terminal else ('', '\n')
     last = None
@@ -148,15 +147,20 @@ def run_logged(words: Sequence[str], log: Path, **options: Any) -> int:
 
 @contextmanager
 def stopped_with(program: subprocess.Popen) -> Iterator[None]:
-    """Hand a SIGTERM to a program; only a main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: program.terminate())
+    """What ends this process ends a program: an error, Ctrl-C, and, as only
+    a main thread can handle signals, a SIGTERM there."""
+    main = threading.current_thread() is threading.main_thread()
+    if main:
+        code = 128 + signal.SIGTERM
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))
     try:
         yield
+    except BaseException:
+        program.terminate()
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def last_line(log: Path) -> str:

@@ -114,12 +114,13 @@ class Gate:
         return tuple(passed)
 
     def probability(self, openness: Sequence[Tensor]) -> float:
-        """The model's where only that passes, with the noise at its mean."""
+        """The model's probability where only that passes, the noise at its
+        mean."""
         return self.log_scores(self.passed(openness)).exp().item()
 
 
 def _logits(found: Tensor) -> Tensor:
-    """Of a map as openness from 0.1 to 0.9."""
+    """Logits of a map that is scaled to an openness of 0.1 to 0.9."""
     return (0.1 + 0.8 * found / found.max().clamp(min=1e-12)).logit()
 
 
@@ -202,6 +203,8 @@ def optimised(
     own, gradient = gradients(target.log_scores, place, features, images)
     found = reach(target, place, features, images, gradient, own)
     gate = Gate(found, features, statistics)
+    if not gate.levels:  # the score depends on no feature
+        return gate, []
     if missed:
         start = [torch.full_like(x[:, :1], OPEN) for x in gate.parts]
     elif settings.start in BY_GRADIENT:
@@ -213,8 +216,6 @@ def optimised(
         maps = [resize(whole, x.shape[2:]).to(x) for x in features]
         start = [*map(_logits, found.part(maps))]
     logits = [start[i].requires_grad_() for i in gate.levels]
-    if not logits:  # the score depends on no feature
-        return gate, []
     count = sum(gate.parts[i].numel() for i in gate.levels)
     adam = torch.optim.Adam(logits, lr=settings.lr)
     generator = torch.Generator().manual_seed(settings.seed)

@@ -93,7 +93,8 @@ def predictors(head: Any) -> dict[str, str]:
             f'{base_model.__name__} has no latent: no last feature before a '
             'linear predictor of it is known here. Supported are heads that '
             f'inherit from {sorted(PREDICTORS)} and have its predictors '
-            '(mmaib.models.known)'
+            '(to add one: from mmaib.models import known; '
+            "known.PREDICTORS['MyHead'] = {'classifier': ''})"
         )
     return found
 

@@ -55,8 +55,27 @@ def test_carries_configs_and_tools(installed):
         'configs/detection/faster_rcnn/aib-qt_faster-rcnn_r50_fpn_1x_coco.py',
     ):
         assert (mim / name).is_file(), name
-    assert not (mim / 'tools' / 'experiments').exists()
+    for name in (
+        'experiments',
+        'demo.py',
+        'benchmark.py',
+        'setup_env.sh',
+        'activate',
+    ):
+        assert not (mim / 'tools' / name).exists(), name
     assert not (installed / 'tests').exists()
+
+
+def test_its_tools_run(installed, tmp_path):
+    tool = installed / 'mmaib' / '.mim' / 'tools' / 'train.py'
+    out = subprocess.run(
+        [sys.executable, tool, '--help'],
+        env={**os.environ, 'PYTHONPATH': str(installed)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert '--work-dir' in out.stdout, out.stderr[-2000:]
 
 
 def test_its_configs_resolve_as_a_base(installed, tmp_path):

@@ -21,12 +21,20 @@ def test_an_installed_package_has_no_commit(tmp_path, monkeypatch):
     assert runs.commit() == 'unknown'
 
 
-def test_a_stopped_command_stops_its_training():
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_command_stops_its_training(number):
     """By kill, which reaches one process alone."""
     before = signal.getsignal(signal.SIGTERM)
     command = [sys.executable, '-c', 'import time; time.sleep(600)']
-    with subprocess.Popen(command) as program, runs.stopped_with(program):
-        os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(program):
+        with runs.stopped_with(program):
+            os.kill(os.getpid(), number)
+            program.wait()
+
+    with subprocess.Popen(command) as program:
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
+            stop(program)
         assert program.wait() == -signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
 

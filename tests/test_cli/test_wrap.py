@@ -515,19 +515,49 @@ def test_what_the_base_config_says_of_its_own_run_is_left_alone(
     assert 'resume' not in Path('plain.py').read_text()
 
 
-def test_maps_are_evaluated_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize('key', ['attention', 'maps', 'listed', 'lazy'])
+@pytest.mark.parametrize('attention', ['gate', 'readout'])
+def test_maps_are_evaluated_once(key, attention, tmp_path, monkeypatch):
     """Where the base config does so already, by the same hook."""
     monkeypatch.chdir(tmp_path)
-    theirs = dict(type='mmaib.AttentionEvalHook', metric=dict(foreground=[1]))
+    metric = dict(foreground=[1])
+    kind = 'mmaib.AttentionEvalHook'
+    theirs = dict(type=kind, metric=metric, ablations=['mirror'])
+    fade = dict(type='mmaib.BetaWarmupHook', end=9, by_epoch=True)
+    hooks = dict(default_hooks=dict(attention=theirs, gate=fade))
+    if key == 'maps':
+        hooks = dict(default_hooks=dict(maps=theirs, fade=fade))
+    if key == 'listed':
+        hooks = dict(custom_hooks=[theirs, fade])
+    if key == 'lazy':  # as MMEngine dumps a class
+        path = 'mmaib.hooks.attention_eval_hook.AttentionEvalHook'
+        hooks = dict(default_hooks=dict(maps={**theirs, 'type': path}))
     write_original(
-        tmp_path, 'RetinaNet', custom_imports=dict(imports='mmaib'),
-        default_hooks=dict(attention=theirs),
-    )  # fmt: skip
+        tmp_path, 'RetinaNet', custom_imports=dict(imports='mmaib'), **hooks
+    )
+    wrap('original.py', 'mine.py', attention, size=SMALL)
+    cfg = Config.fromfile('mine.py')
+    found = [*cfg.get('default_hooks', {}).values()]
+    found += cfg.get('custom_hooks') or []
+    watching = [h for h in found if h['type'].endswith('AttentionEvalHook')]
+    fading = [h for h in found if h['type'].endswith('BetaWarmupHook')]
+    assert len(watching) == len(fading) == 1
+    if attention == 'readout':
+        assert watching[0]['ablations'][0] == 'open'
+        assert fading[0] == dict(type='mmaib.BetaWarmupHook', end=100)
+    else:
+        assert watching[0]['metric'] == metric
+        assert watching[0]['ablations'] == ['mirror']
+
+
+def test_hooks_that_are_switched_off_stay_off(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    off = dict(gate=None, attention=None)
+    write_original(tmp_path, 'RetinaNet', default_hooks=off)
     wrap('original.py', 'mine.py', size=SMALL)
     found = Config.fromfile('mine.py').default_hooks
-    assert {*found} == {'gate', 'attention'}
-    ablations = ['mirror', 'flatten', 'shuffle']
-    assert found.attention == dict(theirs, ablations=ablations)
+    assert found.attention is found.gate is None
+    assert {*found} == {*off, 'mmaib_gate', 'mmaib_attention'}
 
 
 def trained_in(path):

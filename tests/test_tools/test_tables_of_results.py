@@ -33,6 +33,7 @@ def test_every_set_of_records_is_named_on_a_page():
         for record in read_records(path)
     }
     assert len(sets) > 60
+    assert len(COMMANDS) >= 10
     unnamed = [s for s in sets - {''} if not any(fnmatch(s, n) for n in named)]
     assert not unnamed
 

@@ -95,7 +95,7 @@ def parse_args() -> argparse.Namespace:
         f'stage2-kl-{weight:g}': weight for weight in args.kl_weights
     }
     try:
-        args.held_out = options_of(args.held_out)
+        args.held_out = options_of(args.held_out, '--held-out')
         if not args.report_only:
             check(args)
     except (OSError, ValueError) as error:

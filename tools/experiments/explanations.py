@@ -321,7 +321,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint, torch.device('cpu'))
     places = {name: Place(model, name) for name in ('neck', 'backbone')}
-    of_run = dict(name=args.name, seed=args.seed, device=device_name())
+    of_run = dict(name=args.name, seed=args.seed)
     there = {
         (r['image'], r['detection'])
         for r in read_records(args.records)
@@ -330,7 +330,8 @@ def run(args: argparse.Namespace) -> None:
 
     def keep(file: str, **found: Any) -> None:
         image = '/'.join(Path(file).parts[-2:])
-        record = {**of_run, 'commit': commit(), 'image': image, **found}
+        made = dict(device=device_name(), commit=commit(), image=image)
+        record = {**of_run, **made, **found}
         with args.records.open('a') as lines:
             lines.write(json.dumps(record) + '\n')
 

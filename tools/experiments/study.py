@@ -192,19 +192,15 @@ def train_arms(
 
 
 def checkpoint_of(arm: Arm, seed: int, args: argparse.Namespace) -> Path:
-    """The last one of an arm's run.
+    """The last checkpoint of an arm's run.
 
     Raises:
-        SystemExit: if the arm is not trained.
+        SystemExit: if that run is not finished.
     """
     work_dir = arm.work_dir(args.out, seed)
-    try:
-        return last_checkpoint(work_dir)
-    except FileNotFoundError:
-        sys.exit(
-            f'{work_dir} has no checkpoint to start from: train {arm.name}, '
-            f'seed {seed}, first'
-        )
+    if not (work_dir / 'finished').exists():
+        sys.exit(f'{work_dir} is not finished: train {arm.name} first')
+    return last_checkpoint(work_dir)
 
 
 def options_of_run(arm: Arm, seed: int, args: argparse.Namespace) -> list[str]:

@@ -33,14 +33,21 @@ def hooks(
     train = cfg.get('train_cfg') or {}
     if attention == READOUT:
         train = dict(max_iters=iterations)
-    gate, watch = (
-        name
-        if type_name((theirs.get(name) or {}).get('type', kind)) == kind
-        else f'mmaib_{name}'
-        for name, kind in (('gate', WARMUP), ('attention', EVALUATION))
-    )
+    listed = {type_name(h['type']) for h in cfg.get('custom_hooks') or []}
+
+    def place(kind: str, name: str) -> str:
+        same = (
+            key
+            for key, hook in theirs.items()
+            if hook and type_name(hook.get('type', '')) == kind
+        )
+        return next(same, f'mmaib_{name}' if name in theirs else name)
+
+    gate, watch = place(WARMUP, 'gate'), place(EVALUATION, 'attention')
     epochs, steps = train.get('max_epochs'), train.get('max_iters')
-    warmup: dict[str, Any] = dict(type=WARMUP)
+    # theirs was made for another schedule
+    deleted = dict(_delete_=True) if gate in theirs else {}
+    warmup: dict[str, Any] = dict(**deleted, type=WARMUP)
     said = None
     if steps:
         warmup['end'] = max(1, steps // 2)
@@ -49,14 +56,21 @@ def hooks(
     else:
         warmup['end'] = 500
         said = (
-            f'default_hooks.{gate}.end: 500 iterations; half of your '
-            'training is what was measured'
+            None
+            if WARMUP in listed
+            else (
+                f'default_hooks.{gate}.end: 500 iterations; half of your '
+                'training is what was measured'
+            )
         )
+    ablations = (theirs.get(watch) or {}).get('ablations') or ABLATIONS
     made: dict[str, Any] = {
         gate: warmup,
-        watch: dict(type=EVALUATION, ablations=ABLATIONS),
+        watch: dict(type=EVALUATION, ablations=[*ablations]),
     }
-    if attention == READOUT:
+    if attention != READOUT:  # whose own replace the listed ones
+        made = {k: h for k, h in made.items() if h['type'] not in listed}
+    else:
         # an evaluator's files are those of the base model
         made[watch].update(ablations=['open', *ABLATIONS], confined=True)
         made['logger'] = dict(
@@ -99,7 +113,7 @@ def own_run(cfg: Any, base: str, out: Path, attention: str) -> dict[str, Any]:
     if cfg.get('resume'):
         fields['resume'] = False
     if attention == READOUT and cfg.get('load_from'):
-        # what the base model started from; tools/train.py asks for its own
+        # what the base model started from; `mmaib readout` gives its own
         fields['load_from'] = None
     return fields
 
@@ -120,7 +134,7 @@ def _files_below(work_dir: str, metrics: Any) -> Any:
 
 
 def _work_dir(name: str) -> str:
-    """Where tools/train.py and the base libraries' own train a config."""
+    """Where `mmaib train` and the base libraries' tools train a config."""
     return f'./work_dirs/{name}'
 
 
@@ -220,7 +234,8 @@ def schedule(cfg: Any, iterations: int, package: str | None) -> dict[str, Any]:
             fields['visualizer'] = dict(_delete_=True, **own)
     # an average over so few steps would still be what the map started from
     theirs = cfg.get('custom_hooks') or []
-    kept = [h for h in theirs if not type_name(h['type']).endswith('EMAHook')]
+    dropped = ('EMAHook', WARMUP, EVALUATION)
+    kept = [h for h in theirs if not type_name(h['type']).endswith(dropped)]
     if len(kept) < len(theirs):
         fields['custom_hooks'] = [hook.to_dict() for hook in kept]
     return fields
