@@ -92,8 +92,8 @@ def visualize(parser: Parser) -> None:
     add('config', type=Path)
     add('checkpoint', type=Path)
     add(
-        'images', type=Path, nargs='?',
-        help='an image or a folder; default: the test images',
+        'images', type=Path, nargs='*',
+        help='images, or folders of them; default: the test images',
     )  # fmt: skip
     add('--out', type=Path, required=True)
     add('--score-thr', type=float, default=0.3)
@@ -124,9 +124,16 @@ def explain(parser: Parser) -> None:
         '--point', nargs=2, type=float, metavar=('X', 'Y'),
         help="a segmentor's region",
     )  # fmt: skip
-    add('--at', help="'neck', 'backbone' or a module; default: the neck")
+    add(
+        '--at',
+        help="'neck', 'backbone' or a module; default: the neck, a "
+        "classifier's backbone",
+    )
     add('--score-thr', type=float, default=0.3, help=DEFAULT)
-    add('--max-explained', type=positive, default=20, help=DEFAULT)
+    add(
+        '--max-explained', type=positive, default=20,
+        help='predictions per image; ' + DEFAULT,
+    )  # fmt: skip
     add(
         '--statistics', type=Path, metavar='FOLDER',
         help="a few dozen images of the model's kind, for the gate's noise; "

@@ -180,7 +180,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         )
     source = (
         of_test_set(cfg)
-        if args.images is None
+        if not args.images
         else of_files(test_pipeline(cfg), args.images)
     )
     return partial(draw_all, model, source, args)

@@ -1,6 +1,6 @@
 """Where images to look at come from: files, a folder, a test set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +100,14 @@ def as_loaded(pipeline: Compose, path: str | Path) -> np.ndarray:
 Images = tuple[int, Iterator[tuple[str, Any]]]  # paths and data
 
 
-def of_files(pipeline: Compose, source: Path) -> Images:
+def of_files(pipeline: Compose, sources: Sequence[Path]) -> Images:
     """How many images there are, and each one's path and data; one that cannot
     be loaded is passed over, by name.
 
     Raises:
         FileNotFoundError: if there is none.
     """
-    paths = images(source)
+    paths = [path for source in sources for path in images(source)]
 
     def read() -> Iterator[tuple[str, Any]]:
         for path in paths:
