@@ -118,10 +118,10 @@ def kept_runs(config: str) -> list[dict[str, float]]:
 
 
 def beside(value: float, others: Sequence[float]) -> str:
-    """Where a run's value falls among those of other runs."""
+    """Where a run's value falls among those of five other runs or more."""
     others = [other for other in others if other == other]  # without NaN
-    if len(others) < 2:
-        return 'not run'
+    if len(others) < 5:
+        return f'{len(others)} runs'
     low, high = min(others), max(others)
     where = 'below' if value < low else 'above' if value > high else 'within'
     return f'{low:.3f} to {high:.3f}: {where} ({len(others)} runs)'

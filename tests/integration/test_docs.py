@@ -169,13 +169,15 @@ def test_the_lines_in_plain_pytorch():
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_guards_of_troubleshooting():
+def test_the_guards_of_troubleshooting(tmp_path):
     page = REPOSITORY / 'docs' / 'troubleshooting.md'
-    names = {}
-    exec(block(page, 'default_hooks'), names)
-    guards = [hook['type'] for hook in names['default_hooks'].values()]
-    guards.append(names['train_pipeline'][0]['type'])
-    for guard in guards:
+    base = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+    cfg = pasted(tmp_path, base, block(page, 'default_hooks'))
+    added = ('checkpoint', 'finite', 'step_seed')
+    guards = [cfg.default_hooks[name].type for name in added]
+    check, *theirs = cfg.train_dataloader.dataset.pipeline
+    assert len(theirs) > 3
+    for guard in (*guards, check.type):
         scope, _, name = guard.partition('.')
         assert scope == 'mmaib'
         assert hasattr(hooks, name) or hasattr(datasets, name)
@@ -211,7 +213,7 @@ FIELDS = {
     'neck.bottleneck.noise': layers.FeatureNoise,
     'latent.critic': layers.KLCritic,
     'modulation': layers.InformationGate,
-    'custom_hooks': hooks.BetaWarmupHook,
+    'default_hooks': hooks.BetaWarmupHook,
     'attention': hooks.AttentionEvalHook,
     'metric': AttentionMetric,
 }

@@ -63,7 +63,7 @@ def test_the_tutorial(folder, capsys):
     names = {}
     for text in lines:
         exec(text, names)
-    assert names['custom_hooks'][0]['ablations'][0] == 'mirror'
+    assert names['default_hooks']['attention']['ablations'][0] == 'mirror'
     assert "'loss_info'" in capsys.readouterr().out
 
 
@@ -140,7 +140,8 @@ def test_the_lines_of_a_readout(tmp_path):
     lines = blocks(DOCS / 'information_gate.md')[0]
     base = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
     cfg = pasted(tmp_path, base, lines)
-    assert [hook.type for hook in cfg.custom_hooks] == [
+    added = cfg.default_hooks.gate, cfg.default_hooks.attention
+    assert [hook.type for hook in added] == [
         'mmaib.BetaWarmupHook', 'mmaib.AttentionEvalHook',
     ]  # fmt: skip
     model = det.build(det.shrink(cfg))

@@ -61,10 +61,10 @@ def test_the_summary_says_where_a_run_falls_among_others(demo):
     assert re.search(row, text)
     row = rf'{metric} lost by mirror \| {drop:.3f} \| .*: within'
     assert re.search(row, text)
-    assert demo.beside(0.1, [0.2]) == 'not run'
-    nan = float('nan')
-    assert demo.beside(0.1, [0.1, nan, 0.2]).endswith(': within (2 runs)')
-    assert demo.beside(0.1, [0.2, 0.3]).endswith(': below (2 runs)')
+    four, nan = [0.2] * 4, float('nan')
+    assert demo.beside(0.1, four) == demo.beside(0.1, [*four, nan]) == '4 runs'
+    assert demo.beside(0.1, [0.1, *four]).endswith(': within (5 runs)')
+    assert demo.beside(0.1, [0.3, *four]).endswith(': below (5 runs)')
 
 
 @pytest.mark.parametrize('variant', ['readout', 'aib-qt', 'baseline'])
